@@ -1,0 +1,160 @@
+//! Work on all cores that a host can interrupt and fork.
+//!
+//! Rayon's global pool hangs in a forked child, because the threads behind it do not survive the
+//! fork. The pool here belongs to a process id: a child finds none under its own id and makes one.
+//! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
+//! bound to its thread (a database connection) can look for an interrupt between two tasks.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+/// The work was stopped by its tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled;
+
+/// How often the calling thread ticks while it works.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// How many threads a piece of work may use. The result never depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    threads: usize,
+}
+
+struct Pool {
+    pid: u32,
+    threads: rayon::ThreadPool,
+}
+
+static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
+
+impl Workers {
+    /// All cores, or as many as `RAYON_NUM_THREADS` says.
+    pub fn all() -> Self {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let threads = *CORES.get_or_init(|| {
+            std::env::var("RAYON_NUM_THREADS")
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .filter(|&n: &usize| n > 0)
+                .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
+                .unwrap_or(1)
+        });
+        Self { threads }
+    }
+
+    /// Exactly `threads` threads (at least one), the calling one included.
+    pub fn new(threads: usize) -> Self {
+        Self { threads: threads.max(1) }
+    }
+
+    /// The number of threads, the calling one included.
+    pub fn threads(self) -> usize {
+        self.threads
+    }
+
+    /// Runs `task(0) .. task(tasks - 1)`, each once, in no particular order, and returns when all
+    /// have ended. Keep a task near a millisecond: between two of its own tasks the calling thread
+    /// runs `tick`, at most once per [`TICK`].
+    ///
+    /// # Errors
+    /// [`Cancelled`] when `tick` asked for it; some tasks have then not run.
+    pub fn for_each(
+        self,
+        tasks: usize,
+        tick: &mut dyn FnMut() -> Result<(), Cancelled>,
+        task: impl Fn(usize) + Sync,
+    ) -> Result<(), Cancelled> {
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let take = || {
+            let claimed = next.fetch_add(1, Ordering::Relaxed);
+            (claimed < tasks && !stop.load(Ordering::Relaxed)).then_some(claimed)
+        };
+        let work_here = |tick: &mut dyn FnMut() -> Result<(), Cancelled>| {
+            let mut last = Instant::now();
+            while let Some(i) = take() {
+                task(i);
+                if last.elapsed() >= TICK {
+                    if tick().is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                        return Err(Cancelled);
+                    }
+                    last = Instant::now();
+                }
+            }
+            Ok(())
+        };
+        let helpers = self.threads.min(tasks).saturating_sub(1);
+        match if helpers == 0 { None } else { pool() } {
+            None => work_here(tick),
+            Some(pool) => pool.in_place_scope(|scope| {
+                for _ in 0..helpers {
+                    scope.spawn(|_| {
+                        while let Some(i) = take() {
+                            task(i);
+                        }
+                    });
+                }
+                work_here(tick)
+            }),
+        }
+    }
+}
+
+/// The pool of this process, or none where the system gives no thread (or where a fork caught the
+/// lock held): the caller then works alone.
+fn pool() -> Option<&'static rayon::ThreadPool> {
+    let pid = std::process::id();
+    if let Some(pool) = *POOL.try_read().ok()?
+        && pool.pid == pid
+    {
+        return Some(&pool.threads);
+    }
+    let mut slot = POOL.try_write().ok()?;
+    if let Some(pool) = *slot
+        && pool.pid == pid
+    {
+        return Some(&pool.threads);
+    }
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(Workers::all().threads.saturating_sub(1).max(1))
+        .thread_name(|i| format!("sqlite-ivf-{i}"))
+        .build()
+        .ok()?;
+    // Leaked on purpose: dropping a pool joins its threads, and after a fork there are none.
+    let pool: &'static Pool = Box::leak(Box::new(Pool { pid, threads }));
+    *slot = Some(pool);
+    Some(&pool.threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_task_runs_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let seen: Vec<AtomicU64> = (0..1000).map(|_| AtomicU64::new(0)).collect();
+            Workers::new(threads)
+                .for_each(seen.len(), &mut || Ok(()), |i| {
+                    seen[i].fetch_add(1, Ordering::Relaxed);
+                })
+                .unwrap();
+            assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn a_tick_that_cancels_stops_the_work() {
+        let ran = AtomicUsize::new(0);
+        let result = Workers::new(2).for_each(100_000, &mut || Err(Cancelled), |_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(2));
+        });
+        assert_eq!(result, Err(Cancelled));
+        assert!(ran.load(Ordering::Relaxed) < 100);
+    }
+}

@@ -1,0 +1,193 @@
+//! Snapshots that the connections of a process share, and the memory that they may take.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::index::Snapshot;
+
+/// Which content a snapshot shows. Two equal versions show the same rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Drawn when the table was created.
+    pub uuid: [u8; 16],
+    /// The hash chain over all that was done to the table.
+    pub ver: [u8; 16],
+    /// What tells the file apart from a forged copy of the same uuid and ver: device and inode.
+    pub file: (u64, u64),
+}
+
+/// Resident bytes against a limit, for the whole process.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of that many bytes.
+    pub const fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be in use.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets the limit. What is resident already stays until it is evicted.
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes `bytes`, if that leaves `spare` bytes free.
+    pub fn charge(self: &Arc<Self>, bytes: usize, spare: usize) -> Option<Charge> {
+        let limit = self.limit().saturating_sub(spare);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|&sum| sum <= limit))
+            .ok()?;
+        Some(Charge { budget: Arc::clone(self), bytes })
+    }
+}
+
+/// Bytes that were taken from a [`Budget`]; dropping it gives them back.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The process-wide map from versions to snapshots.
+#[derive(Debug)]
+pub struct Cache {
+    budget: Arc<Budget>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    clock: u64,
+    snapshots: HashMap<Version, (u64, Arc<Snapshot>)>,
+}
+
+/// Versions of one table that are kept: the newest, and what readers of older snapshots may still ask for.
+const VERSIONS_KEPT: usize = 4;
+
+impl Cache {
+    /// A cache that keeps at most `limit` bytes resident.
+    pub fn new(limit: usize) -> Self {
+        Self { budget: Arc::new(Budget::new(limit)), entries: Mutex::default() }
+    }
+
+    /// What resident memory is counted against.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The snapshot of that very version, if it is here.
+    pub fn get(&self, version: &Version) -> Option<Arc<Snapshot>> {
+        let mut entries = self.lock();
+        entries.clock += 1;
+        let now = entries.clock;
+        let (used, snapshot) = entries.snapshots.get_mut(version)?;
+        *used = now;
+        Some(Arc::clone(snapshot))
+    }
+
+    /// The most recently used snapshot of the same table in the same file: its segments may be taken over.
+    pub fn relative(&self, version: &Version) -> Option<Arc<Snapshot>> {
+        let entries = self.lock();
+        entries
+            .snapshots
+            .iter()
+            .filter(|(v, _)| v.uuid == version.uuid && v.file == version.file)
+            .max_by_key(|(_, (used, _))| *used)
+            .map(|(_, (_, snapshot))| Arc::clone(snapshot))
+    }
+
+    /// Keeps a snapshot. If another thread was first, that one is returned and shared.
+    pub fn insert(&self, version: Version, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let mut dropped = Vec::new();
+        let mut entries = self.lock();
+        entries.clock += 1;
+        let now = entries.clock;
+        let kept = Arc::clone(&entries.snapshots.entry(version.clone()).or_insert((now, snapshot)).1);
+        let mut versions: Vec<(u64, Version)> = entries
+            .snapshots
+            .iter()
+            .filter(|(v, _)| v.uuid == version.uuid && v.file == version.file)
+            .map(|(v, (used, _))| (*used, v.clone()))
+            .collect();
+        versions.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+        for (_, old) in versions.into_iter().skip(VERSIONS_KEPT) {
+            dropped.extend(entries.snapshots.remove(&old));
+        }
+        drop(entries);
+        kept
+    }
+
+    /// Drops the least recently used snapshots that no search holds, but for `except`, until `bytes`
+    /// more fit; false if they do not.
+    pub fn make_room(&self, bytes: usize, except: &Snapshot) -> bool {
+        loop {
+            if self.budget.used().saturating_add(bytes) <= self.budget.limit() {
+                return true;
+            }
+            let mut entries = self.lock();
+            let oldest = entries
+                .snapshots
+                .iter()
+                .filter(|(_, (_, s))| Arc::strong_count(s) == 1 && !std::ptr::eq(&**s, except))
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(v, _)| v.clone());
+            let Some(oldest) = oldest else { return false };
+            let evicted = entries.snapshots.remove(&oldest);
+            drop(entries);
+            drop(evicted);
+        }
+    }
+
+    /// Forgets every version of the table in that file.
+    pub fn forget(&self, version: &Version) {
+        let mut entries = self.lock();
+        let dropped: Vec<_> = entries
+            .snapshots
+            .extract_if(|v, _| v.uuid == version.uuid && v.file == version.file)
+            .collect();
+        drop(entries);
+        drop(dropped);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
+        // No code that can panic runs under the lock, and the map is whole after each step.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_never_goes_over_its_limit_and_gets_everything_back() {
+        let budget = Arc::new(Budget::new(100));
+        let first = budget.charge(60, 0).unwrap();
+        assert!(budget.charge(41, 0).is_none());
+        assert!(budget.charge(40, 1).is_none());
+        let second = budget.charge(40, 0).unwrap();
+        assert_eq!(budget.used(), 100);
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+    }
+}

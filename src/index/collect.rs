@@ -1,0 +1,161 @@
+//! What is kept of a query while it is scanned: candidates with bounds of their keys.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// A row that may be among the nearest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    /// The key is not below this.
+    pub lower: f32,
+    /// The key, once it is known; NaN until then.
+    pub key: f32,
+    /// Place of the segment in the snapshot.
+    pub segment: u32,
+    /// Slot in the segment.
+    pub slot: u32,
+    /// The row's rowid.
+    pub rowid: i64,
+}
+
+/// A key that orders.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Key(pub f32);
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Which keys a search wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Keys above it are not wanted.
+    pub max: f32,
+    /// Keys at or below it are not wanted (-inf: all are).
+    pub above: Option<f32>,
+}
+
+/// The candidates of one query.
+///
+/// The k-th smallest upper bound of the rows seen so far is a threshold: at least k rows are at or
+/// below it, so a row whose lower bound is above it cannot be among the k nearest, whatever the
+/// order in which rows are seen.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    k: usize,
+    bounds: Bounds,
+    upper: BinaryHeap<Key>,
+    pub candidates: Vec<Candidate>,
+    /// Candidates at the last pruning: pruning again waits until twice as many stand.
+    pruned: usize,
+    pub threshold: f32,
+}
+
+impl Collector {
+    pub fn new(k: usize, bounds: Bounds) -> Self {
+        let threshold = if k == 0 { f32::NEG_INFINITY } else { bounds.max };
+        Self { k, bounds, upper: BinaryHeap::new(), candidates: Vec::new(), pruned: 0, threshold }
+    }
+
+    /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.
+    #[inline]
+    pub fn push(&mut self, candidate: Candidate, upper: f32) {
+        if candidate.lower > self.threshold {
+            return;
+        }
+        let mut wanted = upper <= self.bounds.max;
+        if let Some(above) = self.bounds.above {
+            if upper <= above {
+                return;
+            }
+            wanted &= candidate.lower > above;
+        }
+        self.candidates.push(candidate);
+        // Without a k (a range search) the threshold is the range, and nothing needs to be counted.
+        if wanted && self.k != usize::MAX {
+            if self.upper.len() < self.k {
+                self.upper.push(Key(upper));
+            } else if let Some(mut top) = self.upper.peek_mut()
+                && upper < top.0
+            {
+                *top = Key(upper);
+            }
+            if self.upper.len() == self.k
+                && let Some(top) = self.upper.peek()
+            {
+                self.threshold = self.bounds.max.min(top.0);
+            }
+        }
+        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(128).saturating_mul(2) {
+            self.prune();
+        }
+    }
+
+    /// Rows that are certainly wanted: at least that many answers there are, up to k.
+    pub fn found(&self) -> usize {
+        self.upper.len()
+    }
+
+    /// Whether k rows are certain.
+    pub fn full(&self) -> bool {
+        self.upper.len() >= self.k
+    }
+
+    /// Drops the candidates that the threshold has overtaken.
+    pub fn prune(&mut self) {
+        let threshold = self.threshold;
+        self.candidates.retain(|candidate| candidate.lower <= threshold);
+        self.pruned = self.candidates.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(lower: f32, slot: u32) -> Candidate {
+        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid: i64::from(slot) }
+    }
+
+    #[test]
+    fn the_threshold_is_the_kth_upper_bound_and_ties_with_it_stay() {
+        let mut collector = Collector::new(2, Bounds { max: f32::INFINITY, above: None });
+        collector.push(candidate(1.0, 0), 3.0);
+        assert_eq!(collector.threshold, f32::INFINITY);
+        collector.push(candidate(2.0, 1), 4.0);
+        assert_eq!(collector.threshold, 4.0);
+        collector.push(candidate(4.0, 2), 9.0);
+        collector.push(candidate(4.1, 3), 9.0);
+        collector.push(candidate(0.5, 4), 0.6);
+        assert_eq!(collector.threshold, 3.0);
+        collector.prune();
+        assert_eq!(collector.candidates.iter().map(|c| c.slot).collect::<Vec<_>>(), [0, 1, 4]);
+    }
+
+    #[test]
+    fn rows_at_or_below_the_lower_limit_do_not_tighten_the_threshold() {
+        let mut collector = Collector::new(1, Bounds { max: 10.0, above: Some(2.0) });
+        collector.push(candidate(1.0, 0), 2.0);
+        collector.push(candidate(1.0, 1), 3.0);
+        assert_eq!((collector.candidates.len(), collector.found(), collector.threshold), (1, 0, 10.0));
+        collector.push(candidate(2.5, 2), 4.0);
+        assert_eq!((collector.found(), collector.threshold), (1, 4.0));
+    }
+
+    #[test]
+    fn with_k_of_zero_nothing_is_wanted() {
+        let mut collector = Collector::new(0, Bounds { max: f32::INFINITY, above: None });
+        collector.push(candidate(0.0, 0), 0.0);
+        assert!(collector.candidates.is_empty());
+    }
+}

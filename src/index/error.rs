@@ -1,0 +1,56 @@
+use crate::device::DeviceError;
+use crate::device::workers::Cancelled;
+
+/// What can go wrong in the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// A vector of another length than the index was made for.
+    #[error("the vector has {got} dimensions, expected {expected}")]
+    DimensionMismatch {
+        /// The dimension of the index.
+        expected: usize,
+        /// The dimension of the vector.
+        got: usize,
+    },
+    /// NaN or an infinity in a vector.
+    #[error("element {at} of the vector is {value}, every element must be finite")]
+    NotFinite {
+        /// Where, 0-based.
+        at: usize,
+        /// What stood there.
+        value: f32,
+    },
+    /// A zero vector has no direction, so it has no cosine distance.
+    #[error("a zero vector has no direction: cosine distance needs a non-zero vector")]
+    ZeroVector,
+    /// A search or training parameter out of range.
+    #[error("{0}")]
+    InvalidParam(String),
+    /// The host asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A large buffer could not be had.
+    #[error("out of memory: {bytes} bytes could not be had")]
+    OutOfMemory {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl From<Cancelled> for IndexError {
+    fn from(_: Cancelled) -> Self {
+        Self::Interrupted
+    }
+}
+
+/// A vector with room for `len` elements, or an error where the allocator has none.
+pub(crate) fn try_vec<T>(len: usize) -> Result<Vec<T>, IndexError> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len)
+        .map_err(|_| IndexError::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
+    Ok(vec)
+}

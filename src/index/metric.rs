@@ -1,0 +1,186 @@
+//! Metrics, and the keys that order rows.
+//!
+//! A search orders rows by a *key*, an f32 that is smaller for nearer rows, and only at the end turns
+//! it into the distance that a user sees. The mapping is strictly increasing (it is computed in f64,
+//! where the square roots of two different f32 differ), so that order and ties of keys are order and
+//! ties of distances.
+//!
+//! | metric | prepared vector | key | distance |
+//! |---|---|---|---|
+//! | l2 | as given | sum (q - x)^2 | sqrt(key) |
+//! | cosine | scaled to length 1 | sum (q - x)^2 | key / 2 = 1 - cos |
+//! | ip | as given | -sum q x | key |
+//!
+//! Half the squared distance of two unit vectors is 1 - cos, without the cancellation of that
+//! formula: a vector has distance 0 to itself, and no distance is negative.
+
+use crate::index::IndexError;
+use crate::kernels::kernels;
+
+/// How the distance of two vectors is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Euclidean distance.
+    L2,
+    /// 1 - cosine of the angle.
+    Cosine,
+    /// Inner product, negated: the larger the product, the nearer.
+    Ip,
+}
+
+impl Metric {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 3] = ["l2", "cosine", "ip"];
+
+    /// The metric of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "l2" | "euclidean" => Some(Self::L2),
+            "cosine" => Some(Self::Cosine),
+            "ip" | "inner_product" => Some(Self::Ip),
+            _ => None,
+        }
+    }
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Brings a vector into the form that keys are computed on, in place.
+    ///
+    /// # Errors
+    /// [`IndexError::ZeroVector`] for a zero vector under `cosine`, which has no direction.
+    pub fn prepare(self, vector: &mut [f32]) -> Result<(), IndexError> {
+        if self != Self::Cosine {
+            return Ok(());
+        }
+        // f64 holds the square of any f32, so that neither tiny nor huge vectors lose their length.
+        let norm = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+        if norm == 0.0 {
+            return Err(IndexError::ZeroVector);
+        }
+        for v in vector {
+            *v = (f64::from(*v) / norm) as f32;
+        }
+        Ok(())
+    }
+
+    /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].
+    pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
+        match self {
+            Self::L2 | Self::Cosine => settle(kernels().l2_squared(query, row)),
+            Self::Ip => settle(-kernels().dot(query, row)),
+        }
+    }
+
+    /// [`Metric::key`] of each row of `rows` (`[out.len()][dim]`).
+    pub fn keys(self, query: &[f32], rows: &[f32], out: &mut [f32]) {
+        match self {
+            Self::L2 | Self::Cosine => {
+                kernels().l2_squared_rows(query, rows, out);
+                out.iter_mut().for_each(|key| *key = settle(*key));
+            }
+            Self::Ip => {
+                kernels().dot_rows(query, rows, out);
+                out.iter_mut().for_each(|key| *key = settle(-*key));
+            }
+        }
+    }
+
+    /// The distance that belongs to a key.
+    pub fn distance(self, key: f32) -> f64 {
+        let key = f64::from(key);
+        match self {
+            Self::L2 => key.sqrt(),
+            Self::Cosine => key / 2.0,
+            Self::Ip => key,
+        }
+    }
+
+    /// The largest key whose distance is at most `bound` (below it, if `strict`); none if no key is.
+    pub fn largest_key(self, bound: f64, strict: bool) -> Option<f32> {
+        let within = |key: f32| {
+            let distance = self.distance(key);
+            if strict { distance < bound } else { distance <= bound }
+        };
+        if bound.is_nan() {
+            return None;
+        }
+        let guess = match self {
+            Self::L2 if bound < 0.0 => return None,
+            Self::L2 => bound * bound,
+            Self::Cosine => bound * 2.0,
+            Self::Ip => bound,
+        };
+        // The rounding of the guess is off by a few units at most: walk to the edge.
+        let mut key = settle(guess as f32);
+        for _ in 0..8 {
+            key = key.next_up();
+        }
+        while !within(key) {
+            if key == f32::NEG_INFINITY || (self != Self::Ip && key < 0.0) {
+                return None;
+            }
+            key = key.next_down();
+        }
+        Some(settle(key))
+    }
+}
+
+/// One zero and no NaN: `-0.0` becomes `0.0`, and the NaN of an overflow (inf - inf) becomes +inf.
+fn settle(key: f32) -> f32 {
+    if key.is_nan() { f32::INFINITY } else { key + 0.0 }
+}
+
+/// Checks what a user gave: the right number of elements, all finite.
+///
+/// # Errors
+/// [`IndexError::DimensionMismatch`] and [`IndexError::NotFinite`].
+pub fn check(vector: &[f32], dim: usize) -> Result<(), IndexError> {
+    if vector.len() != dim {
+        return Err(IndexError::DimensionMismatch { expected: dim, got: vector.len() });
+    }
+    match vector.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(IndexError::NotFinite { at, value: vector[at] }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_key_is_the_last_one_within_the_bound() {
+        for metric in [Metric::L2, Metric::Cosine, Metric::Ip] {
+            for bound in [0.0, 1e-30, 0.3, 1.0, 1.5, 123.456, 1e6] {
+                for strict in [false, true] {
+                    let within = |key: f32| {
+                        let d = metric.distance(key);
+                        if strict { d < bound } else { d <= bound }
+                    };
+                    match metric.largest_key(bound, strict) {
+                        Some(key) => assert!(within(key) && !within(key.next_up()), "{metric:?} {bound} {strict}"),
+                        None => assert!(metric != Metric::Ip && !within(0.0), "{metric:?} {bound} {strict}"),
+                    }
+                }
+            }
+        }
+        assert_eq!(Metric::L2.largest_key(-1.0, false), None);
+        assert_eq!(Metric::L2.largest_key(f64::NAN, false), None);
+        assert_eq!(Metric::L2.largest_key(f64::INFINITY, false), Some(f32::INFINITY));
+    }
+
+    #[test]
+    fn cosine_of_a_vector_with_itself_is_exactly_zero_at_any_length() {
+        for scale in [1e-40_f32, 1e-20, 1.0, 1e20, 1e37] {
+            let mut a: Vec<f32> = (1..=7).map(|i| i as f32 * scale).collect();
+            let mut b = a.clone();
+            Metric::Cosine.prepare(&mut a).unwrap();
+            Metric::Cosine.prepare(&mut b).unwrap();
+            assert_eq!(Metric::Cosine.distance(Metric::Cosine.key(&a, &b)), 0.0);
+        }
+        assert!(matches!(Metric::Cosine.prepare(&mut [0.0; 3]), Err(IndexError::ZeroVector)));
+    }
+}

@@ -1,0 +1,29 @@
+//! The engine: an inverted file (IVF) of vectors. It knows no SQLite.
+//!
+//! A [`Snapshot`] is one version of an index: centroids, and for each list the heads of its
+//! segments. The segments' codes and vectors come from an [`InvertedLists`] when a search first
+//! needs them, and stay resident within a byte budget. [`search()`] answers one query or twenty
+//! thousand, grouped by list, with the same rows and the same distances.
+
+pub mod cache;
+pub mod coarse;
+mod collect;
+mod error;
+pub mod kmeans;
+pub mod lists;
+pub mod metric;
+mod scan;
+pub mod search;
+pub mod segment;
+pub mod snapshot;
+
+pub use cache::{Cache, Version};
+pub use coarse::CoarseQuantizer;
+pub(crate) use error::try_vec;
+pub use error::IndexError;
+pub use lists::{InvertedLists, MemoryLists};
+pub use metric::Metric;
+pub use scan::RowFilter;
+pub use search::{Answers, Neighbor, SearchParams, SearchStats, search};
+pub use segment::{Codes, Quantizer, SegmentHead, SegmentId};
+pub use snapshot::Snapshot;

@@ -1,0 +1,443 @@
+//! Scanning a list for the queries that probe it.
+//!
+//! Every bound here is about the key that [`Metric::key`] would compute, rounding included: real
+//! arithmetic gives the bound, then the rounding of the bound's own evaluation and of the exact
+//! kernel are added (see [`rounding`]). So a row that is dropped could not have been an answer,
+//! bit for bit.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::index::collect::{Candidate, Collector};
+use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
+use crate::index::snapshot::{Held, Segment};
+use crate::index::{Metric, Quantizer, Snapshot};
+use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels};
+
+/// Which rows a search may return.
+pub trait RowFilter: Sync {
+    /// Whether the row of that rowid may be returned.
+    fn accepts(&self, rowid: i64) -> bool;
+}
+
+/// A query at a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    /// Which query.
+    pub query: u32,
+    /// How many live rows of the list it may scan.
+    pub rows: u32,
+}
+
+/// A segment with what a scan reads of it.
+pub(crate) struct Loaded {
+    pub at: usize,
+    pub codes: Arc<Held<ResidentCodes>>,
+    /// The rows themselves, where there are no codes to scan.
+    pub rows: Option<Arc<Held<ResidentRows>>>,
+}
+
+/// What all scans of a search share.
+pub(crate) struct Scan<'a> {
+    pub snapshot: &'a Snapshot,
+    /// Prepared, `[nq][dim]`.
+    pub queries: &'a [f32],
+    pub states: &'a [Mutex<Collector>],
+    pub filter: Option<&'a dyn RowFilter>,
+}
+
+/// Buffers of a thread, kept between scans.
+pub(crate) struct Scratch {
+    panel: Panel,
+    codes: CodePanel,
+    code: Vec<i8>,
+    members: Vec<Local>,
+    coeff: Vec<Coeff>,
+    limit: Vec<f32>,
+    code_hits: Vec<CodeHit>,
+    score_hits: Vec<ScoreHit>,
+    keys: Vec<f32>,
+    /// Rows that were scanned, summed over the queries.
+    pub scanned: u64,
+}
+
+/// A query at the list being scanned.
+#[derive(Debug, Clone, Copy)]
+struct Local {
+    query: u32,
+    /// Live rows that it may still scan.
+    rows: u32,
+    /// Slots of the current segment that it scans.
+    slots: u32,
+    /// A copy of its collector's threshold, possibly an older and higher one.
+    threshold: f32,
+    approx: Approx,
+}
+
+/// A query in the form that codes are compared with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Approx {
+    scale: f64,
+    norm: f64,
+    error: f64,
+    /// For inner products: the length of the query, and its product with the centroid.
+    length: f64,
+    base: f64,
+    /// For inner products: the length of the centroid.
+    centroid: f64,
+}
+
+/// Rows between two looks at the thresholds.
+const CHUNK: usize = 256;
+/// From that many queries on the fused f32 tile beats one exact pass per query.
+const TILE_QUERIES: usize = 4;
+/// Relative rounding of the few f32 operations of a linear form, with room to spare.
+const FORM_ROUNDING: f64 = 2e-6;
+/// Products of this size may leave the f32 range on the way: nothing is ruled out.
+const OVERFLOW: f64 = 1e37;
+/// What products below the f32 range may add up to, per dimension.
+const TINY: f64 = 1e-44;
+/// The same where the product of two scales, perhaps below the f32 range, is multiplied by up to 127^2.
+const TINY_FORM: f64 = 1e-40;
+
+impl Scratch {
+    pub fn new(dim: usize) -> Self {
+        Self {
+            panel: Panel::new(dim),
+            codes: CodePanel::new(dim),
+            code: vec![0; dim],
+            members: Vec::new(),
+            coeff: Vec::new(),
+            limit: Vec::new(),
+            code_hits: Vec::new(),
+            score_hits: Vec::new(),
+            keys: Vec::new(),
+            scanned: 0,
+        }
+    }
+}
+
+impl Scan<'_> {
+    fn query(&self, query: u32) -> &[f32] {
+        let dim = self.snapshot.dim();
+        &self.queries[query as usize * dim..][..dim]
+    }
+
+    fn state(&self, query: u32) -> MutexGuard<'_, Collector> {
+        // A collector is whole between two pushes, even where a push panicked.
+        self.states[query as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Scans segments of one list for `members`. `before` live rows of the list stand before them.
+    pub fn list(&self, list_no: usize, members: &[Member], segments: &[Loaded], before: u64, scratch: &mut Scratch) {
+        let mut local = std::mem::take(&mut scratch.members);
+        local.clear();
+        scratch.codes.clear();
+        scratch.panel.clear();
+        let coded = segments.iter().any(|s| s.codes.quantizer == Quantizer::Int8);
+        let radius = segments.iter().fold(0.0_f32, |r, s| r.max(self.segment(s).head.radius));
+        for member in members {
+            let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
+            let threshold = self.state(member.query).threshold;
+            let mut approx = Approx::default();
+            if coded {
+                approx = self.approximate(list_no, member.query, &mut scratch.code);
+            }
+            if rows == 0 || (coded && self.out_of_reach(&approx, radius, threshold)) {
+                continue;
+            }
+            if coded {
+                scratch.codes.push(&scratch.code);
+            }
+            local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
+        }
+        if segments.iter().any(|s| s.codes.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
+            local.iter().for_each(|m| scratch.panel.push(self.query(m.query), 0.0));
+        }
+        for loaded in segments {
+            let head = &self.segment(loaded).head;
+            for member in &mut local {
+                member.slots = head.slot_after(member.rows);
+                let rows = member.rows.min(head.live());
+                scratch.scanned += u64::from(rows);
+                if member.rows != u32::MAX {
+                    member.rows -= rows;
+                }
+                member.threshold = self.state(member.query).threshold;
+            }
+            match (loaded.codes.quantizer, &loaded.rows) {
+                (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch),
+                (Quantizer::None, Some(rows)) if local.len() < TILE_QUERIES => {
+                    self.rows_exactly(loaded, rows, &mut local, scratch);
+                }
+                (Quantizer::None, Some(rows)) => self.rows_in_tiles(loaded, rows, &mut local, scratch),
+                (Quantizer::None, None) => debug_assert!(false, "rows without codes are loaded before a scan"),
+            }
+        }
+        scratch.members = local;
+    }
+
+    fn segment(&self, loaded: &Loaded) -> &Segment {
+        &self.snapshot.segments()[loaded.at]
+    }
+
+    /// Codes a query for a list: its residual for distances, itself for inner products.
+    fn approximate(&self, list_no: usize, query: u32, code: &mut [i8]) -> Approx {
+        let vector = self.query(query);
+        let centroid = self.snapshot.centroid(list_no);
+        if self.snapshot.metric() == Metric::Ip {
+            let encoded = kernels().encode(vector, self.snapshot.origin(), code);
+            return Approx {
+                scale: encoded.scale.into(),
+                norm: encoded.norm.into(),
+                error: encoded.err.into(),
+                length: length(vector),
+                base: vector.iter().zip(centroid).map(|(&q, &c)| f64::from(q) * f64::from(c)).sum(),
+                centroid: length(centroid),
+            };
+        }
+        let encoded = kernels().encode(vector, centroid, code);
+        Approx {
+            scale: encoded.scale.into(),
+            norm: encoded.norm.into(),
+            error: encoded.err.into(),
+            ..Approx::default()
+        }
+    }
+
+    /// Whether every row within `radius` of the centroid is above the threshold.
+    fn out_of_reach(&self, q: &Approx, radius: f32, threshold: f32) -> bool {
+        let dim = self.snapshot.dim() as f64;
+        let radius = f64::from(radius);
+        let lower = match self.snapshot.metric() {
+            Metric::Ip => {
+                let reach = q.length * (q.centroid + radius);
+                if !(reach < OVERFLOW) {
+                    return false;
+                }
+                -q.base - q.length * radius - reach * (rounding(self.snapshot.dim()) + 1e-9) - dim * TINY
+            }
+            Metric::L2 | Metric::Cosine => {
+                let nearest = (q.norm.sqrt() * (1.0 - 1e-6) - q.error - radius).max(0.0);
+                nearest * nearest * (1.0 - rounding(self.snapshot.dim())) - dim * TINY
+            }
+        };
+        lower > f64::from(threshold)
+    }
+
+    /// The linear form that rules out rows of `codes` whose key is above `threshold`.
+    fn coeff(&self, q: &Approx, threshold: f32, codes: &ResidentCodes) -> Coeff {
+        const EVERYTHING: Coeff = Coeff { a: f32::NEG_INFINITY, u: 0.0, r: 0.0, s: 0.0 };
+        let dim = self.snapshot.dim();
+        let threshold = f64::from(threshold);
+        let (norm_max, error_max) = (codes.norm_max, f64::from(codes.error_max));
+        match self.snapshot.metric() {
+            // key >= -base - s_q s_x dot - error_q |e^_x| - |q| error_x
+            Metric::Ip => {
+                let length_max = norm_max.sqrt();
+                let reach = q.length * (q.centroid + length_max + error_max);
+                let form = reach + threshold.abs() + (q.length + 2.0 * q.error) * length_max;
+                let margin = form * FORM_ROUNDING + reach * rounding(dim) + dim as f64 * TINY_FORM;
+                let a = -q.base - threshold - margin;
+                if !(form < OVERFLOW && a.is_finite()) {
+                    return EVERYTHING;
+                }
+                Coeff { a: below(a), u: below(-q.error), r: below(-q.length), s: -q.scale as f32 }
+            }
+            // |q^ - x^| > sqrt(threshold) + error_q + error_x, squared
+            Metric::L2 | Metric::Cosine => {
+                let tau = (threshold * (1.0 + rounding(dim)) + dim as f64 * TINY).sqrt() + q.error;
+                let form = 2.0 * (q.norm + norm_max) + (tau + error_max) * (tau + error_max);
+                let a = q.norm - tau * tau - form * FORM_ROUNDING - dim as f64 * TINY_FORM;
+                if !(form < OVERFLOW && a.is_finite()) {
+                    return EVERYTHING;
+                }
+                Coeff { a: below(a), u: 1.0, r: below(-2.0 * tau), s: (-2.0 * q.scale) as f32 }
+            }
+        }
+    }
+
+    /// Lower and upper bound of the key of a row, from the product of the codes.
+    fn bounds(&self, q: &Approx, codes: &ResidentCodes, slot: usize, dot: i32) -> (f32, f32) {
+        let dim = self.snapshot.dim();
+        let (u, r) = (f64::from(codes.u[slot]), f64::from(codes.r[slot]));
+        let product = q.scale * f64::from(codes.s[slot]) * f64::from(dot);
+        let (lower, upper) = match self.snapshot.metric() {
+            Metric::Ip => {
+                let reach = q.length * (q.centroid + u + r);
+                let apart = q.error * u + q.length * r + reach * (rounding(dim) + 1e-6) + dim as f64 * TINY;
+                if !(reach < OVERFLOW) {
+                    return (f32::NEG_INFINITY, f32::INFINITY);
+                }
+                (-q.base - product - apart, -q.base - product + apart)
+            }
+            Metric::L2 | Metric::Cosine => {
+                let norm = u + r * r;
+                let squared = q.norm + norm - 2.0 * product;
+                let slack = 1e-6 * (q.norm + norm + r * r) + TINY;
+                let apart = r + q.error;
+                let nearest = ((squared - slack).max(0.0).sqrt() - apart).max(0.0);
+                let farthest = (squared.max(0.0) + slack).sqrt() + apart;
+                let tiny = dim as f64 * TINY;
+                (
+                    (nearest * nearest * (1.0 - rounding(dim)) - tiny).max(0.0),
+                    farthest * farthest * (1.0 + rounding(dim)) + tiny,
+                )
+            }
+        };
+        let unknown = if self.snapshot.metric() == Metric::Ip { f32::NEG_INFINITY } else { 0.0 };
+        (
+            if lower.is_nan() { unknown } else { below(lower).max(unknown) },
+            if upper.is_nan() { f32::INFINITY } else { (upper as f32).next_up() },
+        )
+    }
+
+    fn codes(&self, loaded: &Loaded, members: &mut [Local], scratch: &mut Scratch) {
+        let dim = self.snapshot.dim();
+        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
+        let blocks = codes.blocks.read();
+        scratch.coeff.clear();
+        scratch.coeff.extend(members.iter().map(|m| self.coeff(&m.approx, m.threshold, codes)));
+        let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
+        let mut start = 0;
+        while start < slots {
+            // Short first chunks: they set the thresholds of queries that have none yet.
+            let rows = CHUNK.min(slots - start);
+            scratch.code_hits.clear();
+            kernels().scan_i8(
+                &CodeRows {
+                    blocks: &blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
+                    dim,
+                    rows,
+                    u: &codes.u[start..],
+                    r: &codes.r[start..],
+                    s: &codes.s[start..],
+                },
+                &scratch.codes,
+                &scratch.coeff,
+                &mut scratch.code_hits,
+            );
+            for hit in &scratch.code_hits {
+                let member = &mut members[hit.column as usize];
+                let slot = start as u32 + hit.row;
+                if slot >= member.slots || !self.wanted(segment, codes, slot) {
+                    continue;
+                }
+                let (lower, upper) = self.bounds(&member.approx, codes, slot as usize, hit.dot);
+                if lower > member.threshold {
+                    continue;
+                }
+                let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
+                let mut state = self.state(member.query);
+                state.push(candidate, upper);
+                if state.threshold < member.threshold {
+                    member.threshold = state.threshold;
+                    scratch.coeff[hit.column as usize] = self.coeff(&member.approx, member.threshold, codes);
+                }
+            }
+            start += rows;
+        }
+    }
+
+    fn rows_exactly(&self, loaded: &Loaded, rows: &ResidentRows, members: &mut [Local], scratch: &mut Scratch) {
+        let dim = self.snapshot.dim();
+        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
+        let vectors = rows.rows.read();
+        for member in members {
+            let query = self.query(member.query);
+            let mut state = self.state(member.query);
+            for start in (0..member.slots as usize).step_by(CHUNK) {
+                let chunk = CHUNK.min(member.slots as usize - start);
+                scratch.keys.resize(chunk, 0.0);
+                self.snapshot.metric().keys(query, &vectors[start * dim..(start + chunk) * dim], &mut scratch.keys);
+                for (slot, &key) in (start as u32..).zip(&scratch.keys) {
+                    if key <= state.threshold && self.wanted(segment, codes, slot) {
+                        state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn rows_in_tiles(&self, loaded: &Loaded, rows: &ResidentRows, members: &mut [Local], scratch: &mut Scratch) {
+        let dim = self.snapshot.dim();
+        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
+        let vectors = rows.rows.read();
+        scratch.limit.clear();
+        for member in members.iter_mut() {
+            member.approx.length = length(self.query(member.query));
+            scratch.limit.push(self.limit(member.approx.length, member.threshold, rows.length_max));
+        }
+        let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
+        for start in (0..slots).step_by(CHUNK) {
+            let end = slots.min(start + CHUNK);
+            scratch.score_hits.clear();
+            kernels().scan_f32(
+                &scratch.panel,
+                &vectors[start * dim..end * dim],
+                &rows.half_norms[start..end],
+                &scratch.limit,
+                &mut scratch.score_hits,
+            );
+            for hit in &scratch.score_hits {
+                let member = &mut members[hit.column as usize];
+                let slot = start as u32 + hit.row;
+                if slot >= member.slots || !self.wanted(segment, codes, slot) {
+                    continue;
+                }
+                // The row is still in the nearest cache: its key now makes the threshold exact.
+                let row = &vectors[slot as usize * dim..][..dim];
+                let key = self.snapshot.metric().key(self.query(member.query), row);
+                if key > member.threshold {
+                    continue;
+                }
+                let mut state = self.state(member.query);
+                state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                if state.threshold < member.threshold {
+                    member.threshold = state.threshold;
+                    scratch.limit[hit.column as usize] =
+                        self.limit(member.approx.length, member.threshold, rows.length_max);
+                }
+            }
+        }
+    }
+
+    /// Values of `half norm - product` above this belong to keys above `threshold`.
+    fn limit(&self, length: f64, threshold: f32, length_max: f64) -> f32 {
+        let dim = self.snapshot.dim();
+        // One fused operation per dimension, in sequence: a bound for any order of summation.
+        let sequential = (dim as f64 + 8.0) * f64::from(f32::EPSILON);
+        let threshold = f64::from(threshold);
+        let reach = length * length_max;
+        let limit = match self.snapshot.metric() {
+            Metric::Ip => threshold + reach * (sequential + rounding(dim)) + dim as f64 * TINY,
+            Metric::L2 | Metric::Cosine => {
+                let squares = length * length + length_max * length_max;
+                let margin = (reach + squares) * sequential + dim as f64 * TINY;
+                // The length errs upwards by 1e-9 at most; the limit must not err downwards.
+                let square = length * length * (1.0 - 4e-9);
+                (threshold * (1.0 + rounding(dim)) - square) / 2.0 + margin
+            }
+        };
+        if limit.is_nan() || reach > OVERFLOW { f32::INFINITY } else { (limit as f32).next_up() }
+    }
+
+    fn wanted(&self, segment: &Segment, codes: &ResidentCodes, slot: u32) -> bool {
+        segment.head.alive(slot) && self.filter.is_none_or(|filter| filter.accepts(codes.rowids[slot as usize]))
+    }
+}
+
+fn candidate_at(loaded: &Loaded, slot: u32) -> Candidate {
+    let rowid = loaded.codes.rowids[slot as usize];
+    Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid }
+}
+
+/// The length of a vector, not below it and at most 2e-9 of it above: f64 holds squares of any f32, and its rounding is
+/// far smaller.
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() * (1.0 + 1e-9)
+}
+
+/// The nearest f32 that is surely not above.
+fn below(value: f64) -> f32 {
+    (value as f32).next_down()
+}

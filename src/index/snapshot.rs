@@ -1,0 +1,275 @@
+//! One version of an index: which segments its lists are made of, and what of them is resident.
+
+use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::device::Device;
+use crate::index::cache::{Cache, Charge};
+use crate::index::segment::{ResidentCodes, ResidentRows};
+use crate::index::{CoarseQuantizer, IndexError, InvertedLists, Metric, Quantizer, SegmentHead};
+use crate::kernels::codes;
+
+/// A value and the memory that it was charged with. Without a charge it is transient: over the
+/// budget, held by one search, read again by the next.
+#[derive(Debug)]
+pub struct Held<T> {
+    value: T,
+    charge: Option<Charge>,
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A segment of a snapshot. Content arrives when a search first needs it, and never changes.
+#[derive(Debug)]
+pub struct Segment {
+    /// What the directory says.
+    pub head: SegmentHead,
+    codes: OnceLock<Arc<Held<ResidentCodes>>>,
+    vectors: OnceLock<Arc<Held<ResidentRows>>>,
+    /// Searches that read single vectors of it from the source.
+    cold_reads: AtomicU32,
+}
+
+/// A segment is kept resident as f32 once that many searches read vectors of it.
+const COLD_READS: u32 = 2;
+
+/// One version of an index.
+///
+/// Lists are CSR: the segments of list l are `segments[offsets[l]..offsets[l + 1]]`, packed rows within
+/// each. Cutting the rows at segments, not only at lists, lets a new version take over from the
+/// previous one whatever did not change, by stamp, without a copy.
+#[derive(Debug)]
+pub struct Snapshot {
+    metric: Metric,
+    dim: usize,
+    device: Device,
+    coarse: Option<Arc<CoarseQuantizer>>,
+    origin: Vec<f32>,
+    offsets: Vec<u32>,
+    segments: Vec<Segment>,
+    /// Live rows of each list, and of all.
+    list_rows: Vec<u64>,
+    rows: u64,
+    /// Bytes of codes that are not resident yet: vectors leave that much of the budget free.
+    codes_missing: AtomicUsize,
+}
+
+impl Snapshot {
+    /// A snapshot of `heads`, which stand in the order of their numbers. Resident content is taken over
+    /// from `previous` where number and stamp agree.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidParam`] if the heads are out of order or name a list that does not exist.
+    pub fn new(
+        metric: Metric,
+        dim: usize,
+        device: Device,
+        coarse: Option<Arc<CoarseQuantizer>>,
+        heads: Vec<SegmentHead>,
+        previous: Option<&Self>,
+    ) -> Result<Self, IndexError> {
+        let nlist = coarse.as_ref().map_or(1, |coarse| coarse.nlist());
+        let mut offsets = Vec::with_capacity(nlist + 1);
+        let mut segments = Vec::with_capacity(heads.len());
+        let mut missing = 0;
+        let mut list_rows = vec![0; nlist];
+        let mut before = 0;
+        for head in heads {
+            let list_no = head.id.list_no() as usize;
+            if list_no >= nlist || segments.last().is_some_and(|last: &Segment| last.head.id >= head.id) {
+                return Err(IndexError::InvalidParam(format!("segment {} is out of order", head.id.raw())));
+            }
+            while offsets.len() <= list_no {
+                offsets.push(segments.len() as u32);
+            }
+            list_rows[list_no] += u64::from(head.live());
+            let mut segment =
+                Segment { head, codes: OnceLock::new(), vectors: OnceLock::new(), cold_reads: AtomicU32::new(0) };
+            if let Some(previous) = previous {
+                // Both runs are in order: a linear merge.
+                while previous.segments.get(before).is_some_and(|s| s.head.id < segment.head.id) {
+                    before += 1;
+                }
+                if let Some(old) = previous.segments.get(before)
+                    && old.head.id == segment.head.id
+                    && old.head.stamp == segment.head.stamp
+                {
+                    segment.codes = old.codes.clone();
+                    segment.vectors = old.vectors.clone();
+                    segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
+                }
+            }
+            if segment.codes.get().is_none() {
+                missing += segment.codes_bytes(dim);
+            }
+            segments.push(segment);
+        }
+        while offsets.len() <= nlist {
+            offsets.push(segments.len() as u32);
+        }
+        let origin = vec![0.0; dim];
+        let codes_missing = AtomicUsize::new(missing);
+        let rows = list_rows.iter().sum();
+        Ok(Self { metric, dim, device, coarse, origin, offsets, segments, list_rows, rows, codes_missing })
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The dimension.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The device that holds what is resident.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The coarse quantizer, if the index is trained.
+    pub fn coarse(&self) -> Option<&Arc<CoarseQuantizer>> {
+        self.coarse.as_ref()
+    }
+
+    /// How many lists: 1 before training.
+    pub fn nlist(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Live rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// All segments, list by list.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The segments of a list, as places in [`Snapshot::segments`].
+    pub fn list(&self, list_no: usize) -> Range<usize> {
+        self.offsets[list_no] as usize..self.offsets[list_no + 1] as usize
+    }
+
+    /// Live rows of a list.
+    pub fn list_rows(&self, list_no: usize) -> u64 {
+        self.list_rows[list_no]
+    }
+
+    /// The centroid that a list's codes are relative to: the origin before training.
+    pub fn centroid(&self, list_no: usize) -> &[f32] {
+        self.coarse.as_ref().map_or(&self.origin, |coarse| coarse.centroid(list_no))
+    }
+
+    /// The zero vector.
+    pub(crate) fn origin(&self) -> &[f32] {
+        &self.origin
+    }
+
+    /// Bytes resident: of codes, and of vectors.
+    pub fn resident_bytes(&self) -> (usize, usize) {
+        self.segments.iter().fold((0, 0), |(codes, vectors), segment| {
+            (
+                codes + segment.codes.get().map_or(0, |c| c.bytes()),
+                vectors + segment.vectors.get().map_or(0, |v| v.bytes()),
+            )
+        })
+    }
+
+    /// Rowids and codes of a segment, read from `lists` if they are not resident.
+    ///
+    /// # Errors
+    /// What `lists` fails with, [`IndexError::Device`].
+    pub fn codes<L: InvertedLists>(
+        &self,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<ResidentCodes>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.codes.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let codes = ResidentCodes::new(&self.device, self.metric, lists.codes(&segment.head)?)?;
+        let bytes = codes.bytes();
+        cache.make_room(bytes, self);
+        let charge = cache.budget().charge(bytes, 0);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value: codes, charge: charge });
+        if keep && segment.codes.set(Arc::clone(&held)).is_ok() {
+            self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
+        }
+        Ok(held)
+    }
+
+    /// The prepared rows of a segment, if they are resident.
+    pub fn resident_vectors(&self, at: usize) -> Option<Arc<Held<ResidentRows>>> {
+        self.segments[at].vectors.get().cloned()
+    }
+
+    /// The prepared rows of a segment, read from `lists` if they are not resident.
+    ///
+    /// # Errors
+    /// As [`Snapshot::codes`].
+    pub fn vectors<L: InvertedLists>(
+        &self,
+        at: usize,
+        rowids: &[i64],
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<ResidentRows>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.vectors.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let rows = lists.vectors(&segment.head, rowids)?;
+        let rows = ResidentRows::new(&self.device, self.metric, self.dim, rows)?;
+        let bytes = rows.bytes();
+        let spare = self.codes_missing.load(Ordering::Relaxed);
+        cache.make_room(bytes + spare, self);
+        let charge = cache.budget().charge(bytes, spare);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value: rows, charge: charge });
+        if keep {
+            let _ = segment.vectors.set(Arc::clone(&held));
+        }
+        Ok(held)
+    }
+
+    /// Whether a value stays resident after the search that holds it.
+    pub(crate) fn is_kept<T>(held: &Held<T>) -> bool {
+        held.charge.is_some()
+    }
+
+    /// Counts a search that wants `rows` vectors of a segment that is not resident; true if reading all
+    /// of it, to keep, is the better way.
+    pub(crate) fn worth_keeping(&self, at: usize, rows: usize, cache: &Cache) -> bool {
+        let segment = &self.segments[at];
+        let bytes = segment.head.rows as usize * self.dim * 4;
+        let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
+        let asked = segment.cold_reads.fetch_add(1, Ordering::Relaxed);
+        (asked >= COLD_READS || rows * 8 >= segment.head.rows as usize)
+            && cache.budget().used().saturating_add(bytes) <= room
+    }
+}
+
+impl Segment {
+    /// What the resident form of the codes takes.
+    fn codes_bytes(&self, dim: usize) -> usize {
+        let rows = self.head.rows as usize;
+        rows * 8
+            + match self.head.quantizer {
+                Quantizer::None => 0,
+                Quantizer::Int8 => codes::padded_rows(rows) * 12 + codes::blocks_len(dim, rows),
+            }
+    }
+}

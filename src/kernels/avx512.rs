@@ -1,0 +1,590 @@
+//! AVX-512: 16 f32 lanes, 32 registers, and with VNNI four int8 products per lane and instruction.
+
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups};
+use super::panel::{CODE_TILE, CodePanel, LANES, Panel, TILE};
+use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, avx2, scalar};
+use std::arch::x86_64::*;
+
+/// AVX-512 without VNNI (Skylake-X): int8 goes through AVX2.
+static AVX512F: Kernels = Kernels {
+    isa: "avx512f",
+    l2_squared: distance::<L2>,
+    dot: distance::<DOT>,
+    l1: distance::<L1>,
+    l2_squared_rows: distance_rows::<L2>,
+    dot_rows: distance_rows::<DOT>,
+    scores,
+    assign,
+    scan_f32,
+    encode,
+    scan_i8: avx2::scan_i8,
+};
+
+static AVX512: Kernels = Kernels { isa: "avx512", scan_i8, ..AVX512F };
+
+/// The sets of this module that the machine can run, the best one last.
+pub(super) fn detect() -> Vec<&'static Kernels> {
+    let base = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma");
+    match (base, is_x86_feature_detected!("avx512vnni")) {
+        (false, _) => Vec::new(),
+        (true, false) => vec![&AVX512F],
+        (true, true) => vec![&AVX512F, &AVX512],
+    }
+}
+
+const L2: u8 = 0;
+const DOT: u8 = 1;
+const L1: u8 = 2;
+
+/// Row slices of a scan are walked in pieces that stay in the L2 cache while every tile passes over them.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Adds the terms of 16 element pairs to their lanes; multiplication and addition rounded separately.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn add_term<const KIND: u8>(sum: __m512, a: __m512, b: __m512) -> __m512 {
+    let term = match KIND {
+        DOT => _mm512_mul_ps(a, b),
+        L1 => _mm512_abs_ps(_mm512_sub_ps(a, b)),
+        _ => {
+            let e = _mm512_sub_ps(a, b);
+            _mm512_mul_ps(e, e)
+        }
+    };
+    _mm512_add_ps(sum, term)
+}
+
+/// 8+8, 4+4, 2+2, 1+1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn reduce(v: __m512) -> f32 {
+    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+}
+
+/// The exact sums of `a` (`[dim]`) with `R` consecutive rows at `b`.
+///
+/// # Safety
+/// `a` must be valid for `dim` floats, `b` for `R * dim`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn sums<const KIND: u8, const R: usize>(a: *const f32, b: *const f32, dim: usize) -> [f32; R] {
+    let mut acc = [_mm512_setzero_ps(); R];
+    let whole = dim / LANES * LANES;
+    let mut d = 0;
+    while d < whole {
+        // SAFETY: d + 16 <= dim, and the caller vouches for both pointers.
+        let x = unsafe { _mm512_loadu_ps(a.add(d)) };
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: as above, in row r.
+            let y = unsafe { _mm512_loadu_ps(b.add(r * dim + d)) };
+            *acc = add_term::<KIND>(*acc, x, y);
+        }
+        d += LANES;
+    }
+    if d < dim {
+        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is ever -0.
+        let mask = (1u16 << (dim - d)) - 1;
+        // SAFETY: the mask leaves only the dim - d elements that exist.
+        let x = unsafe { _mm512_maskz_loadu_ps(mask, a.add(d)) };
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: as above, in row r.
+            let y = unsafe { _mm512_maskz_loadu_ps(mask, b.add(r * dim + d)) };
+            *acc = add_term::<KIND>(*acc, x, y);
+        }
+    }
+    let mut out = [0.0; R];
+    for (out, acc) in out.iter_mut().zip(acc) {
+        *out = reduce(acc);
+    }
+    out
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn distance<const KIND: u8>(a: &[f32], b: &[f32]) -> f32 {
+    // SAFETY: both slices have a.len() elements (checked by the caller).
+    unsafe { sums::<KIND, 1>(a.as_ptr(), b.as_ptr(), a.len().min(b.len()))[0] }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    let dim = q.len();
+    let mut x = 0;
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    for out in fours {
+        // SAFETY: rows x .. x + 4 exist: `rows` is [out.len()][dim] (checked by the caller).
+        *out = unsafe { sums::<KIND, 4>(q.as_ptr(), rows.as_ptr().add(x * dim), dim) };
+        x += 4;
+    }
+    for out in rest {
+        // SAFETY: row x exists, as above.
+        [*out] = unsafe { sums::<KIND, 1>(q.as_ptr(), rows.as_ptr().add(x * dim), dim) };
+        x += 1;
+    }
+}
+
+/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R`
+/// consecutive rows at `x` and `G` groups of 16 columns at `p`. Groups beyond the third are those of the next tile.
+///
+/// Per dimension `G` panel loads, and `R` broadcasts that ride on the multiplications: with G = 3, R = 8 the 24 chains
+/// hide the latency and two multiplication ports are the limit, not the loads.
+///
+/// # Safety
+/// `x` must be valid for `R * dim` floats, `p` for the tiles (`[dim][48]` each) that hold `G` groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn tile<const G: usize, const R: usize>(
+    p: *const f32,
+    x: *const f32,
+    dim: usize,
+    mut acc: [[__m512; G]; R],
+) -> [[__m512; G]; R] {
+    for d in 0..dim {
+        let mut columns = [_mm512_setzero_ps(); G];
+        for (g, columns) in columns.iter_mut().enumerate() {
+            // SAFETY: 16 columns of dimension d, inside the tile of group g; tiles are 64-byte aligned.
+            *columns = unsafe { _mm512_load_ps(p.add((g / 3) * dim * TILE + d * TILE + (g % 3) * LANES)) };
+        }
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: element d of row r.
+            let x = _mm512_set1_ps(unsafe { *x.add(r * dim + d) });
+            for (acc, columns) in acc.iter_mut().zip(columns) {
+                *acc = _mm512_fnmadd_ps(columns, x, *acc);
+            }
+        }
+    }
+    acc
+}
+
+/// [`tile`] starting at the columns' biases.
+///
+/// # Safety
+/// As for [`tile`]; `bias` must be valid for the 48 floats of each of those tiles.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn biased_tile<const G: usize, const R: usize>(
+    p: *const f32,
+    bias: *const f32,
+    x: *const f32,
+    dim: usize,
+) -> [[__m512; G]; R] {
+    let mut start = [_mm512_setzero_ps(); G];
+    for (g, start) in start.iter_mut().enumerate() {
+        // SAFETY: the biases of consecutive tiles are contiguous.
+        *start = unsafe { _mm512_loadu_ps(bias.add(g * LANES)) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { tile::<G, R>(p, x, dim, [start; R]) }
+}
+
+/// Calls `$run!(G, R, first row)` for blocks of rows that cover `0..$rows`: 8 rows by as many groups as hold columns, then
+/// what is left by 4, 2, 1 (with all groups of the tile, so that fewer variants get compiled).
+macro_rules! for_blocks {
+    ($rows:expr, $groups:expr, $run:ident) => {{
+        let (rows, groups) = ($rows, $groups);
+        let mut x = 0;
+        while x + 8 <= rows {
+            match groups {
+                1 => $run!(1, 8, x),
+                2 => $run!(2, 8, x),
+                _ => $run!(3, 8, x),
+            }
+            x += 8;
+        }
+        if rows - x >= 4 {
+            $run!(3, 4, x);
+            x += 4;
+        }
+        if rows - x >= 2 {
+            $run!(3, 2, x);
+            x += 2;
+        }
+        if rows - x >= 1 {
+            $run!(3, 1, x);
+        }
+    }};
+}
+
+/// Rows that are walked together, a multiple of 8.
+fn chunk_rows(dim: usize) -> usize {
+    (CHUNK_BYTES / (4 * dim)).clamp(8, 1024) / 8 * 8
+}
+
+/// Writes the first `cols` of the accumulators of each row to `out`, whose rows are `stride` apart.
+///
+/// # Safety
+/// `out` must be valid for `cols` floats in each of `R` rows; `cols` is above `16 * (G - 1)` or fills all groups that it
+/// reaches.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn store_scores<const G: usize, const R: usize>(
+    acc: [[__m512; G]; R],
+    out: *mut f32,
+    stride: usize,
+    cols: usize,
+) {
+    for (r, acc) in acc.iter().enumerate() {
+        for (g, &acc) in acc.iter().enumerate() {
+            let left = cols.saturating_sub(g * LANES).min(LANES);
+            let mask = ((1u32 << left) - 1) as u16;
+            // SAFETY: the mask leaves only columns below `cols`; wrapping, because a masked-out group may lie beyond.
+            unsafe { _mm512_mask_storeu_ps(out.wrapping_add(r * stride + g * LANES), mask, acc) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn scores(panel: &Panel, rows: &[f32], out: &mut [f32]) {
+    let (dim, cols) = (panel.dim(), panel.cols());
+    let (m, tiles) = (rows.len() / dim, panel.tiles());
+    let chunk = chunk_rows(dim);
+    for first in (0..m).step_by(chunk) {
+        let count = chunk.min(m - first);
+        let x = rows[first * dim..].as_ptr();
+        let mut t = 0;
+        while t < tiles {
+            let (p, bias) = (panel.tile(t).as_ptr(), panel.tile_bias(t).as_ptr());
+            let out = out[first * cols + t * TILE..].as_mut_ptr();
+            if count == 1 && t + 1 < tiles {
+                // A single row has too few chains in one tile.
+                let left = cols - t * TILE;
+                // SAFETY: tiles t and t + 1 exist and are contiguous; one row of x and of out remains.
+                unsafe { store_scores(biased_tile::<6, 1>(p, bias, x, dim), out, cols, left) };
+                t += 2;
+                continue;
+            }
+            let width = panel.tile_cols(t);
+            macro_rules! run {
+                ($g:literal, $r:literal, $x:expr) => {
+                    // SAFETY: rows $x .. $x + $r of the chunk exist in rows and in out; tile t exists.
+                    unsafe {
+                        let acc = biased_tile::<$g, $r>(p, bias, x.add($x * dim), dim);
+                        store_scores(acc, out.wrapping_add($x * cols), cols, width);
+                    }
+                };
+            }
+            for_blocks!(count, width.div_ceil(LANES), run);
+            t += 1;
+        }
+    }
+}
+
+/// Rows whose minima are kept at once.
+const ASSIGN_ROWS: usize = 64;
+
+/// Minimum and its column, per lane: lane `i` has seen columns `i`, `i + 16`, ...
+#[derive(Clone, Copy)]
+struct Minimum {
+    score: __m512,
+    column: __m512i,
+}
+
+/// Takes over the columns of `acc` that beat the minima; the first group starts at column `first`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn keep_minima<const G: usize, const R: usize>(acc: [[__m512; G]; R], first: usize, minima: &mut [Minimum]) {
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let first = _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32));
+    for (acc, minimum) in acc.iter().zip(minima) {
+        for (g, &acc) in acc.iter().enumerate() {
+            let columns = _mm512_add_epi32(first, _mm512_set1_epi32((g * LANES) as i32));
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(acc, minimum.score);
+            minimum.score = _mm512_mask_mov_ps(minimum.score, less, acc);
+            minimum.column = _mm512_mask_mov_epi32(minimum.column, less, columns);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
+    let (dim, m, tiles) = (panel.dim(), best.len(), panel.tiles());
+    let chunk = chunk_rows(dim).min(ASSIGN_ROWS);
+    let none = Minimum { score: _mm512_set1_ps(f32::INFINITY), column: _mm512_setzero_si512() };
+    for first in (0..m).step_by(chunk) {
+        let count = chunk.min(m - first);
+        let x = rows[first * dim..].as_ptr();
+        let mut minima = [none; ASSIGN_ROWS];
+        let mut t = 0;
+        while t < tiles {
+            let (p, bias) = (panel.tile(t).as_ptr(), panel.tile_bias(t).as_ptr());
+            if count == 1 && t + 1 < tiles {
+                // SAFETY: tiles t and t + 1 exist and are contiguous; one row remains.
+                let acc = unsafe { biased_tile::<6, 1>(p, bias, x, dim) };
+                keep_minima(acc, t * TILE, &mut minima);
+                t += 2;
+                continue;
+            }
+            macro_rules! run {
+                ($g:literal, $r:literal, $x:expr) => {{
+                    // SAFETY: rows $x .. $x + $r of the chunk exist; tile t exists.
+                    let acc = unsafe { biased_tile::<$g, $r>(p, bias, x.add($x * dim), dim) };
+                    keep_minima(acc, t * TILE, &mut minima[$x..]);
+                }};
+            }
+            for_blocks!(count, panel.tile_cols(t).div_ceil(LANES), run);
+            t += 1;
+        }
+        for (x, minimum) in minima[..count].iter().enumerate() {
+            // Smallest column among the lanes that hold the minimum. Its own lane gives the score: 0 and -0 are a tie.
+            let least = _mm512_set1_ps(_mm512_reduce_min_ps(minimum.score));
+            let tied = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(minimum.score, least);
+            let column = _mm512_mask_reduce_min_epu32(tied, minimum.column);
+            let same = _mm512_cmpeq_epi32_mask(minimum.column, _mm512_set1_epi32(column as i32));
+            let value = _mm512_maskz_compress_ps(tied & same, minimum.score);
+            best[first + x] = column;
+            score[first + x] = _mm512_cvtss_f32(value);
+        }
+    }
+}
+
+/// One tile's columns as [`scan_block`] needs them.
+struct ScanTile {
+    p: *const f32,
+    limit: [f32; TILE],
+    /// Columns that are not padding, as bits.
+    valid: u64,
+    first_column: u32,
+}
+
+/// Scans `R` rows from number `row` on against the first `G` groups of a tile.
+///
+/// # Safety
+/// As for [`tile`]; `bias` must be valid for `R` floats.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn scan_block<const G: usize, const R: usize>(
+    columns: &ScanTile,
+    x: *const f32,
+    bias: *const f32,
+    dim: usize,
+    row: usize,
+    hits: &mut Vec<ScoreHit>,
+) {
+    let mut start = [[_mm512_setzero_ps(); G]; R];
+    for (r, start) in start.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *start = [_mm512_set1_ps(unsafe { *bias.add(r) }); G];
+    }
+    // SAFETY: the caller's promise.
+    let acc = unsafe { tile::<G, R>(columns.p, x, dim, start) };
+    let mut masks = [0u64; R];
+    let mut any = 0;
+    for g in 0..G {
+        // SAFETY: `limit` holds 48 floats.
+        let limit = unsafe { _mm512_loadu_ps(columns.limit.as_ptr().add(g * LANES)) };
+        for (acc, mask) in acc.iter().zip(&mut masks) {
+            *mask |= u64::from(_mm512_cmp_ps_mask::<_CMP_NGT_UQ>(acc[g], limit)) << (g * LANES);
+        }
+    }
+    for mask in &mut masks {
+        *mask &= columns.valid;
+        any |= *mask;
+    }
+    if any == 0 {
+        return;
+    }
+    for (r, (acc, mut mask)) in acc.iter().zip(masks).enumerate() {
+        if mask == 0 {
+            continue;
+        }
+        let mut scores = [0.0f32; TILE];
+        for (g, &acc) in acc.iter().enumerate() {
+            // SAFETY: `scores` holds 48 floats.
+            unsafe { _mm512_storeu_ps(scores.as_mut_ptr().add(g * LANES), acc) };
+        }
+        while mask != 0 {
+            let c = mask.trailing_zeros();
+            let column = columns.first_column + c;
+            hits.push(ScoreHit { column, row: (row + r) as u32, score: scores[c as usize % TILE] });
+            mask &= mask - 1;
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: &mut Vec<ScoreHit>) {
+    let (dim, m) = (panel.dim(), row_bias.len());
+    let chunk = chunk_rows(dim);
+    for first in (0..m).step_by(chunk) {
+        let count = chunk.min(m - first);
+        let x = rows[first * dim..].as_ptr();
+        let bias = row_bias[first..].as_ptr();
+        for t in 0..panel.tiles() {
+            let width = panel.tile_cols(t);
+            let mut columns = ScanTile {
+                p: panel.tile(t).as_ptr(),
+                limit: [0.0; TILE],
+                valid: (1 << width) - 1,
+                first_column: (t * TILE) as u32,
+            };
+            columns.limit[..width].copy_from_slice(&limit[t * TILE..][..width]);
+            macro_rules! run {
+                ($g:literal, $r:literal, $x:expr) => {{
+                    let (x, bias) = (x.wrapping_add($x * dim), bias.wrapping_add($x));
+                    // SAFETY: rows $x .. $x + $r of the chunk and their biases exist; tile t exists.
+                    unsafe { scan_block::<$g, $r>(&columns, x, bias, dim, first + $x, hits) };
+                }};
+            }
+            for_blocks!(count, width.div_ceil(LANES), run);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    scalar::encode_body(x, origin, code)
+}
+
+/// Dot products of a block's 16 rows with `C` columns: `acc[c] = start[c] + Σ rows · column c`, rows as unsigned bytes.
+///
+/// `U` runs of groups are summed apart and added at the end (integers do not mind): with few columns that gives the
+/// multiplier enough independent chains while the bytes are still read strictly forward, as the prefetcher likes it.
+///
+/// # Safety
+/// `block` must be valid for `groups * 64` bytes, `q` for the tiles (`groups * 16` bytes each) that hold `C` columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn dots<const C: usize, const U: usize>(
+    block: *const u8,
+    q: *const i8,
+    groups: usize,
+    start: &[i32; C],
+) -> [__m512i; C] {
+    let mut acc = [[_mm512_setzero_si512(); C]; U];
+    for (acc, &start) in acc[0].iter_mut().zip(start) {
+        *acc = _mm512_set1_epi32(start);
+    }
+    let mut g = 0;
+    macro_rules! group {
+        ($u:expr, $g:expr) => {{
+            let at = block.wrapping_add($g * GROUP_BYTES);
+            if C <= 4 {
+                // Few columns: memory is the limit. Never faults, so it may run past the end.
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH_BYTES).cast());
+            }
+            // SAFETY: group $g of the block.
+            let rows = unsafe { _mm512_loadu_si512(at.cast()) };
+            for (c, acc) in acc[$u].iter_mut().enumerate() {
+                let offset = (c / CODE_TILE) * groups * 16 + $g * 16 + (c % CODE_TILE) * 4;
+                // SAFETY: group $g of column c, 4-byte aligned.
+                let column = _mm512_set1_epi32(unsafe { q.add(offset).cast::<i32>().read() });
+                *acc = _mm512_dpbusd_epi32(*acc, rows, column);
+            }
+        }};
+    }
+    while g + U <= groups {
+        for u in 0..U {
+            group!(u, g + u);
+        }
+        g += U;
+    }
+    while U > 1 && g < groups {
+        group!(0, g);
+        g += 1;
+    }
+    let mut out = acc[0];
+    for acc in &acc[1..] {
+        for (out, &acc) in out.iter_mut().zip(acc) {
+            *out = _mm512_add_epi32(*out, acc);
+        }
+    }
+    out
+}
+
+/// How far ahead of the loads a memory-bound scan prefetches.
+const PREFETCH_BYTES: usize = 2048;
+
+/// Scans `blocks` (numbers) of `rows` against `C` columns from `column` on.
+///
+/// # Safety
+/// The blocks must exist in `rows`, the columns in `panel` and `coeff`; `column` must be a multiple of 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn scan_codes<const C: usize, const U: usize>(
+    rows: &CodeRows<'_>,
+    blocks: std::ops::Range<usize>,
+    panel: &CodePanel,
+    coeff: &[Coeff],
+    column: usize,
+    hits: &mut Vec<CodeHit>,
+) {
+    let groups = groups(rows.dim);
+    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
+    let mut start = [0; C];
+    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
+        *start = -128 * sum;
+    }
+    let mut coeffs = [Coeff::default(); C];
+    coeffs.copy_from_slice(&coeff[column..column + C]);
+    for b in blocks {
+        let first = b * BLOCK_ROWS;
+        // SAFETY: block b exists with its padded u, r, s, and the columns exist (the caller's promise).
+        let (dots, u, r, s) = unsafe {
+            (
+                dots::<C, U>(rows.blocks.as_ptr().add(b * block_bytes(rows.dim)), q, groups, &start),
+                _mm512_loadu_ps(rows.u.as_ptr().add(first)),
+                _mm512_loadu_ps(rows.r.as_ptr().add(first)),
+                _mm512_loadu_ps(rows.s.as_ptr().add(first)),
+            )
+        };
+        let left = (rows.rows - first).min(BLOCK_ROWS);
+        let valid = ((1u32 << left) - 1) as u16;
+        for (c, (&dot, coeff)) in dots.iter().zip(&coeffs).enumerate() {
+            let form = _mm512_fmadd_ps(_mm512_set1_ps(coeff.u), u, _mm512_set1_ps(coeff.a));
+            let form = _mm512_fmadd_ps(_mm512_set1_ps(coeff.r), r, form);
+            let scale = _mm512_mul_ps(_mm512_set1_ps(coeff.s), s);
+            let form = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), form);
+            let zero = _mm512_setzero_ps();
+            let mut mask = _mm512_mask_cmp_ps_mask::<_CMP_NGT_UQ>(valid, form, zero);
+            if mask != 0 {
+                let mut dots = [0i32; BLOCK_ROWS];
+                // SAFETY: `dots` holds 16 integers.
+                unsafe { _mm512_storeu_si512(dots.as_mut_ptr().cast(), dot) };
+                while mask != 0 {
+                    let i = mask.trailing_zeros() as usize % BLOCK_ROWS;
+                    let row = (first + i) as u32;
+                    hits.push(CodeHit { column: (column + c) as u32, row, dot: dots[i] });
+                    mask &= mask - 1;
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
+    let blocks = rows.rows.div_ceil(BLOCK_ROWS);
+    let chunk = (CHUNK_BYTES / block_bytes(rows.dim)).max(1);
+    for first in (0..blocks).step_by(chunk) {
+        let range = first..blocks.min(first + chunk);
+        let mut column = 0;
+        while column < panel.cols() {
+            macro_rules! run {
+                ($c:literal, $u:literal) => {{
+                    // SAFETY: the range is within the rows' blocks, the next $c columns exist, all widths but the last are
+                    // multiples of 4.
+                    unsafe {
+                        scan_codes::<$c, $u>(rows, range.clone(), panel, coeff, column, hits)
+                    };
+                    column += $c;
+                }};
+            }
+            match panel.cols() - column {
+                24.. => run!(24, 1),
+                16..24 => run!(16, 1),
+                8..16 => run!(8, 1),
+                4..8 => run!(4, 2),
+                3 => run!(3, 4),
+                2 => run!(2, 4),
+                _ => run!(1, 8),
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The arithmetic of a search, once per instruction set.
+//!
+//! [`scalar`] is the specification; every other set gives the same bits, so an answer, a stored code and a trained
+//! index never depend on the machine that computed them. (One freedom: a NaN is a NaN, its sign and payload are not
+//! promised. Another is stated at [`Kernels::scan_i8`].) The set for this machine is chosen once, by [`kernels`]; the
+//! functions behind it are compiled for features that only run-time detection proves, and are reached only through it.
+//!
+//! Three families, from exact and slow to cheap:
+//! 1. *exact distances* ([`Kernels::l2_squared`] and its kin): what a user is told;
+//! 2. *f32 panels* ([`Kernels::scores`], [`Kernels::assign`], [`Kernels::scan_f32`]): many columns (queries of a list, or
+//!    centroids) against row-major rows, one fused multiply-add per dimension in the order of the dimensions;
+//! 3. *int8 codes* ([`Kernels::encode`], [`Kernels::scan_i8`]): integer dot products at a quarter of the bytes.
+//!
+//! The public methods check every shape and panic on a wrong one, so that the code below them can trust its pointers.
+
+pub mod codes;
+mod panel;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+pub use codes::CodeRows;
+pub use panel::{CodePanel, Panel};
+
+/// Largest dimension that the int8 kernels take: below it no i32 sum of products can overflow.
+pub const MAX_CODE_DIM: usize = 16_384;
+
+/// One (column, row) pair that [`Kernels::scan_f32`] could not rule out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreHit {
+    /// Column of the panel.
+    pub column: u32,
+    /// Row of the slice that was scanned.
+    pub row: u32,
+    /// `row_bias[row] - <column, row>`, the value that was compared with the column's limit.
+    pub score: f32,
+}
+
+/// One (column, row) pair that [`Kernels::scan_i8`] could not rule out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CodeHit {
+    /// Column of the panel.
+    pub column: u32,
+    /// Row of the [`CodeRows`] that were scanned.
+    pub row: u32,
+    /// The exact dot product of the two codes.
+    pub dot: i32,
+}
+
+/// Coefficients of one column's linear form over the per-row values of [`CodeRows`].
+///
+/// A pair is ruled out if `((a + u·u[x]) + r·r[x]) + (s·s[x])·dot > 0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Coeff {
+    /// Constant term.
+    pub a: f32,
+    /// Factor of the row's `u`.
+    pub u: f32,
+    /// Factor of the row's `r`.
+    pub r: f32,
+    /// Factor of the row's `s` times the dot product.
+    pub s: f32,
+}
+
+/// What [`Kernels::encode`] says about the code that it wrote. Identical bits on every machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Encoded {
+    /// `x ≈ origin + scale · code`; 0 if the residual is zero, not finite, or too small to be scaled.
+    pub scale: f32,
+    /// Squared Euclidean norm of `scale · code`, rounded to nearest.
+    pub norm: f32,
+    /// Upper bound of the Euclidean norm of `x - origin - scale · code`; `+inf` if that is not finite.
+    pub err: f32,
+    /// Sum of the code's elements.
+    pub sum: i32,
+}
+
+type Distance = unsafe fn(&[f32], &[f32]) -> f32;
+type DistanceRows = unsafe fn(&[f32], &[f32], &mut [f32]);
+type Scores = unsafe fn(&Panel, &[f32], &mut [f32]);
+type Assign = unsafe fn(&Panel, &[f32], &mut [u32], &mut [f32]);
+type ScanF32 = unsafe fn(&Panel, &[f32], &[f32], &[f32], &mut Vec<ScoreHit>);
+type Encode = unsafe fn(&[f32], &[f32], &mut [i8]) -> Encoded;
+type ScanI8 = unsafe fn(&CodeRows<'_>, &CodePanel, &[Coeff], &mut Vec<CodeHit>);
+
+/// One instruction set's kernels. All sets give bit-identical results.
+///
+/// The functions behind the methods are `unsafe` for two reasons, both discharged here: the machine must have the
+/// features that the set was compiled for (a set is handed out by [`kernels`] and [`available`] only after detection),
+/// and the slices must have the stated shapes (each method asserts them).
+pub struct Kernels {
+    /// Name of the set: `scalar`, `avx2`, `avxvnni`, `avx512f`, `avx512`, `neon` or `dotprod`.
+    pub isa: &'static str,
+    l2_squared: Distance,
+    dot: Distance,
+    l1: Distance,
+    l2_squared_rows: DistanceRows,
+    dot_rows: DistanceRows,
+    scores: Scores,
+    assign: Assign,
+    scan_f32: ScanF32,
+    encode: Encode,
+    scan_i8: ScanI8,
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("isa", &self.isa).finish_non_exhaustive()
+    }
+}
+
+/// The best set for this machine, chosen at the first call.
+///
+/// The environment variable `SQLITE_IVF_ISA` may name another set of [`available`]; a name that this machine cannot run
+/// is ignored.
+pub fn kernels() -> &'static Kernels {
+    static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let sets = available();
+        let forced = std::env::var("SQLITE_IVF_ISA").ok();
+        let named = forced.and_then(|name| sets.iter().copied().find(|set| set.isa == name));
+        named.unwrap_or(sets[sets.len() - 1])
+    })
+}
+
+/// Every set that this machine can run, `scalar` first and the best one last.
+pub fn available() -> Vec<&'static Kernels> {
+    #[allow(unused_mut)]
+    let mut sets = vec![&scalar::KERNELS];
+    #[cfg(target_arch = "x86_64")]
+    {
+        sets.extend(avx2::detect());
+        sets.extend(avx512::detect());
+    }
+    #[cfg(target_arch = "aarch64")]
+    sets.extend(neon::detect());
+    sets
+}
+
+impl Kernels {
+    /// Squared Euclidean distance of `a` and `b`, the one that users see.
+    ///
+    /// The summation order is part of the contract: 16 lanes, lane `i` sums elements `i`, `i + 16`, ...; multiplication and
+    /// addition are rounded separately (no fused multiply-add); then lanes are added 8+8, 4+4, 2+2, 1+1.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn l2_squared(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "vectors of different dimension");
+        // SAFETY: the set's features were detected; the lengths agree.
+        unsafe { (self.l2_squared)(a, b) }
+    }
+
+    /// Dot product of `a` and `b`, in the order of [`Kernels::l2_squared`].
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "vectors of different dimension");
+        // SAFETY: as in `l2_squared`.
+        unsafe { (self.dot)(a, b) }
+    }
+
+    /// Sum of absolute differences of `a` and `b`, in the order of [`Kernels::l2_squared`].
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn l1(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "vectors of different dimension");
+        // SAFETY: as in `l2_squared`.
+        unsafe { (self.l1)(a, b) }
+    }
+
+    /// [`Kernels::l2_squared`] of `q` (`[dim]`) and each row of `rows` (`[m][dim]`), into `out` (`[m]`).
+    ///
+    /// # Panics
+    /// If `rows.len() != out.len() * q.len()`.
+    pub fn l2_squared_rows(&self, q: &[f32], rows: &[f32], out: &mut [f32]) {
+        check_rows(rows, out.len(), q.len());
+        // SAFETY: the set's features were detected; the shapes agree.
+        unsafe { (self.l2_squared_rows)(q, rows, out) }
+    }
+
+    /// [`Kernels::dot`] of `q` (`[dim]`) and each row of `rows` (`[m][dim]`), into `out` (`[m]`).
+    ///
+    /// # Panics
+    /// If `rows.len() != out.len() * q.len()`.
+    pub fn dot_rows(&self, q: &[f32], rows: &[f32], out: &mut [f32]) {
+        check_rows(rows, out.len(), q.len());
+        // SAFETY: as in `l2_squared_rows`.
+        unsafe { (self.dot_rows)(q, rows, out) }
+    }
+
+    /// `out[x][c] = bias[c] - <row x, column c>` for every row of `rows` (`[m][dim]`) and column of `panel`; `out` is
+    /// `[m][panel.cols()]`.
+    ///
+    /// The value starts at the bias and takes one fused multiply-add per dimension, in the order of the dimensions. With
+    /// half the squared norm as bias it is half the squared distance, less half the squared norm of the row.
+    ///
+    /// # Panics
+    /// If `rows` is not whole rows, or `out` has another length.
+    pub fn scores(&self, panel: &Panel, rows: &[f32], out: &mut [f32]) {
+        let m = rows.len() / panel.dim();
+        check_rows(rows, m, panel.dim());
+        assert_eq!(Some(out.len()), m.checked_mul(panel.cols()), "out is not [rows][columns]");
+        // SAFETY: the set's features were detected; the shapes agree.
+        unsafe { (self.scores)(panel, rows, out) }
+    }
+
+    /// The column with the smallest value of [`Kernels::scores`] for each row of `rows` (`[m][dim]`): its number into `best`
+    /// and its value into `score` (both `[m]`).
+    ///
+    /// The smallest column wins a tie. A value that is NaN or `+inf` never wins; where no other is left, `best` is 0 and
+    /// `score` is `+inf`.
+    ///
+    /// # Panics
+    /// If the panel is empty, or a length disagrees.
+    pub fn assign(&self, panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
+        assert!(panel.cols() > 0, "no column to assign to");
+        assert_eq!(best.len(), score.len(), "best and score of different length");
+        check_rows(rows, best.len(), panel.dim());
+        // SAFETY: the set's features were detected; the shapes agree.
+        unsafe { (self.assign)(panel, rows, best, score) }
+    }
+
+    /// Appends to `hits` every (column, row) pair whose value is not above the column's limit: `!(value > limit[c])`, so
+    /// that a NaN is a hit. `rows` is `[m][dim]`, `row_bias` `[m]`, `limit` `[panel.cols()]`.
+    ///
+    /// The value is `row_bias[x] - <row x, column c>`, accumulated as in [`Kernels::scores`] but starting at the row's bias;
+    /// the panel's own biases are not used. No score is written that is not a hit. The hits come in no particular order,
+    /// each once.
+    ///
+    /// # Panics
+    /// If a length disagrees, or the rows are more than `u32` can count.
+    pub fn scan_f32(
+        &self,
+        panel: &Panel,
+        rows: &[f32],
+        row_bias: &[f32],
+        limit: &[f32],
+        hits: &mut Vec<ScoreHit>,
+    ) {
+        check_rows(rows, row_bias.len(), panel.dim());
+        assert!(u32::try_from(row_bias.len()).is_ok(), "too many rows for one scan");
+        assert_eq!(limit.len(), panel.cols(), "one limit per column");
+        // SAFETY: the set's features were detected; the shapes agree.
+        unsafe { (self.scan_f32)(panel, rows, row_bias, limit, hits) }
+    }
+
+    /// Quantizes the residual `e = x - origin` (computed in f32) to int8, symmetric about zero; all slices are `[dim]`.
+    ///
+    /// With `max = max|e|`: `scale = max / 127`, `code = e · (127 / max)` rounded to nearest, ties to even, within ±127. If
+    /// `max` is zero or not finite, or `127 / max` is not finite, scale and codes are 0. See [`Encoded`] for the rest; every
+    /// output has the same bits on every machine, because they are stored.
+    ///
+    /// # Panics
+    /// If the lengths differ, or exceed [`MAX_CODE_DIM`].
+    pub fn encode(&self, x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+        assert!(x.len() <= MAX_CODE_DIM, "dimension {} is too large for int8 codes", x.len());
+        assert_eq!(x.len(), origin.len(), "x and origin of different dimension");
+        assert_eq!(x.len(), code.len(), "x and code of different dimension");
+        // SAFETY: the set's features were detected; the lengths agree.
+        unsafe { (self.encode)(x, origin, code) }
+    }
+
+    /// Appends to `hits` every (column, row) pair that the columns' linear forms do not rule out: with `c = coeff[column]` and
+    /// the exact integer `dot` of the two codes, `!(((c.a + c.u·u[x]) + c.r·r[x]) + (c.s·s[x])·dot > 0)`. A NaN is a hit.
+    ///
+    /// The form is evaluated in f32, with fused multiply-add or without: pairs whose value is within rounding of zero may be
+    /// hits in one set and not in another, so the caller keeps a margin in `a`. The dot products are exact everywhere. The
+    /// hits come in no particular order, each once.
+    ///
+    /// # Panics
+    /// If a length disagrees (see [`CodeRows`]), or the dimensions of rows and panel differ.
+    pub fn scan_i8(&self, rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
+        rows.check();
+        assert_eq!(rows.dim, panel.dim(), "rows and panel of different dimension");
+        assert_eq!(coeff.len(), panel.cols(), "one set of coefficients per column");
+        // SAFETY: the set's features were detected; the shapes agree.
+        unsafe { (self.scan_i8)(rows, panel, coeff, hits) }
+    }
+}
+
+fn check_rows(rows: &[f32], m: usize, dim: usize) {
+    assert_eq!(Some(rows.len()), m.checked_mul(dim), "rows are not [{m}][{dim}]");
+}
+
+/// The upper bound that [`Encoded::err`] states, from the sum of squares of the f64 residuals.
+///
+/// The factor covers the rounding of the sum (relative 2^-39 at most). The added term covers what a relative factor cannot:
+/// `x - origin` is rounded to f64 before `scale · code` cancels most of it, which leaves up to `2^-53 |x_i - origin_i|` per
+/// element even where the computed residual is 0.
+fn error_bound(sum_of_squares: f64, max_abs: f32, dim: usize) -> f32 {
+    let lost = f64::from(max_abs) * (dim as f64).sqrt() * 2f64.powi(-51);
+    let bound = sum_of_squares.sqrt() * (1.0 + 1e-6) + lost;
+    if !bound.is_finite() {
+        return f32::INFINITY;
+    }
+    let nearest = bound as f32;
+    if f64::from(nearest) < bound { nearest.next_up() } else { nearest }
+}

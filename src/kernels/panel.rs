@@ -1,0 +1,213 @@
+//! Panels: the columns that a list's rows are held against, laid out for the kernels' inner loops.
+
+use super::MAX_CODE_DIM;
+use super::codes;
+use std::collections::TryReserveError;
+
+/// Columns of one tile of a [`Panel`]: three 16-lane registers.
+pub(super) const TILE: usize = 48;
+
+/// f32 lanes of a [`Line`].
+pub(super) const LANES: usize = 16;
+
+/// Lines per dimension of a tile.
+const LINES: usize = TILE / LANES;
+
+/// 16 floats on a cache line of their own, so that panel loads are never split.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LANES]);
+
+const ZERO_LINE: Line = Line([0.0; LANES]);
+
+/// Columns of f32 (the queries that probe a list, or centroids) in dim-major tiles of 48: `[tile][dim][48]`, 64-byte
+/// aligned, each column with a bias.
+///
+/// The buffers stay when it is cleared, so one panel serves a whole batch.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    dim: usize,
+    cols: usize,
+    lines: Vec<Line>,
+    /// `[tile][48]`; padding columns have `+inf`, which never wins an argmin.
+    bias: Vec<Line>,
+}
+
+impl Panel {
+    /// An empty panel for columns of `dim` elements.
+    ///
+    /// # Panics
+    /// If `dim` is 0.
+    pub fn new(dim: usize) -> Self {
+        assert!(dim > 0, "a panel of dimension 0");
+        Self { dim, cols: 0, lines: Vec::new(), bias: Vec::new() }
+    }
+
+    /// Removes all columns and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.cols = 0;
+        self.lines.clear();
+        self.bias.clear();
+    }
+
+    /// Makes room for `cols` more columns, so that the pushes after it allocate nothing.
+    ///
+    /// # Errors
+    /// If the memory cannot be had; the panel is unchanged then.
+    pub fn try_reserve(&mut self, cols: usize) -> Result<(), TryReserveError> {
+        let tiles = (self.cols.saturating_add(cols)).div_ceil(TILE);
+        let more = tiles - self.tiles();
+        self.lines.try_reserve(more.saturating_mul(LINES).saturating_mul(self.dim))?;
+        self.bias.try_reserve(more.saturating_mul(LINES))
+    }
+
+    /// Appends one column (`[dim]`) with the bias that [`scores`](super::Kernels::scores) starts from.
+    ///
+    /// # Panics
+    /// If the column has another dimension, or the columns become more than `u32` can count.
+    pub fn push(&mut self, column: &[f32], bias: f32) {
+        assert_eq!(column.len(), self.dim, "column of another dimension");
+        assert!(u32::try_from(self.cols).is_ok(), "too many columns for one panel");
+        let (tile, lane) = (self.cols / TILE, self.cols % TILE);
+        if lane == 0 {
+            self.lines.resize(self.lines.len() + LINES * self.dim, ZERO_LINE);
+            self.bias.resize(self.bias.len() + LINES, Line([f32::INFINITY; LANES]));
+        }
+        let (line, at) = (lane / LANES, lane % LANES);
+        self.bias[tile * LINES + line].0[at] = bias;
+        let lines = &mut self.lines[tile * LINES * self.dim..];
+        for (dims, &value) in lines.chunks_exact_mut(LINES).zip(column) {
+            dims[line].0[at] = value;
+        }
+        self.cols += 1;
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements of a column.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The bias that `column` was pushed with.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn bias(&self, column: usize) -> f32 {
+        assert!(column < self.cols, "column {column} of {}", self.cols);
+        self.bias[column / LANES].0[column % LANES]
+    }
+
+    /// Number of tiles, the last one possibly padded.
+    pub(super) fn tiles(&self) -> usize {
+        self.cols.div_ceil(TILE)
+    }
+
+    /// Columns of `tile` that are not padding, 1 to 48.
+    pub(super) fn tile_cols(&self, tile: usize) -> usize {
+        (self.cols - tile * TILE).min(TILE)
+    }
+
+    /// The `[dim][48]` values of `tile`, and those of the tiles after it.
+    pub(super) fn tile(&self, tile: usize) -> &[f32] {
+        flat(&self.lines[tile * LINES * self.dim..])
+    }
+
+    /// The 48 biases of `tile` (`+inf` for padding columns), and those of the tiles after it.
+    pub(super) fn tile_bias(&self, tile: usize) -> &[f32] {
+        flat(&self.bias[tile * LINES..])
+    }
+}
+
+fn flat(lines: &[Line]) -> &[f32] {
+    // SAFETY: a `Line` is 16 contiguous floats without padding (`repr(C)`, size 64).
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
+}
+
+/// Columns of one tile of a [`CodePanel`].
+pub(super) const CODE_TILE: usize = 4;
+
+/// One group (4 dimensions) of each of a tile's 4 columns.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(16))]
+struct Quad([[i8; codes::GROUP_DIMS]; CODE_TILE]);
+
+/// Columns of int8 codes (of queries) for [`scan_i8`](super::Kernels::scan_i8), in tiles of 4: `[tile][group][4][4 dims]`.
+///
+/// The buffers stay when it is cleared.
+#[derive(Clone, Debug)]
+pub struct CodePanel {
+    dim: usize,
+    quads: Vec<Quad>,
+    sums: Vec<i32>,
+}
+
+impl CodePanel {
+    /// An empty panel for codes of `dim` elements.
+    ///
+    /// # Panics
+    /// If `dim` is 0 or above [`MAX_CODE_DIM`].
+    pub fn new(dim: usize) -> Self {
+        assert!((1..=MAX_CODE_DIM).contains(&dim), "dimension {dim} of int8 codes");
+        Self { dim, quads: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Removes all columns and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.quads.clear();
+        self.sums.clear();
+    }
+
+    /// Makes room for `cols` more columns, so that the pushes after it allocate nothing.
+    ///
+    /// # Errors
+    /// If the memory cannot be had; the panel is unchanged then.
+    pub fn try_reserve(&mut self, cols: usize) -> Result<(), TryReserveError> {
+        let tiles = self.cols().saturating_add(cols).div_ceil(CODE_TILE);
+        let more = tiles - self.cols().div_ceil(CODE_TILE);
+        self.quads.try_reserve(more.saturating_mul(codes::groups(self.dim)))?;
+        self.sums.try_reserve(cols)
+    }
+
+    /// Appends one column (`[dim]`).
+    ///
+    /// # Panics
+    /// If the code has another dimension, or the columns become more than `u32` can count.
+    pub fn push(&mut self, code: &[i8]) {
+        assert_eq!(code.len(), self.dim, "code of another dimension");
+        assert!(u32::try_from(self.sums.len()).is_ok(), "too many columns for one panel");
+        let groups = codes::groups(self.dim);
+        let (tile, lane) = (self.cols() / CODE_TILE, self.cols() % CODE_TILE);
+        if lane == 0 {
+            self.quads.resize(self.quads.len() + groups, Quad::default());
+        }
+        for (quad, part) in self.quads[tile * groups..].iter_mut().zip(code.chunks(codes::GROUP_DIMS)) {
+            quad.0[lane][..part.len()].copy_from_slice(part);
+        }
+        self.sums.push(code.iter().map(|&value| i32::from(value)).sum());
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Elements of a column.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Sum of each column's elements: what the `+128` of the stored bytes is corrected by.
+    pub(super) fn sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// The bytes of all tiles, `[tile][group][4 columns][4 dims]`; padding columns and dimensions are 0.
+    pub(super) fn bytes(&self) -> &[i8] {
+        // SAFETY: a `Quad` is 16 contiguous bytes without padding (`repr(C)`, size 16).
+        unsafe { std::slice::from_raw_parts(self.quads.as_ptr().cast(), self.quads.len() * 16) }
+    }
+}

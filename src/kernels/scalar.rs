@@ -1,0 +1,198 @@
+//! The specification: what every other set must give, bit for bit, in plain Rust.
+
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS};
+use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
+use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, codes, error_bound};
+use std::cmp::Ordering;
+
+/// The scalar set; any machine runs it.
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: "scalar",
+    l2_squared,
+    dot,
+    l1,
+    l2_squared_rows,
+    dot_rows,
+    scores,
+    assign,
+    scan_f32,
+    encode,
+    scan_i8,
+};
+
+/// Lanes of an exact sum.
+const LANES: usize = 16;
+
+/// Sums `term` over the pairs in the order that [`Kernels::l2_squared`] promises.
+#[inline(always)]
+fn lane_sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += term(a, b);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+    lane_sum(a, b, |a, b| (a - b) * (a - b))
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    lane_sum(a, b, |a, b| a * b)
+}
+
+fn l1(a: &[f32], b: &[f32]) -> f32 {
+    lane_sum(a, b, |a, b| (a - b).abs())
+}
+
+fn l2_squared_rows(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (x, out) in out.iter_mut().enumerate() {
+        *out = l2_squared(q, &rows[x * q.len()..][..q.len()]);
+    }
+}
+
+fn dot_rows(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (x, out) in out.iter_mut().enumerate() {
+        *out = dot(q, &rows[x * q.len()..][..q.len()]);
+    }
+}
+
+/// `acc[c] = acc[c] - <row, column c>` for the 48 columns of a tile.
+fn tile_row(tile: &[f32], row: &[f32], acc: &mut [f32; TILE]) {
+    for (columns, &x) in tile.chunks_exact(TILE).zip(row) {
+        for (acc, &p) in acc.iter_mut().zip(columns) {
+            *acc = (-p).mul_add(x, *acc);
+        }
+    }
+}
+
+/// Calls `each(row, first column, values)` with the values of every row and tile, starting from the panel's biases.
+fn for_scores(panel: &Panel, rows: &[f32], mut each: impl FnMut(usize, usize, &[f32])) {
+    for (x, row) in rows.chunks_exact(panel.dim()).enumerate() {
+        for tile in 0..panel.tiles() {
+            let mut acc = [0.0; TILE];
+            acc.copy_from_slice(&panel.tile_bias(tile)[..TILE]);
+            tile_row(panel.tile(tile), row, &mut acc);
+            each(x, tile * TILE, &acc[..panel.tile_cols(tile)]);
+        }
+    }
+}
+
+fn scores(panel: &Panel, rows: &[f32], out: &mut [f32]) {
+    for_scores(panel, rows, |x, first, values| {
+        out[x * panel.cols() + first..][..values.len()].copy_from_slice(values);
+    });
+}
+
+fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
+    best.fill(0);
+    score.fill(f32::INFINITY);
+    for_scores(panel, rows, |x, first, values| {
+        for (c, &value) in values.iter().enumerate() {
+            if value < score[x] {
+                (best[x], score[x]) = ((first + c) as u32, value);
+            }
+        }
+    });
+}
+
+fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: &mut Vec<ScoreHit>) {
+    for (x, row) in rows.chunks_exact(panel.dim()).enumerate() {
+        for tile in 0..panel.tiles() {
+            let mut acc = [row_bias[x]; TILE];
+            tile_row(panel.tile(tile), row, &mut acc);
+            for (c, &score) in acc[..panel.tile_cols(tile)].iter().enumerate() {
+                let column = tile * TILE + c;
+                if score.partial_cmp(&limit[column]) != Some(Ordering::Greater) {
+                    hits.push(ScoreHit { column: column as u32, row: x as u32, score });
+                }
+            }
+        }
+    }
+}
+
+fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    encode_body(x, origin, code)
+}
+
+/// Adding it to a small f32 rounds that to an integer, ties to even, which then stands in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// [`Kernels::encode`]. Written so that the compiler can vectorise it: the vector sets compile this very body for their
+/// features, which cannot change a bit because nothing here may be fused or reordered.
+#[inline(always)]
+pub(super) fn encode_body(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    // As integers the magnitudes order like the floats, with infinity and NaN above all: no NaN can hide from the maximum.
+    let mut max_bits = 0i32;
+    for (&x, &o) in x.iter().zip(origin) {
+        max_bits = max_bits.max(((x - o).to_bits() & 0x7fff_ffff) as i32);
+    }
+    let max = f32::from_bits(max_bits as u32);
+    let inv = 127.0 / max;
+    let scale = if max.is_finite() && inv.is_finite() { max / 127.0 } else { 0.0 };
+    let (mut sum, mut squares) = (0i32, 0i32);
+    if scale == 0.0 {
+        code.fill(0);
+    } else {
+        for ((code, &x), &o) in code.iter_mut().zip(x).zip(origin) {
+            let rounded = ((x - o) * inv + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+            let value = rounded.clamp(-127, 127);
+            sum += value;
+            squares += value * value;
+            *code = value as i8;
+        }
+    }
+    let wide = f64::from(scale);
+    let norm = (wide * wide * f64::from(squares)) as f32;
+
+    const WIDE: usize = 8;
+    let mut lanes = [0.0f64; WIDE];
+    let term = |x: f32, o: f32, code: i8| {
+        let e = (f64::from(x) - f64::from(o)) - wide * f64::from(code);
+        e * e
+    };
+    let whole = x.len() / WIDE * WIDE;
+    for at in (0..whole).step_by(WIDE) {
+        let (x, o, c) = (&x[at..at + WIDE], &origin[at..at + WIDE], &code[at..at + WIDE]);
+        for i in 0..WIDE {
+            lanes[i] += term(x[i], o[i], c[i]);
+        }
+    }
+    for i in whole..x.len() {
+        lanes[i - whole] += term(x[i], origin[i], code[i]);
+    }
+    let halves: [f64; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
+    let total = (halves[0] + halves[2]) + (halves[1] + halves[3]);
+    Encoded { scale, norm, err: error_bound(total, max, x.len()), sum }
+}
+
+fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
+    let groups = codes::groups(rows.dim);
+    for (column, c) in coeff.iter().enumerate() {
+        let tile = &panel.bytes()[column / CODE_TILE * groups * 16..][..groups * 16];
+        for first in (0..rows.rows).step_by(BLOCK_ROWS) {
+            let block = &rows.blocks[first / BLOCK_ROWS * groups * GROUP_BYTES..][..groups * GROUP_BYTES];
+            for x in first..rows.rows.min(first + BLOCK_ROWS) {
+                let mut dot = -128 * panel.sums()[column];
+                for g in 0..groups {
+                    let q = &tile[g * 16 + column % CODE_TILE * GROUP_DIMS..][..GROUP_DIMS];
+                    let b = &block[g * GROUP_BYTES + (x - first) * GROUP_DIMS..][..GROUP_DIMS];
+                    dot += q.iter().zip(b).map(|(&q, &b)| i32::from(q) * i32::from(b)).sum::<i32>();
+                }
+                let form = ((c.a + c.u * rows.u[x]) + c.r * rows.r[x]) + (c.s * rows.s[x]) * dot as f32;
+                if form.partial_cmp(&0.0) != Some(Ordering::Greater) {
+                    hits.push(CodeHit { column: column as u32, row: x as u32, dot });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The entry points: two for a library that SQLite loads (feature `loadable`), one for a program that links it.
+
+use std::ffi::{c_char, c_int};
+
+use crate::sqlite::{self, ffi};
+
+/// For `sqlite3_auto_extension`, in a program that links this crate: registers everything on a connection. Returns plain
+/// `SQLITE_OK`, since an automatic extension that asks to stay loaded makes opening fail.
+///
+/// # Safety
+/// SQLite calls it, with its own arguments.
+pub unsafe extern "C" fn init_static(
+    db: *mut ffi::sqlite3,
+    message: *mut *mut c_char,
+    routines: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    // SAFETY: SQLite's own arguments.
+    unsafe { sqlite::enter(db, message, routines, ffi::SQLITE_OK, crate::register_all) }
+}
+
+/// Registers through sqlite-loadable, whose own state one thread at a time may set.
+///
+/// # Safety
+/// As for [`init_static`].
+#[cfg(feature = "loadable")]
+unsafe fn load(
+    db: *mut ffi::sqlite3,
+    message: *mut *mut c_char,
+    routines: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    use std::sync::{Mutex, PoisonError};
+    static TURN: Mutex<()> = Mutex::new(());
+
+    let register = |ours: sqlite::Db| {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // The helper keeps neither code nor text of an error, so they go around it.
+        let mut result = Ok(());
+        let slot = std::cell::RefCell::new(&mut result);
+        let code = sqlite_loadable::register_entrypoint_load_permanently(
+            db.cast(),
+            message,
+            routines.cast_mut().cast(),
+            |_| {
+                let registered = crate::register_all(ours);
+                let failed = registered.is_err();
+                **slot.borrow_mut() = registered;
+                if failed { Err(sqlite_loadable::Error::new_message("registration failed")) } else { Ok(()) }
+            },
+        );
+        result?;
+        match code as c_int {
+            ffi::SQLITE_OK_LOAD_PERMANENTLY => Ok(()),
+            code => Err(sqlite::Error::new(code, "sqlite-loadable refused the connection")),
+        }
+    };
+    // `enter` looks at the host's version before sqlite-loadable touches the host's routines.
+    // SAFETY: SQLite's own arguments.
+    unsafe { sqlite::enter(db, message, routines, ffi::SQLITE_OK_LOAD_PERMANENTLY, register) }
+}
+
+/// SQLite looks for this name in `libsqlite_ivf.so`.
+///
+/// # Safety
+/// SQLite calls it, with its own arguments.
+#[cfg(feature = "loadable")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sqlite3_sqliteivf_init(
+    db: *mut ffi::sqlite3,
+    message: *mut *mut c_char,
+    routines: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    // SAFETY: SQLite's own arguments.
+    unsafe { load(db, message, routines) }
+}
+
+/// SQLite looks for this name in `ivf.so`.
+///
+/// # Safety
+/// SQLite calls it, with its own arguments.
+#[cfg(feature = "loadable")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sqlite3_ivf_init(
+    db: *mut ffi::sqlite3,
+    message: *mut *mut c_char,
+    routines: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    // SAFETY: SQLite's own arguments.
+    unsafe { load(db, message, routines) }
+}

@@ -1,0 +1,26 @@
+//! No panic leaves Rust.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Error, Result};
+
+/// Runs a callback's body; a panic becomes `SQLITE_INTERNAL` with its text.
+pub(super) fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    // Unwind safety: after a panic SQLite aborts the statement, and what the body touched is behind RefCells or dropped.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::internal(panic_text(payload))))
+}
+
+fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => {
+            // A payload of another type may panic when it is dropped.
+            mem::forget(payload);
+            "no text".to_owned()
+        }
+    };
+    format!("internal panic: {text}")
+}

@@ -1,0 +1,35 @@
+//! The boundary to SQLite's C interface: raw pointers on one side, safe values on the other.
+//!
+//! Everything goes through the table of routines that the host passed in ([`Api`]), so that the same code serves a loaded
+//! library and a linked program, and two SQLite libraries in one process. No panic crosses, every error keeps its extended
+//! code and its text, and inner statements are always left reset.
+
+mod api;
+mod blob;
+pub mod ffi;
+mod error;
+mod function;
+mod guard;
+mod host;
+mod index_info;
+#[cfg(any(test, feature = "rusqlite"))]
+mod linked;
+mod module;
+mod statement;
+mod ticker;
+mod value;
+mod vtab;
+
+pub use api::{Api, Conflict, Db, MIN_VERSION, TxnState};
+pub use blob::BlobReader;
+pub use error::{Error, Result};
+pub use function::{Aggregate, FunctionFlags, function_exists, register_aggregate, register_scalar};
+pub use host::{EntryPoint, HostSymbols, capture_api, enter};
+pub use index_info::{BestIndex, Constraint, IndexInfo, Op, OrderBy};
+#[cfg(any(test, feature = "rusqlite"))]
+pub use linked::{Init, add_auto_extension, linked_api, linked_db};
+pub use module::register_module;
+pub use statement::{Param, Rows, Statement};
+pub use ticker::Ticker;
+pub use value::{Context, InValues, Kind, Value};
+pub use vtab::{TableKind, Update, VTab, VTabArgs, VTabCursor};

@@ -1,0 +1,267 @@
+//! The engine's promise: the same rows and the same keys, however a search is run.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use sqlite_ivf::device::{Device, workers::Workers};
+use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::{
+    Cache, CoarseQuantizer, Metric, MemoryLists, Neighbor, Quantizer, RowFilter, SearchParams, Snapshot, search,
+};
+
+const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Ip];
+
+/// A small deterministic source of numbers for data whose shape a seed decides.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Uniform,
+    Offset,
+    TinyScale,
+    Subnormal,
+    Huge,
+    MixedScales,
+    OneHot,
+    Duplicates,
+    Integers,
+}
+
+const SHAPES: [Shape; 9] = [
+    Shape::Uniform,
+    Shape::Offset,
+    Shape::TinyScale,
+    Shape::Subnormal,
+    Shape::Huge,
+    Shape::MixedScales,
+    Shape::OneHot,
+    Shape::Duplicates,
+    Shape::Integers,
+];
+
+fn data(shape: Shape, n: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut numbers = Numbers(seed);
+    let mut rows = Vec::with_capacity(n * dim);
+    for i in 0..n {
+        let scale = 10_f32.powi((numbers.next() % 60) as i32 - 30);
+        let hot = (numbers.next() % dim as u64) as usize;
+        for j in 0..dim {
+            rows.push(match shape {
+                Shape::Uniform => numbers.unit(),
+                Shape::Offset => 1000.0 + 0.01 * numbers.unit(),
+                Shape::TinyScale => 1e-20 * numbers.unit(),
+                Shape::Subnormal => 1e-42 * numbers.unit(),
+                Shape::Huge => 3e38 * numbers.unit(),
+                Shape::MixedScales => scale * numbers.unit(),
+                Shape::OneHot => f32::from(u8::from(j == hot)),
+                Shape::Duplicates => ((i % 3) * dim + j) as f32,
+                Shape::Integers => (numbers.next() % 5) as f32,
+            });
+        }
+        // A zero vector has no cosine.
+        if rows[i * dim..].iter().all(|&v| v == 0.0) {
+            rows[i * dim] = 1.0;
+        }
+    }
+    rows
+}
+
+fn brute_force(
+    metric: Metric,
+    dim: usize,
+    rowids: &[i64],
+    rows: &[f32],
+    query: &[f32],
+    k: usize,
+    wanted: impl Fn(Neighbor) -> bool,
+) -> Vec<Neighbor> {
+    let mut all: Vec<Neighbor> = rowids
+        .iter()
+        .zip(rows.chunks_exact(dim))
+        .map(|(&rowid, row)| Neighbor { rowid, key: metric.key(query, row) })
+        .filter(|&n| wanted(n))
+        .collect();
+    all.sort_by(|a, b| a.key.total_cmp(&b.key).then(a.rowid.cmp(&b.rowid)));
+    all.truncate(k);
+    all
+}
+
+struct Fixture {
+    metric: Metric,
+    dim: usize,
+    rowids: Vec<i64>,
+    rows: Vec<f32>,
+    lists: MemoryLists,
+    snapshot: Snapshot,
+}
+
+impl Fixture {
+    fn new(metric: Metric, shape: Shape, n: usize, dim: usize, nlist: usize, quantizer: Quantizer, seed: u64) -> Self {
+        let rows = prepare_rows(metric, dim, &data(shape, n, dim, seed)).unwrap();
+        let rowids: Vec<i64> = (0..n as i64).map(|i| i * 3 % n as i64 * 7 - 50).collect();
+        let coarse = (nlist > 0).then(|| {
+            CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap()
+        });
+        let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
+        let snapshot =
+            Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None).unwrap();
+        Self { metric, dim, rowids, rows, lists, snapshot }
+    }
+
+    fn queries(&self, shape: Shape, nq: usize, seed: u64) -> Vec<f32> {
+        let mut queries = data(shape, nq, self.dim, seed);
+        // Some queries are rows, so that distances of zero and ties occur.
+        for i in (0..nq).step_by(3) {
+            let row = i * 5 % self.rowids.len();
+            queries[i * self.dim..][..self.dim].copy_from_slice(&self.rows[row * self.dim..][..self.dim]);
+        }
+        prepare_rows(self.metric, self.dim, &queries).unwrap()
+    }
+}
+
+fn bits(neighbors: &[Neighbor]) -> Vec<(i64, u32)> {
+    neighbors.iter().map(|n| (n.rowid, n.key.to_bits())).collect()
+}
+
+fn cases() -> u32 {
+    std::env::var("SQLITE_IVF_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+}
+
+proptest! {
+    #![proptest_config(Config { cases: cases(), failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn at_all_lists_every_path_equals_brute_force_bit_for_bit(
+        metric in 0..3_usize, shape in 0..9_usize, n in 1..400_usize, dim in 1..70_usize,
+        nlist in 0..9_usize, k in 1..40_usize, nq in 1..12_usize, seed in any::<u64>(),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        for quantizer in [Quantizer::Int8, Quantizer::None] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let queries = f.queries(shape, nq, seed ^ 1);
+            for (limit, threads) in [(usize::MAX, 1), (usize::MAX, 3), (0, 2)] {
+                let cache = Cache::new(limit);
+                let params = SearchParams { workers: Workers::new(threads), ..SearchParams::new(k, usize::MAX) };
+                let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+                for (i, query) in queries.chunks_exact(dim).enumerate() {
+                    let truth = brute_force(metric, dim, &f.rowids, &f.rows, query, k, |_| true);
+                    prop_assert_eq!(bits(batch.of(i)), bits(&truth), "batch, {:?} {:?} {:?}", metric, shape, quantizer);
+                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
+                    prop_assert_eq!(bits(alone.of(0)), bits(&truth), "alone, {:?} {:?} {:?}", metric, shape, quantizer);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_few_lists_codes_and_rows_alone_and_in_a_batch_give_the_same(
+        metric in 0..3_usize, shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 4..20_usize,
+        nprobe in 1..4_usize, max_codes in 0..300_u64, k in 1..20_usize, seed in any::<u64>(),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        let cache = Cache::new(usize::MAX);
+        let mut seen = Vec::new();
+        for quantizer in [Quantizer::Int8, Quantizer::None] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let queries = f.queries(shape, 7, seed ^ 1);
+            let params = SearchParams { max_codes, ..SearchParams::new(k, nprobe) };
+            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+            for (i, query) in queries.chunks_exact(dim).enumerate() {
+                let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
+                prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
+                if max_codes > 0 {
+                    prop_assert!(alone.stats.rows_scanned <= max_codes);
+                }
+                seen.push(bits(batch.of(i)));
+            }
+        }
+        let (codes, rows) = seen.split_at(7);
+        prop_assert_eq!(codes, rows);
+    }
+
+    #[test]
+    fn filters_and_distance_bounds_drop_no_row_that_matches(
+        metric in 0..3_usize, shape in 0..9_usize, n in 1..300_usize, dim in 1..30_usize, nlist in 0..9_usize,
+        k in prop_oneof![1..30_usize, Just(usize::MAX)], modulo in 1..40_i64, seed in any::<u64>(),
+        low in 0..100_usize, high in 0..100_usize,
+    ) {
+        struct Every(i64);
+        impl RowFilter for Every {
+            fn accepts(&self, rowid: i64) -> bool {
+                rowid.rem_euclid(self.0) == 0
+            }
+        }
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        for quantizer in [Quantizer::Int8, Quantizer::None] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let query = f.queries(shape, 1, seed ^ 1);
+            let all = brute_force(metric, dim, &f.rowids, &f.rows, &query, n, |_| true);
+            let (above, max) = (all[low * n / 100].key, all[high * n / 100].key);
+            let filter = Every(modulo);
+            let cache = Cache::new(usize::MAX);
+            let params = SearchParams {
+                filter: Some(&filter),
+                above_key: (low > 50).then_some(above),
+                max_key: max,
+                ..SearchParams::new(k, usize::MAX)
+            };
+            let found = search(&f.snapshot, &cache, &mut f.lists, &query, params).unwrap();
+            let truth = brute_force(metric, dim, &f.rowids, &f.rows, &query, k, |row| {
+                filter.accepts(row.rowid) && row.key <= max && !(low > 50 && row.key <= above)
+            });
+            prop_assert_eq!(bits(found.of(0)), bits(&truth));
+            // Probing a single list goes on until k rows that match are found.
+            if k != usize::MAX {
+                let few = SearchParams { nprobe: 1, ..params };
+                let found = search(&f.snapshot, &cache, &mut f.lists, &query, few).unwrap();
+                prop_assert_eq!(found.of(0).len(), truth.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_int8_pass_rescores_few_rows() {
+    let mut f = Fixture::new(Metric::L2, Shape::Uniform, 4000, 64, 8, Quantizer::Int8, 3);
+    let query = f.queries(Shape::Uniform, 1, 9)[..64].to_vec();
+    let found = search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &query, SearchParams::new(10, 8)).unwrap();
+    assert_eq!(found.stats.rows_scanned, 4000);
+    assert!(found.stats.rows_rescored < 200, "{} of 4000 rows were re-scored", found.stats.rows_rescored);
+}
+
+#[test]
+fn what_is_resident_stays_within_the_budget() {
+    let mut f = Fixture::new(Metric::L2, Shape::Uniform, 3000, 32, 16, Quantizer::Int8, 3);
+    let queries = f.queries(Shape::Uniform, 20, 9);
+    let mut answers = BTreeSet::new();
+    for limit in [0, 50_000, 150_000, usize::MAX] {
+        let f = Fixture::new(Metric::L2, Shape::Uniform, 3000, 32, 16, Quantizer::Int8, 3);
+        let cache = Cache::new(limit);
+        let mut lists = f.lists;
+        for query in queries.chunks_exact(32) {
+            let found = search(&f.snapshot, &cache, &mut lists, query, SearchParams::new(5, 16)).unwrap();
+            assert!(cache.budget().used() <= limit);
+            answers.insert((query[0].to_bits(), bits(found.of(0))));
+        }
+        let (codes, vectors) = f.snapshot.resident_bytes();
+        assert_eq!(codes + vectors, cache.budget().used());
+        assert_eq!(codes > 0, limit > 0);
+    }
+    assert_eq!(answers.len(), 20, "the budget changed an answer");
+    let _ = &mut f.lists;
+}
