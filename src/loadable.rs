@@ -18,6 +18,16 @@ pub unsafe extern "C" fn init_static(
     unsafe { sqlite::enter(db, message, routines, ffi::SQLITE_OK, crate::register_all) }
 }
 
+/// Runs [`init_static`] on every connection that is opened from now on.
+///
+/// # Errors
+/// Out of memory.
+#[cfg(feature = "rusqlite")]
+pub fn register_auto() -> sqlite::Result<()> {
+    // SAFETY: an entry point.
+    unsafe { sqlite::add_auto_extension(init_static) }
+}
+
 /// Registers through sqlite-loadable, whose own state one thread at a time may set.
 ///
 /// # Safety
@@ -28,30 +38,20 @@ unsafe fn load(
     message: *mut *mut c_char,
     routines: *const ffi::sqlite3_api_routines,
 ) -> c_int {
+    use sqlite_loadable::entrypoints::register_entrypoint_load_permanently;
+    use std::cell::Cell;
     use std::sync::{Mutex, PoisonError};
     static TURN: Mutex<()> = Mutex::new(());
 
     let register = |ours: sqlite::Db| {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        // The helper keeps neither code nor text of an error, so they go around it.
-        let mut result = Ok(());
-        let slot = std::cell::RefCell::new(&mut result);
-        let code = sqlite_loadable::register_entrypoint_load_permanently(
-            db.cast(),
-            message,
-            routines.cast_mut().cast(),
-            |_| {
-                let registered = crate::register_all(ours);
-                let failed = registered.is_err();
-                **slot.borrow_mut() = registered;
-                if failed { Err(sqlite_loadable::Error::new_message("registration failed")) } else { Ok(()) }
-            },
-        );
-        result?;
-        match code as c_int {
-            ffi::SQLITE_OK_LOAD_PERMANENTLY => Ok(()),
-            code => Err(sqlite::Error::new(code, "sqlite-loadable refused the connection")),
-        }
+        // The helper keeps neither code nor text of an error, so the result goes around it.
+        let result = Cell::new(Ok(()));
+        register_entrypoint_load_permanently(db.cast(), message, routines.cast_mut().cast(), |_| {
+            result.set(crate::register_all(ours));
+            Ok(())
+        });
+        result.into_inner()
     };
     // `enter` looks at the host's version before sqlite-loadable touches the host's routines.
     // SAFETY: SQLite's own arguments.

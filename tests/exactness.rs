@@ -7,7 +7,8 @@ use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Cache, CoarseQuantizer, Metric, MemoryLists, Neighbor, Quantizer, RowFilter, SearchParams, Snapshot, search,
+    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, SearchParams, Snapshot,
+    search,
 };
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Ip];
@@ -111,15 +112,23 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(metric: Metric, shape: Shape, n: usize, dim: usize, nlist: usize, quantizer: Quantizer, seed: u64) -> Self {
+    fn new(
+        metric: Metric,
+        shape: Shape,
+        n: usize,
+        dim: usize,
+        nlist: usize,
+        quantizer: Quantizer,
+        seed: u64,
+    ) -> Self {
         let rows = prepare_rows(metric, dim, &data(shape, n, dim, seed)).unwrap();
         let rowids: Vec<i64> = (0..n as i64).map(|i| i * 3 % n as i64 * 7 - 50).collect();
-        let coarse = (nlist > 0).then(|| {
-            CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap()
-        });
+        let coarse = (nlist > 0)
+            .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
         let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
         let snapshot =
-            Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None).unwrap();
+            Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None)
+                .unwrap();
         Self { metric, dim, rowids, rows, lists, snapshot }
     }
 
@@ -239,7 +248,8 @@ proptest! {
 fn the_int8_pass_rescores_few_rows() {
     let mut f = Fixture::new(Metric::L2, Shape::Uniform, 4000, 64, 8, Quantizer::Int8, 3);
     let query = f.queries(Shape::Uniform, 1, 9)[..64].to_vec();
-    let found = search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &query, SearchParams::new(10, 8)).unwrap();
+    let found =
+        search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &query, SearchParams::new(10, 8)).unwrap();
     assert_eq!(found.stats.rows_scanned, 4000);
     assert!(found.stats.rows_rescored < 200, "{} of 4000 rows were re-scored", found.stats.rows_rescored);
 }

@@ -132,7 +132,8 @@ impl Device {
     fn missing(name: &str) -> DeviceError {
         DeviceError::Unavailable {
             name: name.to_string(),
-            reason: "this build of sqlite-ivf computes on the CPU only; use device=auto or device=cpu".to_string(),
+            reason: "this build of sqlite-ivf computes on the CPU only; use device=auto or device=cpu"
+                .to_string(),
         }
     }
 }

@@ -11,9 +11,9 @@ use crate::index::Snapshot;
 pub struct Version {
     /// Drawn when the table was created.
     pub uuid: [u8; 16],
-    /// The hash chain over all that was done to the table.
-    pub ver: [u8; 16],
-    /// What tells the file apart from a forged copy of the same uuid and ver: device and inode.
+    /// The hash chain over all that was written to the table.
+    pub stamp: [u8; 16],
+    /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode.
     pub file: (u64, u64),
 }
 
@@ -49,7 +49,9 @@ impl Budget {
     pub fn charge(self: &Arc<Self>, bytes: usize, spare: usize) -> Option<Charge> {
         let limit = self.limit().saturating_sub(spare);
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|&sum| sum <= limit))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= limit)
+            })
             .ok()?;
         Some(Charge { budget: Arc::clone(self), bytes })
     }
@@ -161,10 +163,8 @@ impl Cache {
     /// Forgets every version of the table in that file.
     pub fn forget(&self, version: &Version) {
         let mut entries = self.lock();
-        let dropped: Vec<_> = entries
-            .snapshots
-            .extract_if(|v, _| v.uuid == version.uuid && v.file == version.file)
-            .collect();
+        let dropped: Vec<_> =
+            entries.snapshots.extract_if(|v, _| v.uuid == version.uuid && v.file == version.file).collect();
         drop(entries);
         drop(dropped);
     }

@@ -1,5 +1,7 @@
 //! The coarse quantizer: which lists a row belongs to and a query probes.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::index::{IndexError, Metric, try_vec};
 use crate::kernels::{Panel, kernels};
 
@@ -8,6 +10,7 @@ use crate::kernels::{Panel, kernels};
 pub struct CoarseQuantizer {
     dim: usize,
     centroids: Vec<f32>,
+    hash: u64,
     /// Mean of the centroids. Scores are computed on differences to it, since the expanded form
     /// (half norm minus product) loses its digits to an offset that all vectors share.
     mean: Vec<f32>,
@@ -45,12 +48,18 @@ impl CoarseQuantizer {
             centroids.chunks_exact(dim).for_each(|centroid| panel.push(centroid, 0.0));
             panel
         });
-        Ok(Self { dim, centroids, mean, nearest, products })
+        let bytes: Vec<u8> = centroids.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Ok(Self { dim, hash: xxh3_64(&bytes), centroids, mean, nearest, products })
     }
 
     /// How many lists.
     pub fn nlist(&self) -> usize {
         self.centroids.len() / self.dim
+    }
+
+    /// XXH3-64 of the centroids' little-endian bytes: tells one quantizer from another.
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// The centroid of a list.
@@ -96,7 +105,8 @@ impl CoarseQuantizer {
             Some(panel) => kernels().scores(panel, queries, &mut scratch.scores),
             None => {
                 scratch.centred.resize(queries.len(), 0.0);
-                for (q, to) in queries.chunks_exact(self.dim).zip(scratch.centred.chunks_exact_mut(self.dim)) {
+                for (q, to) in queries.chunks_exact(self.dim).zip(scratch.centred.chunks_exact_mut(self.dim))
+                {
                     subtract(q, &self.mean, to);
                 }
                 kernels().scores(&self.nearest, &scratch.centred, &mut scratch.scores);

@@ -96,7 +96,8 @@ impl Collector {
                 self.threshold = self.bounds.max.min(top.0);
             }
         }
-        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(128).saturating_mul(2) {
+        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(128).saturating_mul(2)
+        {
             self.prune();
         }
     }

@@ -26,7 +26,13 @@ pub trait InvertedLists {
     ///
     /// # Errors
     /// As [`InvertedLists::codes`].
-    fn vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64, out: &mut [f32]) -> Result<(), Self::Error>;
+    fn vector(
+        &mut self,
+        head: &SegmentHead,
+        slot: u32,
+        rowid: i64,
+        out: &mut [f32],
+    ) -> Result<(), Self::Error>;
 
     /// Called about every millisecond of a search: an error stops it.
     ///
@@ -67,7 +73,8 @@ impl MemoryLists {
         let origin = vec![0.0; dim];
         let mut lists = Self { dim, heads: Vec::new(), codes: Vec::new(), vectors: Vec::new() };
         for list_no in 0..coarse.map_or(1, CoarseQuantizer::nlist) {
-            let members: Vec<usize> = (0..rowids.len()).filter(|&i| assigned[i] as usize == list_no).collect();
+            let members: Vec<usize> =
+                (0..rowids.len()).filter(|&i| assigned[i] as usize == list_no).collect();
             let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(list_no));
             for (seq, members) in (0..).zip(members.chunks(Self::SEGMENT_ROWS)) {
                 let ids: Vec<i64> = members.iter().map(|&i| rowids[i]).collect();
@@ -115,7 +122,13 @@ impl InvertedLists for MemoryLists {
         Ok(self.vectors[self.at(head)].clone())
     }
 
-    fn vector(&mut self, head: &SegmentHead, slot: u32, _rowid: i64, out: &mut [f32]) -> Result<(), IndexError> {
+    fn vector(
+        &mut self,
+        head: &SegmentHead,
+        slot: u32,
+        _rowid: i64,
+        out: &mut [f32],
+    ) -> Result<(), IndexError> {
         let at = self.at(head);
         out.copy_from_slice(&self.vectors[at][slot as usize * self.dim..][..self.dim]);
         Ok(())

@@ -161,7 +161,9 @@ mod tests {
                         if strict { d < bound } else { d <= bound }
                     };
                     match metric.largest_key(bound, strict) {
-                        Some(key) => assert!(within(key) && !within(key.next_up()), "{metric:?} {bound} {strict}"),
+                        Some(key) => {
+                            assert!(within(key) && !within(key.next_up()), "{metric:?} {bound} {strict}")
+                        }
                         None => assert!(metric != Metric::Ip && !within(0.0), "{metric:?} {bound} {strict}"),
                     }
                 }

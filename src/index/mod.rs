@@ -19,8 +19,8 @@ pub mod snapshot;
 
 pub use cache::{Cache, Version};
 pub use coarse::CoarseQuantizer;
-pub(crate) use error::try_vec;
 pub use error::IndexError;
+pub(crate) use error::try_vec;
 pub use lists::{InvertedLists, MemoryLists};
 pub use metric::Metric;
 pub use scan::RowFilter;

@@ -5,7 +5,8 @@
 //! kernel are added (see [`rounding`]). So a row that is dropped could not have been an answer,
 //! bit for bit.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::index::collect::{Candidate, Collector};
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
@@ -28,6 +29,40 @@ pub(crate) struct Member {
     pub rows: u32,
 }
 
+/// What is kept of a query, and a copy of its threshold that is read without the lock.
+pub(crate) struct State {
+    threshold: AtomicU32,
+    collector: Mutex<Collector>,
+}
+
+impl State {
+    pub fn new(collector: Collector) -> Self {
+        Self { threshold: AtomicU32::new(collector.threshold.to_bits()), collector: Mutex::new(collector) }
+    }
+
+    pub fn into_inner(self) -> Collector {
+        self.collector.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get_mut(&mut self) -> &mut Collector {
+        self.collector.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The threshold, possibly an older and higher one.
+    fn threshold(&self) -> f32 {
+        f32::from_bits(self.threshold.load(Ordering::Relaxed))
+    }
+
+    /// Takes a row; the threshold after it.
+    fn push(&self, candidate: Candidate, upper: f32) -> f32 {
+        // A collector is whole between two pushes, even where a push panicked.
+        let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.push(candidate, upper);
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+}
+
 /// A segment with what a scan reads of it.
 pub(crate) struct Loaded {
     pub at: usize,
@@ -36,12 +71,21 @@ pub(crate) struct Loaded {
     pub rows: Option<Arc<Held<ResidentRows>>>,
 }
 
+/// A loaded segment, open for reading.
+pub(crate) struct Opened<'a> {
+    pub at: usize,
+    pub codes: &'a ResidentCodes,
+    pub blocks: &'a [u8],
+    /// The rows with their values, where there are no codes to scan.
+    pub rows: Option<(&'a ResidentRows, &'a [f32])>,
+}
+
 /// What all scans of a search share.
 pub(crate) struct Scan<'a> {
     pub snapshot: &'a Snapshot,
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
-    pub states: &'a [Mutex<Collector>],
+    pub states: &'a [State],
     pub filter: Option<&'a dyn RowFilter>,
 }
 
@@ -86,8 +130,9 @@ struct Approx {
     centroid: f64,
 }
 
-/// Rows between two looks at the thresholds.
-const CHUNK: usize = 256;
+/// Rows between two looks at the thresholds, and at first.
+const CHUNK: usize = 512;
+const FIRST_CHUNK: usize = 32;
 /// From that many queries on the fused f32 tile beats one exact pass per query.
 const TILE_QUERIES: usize = 4;
 /// Relative rounding of the few f32 operations of a linear form, with room to spare.
@@ -122,13 +167,19 @@ impl Scan<'_> {
         &self.queries[query as usize * dim..][..dim]
     }
 
-    fn state(&self, query: u32) -> MutexGuard<'_, Collector> {
-        // A collector is whole between two pushes, even where a push panicked.
-        self.states[query as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self, query: u32) -> &State {
+        &self.states[query as usize]
     }
 
     /// Scans segments of one list for `members`. `before` live rows of the list stand before them.
-    pub fn list(&self, list_no: usize, members: &[Member], segments: &[Loaded], before: u64, scratch: &mut Scratch) {
+    pub fn list(
+        &self,
+        list_no: usize,
+        members: &[Member],
+        segments: &[Opened<'_>],
+        before: u64,
+        scratch: &mut Scratch,
+    ) {
         let mut local = std::mem::take(&mut scratch.members);
         local.clear();
         scratch.codes.clear();
@@ -137,7 +188,7 @@ impl Scan<'_> {
         let radius = segments.iter().fold(0.0_f32, |r, s| r.max(self.segment(s).head.radius));
         for member in members {
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
-            let threshold = self.state(member.query).threshold;
+            let threshold = self.state(member.query).threshold();
             let mut approx = Approx::default();
             if coded {
                 approx = self.approximate(list_no, member.query, &mut scratch.code);
@@ -162,21 +213,25 @@ impl Scan<'_> {
                 if member.rows != u32::MAX {
                     member.rows -= rows;
                 }
-                member.threshold = self.state(member.query).threshold;
+                member.threshold = self.state(member.query).threshold();
             }
-            match (loaded.codes.quantizer, &loaded.rows) {
+            match (loaded.codes.quantizer, loaded.rows) {
                 (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch),
-                (Quantizer::None, Some(rows)) if local.len() < TILE_QUERIES => {
-                    self.rows_exactly(loaded, rows, &mut local, scratch);
+                (Quantizer::None, Some((_, vectors))) if local.len() < TILE_QUERIES => {
+                    self.rows_exactly(loaded, vectors, &mut local, scratch);
                 }
-                (Quantizer::None, Some(rows)) => self.rows_in_tiles(loaded, rows, &mut local, scratch),
-                (Quantizer::None, None) => debug_assert!(false, "rows without codes are loaded before a scan"),
+                (Quantizer::None, Some((rows, vectors))) => {
+                    self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch);
+                }
+                (Quantizer::None, None) => {
+                    debug_assert!(false, "rows without codes are loaded before a scan")
+                }
             }
         }
         scratch.members = local;
     }
 
-    fn segment(&self, loaded: &Loaded) -> &Segment {
+    fn segment(&self, loaded: &Opened<'_>) -> &Segment {
         &self.snapshot.segments()[loaded.at]
     }
 
@@ -291,21 +346,23 @@ impl Scan<'_> {
         )
     }
 
-    fn codes(&self, loaded: &Loaded, members: &mut [Local], scratch: &mut Scratch) {
+    fn codes(&self, loaded: &Opened<'_>, members: &mut [Local], scratch: &mut Scratch) {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
-        let blocks = codes.blocks.read();
+        let (codes, segment) = (loaded.codes, self.segment(loaded));
         scratch.coeff.clear();
         scratch.coeff.extend(members.iter().map(|m| self.coeff(&m.approx, m.threshold, codes)));
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
+        // Short chunks first, where a query has no threshold yet: all rows of its first chunk are candidates.
+        let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
+        let mut chunk = if fresh { FIRST_CHUNK } else { CHUNK };
         let mut start = 0;
         while start < slots {
-            // Short first chunks: they set the thresholds of queries that have none yet.
-            let rows = CHUNK.min(slots - start);
+            let rows = chunk.min(slots - start);
+            chunk = (2 * chunk).min(CHUNK);
             scratch.code_hits.clear();
             kernels().scan_i8(
                 &CodeRows {
-                    blocks: &blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
+                    blocks: &loaded.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
                     dim,
                     rows,
                     u: &codes.u[start..],
@@ -327,10 +384,9 @@ impl Scan<'_> {
                     continue;
                 }
                 let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
-                let mut state = self.state(member.query);
-                state.push(candidate, upper);
-                if state.threshold < member.threshold {
-                    member.threshold = state.threshold;
+                let threshold = self.state(member.query).push(candidate, upper);
+                if threshold < member.threshold {
+                    member.threshold = threshold;
                     scratch.coeff[hit.column as usize] = self.coeff(&member.approx, member.threshold, codes);
                 }
             }
@@ -338,30 +394,45 @@ impl Scan<'_> {
         }
     }
 
-    fn rows_exactly(&self, loaded: &Loaded, rows: &ResidentRows, members: &mut [Local], scratch: &mut Scratch) {
+    fn rows_exactly(
+        &self,
+        loaded: &Opened<'_>,
+        vectors: &[f32],
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
-        let vectors = rows.rows.read();
+        let (codes, segment) = (loaded.codes, self.segment(loaded));
         for member in members {
             let query = self.query(member.query);
-            let mut state = self.state(member.query);
+            let state = self.state(member.query);
             for start in (0..member.slots as usize).step_by(CHUNK) {
                 let chunk = CHUNK.min(member.slots as usize - start);
                 scratch.keys.resize(chunk, 0.0);
-                self.snapshot.metric().keys(query, &vectors[start * dim..(start + chunk) * dim], &mut scratch.keys);
+                self.snapshot.metric().keys(
+                    query,
+                    &vectors[start * dim..(start + chunk) * dim],
+                    &mut scratch.keys,
+                );
                 for (slot, &key) in (start as u32..).zip(&scratch.keys) {
-                    if key <= state.threshold && self.wanted(segment, codes, slot) {
-                        state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                    if key <= member.threshold && self.wanted(segment, codes, slot) {
+                        member.threshold = state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
                     }
                 }
             }
         }
     }
 
-    fn rows_in_tiles(&self, loaded: &Loaded, rows: &ResidentRows, members: &mut [Local], scratch: &mut Scratch) {
+    fn rows_in_tiles(
+        &self,
+        loaded: &Opened<'_>,
+        rows: &ResidentRows,
+        vectors: &[f32],
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (&**loaded.codes, self.segment(loaded));
-        let vectors = rows.rows.read();
+        let (codes, segment) = (loaded.codes, self.segment(loaded));
         scratch.limit.clear();
         for member in members.iter_mut() {
             member.approx.length = length(self.query(member.query));
@@ -390,10 +461,10 @@ impl Scan<'_> {
                 if key > member.threshold {
                     continue;
                 }
-                let mut state = self.state(member.query);
-                state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
-                if state.threshold < member.threshold {
-                    member.threshold = state.threshold;
+                let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+                let threshold = self.state(member.query).push(candidate, key);
+                if threshold < member.threshold {
+                    member.threshold = threshold;
                     scratch.limit[hit.column as usize] =
                         self.limit(member.approx.length, member.threshold, rows.length_max);
                 }
@@ -422,11 +493,12 @@ impl Scan<'_> {
     }
 
     fn wanted(&self, segment: &Segment, codes: &ResidentCodes, slot: u32) -> bool {
-        segment.head.alive(slot) && self.filter.is_none_or(|filter| filter.accepts(codes.rowids[slot as usize]))
+        segment.head.alive(slot)
+            && self.filter.is_none_or(|filter| filter.accepts(codes.rowids[slot as usize]))
     }
 }
 
-fn candidate_at(loaded: &Loaded, slot: u32) -> Candidate {
+fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {
     let rowid = loaded.codes.rowids[slot as usize];
     Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid }
 }

@@ -15,8 +15,9 @@ use crate::device::workers::{Cancelled, TICK, Workers};
 use crate::index::cache::Cache;
 use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
-use crate::index::scan::{Loaded, Member, RowFilter, Scan, Scratch};
+use crate::index::scan::{Loaded, Member, Opened, RowFilter, Scan, Scratch, State};
 use crate::index::{IndexError, InvertedLists, Quantizer, Snapshot};
+use crate::kernels::prefetch;
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,6 +111,8 @@ impl Answers {
 const TRANSIENT_BYTES: usize = 64 << 20;
 /// Queries of one task: the widest panel.
 const TASK_QUERIES: usize = 96;
+/// Queries that one task re-scores.
+const RESCORE_QUERIES: usize = 16;
 /// Multiplications that a task should have at least, so that handing it out does not cost more.
 const TASK_MIN: u64 = 1 << 20;
 /// Multiplications that a task should have at most: about a millisecond.
@@ -128,7 +131,7 @@ struct Search<'a, L: InvertedLists> {
     lists: &'a mut L,
     params: SearchParams<'a>,
     queries: &'a [f32],
-    states: Vec<Mutex<Collector>>,
+    states: Vec<State>,
     /// Rows that a query may still scan.
     allowance: Vec<u64>,
     stats: SearchStats,
@@ -156,7 +159,7 @@ pub fn search<L: InvertedLists>(
         lists,
         params,
         queries,
-        states: (0..nq).map(|_| Mutex::new(Collector::new(params.k, bounds))).collect(),
+        states: (0..nq).map(|_| State::new(Collector::new(params.k, bounds))).collect(),
         allowance: vec![if params.max_codes == 0 { u64::MAX } else { params.max_codes }; nq],
         stats: SearchStats::default(),
         scratch: Mutex::default(),
@@ -192,7 +195,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 break;
             }
             active.retain(|&q| {
-                let state = self.states[q as usize].get_mut().unwrap_or_else(PoisonError::into_inner);
+                let state = self.states[q as usize].get_mut();
                 self.allowance[q as usize] > 0 && !state.full() && self.params.k != usize::MAX
             });
             width = (2 * width).min(nlist);
@@ -342,20 +345,48 @@ impl<L: InvertedLists> Search<'_, L> {
                     cost += rows_of(&loaded[at]) * members.len() as u64 * dim;
                     passed += rows_of(&loaded[at]);
                     if cost >= share || at + 1 == of.end {
-                        tasks.push(Task { list_no: *list_no, members: members.clone(), segments: from..at + 1, before });
+                        tasks.push(Task {
+                            list_no: *list_no,
+                            members: members.clone(),
+                            segments: from..at + 1,
+                            before,
+                        });
                         (from, before, cost) = (at + 1, passed, 0);
                     }
                 }
             }
         }
+        // Each buffer is opened once, here, so that threads do not contend for its lock.
+        let blocks: Vec<_> = loaded.iter().map(|l| l.codes.blocks.read()).collect();
+        let vectors: Vec<_> = loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())).collect();
+        let opened: Vec<Opened<'_>> = loaded
+            .iter()
+            .zip(blocks.iter().zip(&vectors))
+            .map(|(l, (blocks, vectors))| Opened {
+                at: l.at,
+                codes: &l.codes,
+                blocks,
+                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
+            })
+            .collect();
         let states = std::mem::take(&mut self.states);
-        let scan =
-            Scan { snapshot: self.snapshot, queries: self.queries, states: &states, filter: self.params.filter };
+        let scan = Scan {
+            snapshot: self.snapshot,
+            queries: self.queries,
+            states: &states,
+            filter: self.params.filter,
+        };
         // A single task's worth of work is not handed to a thread that has to wake up first.
         let workers = if total <= TASK_MIN { Workers::new(1) } else { self.params.workers };
         let result = self.for_each_on(workers, tasks.len(), |i, scratch| {
             let task = &tasks[i];
-            scan.list(task.list_no, &members[task.members.clone()], &loaded[task.segments.clone()], task.before, scratch);
+            scan.list(
+                task.list_no,
+                &members[task.members.clone()],
+                &opened[task.segments.clone()],
+                task.before,
+                scratch,
+            );
         });
         self.states = states;
         self.stats.scan_us += start.elapsed().as_micros() as u64;
@@ -402,42 +433,45 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Re-scores the candidates and orders the answers.
     fn finish(mut self) -> Result<Answers, L::Error> {
         let start = Instant::now();
-        let mut candidates: Vec<Vec<Candidate>> = Vec::with_capacity(self.states.len());
-        for state in std::mem::take(&mut self.states) {
-            let mut state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-            state.prune();
-            state.candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-            candidates.push(state.candidates);
-        }
+        let states = std::mem::take(&mut self.states);
+        let candidates: Vec<Mutex<Vec<Candidate>>> = states
+            .into_iter()
+            .map(|state| {
+                let mut collector = state.into_inner();
+                collector.prune();
+                Mutex::new(collector.candidates)
+            })
+            .collect();
         self.warm(&candidates)?;
 
-        // Queries whose rows are all resident are re-scored on all threads, the others here.
+        // Queries whose rows are all resident are re-scored on all threads, the others below.
         let (snapshot, params, queries, dim) = (self.snapshot, self.params, self.queries, self.snapshot.dim());
-        let results: Vec<Mutex<Option<(Vec<Neighbor>, u64)>>> = candidates.iter().map(|_| Mutex::default()).collect();
-        let block = 16;
-        let resident = |of: &[Candidate]| {
-            of.iter().all(|c| !c.key.is_nan() || snapshot.resident_vectors(c.segment as usize).is_some())
+        let guards: Vec<_> = match candidates.len() {
+            // A few queries touch a few segments: looking at all of them would cost more.
+            0..=8 => Vec::new(),
+            _ => (0..snapshot.segments().len()).map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read())).collect(),
         };
-        let rescored_by = |q: usize, fetch: &mut dyn FnMut(&Candidate, &[f32]) -> Result<f32, L::Error>| {
-            rescore(&candidates[q], &params, |c| fetch(c, &queries[q * dim..][..dim]))
-        };
-        let tasks = candidates.len().div_ceil(block);
+        let results: Vec<Mutex<Option<(Vec<Neighbor>, u64)>>> =
+            candidates.iter().map(|_| Mutex::default()).collect();
+        let tasks = candidates.len().div_ceil(RESCORE_QUERIES);
         let workers = if tasks < 2 { Workers::new(1) } else { params.workers };
         self.for_each_on(workers, tasks, |task, _| {
-            for q in task * block..candidates.len().min((task + 1) * block) {
-                if !resident(&candidates[q]) {
+            for q in task * RESCORE_QUERIES..candidates.len().min((task + 1) * RESCORE_QUERIES) {
+                let mut candidates = candidates[q].lock().unwrap_or_else(PoisonError::into_inner);
+                candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+                let row = |c: &Candidate| -> Option<&[f32]> {
+                    guards.get(c.segment as usize)?.as_ref()?.get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
+                };
+                if guards.is_empty() || candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
                     continue;
                 }
-                let done = rescored_by(q, &mut |c, query| {
-                    let Some(rows) = snapshot.resident_vectors(c.segment as usize) else {
-                        return Err(IndexError::InvalidParam("a resident segment went away".into()).into());
-                    };
-                    let rows = rows.rows.read();
-                    Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]))
-                });
+                candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
+                let query = &queries[q * dim..][..dim];
+                let done = rescore(&candidates, &params, |c| row(c).map(|row| snapshot.metric().key(query, row)).ok_or(()));
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = done.ok();
             }
         })?;
+        drop(guards);
 
         let mut answers = Answers { offsets: vec![0], ..Answers::default() };
         let mut row = vec![0.0; dim];
@@ -446,14 +480,16 @@ impl<L: InvertedLists> Search<'_, L> {
                 Some(done) => done,
                 None => {
                     let lists = &mut *self.lists;
-                    rescored_by(q, &mut |c, query| {
+                    let query = &queries[q * dim..][..dim];
+                    let candidates = candidates[q].lock().unwrap_or_else(PoisonError::into_inner);
+                    rescore(&candidates, &params, |c| {
                         if let Some(rows) = snapshot.resident_vectors(c.segment as usize) {
                             let rows = rows.rows.read();
                             return Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]));
                         }
                         let head = &snapshot.segments()[c.segment as usize].head;
                         lists.vector(head, c.slot, c.rowid, &mut row)?;
-                        Ok(snapshot.metric().key(query, &row))
+                        Ok::<f32, L::Error>(snapshot.metric().key(query, &row))
                     })?
                 }
             };
@@ -474,13 +510,13 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// Makes the vectors of segments resident from which enough rows are wanted.
-    fn warm(&mut self, candidates: &[Vec<Candidate>]) -> Result<(), L::Error> {
-        let mut wanted: Vec<u32> = candidates
-            .iter()
-            .flatten()
-            .filter(|c| c.key.is_nan() && self.snapshot.resident_vectors(c.segment as usize).is_none())
-            .map(|c| c.segment)
-            .collect();
+    fn warm(&mut self, candidates: &[Mutex<Vec<Candidate>>]) -> Result<(), L::Error> {
+        let mut wanted = Vec::new();
+        for of_query in candidates {
+            let of_query = of_query.lock().unwrap_or_else(PoisonError::into_inner);
+            let cold = |c: &&Candidate| c.key.is_nan() && self.snapshot.resident_vectors(c.segment as usize).is_none();
+            wanted.extend(of_query.iter().filter(cold).map(|c| c.segment));
+        }
         wanted.sort_unstable();
         for of_one in wanted.chunk_by(|a, b| a == b) {
             let at = of_one[0] as usize;
@@ -530,6 +566,7 @@ fn rescore<E>(
             *worst = row;
         }
     }
-    let neighbors = top.into_sorted_vec().into_iter().map(|(key, rowid)| Neighbor { rowid, key: key.0 }).collect();
+    let neighbors =
+        top.into_sorted_vec().into_iter().map(|(key, rowid)| Neighbor { rowid, key: key.0 }).collect();
     Ok((neighbors, computed))
 }

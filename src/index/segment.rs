@@ -22,7 +22,9 @@ impl SegmentId {
 
     /// The segment at place `seq` of a list.
     pub fn new(generation: i64, list_no: u32, seq: u32) -> Self {
-        debug_assert!(generation < Self::GENERATIONS && (list_no as usize) < Self::MAX_LISTS && seq < Self::MAX_SEQ);
+        debug_assert!(
+            generation < Self::GENERATIONS && (list_no as usize) < Self::MAX_LISTS && seq < Self::MAX_SEQ
+        );
         Self(generation << (LIST_BITS + SEQ_BITS) | i64::from(list_no) << SEQ_BITS | i64::from(seq))
     }
 
@@ -175,7 +177,13 @@ impl Codes {
         let padded = rowids.len().next_multiple_of(16);
         let mut blocks = try_vec(codes::blocks_len(dim, rowids.len()))?;
         blocks.resize(codes::blocks_len(dim, rowids.len()), codes::ZERO);
-        let mut out = Self { rowids, scale: vec![0.0; padded], norm: vec![0.0; padded], error: vec![0.0; padded], blocks };
+        let mut out = Self {
+            rowids,
+            scale: vec![0.0; padded],
+            norm: vec![0.0; padded],
+            error: vec![0.0; padded],
+            blocks,
+        };
         let mut code = vec![0; dim];
         for (slot, row) in rows.chunks_exact(dim).enumerate() {
             let encoded = kernels().encode(row, centroid, &mut code);
@@ -240,7 +248,16 @@ impl ResidentCodes {
                 norm_max.into()
             }
         };
-        Ok(Self { rowids, quantizer, u, r: error, s: scale, blocks: device.upload(blocks)?, norm_max, error_max })
+        Ok(Self {
+            rowids,
+            quantizer,
+            u,
+            r: error,
+            s: scale,
+            blocks: device.upload(blocks)?,
+            norm_max,
+            error_max,
+        })
     }
 
     /// How many bytes of memory.
@@ -321,7 +338,10 @@ mod tests {
         assert_eq!((0..13).filter(|&slot| head.alive(slot)).count(), 11);
         assert_eq!(head.live(), 11);
         assert_eq!(head.validity, [0xfe, 0x0f]);
-        assert_eq!((head.slot_after(0), head.slot_after(1), head.slot_after(10), head.slot_after(99)), (0, 2, 11, 13));
+        assert_eq!(
+            (head.slot_after(0), head.slot_after(1), head.slot_after(10), head.slot_after(99)),
+            (0, 2, 11, 13)
+        );
     }
 
     #[test]

@@ -90,8 +90,12 @@ impl Snapshot {
                 offsets.push(segments.len() as u32);
             }
             list_rows[list_no] += u64::from(head.live());
-            let mut segment =
-                Segment { head, codes: OnceLock::new(), vectors: OnceLock::new(), cold_reads: AtomicU32::new(0) };
+            let mut segment = Segment {
+                head,
+                codes: OnceLock::new(),
+                vectors: OnceLock::new(),
+                cold_reads: AtomicU32::new(0),
+            };
             if let Some(previous) = previous {
                 // Both runs are in order: a linear merge.
                 while previous.segments.get(before).is_some_and(|s| s.head.id < segment.head.id) {
@@ -212,8 +216,8 @@ impl Snapshot {
     }
 
     /// The prepared rows of a segment, if they are resident.
-    pub fn resident_vectors(&self, at: usize) -> Option<Arc<Held<ResidentRows>>> {
-        self.segments[at].vectors.get().cloned()
+    pub fn resident_vectors(&self, at: usize) -> Option<&ResidentRows> {
+        self.segments[at].vectors.get().map(|held| &***held)
     }
 
     /// The prepared rows of a segment, read from `lists` if they are not resident.
@@ -250,15 +254,19 @@ impl Snapshot {
         held.charge.is_some()
     }
 
+    /// Whether the vectors of a segment have room within the budget, and leave room for all codes.
+    pub fn fits(&self, at: usize, cache: &Cache) -> bool {
+        let bytes = self.segments[at].head.rows as usize * (self.dim * 4 + 4);
+        let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
+        cache.budget().used().saturating_add(bytes) <= room
+    }
+
     /// Counts a search that wants `rows` vectors of a segment that is not resident; true if reading all
     /// of it, to keep, is the better way.
     pub(crate) fn worth_keeping(&self, at: usize, rows: usize, cache: &Cache) -> bool {
         let segment = &self.segments[at];
-        let bytes = segment.head.rows as usize * self.dim * 4;
-        let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
         let asked = segment.cold_reads.fetch_add(1, Ordering::Relaxed);
-        (asked >= COLD_READS || rows * 8 >= segment.head.rows as usize)
-            && cache.budget().used().saturating_add(bytes) <= room
+        (asked >= COLD_READS || rows * 8 >= segment.head.rows as usize) && self.fits(at, cache)
     }
 }
 

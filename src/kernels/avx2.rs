@@ -130,11 +130,14 @@ fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
 }
 
 /// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R` consecutive
-/// rows at `x` and `G` groups of 8 columns at `p`. 3 by 4 fills 12 of the 16 registers.
+/// rows at `x` and `G` groups of 8 columns at `p`. 2 by 4 is what the compiler keeps in
+/// the 16 registers; it spills the 3 by 4 that would just fit.
+///
+/// Not inlined: in the callers, which take the accumulators apart, the compiler keeps them in memory through the loop.
 ///
 /// # Safety
 /// `x` must be valid for `R * dim` floats, `p` for rows of `G * 8` floats, 48 apart, for each dimension.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const G: usize, const R: usize>(
     p: *const f32,
@@ -159,27 +162,19 @@ unsafe fn tile<const G: usize, const R: usize>(
     acc
 }
 
-/// Calls `$run!(G, R, first group, first row)` for pieces of at most 3 groups by 4 rows that cover `0..$groups` and
-/// `0..$rows`; leftover rows one by one.
+/// Calls `$run!(G, R, first group, first row)` for pieces of 2 groups by 4 rows that cover `0..$groups` and
+/// `0..$rows`; leftover rows one by one, with the whole tile so that they have chains enough.
 macro_rules! for_pieces {
     ($rows:expr, $groups:expr, $run:ident) => {{
         let (rows, groups) = ($rows, $groups);
-        let mut g = 0;
-        while g < groups {
-            let mut x = 0;
-            while x + 4 <= rows {
-                match groups - g {
-                    1 => $run!(1, 4, g, x),
-                    2 => $run!(2, 4, g, x),
-                    _ => $run!(3, 4, g, x),
-                }
-                x += 4;
+        let fours = rows / 4 * 4;
+        for g in (0..groups).step_by(2) {
+            for x in (0..fours).step_by(4) {
+                $run!(2, 4, g, x);
             }
-            while x < rows {
-                $run!(3, 1, g, x);
-                x += 1;
-            }
-            g += 3;
+        }
+        for x in fours..rows {
+            $run!(6, 1, 0, x);
         }
     }};
 }
@@ -189,7 +184,7 @@ fn chunk_rows(dim: usize) -> usize {
     (CHUNK_BYTES / (4 * dim)).clamp(4, 1024) / 4 * 4
 }
 
-/// Calls `each(row, first column, 24 values, how many of them are columns)` for every row and group of columns, starting at
+/// Calls `each(row, first column, `G * 8` values, how many of them are columns)` for every row and group of columns, starting at
 /// the panel's biases or, if given, at each row's own.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -214,14 +209,14 @@ fn for_values(
                         for (g, start) in start.iter_mut().enumerate() {
                             *start = match row_bias {
                                 Some(row_bias) => _mm256_set1_ps(row_bias[first + $x + r]),
-                                // SAFETY: a tile has 6 groups of biases; $group is 0 or 3 and g below 3.
+                                // SAFETY: a tile has 6 groups of biases; $group + $g is at most 6.
                                 None => unsafe {
                                     _mm256_load_ps(bias.add(($group + g) * LANES))
                                 },
                             };
                         }
                     }
-                    // SAFETY: rows $x .. $x + $r of the chunk exist; groups $group .. $group + 3 exist in tile t.
+                    // SAFETY: rows $x .. $x + $r of the chunk exist; groups $group .. $group + $g exist in tile t.
                     let acc = unsafe {
                         tile::<$g, $r>(p.add($group * LANES), x.add($x * dim), dim, start)
                     };
@@ -236,11 +231,11 @@ fn for_values(
     }
 }
 
-/// The first `width` of the values, through memory.
+/// The values through memory.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn spill(acc: &[__m256]) -> [f32; 24] {
-    let mut values = [0.0f32; 24];
+fn spill(acc: &[__m256]) -> [f32; TILE] {
+    let mut values = [0.0f32; TILE];
     for (values, &acc) in values.as_chunks_mut::<LANES>().0.iter_mut().zip(acc) {
         // SAFETY: `values` holds 8 floats.
         unsafe { _mm256_storeu_ps(values.as_mut_ptr(), acc) };
@@ -278,19 +273,17 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
 
 #[target_feature(enable = "avx2,fma")]
 fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: &mut Vec<ScoreHit>) {
+    let limit = panel.pad(limit);
     let limit_of = |column: usize| {
-        let mut padded = [0.0f32; LANES];
-        let left = &limit[column.min(limit.len())..];
-        let count = left.len().min(LANES);
-        padded[..count].copy_from_slice(&left[..count]);
-        // SAFETY: `padded` holds 8 floats.
-        unsafe { _mm256_loadu_ps(padded.as_ptr()) }
+        let eight: &[f32; LANES] = limit[column..].first_chunk().expect("limits are padded");
+        // SAFETY: 8 floats.
+        unsafe { _mm256_loadu_ps(eight.as_ptr()) }
     };
     for_values(panel, rows, Some(row_bias), |x, first, acc, width| {
-        let mut mask = 0u32;
+        let mut mask = 0u64;
         for (g, &acc) in acc.iter().enumerate() {
-            let above = _mm256_cmp_ps::<_CMP_NGT_UQ>(acc, limit_of(first + g * LANES));
-            mask |= (_mm256_movemask_ps(above) as u32) << (g * LANES);
+            let hit = _mm256_cmp_ps::<_CMP_NGT_UQ>(acc, limit_of(first + g * LANES));
+            mask |= u64::from(_mm256_movemask_ps(hit) as u32) << (g * LANES);
         }
         mask &= (1 << width) - 1;
         if mask != 0 {
@@ -389,9 +382,9 @@ fn test_forms(
         let form = _mm256_fmadd_ps(_mm256_set1_ps(coeff.r), load(rows.r), form);
         let scale = _mm256_mul_ps(_mm256_set1_ps(coeff.s), load(rows.s));
         let form = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), form);
-        let above = _mm256_cmp_ps::<_CMP_NGT_UQ>(form, _mm256_setzero_ps());
+        let hit = _mm256_cmp_ps::<_CMP_NGT_UQ>(form, _mm256_setzero_ps());
         let left = rows.rows.saturating_sub(start).min(LANES);
-        let mut mask = _mm256_movemask_ps(above) as u32 & ((1 << left) - 1);
+        let mut mask = _mm256_movemask_ps(hit) as u32 & ((1 << left) - 1);
         if mask != 0 {
             let mut values = [0i32; LANES];
             // SAFETY: `values` holds 8 integers.
@@ -416,7 +409,11 @@ macro_rules! scan_blocks {
         for first in (0..blocks).step_by(chunk) {
             let mut column = 0;
             while column < $panel.cols() {
-                let width = ($panel.cols() - column).min($most);
+                let width = match ($panel.cols() - column).min($most) {
+                    4.. => 4,
+                    2..4 => 2,
+                    _ => 1,
+                };
                 let lane = column % CODE_TILE;
                 let q = $panel.bytes()[column / CODE_TILE * groups * 16 + lane * 4..].as_ptr();
                 for b in first..blocks.min(first + chunk) {
@@ -436,12 +433,12 @@ macro_rules! scan_blocks {
                         }};
                     }
                     match width {
-                        4.. => run!(4),
-                        2..4 => run!(2),
+                        4 => run!(4),
+                        2 => run!(2),
                         _ => run!(1),
                     }
                 }
-                column += [0, 1, 2, 2, 4][width];
+                column += width;
             }
         }
     }};

@@ -1,8 +1,9 @@
-//! AVX-512: 16 f32 lanes, 32 registers, and with VNNI four int8 products per lane and instruction.
+//! AVX-512: 16 f32 lanes, 32 registers, and with VNNI four int8 products per lane and instruction ([`int8`]).
 
-use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups};
-use super::panel::{CODE_TILE, CodePanel, LANES, Panel, TILE};
-use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, avx2, scalar};
+mod int8;
+
+use super::panel::{LANES, Panel, TILE};
+use super::{Encoded, Kernels, ScoreHit, avx2, scalar};
 use std::arch::x86_64::*;
 
 /// AVX-512 without VNNI (Skylake-X): int8 goes through AVX2.
@@ -20,7 +21,7 @@ static AVX512F: Kernels = Kernels {
     scan_i8: avx2::scan_i8,
 };
 
-static AVX512: Kernels = Kernels { isa: "avx512", scan_i8, ..AVX512F };
+static AVX512: Kernels = Kernels { isa: "avx512", scan_i8: int8::scan_i8, ..AVX512F };
 
 /// The sets of this module that the machine can run, the best one last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
@@ -42,7 +43,7 @@ const DOT: u8 = 1;
 const L1: u8 = 2;
 
 /// Row slices of a scan are walked in pieces that stay in the L2 cache while every tile passes over them.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 512 << 10;
 
 /// Adds the terms of 16 element pairs to their lanes; multiplication and addition rounded separately.
 #[inline]
@@ -131,13 +132,13 @@ fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
 }
 
 /// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R`
-/// consecutive rows at `x` and `G` groups of 16 columns at `p`. Groups beyond the third are those of the next tile.
+/// consecutive rows at `x` and the `G` groups of 16 columns of the tile at `p`.
 ///
 /// Per dimension `G` panel loads, and `R` broadcasts that ride on the multiplications: with G = 3, R = 8 the 24 chains
 /// hide the latency and two multiplication ports are the limit, not the loads.
 ///
 /// # Safety
-/// `x` must be valid for `R * dim` floats, `p` for the tiles (`[dim][48]` each) that hold `G` groups.
+/// `x` must be valid for `R * dim` floats, `p` for a tile (`[dim][48]`).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn tile<const G: usize, const R: usize>(
@@ -149,8 +150,8 @@ unsafe fn tile<const G: usize, const R: usize>(
     for d in 0..dim {
         let mut columns = [_mm512_setzero_ps(); G];
         for (g, columns) in columns.iter_mut().enumerate() {
-            // SAFETY: 16 columns of dimension d, inside the tile of group g; tiles are 64-byte aligned.
-            *columns = unsafe { _mm512_load_ps(p.add((g / 3) * dim * TILE + d * TILE + (g % 3) * LANES)) };
+            // SAFETY: 16 columns of dimension d; tiles are 64-byte aligned.
+            *columns = unsafe { _mm512_load_ps(p.add(d * TILE + g * LANES)) };
         }
         for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: element d of row r.
@@ -166,7 +167,7 @@ unsafe fn tile<const G: usize, const R: usize>(
 /// [`tile`] starting at the columns' biases.
 ///
 /// # Safety
-/// As for [`tile`]; `bias` must be valid for the 48 floats of each of those tiles.
+/// As for [`tile`]; `bias` must be valid for 48 floats.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn biased_tile<const G: usize, const R: usize>(
@@ -177,7 +178,7 @@ unsafe fn biased_tile<const G: usize, const R: usize>(
 ) -> [[__m512; G]; R] {
     let mut start = [_mm512_setzero_ps(); G];
     for (g, start) in start.iter_mut().enumerate() {
-        // SAFETY: the biases of consecutive tiles are contiguous.
+        // SAFETY: 16 of the tile's 48 biases.
         *start = unsafe { _mm512_loadu_ps(bias.add(g * LANES)) };
     }
     // SAFETY: the caller's promise.
@@ -220,8 +221,8 @@ fn chunk_rows(dim: usize) -> usize {
 /// Writes the first `cols` of the accumulators of each row to `out`, whose rows are `stride` apart.
 ///
 /// # Safety
-/// `out` must be valid for `cols` floats in each of `R` rows; `cols` is above `16 * (G - 1)` or fills all groups that it
-/// reaches.
+/// `out` must be valid for `cols` floats in each of `R` rows; columns beyond it are
+/// not written.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn store_scores<const G: usize, const R: usize>(
@@ -248,18 +249,9 @@ fn scores(panel: &Panel, rows: &[f32], out: &mut [f32]) {
     for first in (0..m).step_by(chunk) {
         let count = chunk.min(m - first);
         let x = rows[first * dim..].as_ptr();
-        let mut t = 0;
-        while t < tiles {
+        for t in 0..tiles {
             let (p, bias) = (panel.tile(t).as_ptr(), panel.tile_bias(t).as_ptr());
             let out = out[first * cols + t * TILE..].as_mut_ptr();
-            if count == 1 && t + 1 < tiles {
-                // A single row has too few chains in one tile.
-                let left = cols - t * TILE;
-                // SAFETY: tiles t and t + 1 exist and are contiguous; one row of x and of out remains.
-                unsafe { store_scores(biased_tile::<6, 1>(p, bias, x, dim), out, cols, left) };
-                t += 2;
-                continue;
-            }
             let width = panel.tile_cols(t);
             macro_rules! run {
                 ($g:literal, $r:literal, $x:expr) => {
@@ -271,13 +263,12 @@ fn scores(panel: &Panel, rows: &[f32], out: &mut [f32]) {
                 };
             }
             for_blocks!(count, width.div_ceil(LANES), run);
-            t += 1;
         }
     }
 }
 
 /// Rows whose minima are kept at once.
-const ASSIGN_ROWS: usize = 64;
+const ASSIGN_ROWS: usize = 256;
 
 /// Minimum and its column, per lane: lane `i` has seen columns `i`, `i + 16`, ...
 #[derive(Clone, Copy)]
@@ -307,20 +298,13 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     let (dim, m, tiles) = (panel.dim(), best.len(), panel.tiles());
     let chunk = chunk_rows(dim).min(ASSIGN_ROWS);
     let none = Minimum { score: _mm512_set1_ps(f32::INFINITY), column: _mm512_setzero_si512() };
+    let mut minima = vec![none; chunk.min(m)];
     for first in (0..m).step_by(chunk) {
         let count = chunk.min(m - first);
         let x = rows[first * dim..].as_ptr();
-        let mut minima = [none; ASSIGN_ROWS];
-        let mut t = 0;
-        while t < tiles {
+        minima.fill(none);
+        for t in 0..tiles {
             let (p, bias) = (panel.tile(t).as_ptr(), panel.tile_bias(t).as_ptr());
-            if count == 1 && t + 1 < tiles {
-                // SAFETY: tiles t and t + 1 exist and are contiguous; one row remains.
-                let acc = unsafe { biased_tile::<6, 1>(p, bias, x, dim) };
-                keep_minima(acc, t * TILE, &mut minima);
-                t += 2;
-                continue;
-            }
             macro_rules! run {
                 ($g:literal, $r:literal, $x:expr) => {{
                     // SAFETY: rows $x .. $x + $r of the chunk exist; tile t exists.
@@ -329,7 +313,6 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
                 }};
             }
             for_blocks!(count, panel.tile_cols(t).div_ceil(LANES), run);
-            t += 1;
         }
         for (x, minimum) in minima[..count].iter().enumerate() {
             // Smallest column among the lanes that hold the minimum. Its own lane gives the score: 0 and -0 are a tie.
@@ -440,151 +423,4 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
     scalar::encode_body(x, origin, code)
-}
-
-/// Dot products of a block's 16 rows with `C` columns: `acc[c] = start[c] + Σ rows · column c`, rows as unsigned bytes.
-///
-/// `U` runs of groups are summed apart and added at the end (integers do not mind): with few columns that gives the
-/// multiplier enough independent chains while the bytes are still read strictly forward, as the prefetcher likes it.
-///
-/// # Safety
-/// `block` must be valid for `groups * 64` bytes, `q` for the tiles (`groups * 16` bytes each) that hold `C` columns.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-unsafe fn dots<const C: usize, const U: usize>(
-    block: *const u8,
-    q: *const i8,
-    groups: usize,
-    start: &[i32; C],
-) -> [__m512i; C] {
-    let mut acc = [[_mm512_setzero_si512(); C]; U];
-    for (acc, &start) in acc[0].iter_mut().zip(start) {
-        *acc = _mm512_set1_epi32(start);
-    }
-    let mut g = 0;
-    macro_rules! group {
-        ($u:expr, $g:expr) => {{
-            let at = block.wrapping_add($g * GROUP_BYTES);
-            if C <= 4 {
-                // Few columns: memory is the limit. Never faults, so it may run past the end.
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH_BYTES).cast());
-            }
-            // SAFETY: group $g of the block.
-            let rows = unsafe { _mm512_loadu_si512(at.cast()) };
-            for (c, acc) in acc[$u].iter_mut().enumerate() {
-                let offset = (c / CODE_TILE) * groups * 16 + $g * 16 + (c % CODE_TILE) * 4;
-                // SAFETY: group $g of column c, 4-byte aligned.
-                let column = _mm512_set1_epi32(unsafe { q.add(offset).cast::<i32>().read() });
-                *acc = _mm512_dpbusd_epi32(*acc, rows, column);
-            }
-        }};
-    }
-    while g + U <= groups {
-        for u in 0..U {
-            group!(u, g + u);
-        }
-        g += U;
-    }
-    while U > 1 && g < groups {
-        group!(0, g);
-        g += 1;
-    }
-    let mut out = acc[0];
-    for acc in &acc[1..] {
-        for (out, &acc) in out.iter_mut().zip(acc) {
-            *out = _mm512_add_epi32(*out, acc);
-        }
-    }
-    out
-}
-
-/// How far ahead of the loads a memory-bound scan prefetches.
-const PREFETCH_BYTES: usize = 2048;
-
-/// Scans `blocks` (numbers) of `rows` against `C` columns from `column` on.
-///
-/// # Safety
-/// The blocks must exist in `rows`, the columns in `panel` and `coeff`; `column` must be a multiple of 4.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-unsafe fn scan_codes<const C: usize, const U: usize>(
-    rows: &CodeRows<'_>,
-    blocks: std::ops::Range<usize>,
-    panel: &CodePanel,
-    coeff: &[Coeff],
-    column: usize,
-    hits: &mut Vec<CodeHit>,
-) {
-    let groups = groups(rows.dim);
-    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
-    let mut start = [0; C];
-    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
-        *start = -128 * sum;
-    }
-    let mut coeffs = [Coeff::default(); C];
-    coeffs.copy_from_slice(&coeff[column..column + C]);
-    for b in blocks {
-        let first = b * BLOCK_ROWS;
-        // SAFETY: block b exists with its padded u, r, s, and the columns exist (the caller's promise).
-        let (dots, u, r, s) = unsafe {
-            (
-                dots::<C, U>(rows.blocks.as_ptr().add(b * block_bytes(rows.dim)), q, groups, &start),
-                _mm512_loadu_ps(rows.u.as_ptr().add(first)),
-                _mm512_loadu_ps(rows.r.as_ptr().add(first)),
-                _mm512_loadu_ps(rows.s.as_ptr().add(first)),
-            )
-        };
-        let left = (rows.rows - first).min(BLOCK_ROWS);
-        let valid = ((1u32 << left) - 1) as u16;
-        for (c, (&dot, coeff)) in dots.iter().zip(&coeffs).enumerate() {
-            let form = _mm512_fmadd_ps(_mm512_set1_ps(coeff.u), u, _mm512_set1_ps(coeff.a));
-            let form = _mm512_fmadd_ps(_mm512_set1_ps(coeff.r), r, form);
-            let scale = _mm512_mul_ps(_mm512_set1_ps(coeff.s), s);
-            let form = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), form);
-            let zero = _mm512_setzero_ps();
-            let mut mask = _mm512_mask_cmp_ps_mask::<_CMP_NGT_UQ>(valid, form, zero);
-            if mask != 0 {
-                let mut dots = [0i32; BLOCK_ROWS];
-                // SAFETY: `dots` holds 16 integers.
-                unsafe { _mm512_storeu_si512(dots.as_mut_ptr().cast(), dot) };
-                while mask != 0 {
-                    let i = mask.trailing_zeros() as usize % BLOCK_ROWS;
-                    let row = (first + i) as u32;
-                    hits.push(CodeHit { column: (column + c) as u32, row, dot: dots[i] });
-                    mask &= mask - 1;
-                }
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
-    let blocks = rows.rows.div_ceil(BLOCK_ROWS);
-    let chunk = (CHUNK_BYTES / block_bytes(rows.dim)).max(1);
-    for first in (0..blocks).step_by(chunk) {
-        let range = first..blocks.min(first + chunk);
-        let mut column = 0;
-        while column < panel.cols() {
-            macro_rules! run {
-                ($c:literal, $u:literal) => {{
-                    // SAFETY: the range is within the rows' blocks, the next $c columns exist, all widths but the last are
-                    // multiples of 4.
-                    unsafe {
-                        scan_codes::<$c, $u>(rows, range.clone(), panel, coeff, column, hits)
-                    };
-                    column += $c;
-                }};
-            }
-            match panel.cols() - column {
-                24.. => run!(24, 1),
-                16..24 => run!(16, 1),
-                8..16 => run!(8, 1),
-                4..8 => run!(4, 2),
-                3 => run!(3, 4),
-                2 => run!(2, 4),
-                _ => run!(1, 8),
-            }
-        }
-    }
 }

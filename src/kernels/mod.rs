@@ -1,6 +1,6 @@
 //! The arithmetic of a search, once per instruction set.
 //!
-//! [`scalar`] is the specification; every other set gives the same bits, so an answer, a stored code and a trained
+//! `scalar.rs` is the specification; every other set gives the same bits, so an answer, a stored code and a trained
 //! index never depend on the machine that computed them. (One freedom: a NaN is a NaN, its sign and payload are not
 //! promised. Another is stated at [`Kernels::scan_i8`].) The set for this machine is chosen once, by [`kernels`]; the
 //! functions behind it are compiled for features that only run-time detection proves, and are reached only through it.
@@ -21,7 +21,7 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 #[cfg(test)]
 mod tests;
@@ -141,7 +141,7 @@ pub fn available() -> Vec<&'static Kernels> {
         sets.extend(avx2::detect());
         sets.extend(avx512::detect());
     }
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     sets.extend(neon::detect());
     sets
 }
@@ -288,6 +288,19 @@ impl Kernels {
         // SAFETY: the set's features were detected; the shapes agree.
         unsafe { (self.scan_i8)(rows, panel, coeff, hits) }
     }
+}
+
+/// Asks for `row` to be brought near, where the machine has such a hint: for rows that are read soon, from all over memory.
+pub fn prefetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(16) {
+        // SAFETY: a hint; the address lies in `row`, and a prefetch never faults.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 fn check_rows(rows: &[f32], m: usize, dim: usize) {

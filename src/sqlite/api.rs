@@ -54,19 +54,23 @@ impl Api {
     /// `routines` is null, or the table of a running SQLite library.
     pub unsafe fn from_raw(routines: *const sqlite3_api_routines) -> Result<Api> {
         if routines.is_null() {
-            return Err(Error::misuse("sqlite-ivf got no routines from this SQLite (it was built without extension loading)"));
+            return Err(Error::misuse(
+                "sqlite-ivf got no routines from this SQLite (it was built without extension loading)",
+            ));
         }
         // SAFETY: both slots are among the oldest of the table, which is not null.
         let (number, text) = unsafe { ((*routines).libversion_number, (*routines).libversion) };
         let (Some(number), Some(text)) = (number, text) else {
-            return Err(Error::misuse("sqlite-ivf got a table of routines without a version from this SQLite"));
+            return Err(Error::misuse(
+                "sqlite-ivf got a table of routines without a version from this SQLite",
+            ));
         };
         // SAFETY: neither takes arguments.
         let (version, text) = unsafe { (number(), text()) };
         if version < MIN_VERSION {
             // SAFETY: a constant of the host.
             let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-            return Err(Error::error(format!("sqlite-ivf needs SQLite 3.38 or newer, this is {text}")));
+            return Err(Error::generic(format!("sqlite-ivf needs SQLite 3.38 or newer, this is {text}")));
         }
         if let Some(name) = first_missing!(routines;
             aggregate_context bind_blob64 bind_double bind_int64 bind_null bind_parameter_count bind_text64 blob_bytes
@@ -80,7 +84,9 @@ impl Api {
             vtab_collation vtab_config vtab_distinct vtab_in vtab_in_first vtab_in_next vtab_nochange vtab_on_conflict
             vtab_rhs_value)
         {
-            return Err(Error::error(format!("sqlite-ivf needs sqlite3_{name}, which this SQLite was built without")));
+            return Err(Error::generic(format!(
+                "sqlite-ivf needs sqlite3_{name}, which this SQLite was built without"
+            )));
         }
         Ok(Api { routines, version })
     }
@@ -289,7 +295,12 @@ impl Db {
         let code = unsafe {
             call!(
                 self.api,
-                file_control(self.handle, schema.as_ptr(), ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast())
+                file_control(
+                    self.handle,
+                    schema.as_ptr(),
+                    ffi::SQLITE_FCNTL_HAS_MOVED,
+                    (&raw mut moved).cast()
+                )
             )
         };
         code == ffi::SQLITE_OK && moved != 0

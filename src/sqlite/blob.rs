@@ -53,7 +53,9 @@ impl BlobReader {
             return Err(Error::new(ffi::SQLITE_RANGE, text));
         };
         // SAFETY: the buffer has `length` bytes.
-        self.db.check(unsafe { call!(self.db.api(), blob_read(self.blob, buffer.as_mut_ptr().cast(), length, start)) })
+        self.db.check(unsafe {
+            call!(self.db.api(), blob_read(self.blob, buffer.as_mut_ptr().cast(), length, start))
+        })
     }
 
     /// Goes to another row of the same table, which is cheaper than opening anew.

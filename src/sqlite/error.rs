@@ -28,7 +28,7 @@ impl Error {
     }
 
     /// A plain `SQLITE_ERROR`.
-    pub fn error(message: impl Into<String>) -> Error {
+    pub fn generic(message: impl Into<String>) -> Error {
         Error::new(ffi::SQLITE_ERROR, message)
     }
 

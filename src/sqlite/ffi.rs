@@ -186,11 +186,29 @@ pub struct sqlite3_api_routines {
     pub value_type: Option<unsafe extern "C" fn(*mut sqlite3_value) -> c_int>,
     _gap24: [Slot; 4],
     pub clear_bindings: Option<unsafe extern "C" fn(*mut sqlite3_stmt) -> c_int>,
-    pub create_module_v2: Option<unsafe extern "C" fn(*mut sqlite3, *const c_char, *const sqlite3_module, *mut c_void, Destructor) -> c_int>,
+    pub create_module_v2: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3,
+            *const c_char,
+            *const sqlite3_module,
+            *mut c_void,
+            Destructor,
+        ) -> c_int,
+    >,
     _gap25: [Slot; 1],
     pub blob_bytes: Option<unsafe extern "C" fn(*mut sqlite3_blob) -> c_int>,
     pub blob_close: Option<unsafe extern "C" fn(*mut sqlite3_blob) -> c_int>,
-    pub blob_open: Option<unsafe extern "C" fn(*mut sqlite3, *const c_char, *const c_char, *const c_char, i64, c_int, *mut *mut sqlite3_blob) -> c_int>,
+    pub blob_open: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3,
+            *const c_char,
+            *const c_char,
+            *const c_char,
+            i64,
+            c_int,
+            *mut *mut sqlite3_blob,
+        ) -> c_int,
+    >,
     pub blob_read: Option<unsafe extern "C" fn(*mut sqlite3_blob, *mut c_void, c_int, c_int) -> c_int>,
     _gap26: [Slot; 2],
     pub file_control: Option<unsafe extern "C" fn(*mut sqlite3, *const c_char, c_int, *mut c_void) -> c_int>,
@@ -203,7 +221,19 @@ pub struct sqlite3_api_routines {
     _gap30: [Slot; 1],
     pub limit: Option<unsafe extern "C" fn(*mut sqlite3, c_int, c_int) -> c_int>,
     _gap31: [Slot; 10],
-    pub create_function_v2: Option<unsafe extern "C" fn(*mut sqlite3, *const c_char, c_int, c_int, *mut c_void, CallFn, CallFn, FinalFn, Destructor) -> c_int>,
+    pub create_function_v2: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3,
+            *const c_char,
+            c_int,
+            c_int,
+            *mut c_void,
+            CallFn,
+            CallFn,
+            FinalFn,
+            Destructor,
+        ) -> c_int,
+    >,
     _gap32: [Slot; 3],
     pub extended_errcode: Option<unsafe extern "C" fn(*mut sqlite3) -> c_int>,
     pub log: Option<unsafe extern "C" fn(c_int, *const c_char, ...)>,
@@ -220,13 +250,17 @@ pub struct sqlite3_api_routines {
     pub errstr: Option<unsafe extern "C" fn(c_int) -> *const c_char>,
     pub stmt_busy: Option<unsafe extern "C" fn(*mut sqlite3_stmt) -> c_int>,
     _gap37: [Slot; 8],
-    pub bind_blob64: Option<unsafe extern "C" fn(*mut sqlite3_stmt, c_int, *const c_void, u64, Destructor) -> c_int>,
-    pub bind_text64: Option<unsafe extern "C" fn(*mut sqlite3_stmt, c_int, *const c_char, u64, Destructor, c_uchar) -> c_int>,
+    pub bind_blob64:
+        Option<unsafe extern "C" fn(*mut sqlite3_stmt, c_int, *const c_void, u64, Destructor) -> c_int>,
+    pub bind_text64: Option<
+        unsafe extern "C" fn(*mut sqlite3_stmt, c_int, *const c_char, u64, Destructor, c_uchar) -> c_int,
+    >,
     _gap38: [Slot; 2],
     pub malloc64: Option<unsafe extern "C" fn(u64) -> *mut c_void>,
     _gap39: [Slot; 3],
     pub result_blob64: Option<unsafe extern "C" fn(*mut sqlite3_context, *const c_void, u64, Destructor)>,
-    pub result_text64: Option<unsafe extern "C" fn(*mut sqlite3_context, *const c_char, u64, Destructor, c_uchar)>,
+    pub result_text64:
+        Option<unsafe extern "C" fn(*mut sqlite3_context, *const c_char, u64, Destructor, c_uchar)>,
     _gap40: [Slot; 3],
     pub result_zeroblob64: Option<unsafe extern "C" fn(*mut sqlite3_context, u64) -> c_int>,
     pub bind_zeroblob64: Option<unsafe extern "C" fn(*mut sqlite3_stmt, c_int, u64) -> c_int>,
@@ -234,7 +268,16 @@ pub struct sqlite3_api_routines {
     pub result_subtype: Option<unsafe extern "C" fn(*mut sqlite3_context, c_uint)>,
     _gap41: [Slot; 6],
     pub set_last_insert_rowid: Option<unsafe extern "C" fn(*mut sqlite3, i64)>,
-    pub prepare_v3: Option<unsafe extern "C" fn(*mut sqlite3, *const c_char, c_int, c_uint, *mut *mut sqlite3_stmt, *mut *const c_char) -> c_int>,
+    pub prepare_v3: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3,
+            *const c_char,
+            c_int,
+            c_uint,
+            *mut *mut sqlite3_stmt,
+            *mut *const c_char,
+        ) -> c_int,
+    >,
     _gap42: [Slot; 4],
     pub vtab_nochange: Option<unsafe extern "C" fn(*mut sqlite3_context) -> c_int>,
     pub value_nochange: Option<unsafe extern "C" fn(*mut sqlite3_value) -> c_int>,
@@ -246,7 +289,8 @@ pub struct sqlite3_api_routines {
     pub changes64: Option<unsafe extern "C" fn(*mut sqlite3) -> i64>,
     pub total_changes64: Option<unsafe extern "C" fn(*mut sqlite3) -> i64>,
     _gap45: [Slot; 2],
-    pub vtab_rhs_value: Option<unsafe extern "C" fn(*mut sqlite3_index_info, c_int, *mut *mut sqlite3_value) -> c_int>,
+    pub vtab_rhs_value:
+        Option<unsafe extern "C" fn(*mut sqlite3_index_info, c_int, *mut *mut sqlite3_value) -> c_int>,
     pub vtab_distinct: Option<unsafe extern "C" fn(*mut sqlite3_index_info) -> c_int>,
     pub vtab_in: Option<unsafe extern "C" fn(*mut sqlite3_index_info, c_int, c_int) -> c_int>,
     pub vtab_in_first: Option<unsafe extern "C" fn(*mut sqlite3_value, *mut *mut sqlite3_value) -> c_int>,
@@ -260,7 +304,12 @@ type VTabFn = Option<unsafe extern "C" fn(*mut sqlite3_vtab) -> c_int>;
 type LevelFn = Option<unsafe extern "C" fn(*mut sqlite3_vtab, c_int) -> c_int>;
 type CursorFn = Option<unsafe extern "C" fn(*mut sqlite3_vtab_cursor) -> c_int>;
 pub(super) type ConnectFn = unsafe extern "C" fn(
-    *mut sqlite3, *mut c_void, c_int, *const *const c_char, *mut *mut sqlite3_vtab, *mut *mut c_char,
+    *mut sqlite3,
+    *mut c_void,
+    c_int,
+    *const *const c_char,
+    *mut *mut sqlite3_vtab,
+    *mut *mut c_char,
 ) -> c_int;
 type FindFn = Option<
     unsafe extern "C" fn(*mut sqlite3_vtab, c_int, *const c_char, *mut CallFn, *mut *mut c_void) -> c_int,
@@ -278,12 +327,21 @@ pub struct sqlite3_module {
     pub xDestroy: VTabFn,
     pub xOpen: Option<unsafe extern "C" fn(*mut sqlite3_vtab, *mut *mut sqlite3_vtab_cursor) -> c_int>,
     pub xClose: CursorFn,
-    pub xFilter: Option<unsafe extern "C" fn(*mut sqlite3_vtab_cursor, c_int, *const c_char, c_int, *mut *mut sqlite3_value) -> c_int>,
+    pub xFilter: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3_vtab_cursor,
+            c_int,
+            *const c_char,
+            c_int,
+            *mut *mut sqlite3_value,
+        ) -> c_int,
+    >,
     pub xNext: CursorFn,
     pub xEof: CursorFn,
     pub xColumn: Option<unsafe extern "C" fn(*mut sqlite3_vtab_cursor, *mut sqlite3_context, c_int) -> c_int>,
     pub xRowid: Option<unsafe extern "C" fn(*mut sqlite3_vtab_cursor, *mut i64) -> c_int>,
-    pub xUpdate: Option<unsafe extern "C" fn(*mut sqlite3_vtab, c_int, *mut *mut sqlite3_value, *mut i64) -> c_int>,
+    pub xUpdate:
+        Option<unsafe extern "C" fn(*mut sqlite3_vtab, c_int, *mut *mut sqlite3_value, *mut i64) -> c_int>,
     pub xBegin: VTabFn,
     pub xSync: VTabFn,
     pub xCommit: VTabFn,
@@ -294,7 +352,15 @@ pub struct sqlite3_module {
     pub xRelease: LevelFn,
     pub xRollbackTo: LevelFn,
     pub xShadowName: Option<unsafe extern "C" fn(*const c_char) -> c_int>,
-    pub xIntegrity: Option<unsafe extern "C" fn(*mut sqlite3_vtab, *const c_char, *const c_char, c_int, *mut *mut c_char) -> c_int>,
+    pub xIntegrity: Option<
+        unsafe extern "C" fn(
+            *mut sqlite3_vtab,
+            *const c_char,
+            *const c_char,
+            c_int,
+            *mut *mut c_char,
+        ) -> c_int,
+    >,
 }
 
 /// The part of a virtual table object that SQLite knows.

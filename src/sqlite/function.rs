@@ -6,7 +6,7 @@ use std::{mem, ptr};
 
 use super::api::call;
 use super::ffi::{self, sqlite3_api_routines, sqlite3_context, sqlite3_value};
-use super::guard::guarded;
+use super::guard::{contained, guarded};
 use super::value::with_values;
 use super::{Api, Context, Db, Error, Param, Result, Value};
 
@@ -27,11 +27,17 @@ pub struct FunctionFlags {
 
 impl FunctionFlags {
     /// A pure function: deterministic and innocuous.
-    pub const PURE: FunctionFlags =
-        FunctionFlags { deterministic: true, innocuous: true, direct_only: false, subtype: false, result_subtype: false };
+    pub const PURE: FunctionFlags = FunctionFlags {
+        deterministic: true,
+        innocuous: true,
+        direct_only: false,
+        subtype: false,
+        result_subtype: false,
+    };
 
     /// The same, also reading and setting subtypes.
-    pub const PURE_TYPED: FunctionFlags = FunctionFlags { subtype: true, result_subtype: true, ..FunctionFlags::PURE };
+    pub const PURE_TYPED: FunctionFlags =
+        FunctionFlags { subtype: true, result_subtype: true, ..FunctionFlags::PURE };
 
     fn bits(self) -> c_int {
         // Bits that a host does not know yet are masked out by it.
@@ -70,10 +76,11 @@ static HOSTS: [AtomicPtr<sqlite3_api_routines>; 4] = [const { AtomicPtr::new(ptr
 fn host_place(api: Api) -> Result<usize> {
     let table = api.routines().cast_mut();
     let taken = |host: &AtomicPtr<sqlite3_api_routines>| {
-        host.compare_exchange(ptr::null_mut(), table, Ordering::AcqRel, Ordering::Acquire).unwrap_or_else(|other| other)
+        host.compare_exchange(ptr::null_mut(), table, Ordering::AcqRel, Ordering::Acquire)
+            .unwrap_or_else(|other| other)
     };
     let place = HOSTS.iter().position(|host| [ptr::null_mut(), table].contains(&taken(host)));
-    place.ok_or_else(|| Error::error("more than 4 SQLite libraries in one process"))
+    place.ok_or_else(|| Error::generic("more than 4 SQLite libraries in one process"))
 }
 
 /// The callback of a host's place.
@@ -107,7 +114,20 @@ where
     // SAFETY: the callback expects exactly this data; SQLite gives it to `drop_box` once, on failure too.
     db.check(unsafe {
         let free: ffi::Destructor = Some(drop_box::<Scalar<F>>);
-        call!(db.api(), create_function_v2(db.handle(), name.as_ptr(), n_args, flags.bits(), data, call, None, None, free))
+        call!(
+            db.api(),
+            create_function_v2(
+                db.handle(),
+                name.as_ptr(),
+                n_args,
+                flags.bits(),
+                data,
+                call,
+                None,
+                None,
+                free
+            )
+        )
     })
 }
 
@@ -123,7 +143,20 @@ pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: 
     // SAFETY: as in `register_scalar`.
     db.check(unsafe {
         let free: ffi::Destructor = Some(drop_box::<Api>);
-        call!(db.api(), create_function_v2(db.handle(), name.as_ptr(), n_args, flags.bits(), data, None, step, finish, free))
+        call!(
+            db.api(),
+            create_function_v2(
+                db.handle(),
+                name.as_ptr(),
+                n_args,
+                flags.bits(),
+                data,
+                None,
+                step,
+                finish,
+                free
+            )
+        )
     })
 }
 
@@ -132,8 +165,28 @@ pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: 
 /// # Errors
 /// Whatever SQLite reports.
 pub fn function_exists(db: Db, name: &str, n_args: i32) -> Result<bool> {
-    let sql = "SELECT 1 FROM pragma_function_list WHERE name = ?1 COLLATE NOCASE AND narg IN (?2, -1) LIMIT 1";
+    let sql =
+        "SELECT 1 FROM pragma_function_list WHERE name = ?1 COLLATE NOCASE AND narg IN (?2, -1) LIMIT 1";
     Ok(db.query_i64(sql, &[Param::Text(name), Param::I64(i64::from(n_args))])?.is_some())
+}
+
+/// The functions of this connection whose names start with `prefix`, in lower case, with their numbers of arguments (-1 for
+/// any). One look at SQLite's list takes about 75 microseconds: to check many names, ask once.
+///
+/// # Errors
+/// Whatever SQLite reports.
+pub fn functions_with_prefix(db: Db, prefix: &str) -> Result<Vec<(String, i32)>> {
+    // Unlike the table-valued function of that name, this reads no schema: a database that is locked is no hindrance.
+    let mut statement = db.prepare("PRAGMA function_list")?;
+    let mut rows = statement.query(&[])?;
+    let mut found = Vec::new();
+    while rows.step()? {
+        let name = rows.text(0)?.to_ascii_lowercase();
+        if name.starts_with(&prefix.to_ascii_lowercase()) {
+            found.push((name, rows.i64(4) as i32));
+        }
+    }
+    Ok(found)
 }
 
 fn c_name(name: &str) -> Result<CString> {
@@ -142,7 +195,7 @@ fn c_name(name: &str) -> Result<CString> {
 
 unsafe extern "C" fn drop_box<D>(data: *mut c_void) {
     // SAFETY: a box that registration gave away.
-    drop(guarded(|| Ok(drop(unsafe { Box::from_raw(data.cast::<D>()) }))));
+    contained(|| drop(unsafe { Box::from_raw(data.cast::<D>()) }));
 }
 
 /// The data of the running function.
@@ -161,8 +214,11 @@ unsafe fn user_data<'a, D, const HOST: usize>(context: *mut sqlite3_context) -> 
     }
 }
 
-unsafe extern "C" fn x_func<F, const HOST: usize>(context: *mut sqlite3_context, argc: c_int, argv: *mut *mut sqlite3_value)
-where
+unsafe extern "C" fn x_func<F, const HOST: usize>(
+    context: *mut sqlite3_context,
+    argc: c_int,
+    argv: *mut *mut sqlite3_value,
+) where
     F: Fn(&Context<'_>, &[Value<'_>]) -> Result<()> + 'static,
 {
     // SAFETY: SQLite passes this function's context and `argc` values.
@@ -183,13 +239,18 @@ struct Group<A> {
     failed: bool,
 }
 
-unsafe extern "C" fn x_step<A: Aggregate, const HOST: usize>(context: *mut sqlite3_context, argc: c_int, argv: *mut *mut sqlite3_value) {
+unsafe extern "C" fn x_step<A: Aggregate, const HOST: usize>(
+    context: *mut sqlite3_context,
+    argc: c_int,
+    argv: *mut *mut sqlite3_value,
+) {
     // SAFETY: SQLite passes this function's context and `argc` values. The group's memory is zeroed before the first
     // step, stays in place until xFinal, and is aligned for a pointer.
     unsafe {
         let api = *user_data::<Api, HOST>(context);
         let out = Context::from_raw(api, context);
-        let group = call!(api, aggregate_context(context, mem::size_of::<Group<A>>() as c_int)).cast::<Group<A>>();
+        let group =
+            call!(api, aggregate_context(context, mem::size_of::<Group<A>>() as c_int)).cast::<Group<A>>();
         if group.is_null() {
             return out.error(&Error::nomem());
         }
@@ -204,7 +265,7 @@ unsafe extern "C" fn x_step<A: Aggregate, const HOST: usize>(context: *mut sqlit
         });
         if let Err(error) = result {
             (*group).failed = true;
-            drop(guarded(|| Ok(drop(take(group)))));
+            contained(|| drop(take(group)));
             out.error(&error);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::{Mutex, PoisonError};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use super::ffi::{self, sqlite3, sqlite3_api_routines};
 use super::guard::guarded;
@@ -103,7 +103,12 @@ pub unsafe fn capture_api<S, R>(symbols: &HostSymbols<S, R>) -> Result<Api> {
         if code != ffi::SQLITE_OK {
             return Err(Error::new(code, "this SQLite takes no automatic extension"));
         }
-        let code = (symbols.open_v2)(c":memory:".as_ptr(), &raw mut connection, READWRITE_CREATE_MEMORY, ptr::null());
+        let code = (symbols.open_v2)(
+            c":memory:".as_ptr(),
+            &raw mut connection,
+            READWRITE_CREATE_MEMORY,
+            ptr::null(),
+        );
         (symbols.cancel_auto_extension)(Some(catch::<S, R>));
         (symbols.close)(connection);
         code
@@ -112,7 +117,9 @@ pub unsafe fn capture_api<S, R>(symbols: &HostSymbols<S, R>) -> Result<Api> {
     match CAUGHT.take() {
         // SAFETY: SQLite itself passed it.
         Some(routines) => unsafe { Api::from_raw(routines.cast()) },
-        None if code != ffi::SQLITE_OK => Err(Error::new(code, "this SQLite could not open a connection in memory")),
-        None => Err(Error::error("this SQLite runs no automatic extensions")),
+        None if code != ffi::SQLITE_OK => {
+            Err(Error::new(code, "this SQLite could not open a connection in memory"))
+        }
+        None => Err(Error::generic("this SQLite runs no automatic extensions")),
     }
 }

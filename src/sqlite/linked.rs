@@ -1,16 +1,22 @@
 //! The SQLite that rusqlite links.
 
 use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
 
 use rusqlite::ffi as linked;
 
 use super::{Api, Db, Error, HostSymbols, Result, capture_api, ffi};
 
-/// The routines of the SQLite that rusqlite links. Each call opens a connection in memory: keep the result.
+/// The routines of the SQLite that rusqlite links. The first call opens a connection in memory.
 ///
 /// # Errors
 /// As [`capture_api`].
 pub fn linked_api() -> Result<Api> {
+    // There is one such SQLite in a program, and its table is a constant.
+    static LINKED: OnceLock<Api> = OnceLock::new();
+    if let Some(api) = LINKED.get() {
+        return Ok(*api);
+    }
     let symbols = HostSymbols {
         auto_extension: linked::sqlite3_auto_extension,
         cancel_auto_extension: linked::sqlite3_cancel_auto_extension,
@@ -18,7 +24,8 @@ pub fn linked_api() -> Result<Api> {
         close: linked::sqlite3_close,
     };
     // SAFETY: four functions of the one library that rusqlite links.
-    unsafe { capture_api(&symbols) }
+    let api = unsafe { capture_api(&symbols) }?;
+    Ok(*LINKED.get_or_init(|| api))
 }
 
 /// The connection behind a rusqlite one. The result must not be used after `connection` is closed, nor beside it on another
@@ -33,7 +40,8 @@ pub fn linked_db(connection: &rusqlite::Connection) -> Result<Db> {
 }
 
 /// An extension's entry point with the types of this crate.
-pub type Init = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const ffi::sqlite3_api_routines) -> c_int;
+pub type Init =
+    unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const ffi::sqlite3_api_routines) -> c_int;
 
 /// Runs `init` on every connection that is opened from now on.
 ///
@@ -43,7 +51,11 @@ pub type Init = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const
 /// # Safety
 /// `init` keeps to the rules of an entry point.
 pub unsafe fn add_auto_extension(init: Init) -> Result<()> {
-    type Linked = unsafe extern "C" fn(*mut linked::sqlite3, *mut *mut c_char, *const linked::sqlite3_api_routines) -> c_int;
+    type Linked = unsafe extern "C" fn(
+        *mut linked::sqlite3,
+        *mut *mut c_char,
+        *const linked::sqlite3_api_routines,
+    ) -> c_int;
     // SAFETY: the two types differ only in the names of what the pointers point to.
     let code = unsafe { linked::sqlite3_auto_extension(Some(std::mem::transmute::<Init, Linked>(init))) };
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::new(code, "the automatic extension was refused")) }

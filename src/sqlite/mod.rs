@@ -6,8 +6,8 @@
 
 mod api;
 mod blob;
-pub mod ffi;
 mod error;
+pub mod ffi;
 mod function;
 mod guard;
 mod host;
@@ -16,6 +16,8 @@ mod index_info;
 mod linked;
 mod module;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod ticker;
 mod value;
 mod vtab;
@@ -23,7 +25,9 @@ mod vtab;
 pub use api::{Api, Conflict, Db, MIN_VERSION, TxnState};
 pub use blob::BlobReader;
 pub use error::{Error, Result};
-pub use function::{Aggregate, FunctionFlags, function_exists, register_aggregate, register_scalar};
+pub use function::{
+    Aggregate, FunctionFlags, function_exists, functions_with_prefix, register_aggregate, register_scalar,
+};
 pub use host::{EntryPoint, HostSymbols, capture_api, enter};
 pub use index_info::{BestIndex, Constraint, IndexInfo, Op, OrderBy};
 #[cfg(any(test, feature = "rusqlite"))]

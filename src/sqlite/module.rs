@@ -5,10 +5,15 @@ use std::rc::Rc;
 use std::{mem, ptr, slice, str};
 
 use super::api::call;
-use super::ffi::{self, sqlite3, sqlite3_index_info, sqlite3_module, sqlite3_value, sqlite3_vtab, sqlite3_vtab_cursor};
-use super::guard::guarded;
+use super::ffi::{
+    self, sqlite3, sqlite3_index_info, sqlite3_module, sqlite3_value, sqlite3_vtab, sqlite3_vtab_cursor,
+};
+use super::guard::{contained, guarded};
 use super::value::with_values;
-use super::{Api, BestIndex, Context, Db, Error, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, VTabCursor, Value};
+use super::{
+    Api, BestIndex, Context, Db, Error, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, VTabCursor,
+    Value,
+};
 
 /// What one registration owns. SQLite holds one reference and each table another, since versions differ in whether the
 /// module goes before its last table does.
@@ -88,12 +93,7 @@ fn methods<T: VTab>() -> sqlite3_module {
 
 unsafe extern "C" fn drop_module<T: VTab>(aux: *mut c_void) {
     // SAFETY: the reference that `register_module` gave away; SQLite gives it back once.
-    ignore(guarded(|| Ok(drop(unsafe { Rc::from_raw(aux.cast::<Module<T>>().cast_const()) }))));
-}
-
-/// For the places where nobody can be told.
-fn ignore(result: Result<()>) {
-    drop(result);
+    contained(|| drop(unsafe { Rc::from_raw(aux.cast::<Module<T>>().cast_const()) }));
 }
 
 /// # Safety
@@ -121,7 +121,8 @@ unsafe fn set_error<T: VTab>(table: *mut sqlite3_vtab, text: Option<&str>) {
     // SAFETY: the field belongs to SQLite and to this function; SQLite lets the table free and replace the text.
     unsafe {
         let api = (*table.cast::<Table<T>>()).api;
-        let old = mem::replace(&mut (*table).zErrMsg, text.map_or(ptr::null_mut(), |text| api.copy_text(text)));
+        let old =
+            mem::replace(&mut (*table).zErrMsg, text.map_or(ptr::null_mut(), |text| api.copy_text(text)));
         if !old.is_null() {
             call!(api, free(old.cast()));
         }
@@ -165,7 +166,10 @@ unsafe fn run_logged<T: VTab>(vtab: *mut sqlite3_vtab, body: impl FnOnce(&T) -> 
 ///
 /// # Safety
 /// `scan` is a live cursor of `T`, and no other call is in it.
-unsafe fn run_scan<T: VTab>(scan: *mut sqlite3_vtab_cursor, body: impl FnOnce(&mut T::Cursor, &T) -> Result<()>) -> c_int {
+unsafe fn run_scan<T: VTab>(
+    scan: *mut sqlite3_vtab_cursor,
+    body: impl FnOnce(&mut T::Cursor, &T) -> Result<()>,
+) -> c_int {
     // SAFETY: the caller's promise; the cursor belongs to one statement, which SQLite does not enter twice.
     unsafe { run::<T>((*scan).pVtab, |vtab| body(&mut (*scan.cast::<Scan<T>>()).cursor, vtab)) }
 }
@@ -201,7 +205,8 @@ unsafe extern "C" fn x_connect<T: VTab, const CREATE: bool>(
             db.vtab_config_innocuous()?;
         }
         db.vtab_config_constraint_support(T::CONSTRAINT_SUPPORT)?;
-        let declaration = CString::new(declaration).map_err(|_| Error::internal("a declaration contains NUL"))?;
+        let declaration =
+            CString::new(declaration).map_err(|_| Error::internal("a declaration contains NUL"))?;
         // SAFETY: the text ends with NUL.
         db.check(unsafe { call!(db.api(), declare_vtab(handle, declaration.as_ptr())) })?;
         let base = sqlite3_vtab { pModule: ptr::null(), nRef: 0, zErrMsg: ptr::null_mut() };
@@ -242,11 +247,10 @@ unsafe extern "C" fn x_best_index<T: VTab>(vtab: *mut sqlite3_vtab, info: *mut s
 
 unsafe extern "C" fn x_disconnect<T: VTab>(vtab: *mut sqlite3_vtab) -> c_int {
     // SAFETY: SQLite gives the table back and does not use it again.
-    ignore(guarded(|| unsafe {
+    contained(|| unsafe {
         set_error::<T>(vtab, None);
         drop(Box::from_raw(vtab.cast::<Table<T>>()));
-        Ok(())
-    }));
+    });
     ffi::SQLITE_OK
 }
 
@@ -272,7 +276,7 @@ unsafe extern "C" fn x_open<T: VTab>(vtab: *mut sqlite3_vtab, out: *mut *mut sql
 
 unsafe extern "C" fn x_close<T: VTab>(scan: *mut sqlite3_vtab_cursor) -> c_int {
     // SAFETY: SQLite gives the cursor back.
-    ignore(guarded(|| unsafe { Ok(drop(Box::from_raw(scan.cast::<Scan<T>>()))) }));
+    contained(|| unsafe { drop(Box::from_raw(scan.cast::<Scan<T>>())) });
     ffi::SQLITE_OK
 }
 
@@ -309,7 +313,11 @@ unsafe extern "C" fn x_eof<T: VTab>(scan: *mut sqlite3_vtab_cursor) -> c_int {
     }))
 }
 
-unsafe extern "C" fn x_column<T: VTab>(scan: *mut sqlite3_vtab_cursor, context: *mut ffi::sqlite3_context, column: c_int) -> c_int {
+unsafe extern "C" fn x_column<T: VTab>(
+    scan: *mut sqlite3_vtab_cursor,
+    context: *mut ffi::sqlite3_context,
+    column: c_int,
+) -> c_int {
     // SAFETY: a live cursor and the context of this call.
     unsafe {
         let context = Context::from_raw((*(*scan).pVtab.cast::<Table<T>>()).api, context);
@@ -331,7 +339,12 @@ unsafe extern "C" fn x_rowid<T: VTab>(scan: *mut sqlite3_vtab_cursor, rowid: *mu
     }
 }
 
-unsafe extern "C" fn x_update<T: VTab>(vtab: *mut sqlite3_vtab, argc: c_int, argv: *mut *mut sqlite3_value, rowid: *mut i64) -> c_int {
+unsafe extern "C" fn x_update<T: VTab>(
+    vtab: *mut sqlite3_vtab,
+    argc: c_int,
+    argv: *mut *mut sqlite3_value,
+    rowid: *mut i64,
+) -> c_int {
     // SAFETY: a live table, `argc` values, and room for the rowid.
     unsafe {
         let api = (*vtab.cast::<Table<T>>()).api;
@@ -342,7 +355,9 @@ unsafe extern "C" fn x_update<T: VTab>(vtab: *mut sqlite3_vtab, argc: c_int, arg
                     let rowid: Option<Value<'_>> = (!new.is_null()).then_some(*new);
                     table.update(Update::Insert { rowid, columns }).map(Some)
                 }
-                [old, new, columns @ ..] => table.update(Update::Update { old: *old, new: *new, columns }).map(|_| None),
+                [old, new, columns @ ..] => {
+                    table.update(Update::Update { old: *old, new: *new, columns }).map(|_| None)
+                }
                 [] => Err(Error::internal("a change without values")),
             })?;
             if let Some(inserted) = inserted {
@@ -406,7 +421,11 @@ unsafe extern "C" fn x_integrity<T: VTab>(
     let line = match found {
         Ok(line) => line,
         Err(error) => match error.primary() {
-            ffi::SQLITE_INTERRUPT | ffi::SQLITE_NOMEM | ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_IOERR => {
+            ffi::SQLITE_INTERRUPT
+            | ffi::SQLITE_NOMEM
+            | ffi::SQLITE_BUSY
+            | ffi::SQLITE_LOCKED
+            | ffi::SQLITE_IOERR => {
                 return error.code;
             }
             // SQLite drops the text of an error here, but not that of a finding.

@@ -214,7 +214,9 @@ impl Rows<'_> {
     /// The storage class of a column of this row. A column that does not exist is NULL here and below.
     pub fn kind(&self, column: usize) -> Kind {
         // SAFETY: the statement lives, and SQLite checks the index.
-        Kind::from_code(unsafe { call!(self.statement.db.api(), column_type(self.statement.statement, at(column))) })
+        Kind::from_code(unsafe {
+            call!(self.statement.db.api(), column_type(self.statement.statement, at(column)))
+        })
     }
 
     /// A column cast to an integer.

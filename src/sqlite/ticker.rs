@@ -1,30 +1,51 @@
 //! Letting a host interrupt long work.
 
-use super::{Db, Result, Statement};
+use super::{Db, Param, Result, Statement};
 
 /// Gives the host its say in long work: `sqlite3_interrupt` and progress handlers are heard when an inner statement runs.
 ///
-/// A progress handler is called once in as many virtual machine steps as the host chose (1,000 for Datasette, often up to
-/// 100,000). The statement of a ticker counts its steps across ticks, so it is made of many cheap ones.
+/// A progress handler is called once in as many virtual machine steps as its host chose: 1,000 for Datasette, up to
+/// 100,000 elsewhere. SQLite counts them per statement and across its runs. `SELECT 1` has 5 steps, and would need 200
+/// ticks to be heard; the statement here has about 1,000, in 1.5 to 3 microseconds on SQLite 3.40 and 3.54.
+///
+/// The statement is prepared at the first tick (0.2 ms, 40 KB), which short work never reaches.
 #[derive(Debug)]
 pub struct Ticker {
-    statement: Statement,
+    db: Db,
+    statement: Option<Statement>,
 }
 
 impl Ticker {
     /// A ticker for one connection.
-    ///
-    /// # Errors
-    /// As [`Db::prepare`].
-    pub fn new(db: Db) -> Result<Ticker> {
-        Ok(Ticker { statement: db.prepare("SELECT 1")? })
+    pub fn new(db: Db) -> Ticker {
+        Ticker { db, statement: None }
     }
 
     /// Call this about every millisecond, on the thread that the statement runs on.
     ///
     /// # Errors
-    /// `SQLITE_INTERRUPT` when the host wants the statement to end.
+    /// `SQLITE_INTERRUPT` when the host wants the statement to end; as [`Db::prepare`].
     pub fn tick(&mut self) -> Result<()> {
-        self.statement.execute(&[])
+        let statement = match &mut self.statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(self.db)?),
+        };
+        statement.execute(&[Param::Null])
     }
+}
+
+fn prepare(db: Db) -> Result<Statement> {
+    match db.prepare(&many_steps()) {
+        // A host may have set its limits lower than this statement: then interrupts, at least, are heard.
+        Err(error) if !error.is_interrupt() => db.prepare("SELECT ?1"),
+        prepared => prepared,
+    }
+}
+
+/// Eight columns of `coalesce` over eight `coalesce` of eight parameters, all NULL: two steps each, and none can be
+/// folded. Wide rather than deep, to stay under the limits that SQLite's manual advises for untrusted SQL.
+fn many_steps() -> String {
+    let eight = |inner: &str| [inner; 8].join(",");
+    let coalesce = |inner: &str| format!("coalesce({})", eight(inner));
+    format!("SELECT {}", eight(&coalesce(&coalesce("?1"))))
 }

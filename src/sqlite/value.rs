@@ -284,7 +284,9 @@ impl Context<'_> {
     pub fn text(&self, value: &str) {
         let (pointer, length) = (value.as_ptr().cast::<c_char>(), value.len() as u64);
         // SAFETY: `length` bytes are good; SQLite copies them.
-        unsafe { call!(self.api, result_text64(self.context, pointer, length, transient(), ffi::SQLITE_UTF8 as u8)) }
+        unsafe {
+            call!(self.api, result_text64(self.context, pointer, length, transient(), ffi::SQLITE_UTF8 as u8))
+        }
     }
 
     /// A blob, which SQLite copies. Empty stays an empty blob.

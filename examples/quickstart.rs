@@ -1,0 +1,165 @@
+//! An index over the embeddings of 4,400 package descriptions, in one SQLite file.
+//!
+//! `cargo run --release --example quickstart`
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use sqlite_ivf::{Metric, Search, Table, TableOptions, Train};
+
+const DIM: usize = 384;
+/// Packages to ask about: rows of the fixture, so that their embeddings are at hand.
+const ASKED: [&str; 8] =
+    ["stellarium", "borgbackup", "gnuchess", "gramps", "gnome-weather", "kmymoney", "wireshark", "tuxtype"];
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let texts = std::fs::read_to_string(root.join("examples/data/debian-packages.txt"))?;
+    let texts: Vec<&str> = texts.lines().collect();
+    let vectors = read_f16(&root.join("examples/data/debian-packages.f16"))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let path = target.join("quickstart.db");
+    for file in ["quickstart.db", "quickstart.db-journal", "quickstart.db-wal"] {
+        let _ = std::fs::remove_file(target.join(file));
+    }
+    println!("{} packages, a line of text and an embedding of {DIM} floats each\n", texts.len());
+
+    // Build.
+    let db = Connection::open(&path)?;
+    sqlite_ivf::register(&db)?;
+    db.execute_batch("CREATE TABLE packages(id INTEGER PRIMARY KEY, text TEXT)")?;
+    let items = Table::create(&db, "items", &TableOptions::new(DIM).metric(Metric::Cosine).nlist(64))?;
+    let start = Instant::now();
+    db.execute_batch("BEGIN")?;
+    for (i, text) in texts.iter().enumerate() {
+        let rowid = i as i64 + 1;
+        db.prepare_cached("INSERT INTO packages VALUES (?1, ?2)")?.execute(params![rowid, text])?;
+        items.insert(rowid, &vectors[i * DIM..][..DIM])?;
+        progress("insert", i + 1, texts.len());
+    }
+    db.execute_batch("COMMIT")?;
+    let inserted = start.elapsed();
+    progress("train", 0, 0);
+    let start = Instant::now();
+    items.train(&Train::new())?;
+    let trained = start.elapsed();
+    clear_progress();
+    println!("insert   {:>8} for all rows, to disk", shown(inserted));
+    println!("train    {:>8} for 64 lists, to disk", shown(trained));
+    println!("file     {:>8.1} MB\n", std::fs::metadata(&path)?.len() as f64 / 1e6);
+
+    // Ask.
+    for name in ASKED {
+        let asked = texts.iter().position(|text| text.split(':').next() == Some(name));
+        let asked = asked.ok_or_else(|| format!("{name} is not in the fixture"))?;
+        println!("What is like {}?", fit(texts[asked], 84));
+        let query = &vectors[asked * DIM..][..DIM];
+        for hit in items.search(query, &Search::new(4).without(asked as i64 + 1))? {
+            println!("  {:.3}  {}", hit.distance, fit(texts[hit.rowid as usize - 1], 90));
+        }
+    }
+
+    // Measure: every 22nd row is a query, and its own row does not count.
+    let asked: Vec<usize> = (0..texts.len()).step_by(22).collect();
+    let queries: Vec<f32> = asked.iter().flat_map(|&i| &vectors[i * DIM..][..DIM]).copied().collect();
+    let exact = items.search_batch(&queries, &Search::new(11).exact())?;
+    println!("\n{} queries, k = 10 beside the row itself, against the exact search:\n", asked.len());
+    println!("  nprobe   recall@10   one query (median)   in one batch");
+    for nprobe in [1, 4, 8, 16, 32, 64] {
+        let search = Search::new(11).nprobe(nprobe);
+        let mut times = Vec::new();
+        let mut found = 0;
+        for (n, &i) in asked.iter().enumerate() {
+            let start = Instant::now();
+            let hits = items.search(&vectors[i * DIM..][..DIM], &search)?;
+            times.push(start.elapsed());
+            let own = i as i64 + 1;
+            let near: HashSet<i64> =
+                exact[n].iter().map(|hit| hit.rowid).filter(|&id| id != own).take(10).collect();
+            found += hits.iter().filter(|hit| near.contains(&hit.rowid)).count();
+        }
+        times.sort_unstable();
+        let start = Instant::now();
+        items.search_batch(&queries, &search)?;
+        let batch = start.elapsed();
+        println!(
+            "  {nprobe:>6}   {:>9.3}   {:>18}   {:>7.0} queries/s{}",
+            found as f64 / (10 * asked.len()) as f64,
+            shown(times[times.len() / 2]),
+            asked.len() as f64 / batch.as_secs_f64(),
+            if nprobe == 64 { "   (all lists: exact)" } else { "" },
+        );
+    }
+
+    // Go on by hand.
+    let stellarium = texts.iter().position(|text| text.starts_with("stellarium:")).unwrap_or(0) + 1;
+    println!("\nThe same file in the sqlite3 shell:\n");
+    println!("  cargo build --release --lib --features loadable");
+    println!("  sqlite3\n");
+    println!("  .open {}", from_here(&path).display());
+    println!("  .load {}", from_here(&target.join("release/libsqlite_ivf")).display());
+    println!("  SELECT round(distance, 3), text FROM items JOIN packages ON id = items.rowid");
+    println!(
+        "   WHERE vec MATCH (SELECT vec FROM items WHERE rowid = {stellarium}) AND k = 6 ORDER BY distance;"
+    );
+    Ok(())
+}
+
+/// The floats of a file of little-endian IEEE binary16.
+fn read_f16(path: &Path) -> Result<Vec<f32>> {
+    let halves = std::fs::read(path)?;
+    let widen = |half: &[u8]| {
+        let half = u16::from_le_bytes([half[0], half[1]]);
+        let (sign, exponent, fraction) = (half >> 15, half >> 10 & 0x1f, f32::from(half & 0x3ff));
+        let size = match exponent {
+            0 => fraction * 2_f32.powi(-24),
+            _ => (1024.0 + fraction) * 2_f32.powi(i32::from(exponent) - 25),
+        };
+        if sign == 1 { -size } else { size }
+    };
+    Ok(halves.chunks_exact(2).map(widen).collect())
+}
+
+/// A line that overwrites itself, where a person is looking.
+fn progress(what: &str, done: usize, of: usize) {
+    if !std::io::stderr().is_terminal() || done % 100 != 0 {
+        return;
+    }
+    let line = if of == 0 { format!("{what} ...") } else { format!("{what} {done} of {of}") };
+    eprint!("\r{line:<40}");
+    let _ = std::io::stderr().flush();
+}
+
+fn clear_progress() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{:<40}\r", "");
+    }
+}
+
+fn shown(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.into();
+    }
+    let kept: String = text.chars().take(width - 3).collect();
+    format!("{}...", kept.trim_end())
+}
+
+/// The path as it is typed from the current folder.
+fn from_here(path: &Path) -> &Path {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path)
+}

@@ -1,0 +1,2 @@
+-- -> chunk, data
+SELECT chunk, data FROM {centroids} ORDER BY chunk

@@ -1,0 +1,2 @@
+-- ?1 segment -> data
+SELECT data FROM {codes} WHERE segment = ?1

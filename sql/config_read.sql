@@ -1,0 +1,2 @@
+-- ?1 key -> value
+SELECT value FROM {config} WHERE key = ?1

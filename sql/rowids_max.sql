@@ -1,0 +1,2 @@
+-- -> rowid, the largest first
+SELECT rowid FROM {rowids} ORDER BY rowid DESC

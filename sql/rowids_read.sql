@@ -1,0 +1,2 @@
+-- ?1 rowid -> list_no
+SELECT list_no FROM {rowids} WHERE rowid = ?1

@@ -1,0 +1,2 @@
+-- ?1 segment -> data
+SELECT data FROM {vectors} WHERE segment = ?1

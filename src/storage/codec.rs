@@ -1,0 +1,452 @@
+//! The bytes of docs/format.md.
+//!
+//! Decoding trusts nothing: every length, count and checksum is checked before it is used, and what
+//! is wrong is said in words. Encoding and decoding stand side by side, in the order of the page.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
+
+use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, try_vec};
+use crate::kernels::codes::{blocks_len, padded_rows};
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT: i64 = 1;
+
+/// Draws from the uuid of a table, so that no blob of another table passes a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    uuid: [u8; 16],
+}
+
+/// What is wrong with a blob.
+pub type Fault = String;
+
+const CENTROIDS: [u8; 4] = *b"IVFq";
+const HEAD: [u8; 4] = *b"IVFh";
+const CODES: [u8; 4] = *b"IVFc";
+const VECTORS: [u8; 4] = *b"IVFv";
+
+const CENTROIDS_HEADER: usize = 24;
+const HEAD_HEADER: usize = 56;
+const CODES_HEADER: usize = 32;
+/// Bytes before the first vector of `t_vectors.data`.
+pub const VECTORS_HEADER: usize = 16;
+const CHECKSUM: usize = 8;
+const ROW_CHECKSUM: usize = 4;
+/// Bytes of centroids in a chunk, at most (one centroid, if that is larger).
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes of a vector of `t_vectors.data` with its checksum.
+pub fn vector_stride(dim: usize) -> usize {
+    dim * 4 + ROW_CHECKSUM
+}
+
+/// Bytes of `t_codes.data` up to and including the rowids.
+pub fn rowids_end(rows: usize) -> usize {
+    CODES_HEADER + rows * 8
+}
+
+/// The version after an operation: `argument` is the concatenation of `parts`.
+pub fn next_ver(ver: &[u8; 16], op: u8, parts: &[&[u8]]) -> [u8; 16] {
+    let mut bytes = Vec::with_capacity(17 + parts.iter().map(|p| p.len()).sum::<usize>());
+    bytes.extend_from_slice(ver);
+    bytes.push(op);
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    xxh3_128(&bytes).to_le_bytes()
+}
+
+/// The bytes of a run of f32.
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Appends little-endian f32 to `out`; `bytes` need not be aligned.
+pub fn read_f32(bytes: &[u8], out: &mut Vec<f32>) {
+    out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+}
+
+/// A reader of fields that cannot run over the end.
+struct Fields<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
+        let (field, rest) =
+            self.bytes.split_first_chunk().ok_or_else(|| format!("the blob ends before its {what}"))?;
+        self.bytes = rest;
+        Ok(*field)
+    }
+
+    fn u16(&mut self, what: &str) -> Result<u16, Fault> {
+        self.take(what).map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, Fault> {
+        self.take(what).map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64, Fault> {
+        self.take(what).map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self, what: &str) -> Result<i64, Fault> {
+        self.take(what).map(i64::from_le_bytes)
+    }
+
+    fn expect<T: PartialEq + std::fmt::Display>(found: T, expected: T, what: &str) -> Result<(), Fault> {
+        if found == expected { Ok(()) } else { Err(format!("{what} is {found}, expected {expected}")) }
+    }
+
+    fn magic(&mut self, expected: [u8; 4]) -> Result<(), Fault> {
+        if self.take::<4>("magic")? == expected {
+            Ok(())
+        } else {
+            Err(format!("the blob does not begin with {}", expected.escape_ascii()))
+        }
+    }
+}
+
+impl Seal {
+    /// The seal of the table with that uuid.
+    pub fn new(uuid: [u8; 16]) -> Self {
+        Self { uuid }
+    }
+
+    fn seed(&self, kind: u8, id: i64) -> u64 {
+        let mut bytes = [0; 25];
+        bytes[..16].copy_from_slice(&self.uuid);
+        bytes[16] = kind;
+        bytes[17..].copy_from_slice(&id.to_le_bytes());
+        xxh3_64(&bytes)
+    }
+
+    fn checksum(&self, kind: u8, id: i64, bytes: &[u8]) -> u64 {
+        xxh3_64_with_seed(bytes, self.seed(kind, id))
+    }
+
+    /// Splits off and checks the trailing checksum.
+    fn unseal<'a>(&self, kind: u8, id: i64, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
+        let (body, checksum) =
+            blob.split_last_chunk::<CHECKSUM>().ok_or("the blob is too short for a checksum")?;
+        if u64::from_le_bytes(*checksum) == self.checksum(kind, id, body) {
+            Ok(body)
+        } else {
+            Err("the checksum does not match".into())
+        }
+    }
+
+    fn seal(&self, kind: u8, id: i64, mut body: Vec<u8>) -> Vec<u8> {
+        let checksum = self.checksum(kind, id, &body);
+        body.extend_from_slice(&checksum.to_le_bytes());
+        body
+    }
+
+    /// `t_state.checksum` of the other columns.
+    pub fn state_checksum(&self, ver: &[u8; 16], stamp: &[u8; 16], numbers: [i64; 4]) -> i64 {
+        let mut bytes = [*ver, *stamp].concat();
+        numbers.iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
+        self.checksum(b's', 1, &bytes) as i64
+    }
+
+    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`).
+    pub fn encode_centroids(&self, dim: usize, generation: i64, centroids: &[f32]) -> Vec<Vec<u8>> {
+        let per_chunk = (CHUNK_BYTES / (dim * 4)).max(1);
+        (0_i64..)
+            .zip(centroids.chunks(per_chunk * dim))
+            .map(|(chunk, part)| {
+                let mut bytes = Vec::with_capacity(CENTROIDS_HEADER + part.len() * 4 + CHECKSUM);
+                bytes.extend_from_slice(&CENTROIDS);
+                for field in [
+                    FORMAT as u32,
+                    chunk as u32 * per_chunk as u32,
+                    (part.len() / dim) as u32,
+                    dim as u32,
+                    generation as u32,
+                ] {
+                    bytes.extend_from_slice(&field.to_le_bytes());
+                }
+                bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+                self.seal(b'q', chunk, bytes)
+            })
+            .collect()
+    }
+
+    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it.
+    ///
+    /// # Errors
+    /// What is wrong with the blob.
+    pub fn decode_centroids(
+        &self,
+        chunk: i64,
+        dim: usize,
+        generation: i64,
+        blob: &[u8],
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        let mut fields = Fields { bytes: self.unseal(b'q', chunk, blob)? };
+        fields.magic(CENTROIDS)?;
+        Fields::expect(fields.u32("format")?, FORMAT as u32, "the format")?;
+        Fields::expect(fields.u32("first list")? as usize, out.len() / dim, "the first list")?;
+        let count = fields.u32("number of centroids")? as usize;
+        Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
+        Fields::expect(i64::from(fields.u32("generation")?), generation, "the generation")?;
+        if count.checked_mul(dim * 4) != Some(fields.bytes.len()) {
+            return Err(format!("{} bytes are not {count} centroids", fields.bytes.len()));
+        }
+        let start = out.len();
+        read_f32(fields.bytes, out);
+        match out[start..].iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(format!("element {at} of the centroids is not finite")),
+            None => Ok(()),
+        }
+    }
+
+    /// `t_lists.head`.
+    pub fn encode_head(&self, head: &SegmentHead) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_HEADER + head.validity.len() + CHECKSUM);
+        bytes.extend_from_slice(&HEAD);
+        bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
+        bytes.extend_from_slice(&u16::from(head.sealed).to_le_bytes());
+        bytes.extend_from_slice(&head.rows.to_le_bytes());
+        bytes.extend_from_slice(&head.dead.to_le_bytes());
+        bytes.extend_from_slice(&head.min_rowid.to_le_bytes());
+        bytes.extend_from_slice(&head.max_rowid.to_le_bytes());
+        bytes.extend_from_slice(&head.stamp);
+        bytes.extend_from_slice(&head.radius.to_le_bytes());
+        bytes.extend_from_slice(&(head.quantizer as u32).to_le_bytes());
+        bytes.extend_from_slice(&head.validity);
+        self.seal(b'h', head.id.raw(), bytes)
+    }
+
+    /// The head in `t_lists.head`.
+    ///
+    /// # Errors
+    /// What is wrong with the blob.
+    pub fn decode_head(&self, id: SegmentId, blob: &[u8]) -> Result<SegmentHead, Fault> {
+        let mut fields = Fields { bytes: self.unseal(b'h', id.raw(), blob)? };
+        fields.magic(HEAD)?;
+        Fields::expect(fields.u16("format")?, FORMAT as u16, "the format")?;
+        let flags = fields.u16("flags")?;
+        if flags > 1 {
+            return Err(format!("the flags are {flags}, expected 0 or 1"));
+        }
+        let rows = fields.u32("rows")?;
+        let dead = fields.u32("dead rows")?;
+        let (min_rowid, max_rowid) = (fields.i64("smallest rowid")?, fields.i64("largest rowid")?);
+        let stamp = fields.take("stamp")?;
+        let radius = f32::from_le_bytes(fields.take("radius")?);
+        let quantizer = quantizer(fields.u32("codes")?)?;
+        let validity = fields.bytes.to_vec();
+        let bits: u32 = validity.iter().map(|byte| byte.count_ones()).sum();
+        let expected = if dead == 0 { 0 } else { (rows as usize).div_ceil(8) };
+        if rows == 0 || dead > rows || min_rowid > max_rowid || radius.is_nan() || radius < 0.0 {
+            return Err(format!(
+                "{rows} rows, {dead} dead, rowids {min_rowid} to {max_rowid}, radius {radius}"
+            ));
+        }
+        if validity.len() != expected || (dead > 0 && bits != rows - dead) {
+            return Err(format!(
+                "{} bytes of validity with {bits} bits set for {rows} rows, {dead} dead",
+                validity.len()
+            ));
+        }
+        let spare = validity.last().map_or(0, |last| if rows % 8 == 0 { 0 } else { last >> (rows % 8) });
+        if spare != 0 {
+            return Err("validity bits past the last row are set".into());
+        }
+        Ok(SegmentHead {
+            id,
+            sealed: flags == 1,
+            rows,
+            dead,
+            min_rowid,
+            max_rowid,
+            stamp,
+            radius,
+            quantizer,
+            validity,
+        })
+    }
+
+    /// `t_codes.data`.
+    pub fn encode_codes(&self, id: SegmentId, dim: usize, codes: &Codes) -> Vec<u8> {
+        let rows = codes.rowids.len();
+        let quantizer = if codes.blocks.is_empty() { Quantizer::None } else { Quantizer::Int8 };
+        let mut bytes = Vec::with_capacity(rowids_end(rows) + codes.scale.len() * 12 + codes.blocks.len());
+        bytes.extend_from_slice(&CODES);
+        bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
+        bytes.extend_from_slice(&(quantizer as u16).to_le_bytes());
+        bytes.extend_from_slice(&(rows as u32).to_le_bytes());
+        bytes.extend_from_slice(&(dim as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend(codes.rowids.iter().flat_map(|id| id.to_le_bytes()));
+        for values in [&codes.scale, &codes.norm, &codes.error] {
+            bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        bytes.extend_from_slice(&codes.blocks);
+        let (rowids, rest) = self.codes_checksums(id, rows, &bytes);
+        bytes[16..24].copy_from_slice(&rowids.to_le_bytes());
+        bytes[24..32].copy_from_slice(&rest.to_le_bytes());
+        bytes
+    }
+
+    fn codes_checksums(&self, id: SegmentId, rows: usize, bytes: &[u8]) -> (u64, u64) {
+        (
+            self.rowids_checksum(id, &bytes[..16], &bytes[CODES_HEADER..rowids_end(rows)]),
+            self.checksum(b'c', id.raw(), &bytes[rowids_end(rows)..]),
+        )
+    }
+
+    fn rowids_checksum(&self, id: SegmentId, header: &[u8], rowids: &[u8]) -> u64 {
+        let mut bytes = Vec::with_capacity(header.len() + rowids.len());
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(rowids);
+        self.checksum(b'c', id.raw(), &bytes)
+    }
+
+    /// Rowids out of the first [`rowids_end`] bytes of `t_codes.data`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn decode_rowids(&self, head: &SegmentHead, dim: usize, bytes: &[u8]) -> Result<Vec<i64>, Fault> {
+        let rows = head.rows as usize;
+        let mut fields = Fields { bytes };
+        fields.magic(CODES)?;
+        Fields::expect(fields.u16("format")?, FORMAT as u16, "the format")?;
+        Fields::expect(u32::from(fields.u16("codes")?), head.quantizer as u32, "the kind of codes")?;
+        Fields::expect(fields.u32("rows")? as usize, rows, "the number of rows")?;
+        Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
+        let checksum = fields.u64("checksum of the rowids")?;
+        fields.u64("checksum of the codes")?;
+        if fields.bytes.len() < rows * 8 {
+            return Err("the blob ends before its last rowid".into());
+        }
+        if self.rowids_checksum(head.id, &bytes[..16], &fields.bytes[..rows * 8]) != checksum {
+            return Err("the checksum of the rowids does not match".into());
+        }
+        let rowids = fields.bytes[..rows * 8].chunks_exact(8);
+        Ok(rowids.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect())
+    }
+
+    /// The codes in `t_codes.data`.
+    ///
+    /// # Errors
+    /// What is wrong with the blob, or [`IndexError::OutOfMemory`].
+    pub fn decode_codes(
+        &self,
+        head: &SegmentHead,
+        dim: usize,
+        blob: &[u8],
+    ) -> Result<Result<Codes, Fault>, IndexError> {
+        let rowids = match self.decode_rowids(head, dim, blob) {
+            Ok(rowids) => rowids,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let body = &blob[rowids_end(rowids.len())..];
+        let checksum = blob[24..32].try_into().map_or(0, u64::from_le_bytes);
+        if self.checksum(b'c', head.id.raw(), body) != checksum {
+            return Ok(Err("the checksum of the codes does not match".into()));
+        }
+        let (padded, blocks) = match head.quantizer {
+            Quantizer::None => (0, 0),
+            Quantizer::Int8 => (padded_rows(rowids.len()), blocks_len(dim, rowids.len())),
+        };
+        if body.len() != padded * 12 + blocks {
+            return Ok(Err(format!("{} bytes of codes, expected {}", body.len(), padded * 12 + blocks)));
+        }
+        let mut codes = Codes { rowids, ..Codes::default() };
+        for (to, part) in [&mut codes.scale, &mut codes.norm, &mut codes.error]
+            .into_iter()
+            .zip(body.chunks(padded.max(1) * 4))
+        {
+            *to = try_vec(padded)?;
+            read_f32(part, to);
+        }
+        if codes.error.iter().chain(&codes.norm).any(|v| v.is_nan() || *v < 0.0) {
+            return Ok(Err("a norm or an error bound of the codes is negative or not a number".into()));
+        }
+        codes.blocks = try_vec(blocks)?;
+        codes.blocks.extend_from_slice(&body[padded * 12..]);
+        Ok(Ok(codes))
+    }
+
+    /// The checksum of one vector.
+    fn vector_checksum(&self, rowid: i64, vector: &[u8]) -> [u8; ROW_CHECKSUM] {
+        (self.checksum(b'v', rowid, vector) as u32).to_le_bytes()
+    }
+
+    /// `t_vectors.data` of raw `rows` (`[rowids.len()][dim]`).
+    pub fn encode_vectors(&self, dim: usize, rowids: &[i64], rows: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(VECTORS_HEADER + rowids.len() * vector_stride(dim));
+        bytes.extend_from_slice(&VECTORS);
+        bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
+        bytes.extend_from_slice(&0_u16.to_le_bytes());
+        bytes.extend_from_slice(&(rowids.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(dim as u32).to_le_bytes());
+        for (&rowid, row) in rowids.iter().zip(rows.chunks_exact(dim)) {
+            let start = bytes.len();
+            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+            let checksum = self.vector_checksum(rowid, &bytes[start..]);
+            bytes.extend_from_slice(&checksum);
+        }
+        bytes
+    }
+
+    /// Checks the header and the length of `t_vectors.data`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_vectors(rows: usize, dim: usize, header: &[u8], len: usize) -> Result<(), Fault> {
+        let mut fields = Fields { bytes: header };
+        fields.magic(VECTORS)?;
+        Fields::expect(fields.u16("format")?, FORMAT as u16, "the format")?;
+        Fields::expect(fields.u16("element")?, 0, "the element type")?;
+        Fields::expect(fields.u32("rows")? as usize, rows, "the number of rows")?;
+        Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
+        Fields::expect(len, VECTORS_HEADER + rows * vector_stride(dim), "the length of the blob")
+    }
+
+    /// Appends the vector of one row, given with its checksum, to `out`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode_vector(&self, rowid: i64, record: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
+        match record.split_last_chunk() {
+            Some((vector, checksum)) if *checksum == self.vector_checksum(rowid, vector) => {
+                read_f32(vector, out);
+                Ok(())
+            }
+            _ => Err(format!("the checksum of the vector of row {rowid} does not match")),
+        }
+    }
+
+    /// All vectors in `t_vectors.data`, `[rowids.len()][dim]`.
+    ///
+    /// # Errors
+    /// What is wrong with the blob, or [`IndexError::OutOfMemory`].
+    pub fn decode_vectors(
+        &self,
+        dim: usize,
+        rowids: &[i64],
+        blob: &[u8],
+    ) -> Result<Result<Vec<f32>, Fault>, IndexError> {
+        if let Err(fault) = Self::check_vectors(rowids.len(), dim, blob, blob.len()) {
+            return Ok(Err(fault));
+        }
+        let mut rows = try_vec(rowids.len() * dim)?;
+        for (&rowid, record) in rowids.iter().zip(blob[VECTORS_HEADER..].chunks_exact(vector_stride(dim))) {
+            if let Err(fault) = self.decode_vector(rowid, record, &mut rows) {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(Ok(rows))
+    }
+}
+
+fn quantizer(number: u32) -> Result<Quantizer, Fault> {
+    match number {
+        0 => Ok(Quantizer::None),
+        1 => Ok(Quantizer::Int8),
+        other => Err(format!("the codes are of kind {other}, expected 0 or 1")),
+    }
+}

@@ -1,0 +1,60 @@
+use crate::index::IndexError;
+use crate::sqlite;
+
+/// What can go wrong between the engine and its tables.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// A shadow row does not say what docs/format.md allows.
+    #[error("corrupt table: {table}, row {row}: {detail}")]
+    Corrupt {
+        /// The shadow table.
+        table: String,
+        /// Its primary key.
+        row: i64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A table of a newer format.
+    #[error(
+        "table '{table}' has format {found}, this sqlite-ivf reads format {}: it was written by a newer sqlite-ivf",
+        super::codec::FORMAT
+    )]
+    UnsupportedFormat {
+        /// The table.
+        table: String,
+        /// Its format.
+        found: i64,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] sqlite::Error),
+}
+
+impl From<StorageError> for sqlite::Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Sqlite(error) => error,
+            StorageError::Corrupt { .. } => Self::corrupt(error.to_string()),
+            StorageError::Index(error) => error.into(),
+            StorageError::UnsupportedFormat { .. } => Self::generic(error.to_string()),
+        }
+    }
+}
+
+impl From<IndexError> for sqlite::Error {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Interrupted => Self::interrupted(),
+            IndexError::OutOfMemory { .. } => Self::nomem(),
+            // A value that the table cannot hold: OR IGNORE may skip the row.
+            IndexError::DimensionMismatch { .. } | IndexError::NotFinite { .. } | IndexError::ZeroVector => {
+                Self::constraint(error.to_string())
+            }
+            _ => Self::generic(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Shadow tables to lists and back. The only place that knows the bytes of `docs/format.md`.
+
+pub mod codec;
+mod error;
+mod integrity;
+mod reader;
+mod tables;
+mod train;
+mod writer;
+
+pub use error::StorageError;
+pub use integrity::check;
+pub use reader::{RowFinder, TableLists, load_snapshot, read_coarse, read_heads};
+pub use tables::{SHADOW_NAMES, Sql, State, Tables};
+pub use train::{Training, delete_all, optimize, train};
+pub use writer::{Buffer, Layout};

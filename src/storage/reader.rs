@@ -1,0 +1,298 @@
+//! Reading: tables to snapshots, lists and vectors.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::index::{
+    CoarseQuantizer, Codes, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, try_vec,
+};
+use crate::sqlite::{BlobReader, Kind, Ticker};
+use crate::storage::codec::{Seal, VECTORS_HEADER, rowids_end, vector_stride};
+use crate::storage::{Sql, State, StorageError, Tables};
+
+/// The inverted lists in the shadow tables, at the state of the current statement.
+pub struct TableLists<'a> {
+    tables: &'a Tables,
+    seal: Seal,
+    metric: Metric,
+    dim: usize,
+    ticker: &'a mut Ticker,
+    /// The vectors that were last read one by one, and whose they are.
+    vectors: Option<(SegmentId, BlobReader)>,
+    record: Vec<u8>,
+    decoded: Vec<f32>,
+}
+
+impl<'a> TableLists<'a> {
+    /// The lists of `tables`.
+    pub fn new(
+        tables: &'a Tables,
+        state: &State,
+        metric: Metric,
+        dim: usize,
+        ticker: &'a mut Ticker,
+    ) -> Self {
+        Self {
+            tables,
+            seal: state.seal(),
+            metric,
+            dim,
+            ticker,
+            vectors: None,
+            record: vec![0; vector_stride(dim)],
+            decoded: Vec::with_capacity(dim),
+        }
+    }
+
+    /// The rowids of a segment, without its codes.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn rowids(&self, head: &SegmentHead) -> Result<Vec<i64>, StorageError> {
+        let reader = self.tables.open_data("codes", head.id)?;
+        let end = rowids_end(head.rows as usize);
+        let corrupt = |fault: String| self.tables.corrupt("codes", head.id.raw(), fault);
+        if reader.len() < end {
+            return Err(corrupt("the blob ends before its last rowid".into()));
+        }
+        let mut bytes = try_vec(end)?;
+        bytes.resize(end, 0);
+        reader.read_at(0, &mut bytes)?;
+        self.seal.decode_rowids(head, self.dim, &bytes).map_err(corrupt)
+    }
+
+    /// All vectors of a segment as they were given, `[head.rows][dim]`.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn raw_vectors(&self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
+        let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);
+        let mut statement = self.tables.statement(Sql::VectorsRead)?;
+        let mut rows = statement.query(&[head.id.raw().into()])?;
+        if !rows.step()? || rows.kind(0) != Kind::Blob {
+            return Err(corrupt("the row is missing or not a blob".into()));
+        }
+        self.seal.decode_vectors(self.dim, rowids, rows.blob(0)?)?.map_err(corrupt)
+    }
+
+    /// One vector of a segment as it was given.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn raw_vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64) -> Result<&[f32], StorageError> {
+        let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);
+        if self.vectors.as_ref().is_none_or(|(id, _)| *id != head.id) {
+            let reader = self.tables.open_data("vectors", head.id)?;
+            let mut header = [0; VECTORS_HEADER];
+            let len = reader.len();
+            if len >= VECTORS_HEADER {
+                reader.read_at(0, &mut header)?;
+            }
+            Seal::check_vectors(head.rows as usize, self.dim, &header, len).map_err(corrupt)?;
+            self.vectors = Some((head.id, reader));
+        }
+        if let Some((_, reader)) = &self.vectors {
+            reader.read_at(VECTORS_HEADER + slot as usize * vector_stride(self.dim), &mut self.record)?;
+        }
+        self.decoded.clear();
+        self.seal.decode_vector(rowid, &self.record, &mut self.decoded).map_err(corrupt)?;
+        Ok(&self.decoded)
+    }
+
+    fn prepare(&self, id: SegmentId, row: &mut [f32]) -> Result<(), StorageError> {
+        // What was stored was checked, so a vector that cannot be prepared was not stored by this program.
+        self.metric.prepare(row).map_err(|error| self.tables.corrupt("vectors", id.raw(), error.to_string()))
+    }
+}
+
+impl InvertedLists for TableLists<'_> {
+    type Error = StorageError;
+
+    fn codes(&mut self, head: &SegmentHead) -> Result<Codes, StorageError> {
+        let corrupt = |fault: String| self.tables.corrupt("codes", head.id.raw(), fault);
+        let mut statement = self.tables.statement(Sql::CodesRead)?;
+        let mut rows = statement.query(&[head.id.raw().into()])?;
+        if !rows.step()? || rows.kind(0) != Kind::Blob {
+            return Err(corrupt("the row is missing or not a blob".into()));
+        }
+        self.seal.decode_codes(head, self.dim, rows.blob(0)?)?.map_err(corrupt)
+    }
+
+    fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
+        let mut rows = self.raw_vectors(head, rowids)?;
+        for row in rows.chunks_exact_mut(self.dim) {
+            self.prepare(head.id, row)?;
+        }
+        Ok(rows)
+    }
+
+    fn vector(
+        &mut self,
+        head: &SegmentHead,
+        slot: u32,
+        rowid: i64,
+        out: &mut [f32],
+    ) -> Result<(), StorageError> {
+        out.copy_from_slice(self.raw_vector(head, slot, rowid)?);
+        self.prepare(head.id, out)
+    }
+
+    fn tick(&mut self) -> Result<(), StorageError> {
+        Ok(self.ticker.tick()?)
+    }
+}
+
+/// The heads of the segments numbered `first` to `last`, in order.
+///
+/// # Errors
+/// [`StorageError::Corrupt`].
+pub fn read_heads(
+    tables: &Tables,
+    seal: Seal,
+    first: i64,
+    last: i64,
+) -> Result<Vec<SegmentHead>, StorageError> {
+    let mut statement = tables.statement(Sql::ListsRead)?;
+    let mut rows = statement.query(&[first.into(), last.into()])?;
+    let mut heads = Vec::new();
+    while rows.step()? {
+        let id = rows.i64(0);
+        let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
+        let head = seal.decode_head(SegmentId::from_raw(id), blob);
+        heads.push(head.map_err(|fault| tables.corrupt("lists", id, fault))?);
+    }
+    Ok(heads)
+}
+
+/// The coarse quantizer of `state`, none before training: `known`, if it is the one, else read.
+///
+/// # Errors
+/// [`StorageError::Corrupt`].
+pub fn read_coarse(
+    tables: &Tables,
+    state: &State,
+    metric: Metric,
+    dim: usize,
+    known: Option<&Arc<CoarseQuantizer>>,
+) -> Result<Option<Arc<CoarseQuantizer>>, StorageError> {
+    if state.nlist == 0 {
+        return Ok(None);
+    }
+    let is_it = |coarse: &CoarseQuantizer| {
+        coarse.nlist() == state.nlist as usize && coarse.hash() == state.centroids as u64
+    };
+    if let Some(known) = known.filter(|known| is_it(known)) {
+        return Ok(Some(Arc::clone(known)));
+    }
+    let mut statement = tables.statement(Sql::CentroidsRead)?;
+    let mut rows = statement.query(&[])?;
+    let mut centroids = Vec::new();
+    let mut chunk = 0;
+    while rows.step()? {
+        let number = rows.i64(0);
+        let corrupt = |fault: String| tables.corrupt("centroids", number, fault);
+        if number != chunk {
+            return Err(corrupt(format!("expected chunk {chunk}")));
+        }
+        let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
+        state
+            .seal()
+            .decode_centroids(number, dim, state.generation, blob, &mut centroids)
+            .map_err(corrupt)?;
+        chunk += 1;
+    }
+    let wrong = |n: usize| {
+        tables.corrupt("centroids", chunk, format!("{n} centroids that are not the state's {}", state.nlist))
+    };
+    if centroids.is_empty() {
+        return Err(wrong(0));
+    }
+    let coarse = CoarseQuantizer::new(metric, dim, centroids)?;
+    if is_it(&coarse) { Ok(Some(Arc::new(coarse))) } else { Err(wrong(coarse.nlist())) }
+}
+
+/// The snapshot of `state`, taking over what `previous` has of it.
+///
+/// # Errors
+/// [`StorageError::Corrupt`].
+pub fn load_snapshot(
+    tables: &Tables,
+    state: &State,
+    metric: Metric,
+    dim: usize,
+    device: Device,
+    previous: Option<&Snapshot>,
+) -> Result<Snapshot, StorageError> {
+    let coarse = read_coarse(tables, state, metric, dim, previous.and_then(Snapshot::coarse))?;
+    let (first, last) = state.segments();
+    let heads = read_heads(tables, state.seal(), first, last)?;
+    let nlist = state.nlist.max(1);
+    if let Some(stray) = heads.iter().find(|head| i64::from(head.id.list_no()) >= nlist) {
+        return Err(tables.corrupt("lists", stray.id.raw(), format!("its list is not one of {nlist}")));
+    }
+    let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
+    if live != state.rows {
+        return Err(tables.corrupt("state", 1, format!("{} rows, but the lists hold {live}", state.rows)));
+    }
+    Ok(Snapshot::new(metric, dim, device, coarse, heads, previous)?)
+}
+
+/// Finds rows of one state through the rowid map. What it reads of a list it keeps for the next row.
+#[derive(Debug, Default)]
+pub struct RowFinder {
+    heads: HashMap<u32, Vec<SegmentHead>>,
+    rowids: HashMap<SegmentId, Vec<i64>>,
+}
+
+impl RowFinder {
+    /// The list of a row, none if there is no such row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn list_of(tables: &Tables, rowid: i64) -> Result<Option<u32>, StorageError> {
+        let mut statement = tables.statement(Sql::RowidsRead)?;
+        let mut rows = statement.query(&[rowid.into()])?;
+        if !rows.step()? {
+            return Ok(None);
+        }
+        match u32::try_from(rows.i64(0)) {
+            Ok(list_no) if (list_no as usize) < SegmentId::MAX_LISTS => Ok(Some(list_no)),
+            _ => Err(tables.corrupt("rowids", rowid, "not a list number")),
+        }
+    }
+
+    /// The vector of a row as it was given; none if there is no such row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn vector(
+        &mut self,
+        lists: &mut TableLists<'_>,
+        state: &State,
+        rowid: i64,
+    ) -> Result<Option<Vec<f32>>, StorageError> {
+        let tables = lists.tables;
+        let Some(list_no) = Self::list_of(tables, rowid)? else { return Ok(None) };
+        let heads = match self.heads.entry(list_no) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let (first, last) = state.list_segments(list_no);
+                place.insert(read_heads(tables, state.seal(), first, last)?)
+            }
+        };
+        for head in heads.iter().filter(|head| (head.min_rowid..=head.max_rowid).contains(&rowid)) {
+            let rowids = match self.rowids.entry(head.id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(lists.rowids(head)?),
+            };
+            if let Some(slot) =
+                (0..head.rows).find(|&slot| rowids[slot as usize] == rowid && head.alive(slot))
+            {
+                return lists.raw_vector(head, slot, rowid).map(|vector| Some(vector.to_vec()));
+            }
+        }
+        Err(tables.corrupt("rowids", rowid, format!("the row is not in list {list_no}")))
+    }
+}

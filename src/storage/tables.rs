@@ -1,0 +1,400 @@
+//! The shadow tables: their names, their statements, their state row.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+use crate::index::SegmentId;
+use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
+use crate::storage::StorageError;
+use crate::storage::codec::{FORMAT, Seal};
+
+/// What follows the table's name and an underscore in the names of its shadow tables.
+pub const SHADOW_NAMES: [&str; 7] = ["config", "state", "centroids", "lists", "codes", "vectors", "rowids"];
+
+macro_rules! statements {
+    ($($name:ident $file:literal),* $(,)?) => {
+        /// The statements of `sql/`, by file.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Sql { $(#[doc = concat!("`sql/", $file, ".sql`")] $name),* }
+
+        impl Sql {
+            /// All of them.
+            pub const ALL: &'static [Sql] = &[$(Sql::$name),*];
+
+            fn template(self) -> &'static str {
+                match self { $(Sql::$name => include_str!(concat!("../../sql/", $file, ".sql"))),* }
+            }
+        }
+    };
+}
+
+statements! {
+    Create "create", Drop "drop", Rename "rename",
+    ConfigRead "config_read", ConfigWrite "config_write",
+    StateRead "state_read", StateWrite "state_write",
+    CentroidsRead "centroids_read", CentroidsWrite "centroids_write", CentroidsDelete "centroids_delete",
+    ListsRead "lists_read", ListsWrite "lists_write", ListsDelete "lists_delete",
+    CodesRead "codes_read", CodesWrite "codes_write", CodesDelete "codes_delete",
+    VectorsRead "vectors_read", VectorsWrite "vectors_write", VectorsDelete "vectors_delete",
+    RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
+    RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
+}
+
+/// The one row of `t_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Drawn when the table was created.
+    pub uuid: [u8; 16],
+    /// The hash chain over all that was done.
+    pub ver: [u8; 16],
+    /// The hash chain over what was written to the lists: equal stamps, equal segments.
+    pub stamp: [u8; 16],
+    /// Live rows.
+    pub rows: i64,
+    /// The generation whose segments count.
+    pub generation: i64,
+    /// Lists; 0 before training.
+    pub nlist: i64,
+    /// Hash of the centroids; 0 where there are none.
+    pub centroids: i64,
+}
+
+/// The shadow tables of one table, with their prepared statements.
+#[derive(Debug)]
+pub struct Tables {
+    db: Db,
+    schema: String,
+    table: String,
+    statements: RefCell<Vec<Option<Statement>>>,
+}
+
+/// A prepared statement, lent by [`Tables`] until it is dropped.
+#[derive(Debug)]
+pub struct Lent<'a> {
+    tables: &'a Tables,
+    which: Sql,
+    statement: Option<Statement>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        // Two users of one statement at a time (a user's trigger): the second one was prepared anew.
+        if let (Some(statement), Ok(mut kept)) =
+            (self.statement.take(), self.tables.statements.try_borrow_mut())
+        {
+            kept[self.which as usize] = Some(statement);
+        }
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Statement;
+
+    fn deref(&self) -> &Statement {
+        self.statement
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("a lent statement is there until it is dropped"))
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Statement {
+        self.statement
+            .as_mut()
+            .unwrap_or_else(|| unreachable!("a lent statement is there until it is dropped"))
+    }
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('"', "\"\"")
+}
+
+impl Tables {
+    /// The shadow tables of `schema.table`.
+    pub fn new(db: Db, schema: &str, table: &str) -> Self {
+        let statements = RefCell::new(Sql::ALL.iter().map(|_| None).collect());
+        Self { db, schema: schema.to_string(), table: table.to_string(), statements }
+    }
+
+    /// The connection.
+    pub fn db(&self) -> Db {
+        self.db
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// The table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The name of a shadow table, without its schema.
+    pub fn shadow(&self, suffix: &str) -> String {
+        format!("{}_{suffix}", self.table)
+    }
+
+    fn text(&self, which: Sql) -> String {
+        self.text_with(which, "")
+    }
+
+    /// The text of a statement with its `{names}` filled in, one pass over the template: a name may have braces too.
+    fn text_with(&self, which: Sql, new: &str) -> String {
+        let mut text = String::new();
+        let mut rest = which.template();
+        while let Some((before, (name, after))) =
+            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        {
+            text.push_str(before);
+            match name {
+                "new" => text.push_str(&escaped(new)),
+                suffix => {
+                    let table = escaped(&self.shadow(suffix));
+                    text.push_str(&format!("\"{}\".\"{table}\"", escaped(&self.schema)));
+                }
+            }
+            rest = after;
+        }
+        text.push_str(rest);
+        text
+    }
+
+    /// A prepared statement.
+    ///
+    /// # Errors
+    /// What SQLite says of it, for example that a shadow table is missing.
+    pub fn statement(&self, which: Sql) -> SqliteResult<Lent<'_>> {
+        let kept = self.statements.try_borrow_mut().ok().and_then(|mut kept| kept[which as usize].take());
+        let statement = match kept {
+            Some(statement) => statement,
+            None => self.db.prepare(&self.text(which))?,
+        };
+        Ok(Lent { tables: self, which, statement: Some(statement) })
+    }
+
+    /// Runs a statement that returns nothing.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn run(&self, which: Sql, params: &[Param<'_>]) -> SqliteResult<()> {
+        self.statement(which)?.execute(params)
+    }
+
+    /// Makes the shadow tables and the state of an empty table.
+    ///
+    /// # Errors
+    /// What SQLite says, for example that a table of such a name exists.
+    pub fn create(&self, uuid: [u8; 16], settings: &[u8]) -> SqliteResult<()> {
+        self.db.execute(&self.text(Sql::Create))?;
+        self.run(Sql::ConfigWrite, &["format".into(), FORMAT.into()])?;
+        self.write_settings(settings)?;
+        self.write_state(&State {
+            uuid,
+            ver: [0; 16],
+            stamp: [0; 16],
+            rows: 0,
+            generation: 0,
+            nlist: 0,
+            centroids: 0,
+        })
+    }
+
+    /// Drops the shadow tables.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn drop_all(&self) -> SqliteResult<()> {
+        self.forget_statements();
+        self.db.execute(&self.text(Sql::Drop))
+    }
+
+    /// Renames the shadow tables.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn rename(&self, new: &str) -> SqliteResult<()> {
+        self.forget_statements();
+        self.db.execute(&self.text_with(Sql::Rename, new))
+    }
+
+    fn forget_statements(&self) {
+        if let Ok(mut kept) = self.statements.try_borrow_mut() {
+            kept.iter_mut().for_each(|statement| *statement = None);
+        }
+    }
+
+    /// The format and the settings of the table.
+    ///
+    /// # Errors
+    /// [`StorageError::UnsupportedFormat`], [`StorageError::Corrupt`].
+    pub fn read_settings(&self) -> Result<Vec<u8>, StorageError> {
+        let mut statement = self.statement(Sql::ConfigRead)?;
+        let mut rows = statement.query(&["format".into()])?;
+        match rows.step()?.then(|| (rows.kind(0), rows.i64(0))) {
+            Some((Kind::Integer, FORMAT)) => {}
+            Some((Kind::Integer, found)) if found > FORMAT => {
+                return Err(StorageError::UnsupportedFormat { table: self.table.clone(), found });
+            }
+            _ => {
+                return Err(self.corrupt(
+                    "config",
+                    0,
+                    "the format is missing or not a number that was ever used",
+                ));
+            }
+        }
+        drop(rows);
+        let mut rows = statement.query(&["settings".into()])?;
+        if !rows.step()? || rows.kind(0) != Kind::Blob {
+            return Err(self.corrupt("config", 0, "the settings are missing or not a blob"));
+        }
+        Ok(rows.blob(0)?.to_vec())
+    }
+
+    /// Writes the settings.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn write_settings(&self, settings: &[u8]) -> SqliteResult<()> {
+        self.run(Sql::ConfigWrite, &["settings".into(), settings.into()])
+    }
+
+    /// The state, as the current statement's snapshot of the database has it.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn read_state(&self) -> Result<State, StorageError> {
+        let corrupt = |detail: &str| self.corrupt("state", 1, detail);
+        let mut statement = self.statement(Sql::StateRead)?;
+        let mut rows = statement.query(&[])?;
+        if !rows.step()? {
+            return Err(corrupt("the row is missing"));
+        }
+        let id = |column: usize, what: &str| -> Result<[u8; 16], StorageError> {
+            let blob = if rows.kind(column) == Kind::Blob { rows.blob(column)? } else { &[] };
+            blob.try_into().map_err(|_| corrupt(&format!("{what} is not a blob of 16 bytes")))
+        };
+        let state = State {
+            uuid: id(0, "uuid")?,
+            ver: id(1, "ver")?,
+            stamp: id(2, "stamp")?,
+            rows: rows.i64(3),
+            generation: rows.i64(4),
+            nlist: rows.i64(5),
+            centroids: rows.i64(6),
+        };
+        if (3..8).any(|column| rows.kind(column) != Kind::Integer) {
+            return Err(corrupt("a number is not an integer"));
+        }
+        if rows.i64(7) != state.checksum() {
+            return Err(corrupt("the checksum does not match"));
+        }
+        if state.rows < 0
+            || !(0..SegmentId::GENERATIONS).contains(&state.generation)
+            || !(0..=SegmentId::MAX_LISTS as i64).contains(&state.nlist)
+        {
+            return Err(corrupt("a number is out of range"));
+        }
+        Ok(state)
+    }
+
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn write_state(&self, state: &State) -> SqliteResult<()> {
+        self.run(
+            Sql::StateWrite,
+            &[
+                Param::Blob(&state.uuid),
+                Param::Blob(&state.ver),
+                Param::Blob(&state.stamp),
+                state.rows.into(),
+                state.generation.into(),
+                state.nlist.into(),
+                state.centroids.into(),
+                state.checksum().into(),
+            ],
+        )
+    }
+
+    /// Opens the `data` of a segment for reading in parts.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if it is not there.
+    pub fn open_data(&self, suffix: &str, id: SegmentId) -> Result<BlobReader, StorageError> {
+        self.db.read_blob(&self.schema, &self.shadow(suffix), "data", id.raw()).map_err(|error| {
+            match error.primary() {
+                crate::sqlite::ffi::SQLITE_ERROR => {
+                    self.corrupt(suffix, id.raw(), "the row is missing or not a blob")
+                }
+                _ => error.into(),
+            }
+        })
+    }
+
+    /// The error that names a row of a shadow table.
+    pub fn corrupt(&self, suffix: &str, row: i64, detail: impl Into<String>) -> StorageError {
+        StorageError::Corrupt { table: self.shadow(suffix), row, detail: detail.into() }
+    }
+}
+
+impl State {
+    fn checksum(&self) -> i64 {
+        Seal::new(self.uuid).state_checksum(
+            &self.ver,
+            &self.stamp,
+            [self.rows, self.generation, self.nlist, self.centroids],
+        )
+    }
+
+    /// The seal of the table.
+    pub fn seal(&self) -> Seal {
+        Seal::new(self.uuid)
+    }
+
+    /// The first and the last number that segments of the generation can have.
+    pub fn segments(&self) -> (i64, i64) {
+        (
+            SegmentId::new(self.generation, 0, 0).raw(),
+            SegmentId::new(self.generation, SegmentId::MAX_LISTS as u32 - 1, SegmentId::MAX_SEQ - 1).raw(),
+        )
+    }
+
+    /// The first and the last number that segments of a list can have.
+    pub fn list_segments(&self, list_no: u32) -> (i64, i64) {
+        (
+            SegmentId::new(self.generation, list_no, 0).raw(),
+            SegmentId::new(self.generation, list_no, SegmentId::MAX_SEQ - 1).raw(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::linked_db;
+
+    #[test]
+    fn every_statement_prepares_against_the_tables_that_create_makes() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let db = linked_db(&connection).unwrap();
+        let tables = Tables::new(db, "main", "odd \"name\"");
+        tables.create([7; 16], b"x").unwrap();
+        for &which in Sql::ALL {
+            if !matches!(which, Sql::Create | Sql::Drop | Sql::Rename) {
+                tables.statement(which).unwrap_or_else(|error| panic!("{which:?}: {error}"));
+            }
+        }
+        let odd = "{new} {lists} \"}";
+        tables.rename(odd).unwrap();
+        let renamed = Tables::new(db, "main", odd);
+        assert_eq!(renamed.read_state().unwrap().uuid, [7; 16]);
+        assert_eq!(renamed.read_settings().unwrap(), b"x");
+        renamed.drop_all().unwrap();
+        let left: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+}

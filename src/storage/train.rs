@@ -1,0 +1,297 @@
+//! Training and optimizing: every row moves to a new generation of lists, in one pass.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::device::workers::{Cancelled, Workers};
+use crate::index::kmeans::{Sample, common_length, TrainParams, sample_size, train as k_means};
+use crate::index::{CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, try_vec};
+use crate::sqlite::{Param, Ticker};
+use crate::storage::codec::{f32_bytes, next_ver};
+use crate::storage::reader::{TableLists, read_coarse, read_heads};
+use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel};
+use crate::storage::{Layout, Sql, State, StorageError, Tables};
+
+/// What a training is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Training {
+    /// Lists wanted; fewer come where there are fewer distinct rows.
+    pub nlist: usize,
+    /// Same rows, same seed: same centroids.
+    pub seed: u64,
+    /// Iterations of k-means, at most; none for the default.
+    pub max_iterations: Option<usize>,
+}
+
+/// Rows that wait to be written to their new lists, at most, in bytes.
+const MOVE_BYTES: usize = 256 << 20;
+
+/// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
+/// rows stays as it is.
+///
+/// # Errors
+/// What reading, writing and the ticker fail with: the transaction must then not go on.
+pub fn train(
+    tables: &Tables,
+    layout: &Layout,
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<State, StorageError> {
+    let state = tables.read_state()?;
+    if state.rows == 0 {
+        return Ok(state);
+    }
+    let (first, last) = state.segments();
+    let heads = read_heads(tables, state.seal(), first, last)?;
+    let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
+    let sample = sample(tables, layout, &state, &heads, nlist, training.seed, ticker)?;
+    // Cosine compares directions; inner products of vectors of one length do, too.
+    let length = if layout.metric == Metric::L2 { None } else { common_length(&sample, layout.dim) };
+    let mut params = TrainParams { seed: training.seed, length, ..TrainParams::new(nlist) };
+    if let Some(most) = training.max_iterations {
+        params.max_iterations = most;
+        params.refinements = params.refinements.min(most.max(1));
+    }
+    let mut failure = None;
+    let trained = k_means(&sample, layout.dim, &params, Workers::all(), &mut || {
+        ticker.tick().map_err(|error| {
+            failure = Some(error);
+            Cancelled
+        })
+    });
+    let centroids = match (trained, failure) {
+        (Ok(centroids), _) => centroids,
+        (Err(_), Some(error)) => return Err(error.into()),
+        (Err(Cancelled), None) => return Err(IndexError::Interrupted.into()),
+    };
+    drop(sample);
+    let coarse = CoarseQuantizer::new(layout.metric, layout.dim, centroids)?;
+    let generation = next_generation(&state);
+    let new = State {
+        ver: next_ver(
+            &state.ver,
+            b'T',
+            &[
+                &generation.to_le_bytes(),
+                &(coarse.nlist() as i64).to_le_bytes(),
+                &f32_bytes(coarse.centroids()),
+            ],
+        ),
+        generation,
+        nlist: coarse.nlist() as i64,
+        centroids: coarse.hash() as i64,
+        ..state
+    };
+    tables.run(Sql::CentroidsDelete, &[])?;
+    for (chunk, bytes) in
+        (0_i64..).zip(state.seal().encode_centroids(layout.dim, generation, coarse.centroids()))
+    {
+        tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
+    }
+    let map = rewrite(tables, layout, &state, new, Some(&coarse), true, &heads, ticker)?;
+    // Every row has a new list: writing the map anew, in order, beats changing it row by row.
+    tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
+    finish(tables, layout, &coarse, new, map, ticker)
+}
+
+/// Writes every list anew: dead rows go, segments are as large as they may be.
+///
+/// # Errors
+/// As [`train`].
+pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<State, StorageError> {
+    let state = tables.read_state()?;
+    let (first, last) = state.segments();
+    let heads = read_heads(tables, state.seal(), first, last)?;
+    let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
+    let generation = next_generation(&state);
+    let new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
+    if let Some(coarse) = &coarse {
+        // The centroids are the same, but their chunks name the generation.
+        for (chunk, bytes) in
+            (0_i64..).zip(state.seal().encode_centroids(layout.dim, generation, coarse.centroids()))
+        {
+            tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
+        }
+    }
+    rewrite(tables, layout, &state, new, coarse.as_deref(), false, &heads, ticker)?;
+    let stamped = stamped(new);
+    tables.write_state(&stamped)?;
+    Ok(stamped)
+}
+
+/// Deletes every row and the training.
+///
+/// # Errors
+/// As [`train`].
+pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
+    let state = tables.read_state()?;
+    for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete] {
+        tables.run(which, &[i64::MIN.into(), i64::MAX.into()])?;
+    }
+    tables.run(Sql::CentroidsDelete, &[])?;
+    let generation = next_generation(&state);
+    let ver = next_ver(&state.ver, b'X', &[]);
+    let new = stamped(State { ver, rows: 0, generation, nlist: 0, centroids: 0, ..state });
+    tables.write_state(&new)?;
+    Ok(new)
+}
+
+fn next_generation(state: &State) -> i64 {
+    (state.generation + 1) % SegmentId::GENERATIONS
+}
+
+fn stamped(state: State) -> State {
+    State { stamp: next_ver(&state.stamp, b'F', &[&state.ver]), ..state }
+}
+
+fn finish(
+    tables: &Tables,
+    layout: &Layout,
+    coarse: &CoarseQuantizer,
+    new: State,
+    mut map: Vec<(i64, u32)>,
+    ticker: &mut Ticker,
+) -> Result<State, StorageError> {
+    map.sort_unstable();
+    let state = stamped(new);
+    let mut writer = Writer { tables, layout, coarse: Some(coarse), state, ticker };
+    writer.write_map(&map)?;
+    tables.write_state(&state)?;
+    Ok(state)
+}
+
+/// A sample of the prepared rows, `[sample_size][dim]`.
+fn sample(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    heads: &[SegmentHead],
+    nlist: usize,
+    seed: u64,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    let dim = layout.dim;
+    let rows = state.rows as usize;
+    let wanted = sample_size(nlist, rows);
+    let mut takes = Sample::new(wanted, rows, seed);
+    let mut sample = try_vec(wanted * dim)?;
+    for head in heads {
+        let chosen: Vec<u32> =
+            (0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let lists = TableLists::new(tables, state, layout.metric, dim, ticker);
+        let rowids = lists.rowids(head)?;
+        let vectors = lists.raw_vectors(head, &rowids)?;
+        for slot in chosen {
+            let start = sample.len();
+            sample.extend_from_slice(&vectors[slot as usize * dim..][..dim]);
+            layout.metric.prepare(&mut sample[start..])?;
+        }
+        ticker.tick()?;
+    }
+    Ok(sample)
+}
+
+/// Moves every live row of `heads` to its list in the generation of `new`: the nearest one if
+/// `reassign`, else the one that it is in. Returns where the rows are now.
+#[allow(clippy::too_many_arguments)]
+fn rewrite(
+    tables: &Tables,
+    layout: &Layout,
+    old: &State,
+    new: State,
+    coarse: Option<&CoarseQuantizer>,
+    reassign: bool,
+    heads: &[SegmentHead],
+    ticker: &mut Ticker,
+) -> Result<Vec<(i64, u32)>, StorageError> {
+    let dim = layout.dim;
+    let mut waiting: Vec<Rows> =
+        (0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::default()).collect();
+    let mut next_seq = vec![0_u32; waiting.len()];
+    let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
+    let mut bytes = 0;
+    // Segments are read in groups, so that all threads have rows to assign.
+    for group in heads.chunks(16) {
+        let mut rows = Rows::default();
+        let mut lists_of = Vec::new();
+        for head in group {
+            let mut reader = Writer { tables, layout, coarse, state: *old, ticker };
+            let live = reader.live_rows(head)?;
+            lists_of.extend(std::iter::repeat_n(head.id.list_no(), live.rowids.len()));
+            rows.rowids.extend(live.rowids);
+            rows.vectors.extend(live.vectors);
+            // Gone at once: the new segments can have their pages.
+            let id = head.id.raw();
+            for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete] {
+                tables.run(which, &[id.into(), id.into()])?;
+            }
+        }
+        if reassign && let Some(coarse) = coarse {
+            let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];
+            lists_of = assign_rows(coarse, layout, rows.rowids.len(), ticker, row)?;
+            map.extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()));
+        }
+        bytes += rows.bytes();
+        for ((&rowid, vector), &list_no) in
+            rows.rowids.iter().zip(rows.vectors.chunks_exact(dim)).zip(&lists_of)
+        {
+            waiting[list_no as usize].push(rowid, vector);
+        }
+        ticker.tick()?;
+        if bytes >= MOVE_BYTES {
+            flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, ticker)?;
+            bytes = 0;
+        }
+    }
+    flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, ticker)?;
+    Ok(map)
+}
+
+/// Writes what waits as segments, the last of a list as its tail if it is small.
+fn flush(
+    tables: &Tables,
+    layout: &Layout,
+    new: &State,
+    coarse: Option<&CoarseQuantizer>,
+    waiting: &mut [Rows],
+    next_seq: &mut [u32],
+    ticker: &mut Ticker,
+) -> Result<(), StorageError> {
+    let dim = layout.dim;
+    let state = stamped(*new);
+    let most = layout.sealed_rows();
+    let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
+    for (list_no, rows) in waiting.iter_mut().enumerate() {
+        let rows = std::mem::take(rows);
+        for (rowids, vectors) in rows.rowids.chunks(most).zip(rows.vectors.chunks(most * dim)) {
+            let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
+            next_seq[list_no] += 1;
+            parts.push((id, Rows { rowids: rowids.to_vec(), vectors: vectors.to_vec() }));
+        }
+    }
+    let mut ticks = 0;
+    // Encoded on all threads, written by this one; a group at a time, so that few bytes wait.
+    for group in parts.chunks(64) {
+        let encoded: Vec<Mutex<Option<Result<Encoded, StorageError>>>> =
+            group.iter().map(|_| Mutex::default()).collect();
+        parallel(group.len(), ticker, |i| {
+            let (id, rows) = &group[i];
+            let sealed = rows.rowids.len() >= layout.tail_rows();
+            let segment = encode(layout, coarse, &state, *id, sealed, layout.quantizer, rows);
+            *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
+        })?;
+        let writer = Writer { tables, layout, coarse, state, ticker };
+        for segment in encoded {
+            if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                writer.write(&segment?)?;
+            }
+            ticks += 1;
+            if ticks % 8 == 0 {
+                writer.ticker.tick()?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,542 @@
+//! Writing: a buffer of changes, applied list by list.
+//!
+//! Changes of a transaction wait in a [`Buffer`] until the transaction is about to commit, a savepoint
+//! opens, the same connection reads, or the buffer is full. So one rule keeps rollbacks right: what
+//! waits is younger than every savepoint, and is forgotten by any rollback.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::device::workers::{Cancelled, Workers};
+use crate::index::segment::radius;
+use crate::index::{CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId, try_vec};
+use crate::sqlite::{Param, Ticker};
+use crate::storage::codec::{f32_bytes, next_ver};
+use crate::storage::reader::{RowFinder, TableLists, read_heads};
+use crate::storage::{Sql, State, StorageError, Tables};
+
+/// How rows are laid out in lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The metric.
+    pub metric: Metric,
+    /// The dimension.
+    pub dim: usize,
+    /// How rows are coded.
+    pub quantizer: Quantizer,
+}
+
+impl Layout {
+    /// Rows at which the tail of a list is sealed.
+    pub fn tail_rows(&self) -> usize {
+        ((32 << 10) / (self.dim * 4)).clamp(16, 256)
+    }
+
+    /// Rows of a sealed segment, at most.
+    pub fn sealed_rows(&self) -> usize {
+        ((1 << 20) / (self.dim * 4)).clamp(256, 2048)
+    }
+
+    /// Sealed segments of one level are merged four at a time.
+    fn level(&self, rows: usize) -> u32 {
+        (rows / self.tail_rows()).max(1).ilog(4)
+    }
+}
+
+/// Rows and the bytes that may wait before they are written.
+const BUFFER_BYTES: usize = 64 << 20;
+/// Rows that one task of an assignment takes.
+const ASSIGN_ROWS: usize = 1024;
+
+/// Changes that are not in the tables yet.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    rowids: Vec<i64>,
+    vectors: Vec<f32>,
+    /// Where a waiting row stands. A row that is not here any more was deleted while it waited.
+    places: HashMap<i64, usize>,
+    deletes: Vec<(u32, i64)>,
+    deleted: HashSet<i64>,
+    /// The version that the tables will have.
+    ver: Option<[u8; 16]>,
+    /// The largest rowid in tables and buffer together, while it is known.
+    max_rowid: Option<Option<i64>>,
+}
+
+impl Buffer {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.ver.is_none()
+    }
+
+    /// Forgets what waits.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether enough waits to be written.
+    pub fn is_full(&self) -> bool {
+        self.vectors.len() * 4 + self.rowids.len() * 64 + self.deletes.len() * 48 >= BUFFER_BYTES
+    }
+
+    fn advance(&mut self, tables: &Tables, op: u8, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let ver = match self.ver {
+            Some(ver) => ver,
+            None => tables.read_state()?.ver,
+        };
+        self.ver = Some(next_ver(&ver, op, parts));
+        Ok(())
+    }
+
+    /// Whether a row exists, waiting or in the tables.
+    ///
+    /// # Errors
+    /// What reading the tables fails with.
+    pub fn contains(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
+        if self.places.contains_key(&rowid) {
+            return Ok(true);
+        }
+        if self.deleted.contains(&rowid) || self.max_rowid.is_some_and(|max| Some(rowid) > max) {
+            return Ok(false);
+        }
+        Ok(RowFinder::list_of(tables, rowid)?.is_some())
+    }
+
+    /// The largest rowid, waiting or in the tables.
+    fn max_rowid(&mut self, tables: &Tables) -> Result<Option<i64>, StorageError> {
+        if let Some(max) = self.max_rowid {
+            return Ok(max);
+        }
+        let mut statement = tables.statement(Sql::RowidsMax)?;
+        let mut rows = statement.query(&[])?;
+        let mut max = None;
+        while max.is_none() && rows.step()? {
+            max = Some(rows.i64(0)).filter(|rowid| !self.deleted.contains(rowid));
+        }
+        let max = max.max(self.places.keys().copied().max());
+        self.max_rowid = Some(max);
+        Ok(max)
+    }
+
+    /// The rowid that a row without one gets: one more than the largest.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidParam`] if that is not an i64.
+    pub fn next_rowid(&mut self, tables: &Tables) -> Result<i64, StorageError> {
+        self.max_rowid(tables)?.map_or(Some(1), |max| max.checked_add(1)).ok_or_else(|| {
+            IndexError::InvalidParam("the largest rowid is in use: give a rowid with the row".into()).into()
+        })
+    }
+
+    /// Adds a row that is not there. `vector` was checked.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn insert(&mut self, tables: &Tables, rowid: i64, vector: &[f32]) -> Result<(), StorageError> {
+        self.vectors
+            .try_reserve(vector.len())
+            .map_err(|_| IndexError::OutOfMemory { bytes: size_of_val(vector) })?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &f32_bytes(vector)])?;
+        self.places.insert(rowid, self.rowids.len());
+        self.rowids.push(rowid);
+        self.vectors.extend_from_slice(vector);
+        if let Some(max) = &mut self.max_rowid {
+            *max = (*max).max(Some(rowid));
+        }
+        Ok(())
+    }
+
+    /// Deletes a row; false if there is none.
+    ///
+    /// # Errors
+    /// What reading the tables fails with.
+    pub fn delete(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
+        if self.places.contains_key(&rowid) {
+            self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
+            self.places.remove(&rowid);
+        } else {
+            let Some(list_no) = RowFinder::list_of(tables, rowid)?.filter(|_| !self.deleted.contains(&rowid))
+            else {
+                return Ok(false);
+            };
+            self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
+            self.deletes.push((list_no, rowid));
+            self.deleted.insert(rowid);
+        }
+        if self.max_rowid == Some(Some(rowid)) {
+            self.max_rowid = None;
+        }
+        Ok(true)
+    }
+
+    /// Writes what waits to the tables, and returns the state after it.
+    ///
+    /// # Errors
+    /// What writing fails with: the transaction must then not go on, since a part may be written.
+    pub fn flush(
+        &mut self,
+        tables: &Tables,
+        layout: &Layout,
+        coarse: Option<&CoarseQuantizer>,
+        ticker: &mut Ticker,
+    ) -> Result<State, StorageError> {
+        let mut state = tables.read_state()?;
+        let Some(ver) = self.ver else { return Ok(state) };
+        state.ver = ver;
+        state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
+        let mut writer = Writer { tables, layout, coarse, state, ticker };
+        let deletes = std::mem::take(&mut self.deletes);
+        writer.delete(deletes)?;
+        let live: Vec<usize> =
+            (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i)).collect();
+        writer.insert(&self.rowids, &self.vectors, &live)?;
+        let state = writer.state;
+        tables.write_state(&state)?;
+        let max_rowid = self.max_rowid;
+        *self = Self { max_rowid, ..Self::default() };
+        Ok(state)
+    }
+}
+
+/// Writes segments and the rows of one state.
+pub(super) struct Writer<'a> {
+    pub tables: &'a Tables,
+    pub layout: &'a Layout,
+    pub coarse: Option<&'a CoarseQuantizer>,
+    /// What the tables will say; its stamp marks the segments that are written.
+    pub state: State,
+    pub ticker: &'a mut Ticker,
+}
+
+/// A segment in its bytes.
+pub(super) struct Encoded {
+    head: SegmentHead,
+    codes: Vec<u8>,
+    vectors: Vec<u8>,
+}
+
+/// Rows as they were given.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub rowids: Vec<i64>,
+    pub vectors: Vec<f32>,
+}
+
+impl Rows {
+    pub fn push(&mut self, rowid: i64, vector: &[f32]) {
+        self.rowids.push(rowid);
+        self.vectors.extend_from_slice(vector);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.rowids.len() * 8 + self.vectors.len() * 4
+    }
+}
+
+impl Writer<'_> {
+    fn lists(&mut self) -> TableLists<'_> {
+        TableLists::new(self.tables, &self.state, self.layout.metric, self.layout.dim, self.ticker)
+    }
+
+    fn heads_of(&self, list_no: u32) -> Result<Vec<SegmentHead>, StorageError> {
+        let (first, last) = self.state.list_segments(list_no);
+        read_heads(self.tables, self.state.seal(), first, last)
+    }
+
+    fn write_head(&self, head: &SegmentHead) -> Result<(), StorageError> {
+        let bytes = self.state.seal().encode_head(head);
+        Ok(self.tables.run(Sql::ListsWrite, &[head.id.raw().into(), Param::Blob(&bytes)])?)
+    }
+
+    fn delete_segment(&self, id: SegmentId) -> Result<(), StorageError> {
+        for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete] {
+            self.tables.run(which, &[id.raw().into(), id.raw().into()])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rows of the tables, given with their lists.
+    fn delete(&mut self, mut deletes: Vec<(u32, i64)>) -> Result<(), StorageError> {
+        deletes.sort_unstable();
+        self.state.rows -= deletes.len() as i64;
+        for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
+            let mut found = vec![false; of_list.len()];
+            for mut head in self.heads_of(of_list[0].0)? {
+                let from = of_list.partition_point(|(_, rowid)| *rowid < head.min_rowid);
+                if of_list.get(from).is_none_or(|(_, rowid)| *rowid > head.max_rowid) {
+                    continue;
+                }
+                let rowids = self.lists().rowids(&head)?;
+                for (slot, rowid) in (0..).zip(&rowids) {
+                    if let Ok(at) = of_list.binary_search_by_key(rowid, |(_, rowid)| *rowid)
+                        && head.kill(slot)
+                    {
+                        found[at] = true;
+                    }
+                }
+                if head.dead == head.rows {
+                    self.delete_segment(head.id)?;
+                } else if head.dead * 4 > head.rows {
+                    let rows = self.live_rows(&head)?;
+                    self.write_rows(head.id, head.sealed, &rows)?;
+                } else {
+                    self.write_head(&head)?;
+                }
+            }
+            if let Some(at) = found.iter().position(|found| !found) {
+                let (list_no, rowid) = of_list[at];
+                return Err(self.tables.corrupt(
+                    "rowids",
+                    rowid,
+                    format!("the row is not in list {list_no}"),
+                ));
+            }
+            self.ticker.tick()?;
+        }
+        deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
+        for run in deletes.chunk_by(|a, b| a.1 + 1 == b.1) {
+            self.tables.run(Sql::RowidsDelete, &[run[0].1.into(), run[run.len() - 1].1.into()])?;
+        }
+        Ok(())
+    }
+
+    /// The live rows of a segment as they were given.
+    pub fn live_rows(&mut self, head: &SegmentHead) -> Result<Rows, StorageError> {
+        let dim = self.layout.dim;
+        let lists = self.lists();
+        let rowids = lists.rowids(head)?;
+        let vectors = lists.raw_vectors(head, &rowids)?;
+        if head.dead == 0 {
+            return Ok(Rows { rowids, vectors });
+        }
+        let mut rows = Rows::default();
+        for ((slot, rowid), vector) in (0..).zip(rowids).zip(vectors.chunks_exact(dim)) {
+            if head.alive(slot) {
+                rows.push(rowid, vector);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Adds the rows at `live` places of `rowids` and `vectors`.
+    fn insert(&mut self, rowids: &[i64], vectors: &[f32], live: &[usize]) -> Result<(), StorageError> {
+        let dim = self.layout.dim;
+        let assigned = self.assign(vectors, live)?;
+        self.state.rows += live.len() as i64;
+        let mut order: Vec<(u32, usize)> = assigned.into_iter().zip(live.iter().copied()).collect();
+        order.sort_unstable();
+        for of_list in order.chunk_by(|a, b| a.0 == b.0) {
+            let mut fresh = Rows::default();
+            for &(_, i) in of_list {
+                fresh.push(rowids[i], &vectors[i * dim..(i + 1) * dim]);
+            }
+            self.append(of_list[0].0, fresh)?;
+            self.ticker.tick()?;
+        }
+        let mut map: Vec<(i64, u32)> = order.into_iter().map(|(list_no, i)| (rowids[i], list_no)).collect();
+        map.sort_unstable();
+        self.write_map(&map)
+    }
+
+    /// Writes where rows are, in the order of their rowids.
+    pub fn write_map(&mut self, map: &[(i64, u32)]) -> Result<(), StorageError> {
+        let mut statement = self.tables.statement(Sql::RowidsWrite)?;
+        for (i, &(rowid, list_no)) in map.iter().enumerate() {
+            statement.execute(&[rowid.into(), i64::from(list_no).into()])?;
+            if i % 1024 == 1023 {
+                self.ticker.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The list of each row at `live` places of `vectors`.
+    fn assign(&mut self, vectors: &[f32], live: &[usize]) -> Result<Vec<u32>, StorageError> {
+        let Some(coarse) = self.coarse else { return Ok(vec![0; live.len()]) };
+        let (layout, dim) = (self.layout, self.layout.dim);
+        assign_rows(coarse, layout, live.len(), self.ticker, |i| &vectors[live[i] * dim..][..dim])
+    }
+
+    /// Appends rows to a list: to its tail first, sealed segments of what the tail cannot hold.
+    fn append(&mut self, list_no: u32, fresh: Rows) -> Result<(), StorageError> {
+        let mut heads = self.heads_of(list_no)?;
+        let mut next = heads.last().map_or(0, |last| last.id.seq() + 1);
+        let mut rows = Rows::default();
+        if let Some(tail) = heads.pop_if(|last| !last.sealed) {
+            next = tail.id.seq();
+            rows = self.live_rows(&tail)?;
+        }
+        rows.rowids.extend(fresh.rowids);
+        rows.vectors.extend(fresh.vectors);
+        let mut sealed: Vec<(SegmentId, usize)> = heads.iter().map(|h| (h.id, h.rows as usize)).collect();
+        let generation = self.state.generation;
+        for (at, part) in self.cut(rows.rowids.len()) {
+            if next >= SegmentId::MAX_SEQ {
+                let detail = format!("list {list_no} has no number left for a segment: run 'optimize'");
+                return Err(IndexError::InvalidParam(detail).into());
+            }
+            let id = SegmentId::new(generation, list_no, next);
+            let dim = self.layout.dim;
+            let part_rows = Rows {
+                rowids: rows.rowids[at..at + part].to_vec(),
+                vectors: rows.vectors[at * dim..(at + part) * dim].to_vec(),
+            };
+            let is_sealed = part >= self.layout.tail_rows();
+            self.write_rows(id, is_sealed, &part_rows)?;
+            if is_sealed {
+                sealed.push((id, part));
+            }
+            next += 1;
+        }
+        self.merge(&mut sealed)
+    }
+
+    /// Where runs of at most `sealed_rows` begin in `rows` rows, and how long they are.
+    fn cut(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let most = self.layout.sealed_rows();
+        (0..rows).step_by(most).map(move |at| (at, most.min(rows - at)))
+    }
+
+    /// Merges the last four sealed segments while they are of one level and fit into one.
+    fn merge(&mut self, sealed: &mut Vec<(SegmentId, usize)>) -> Result<(), StorageError> {
+        while let Some(last) = sealed.last_chunk::<4>().copied() {
+            let level = self.layout.level(last[3].1);
+            let rows: usize = last.iter().map(|(_, rows)| rows).sum();
+            if rows > self.layout.sealed_rows()
+                || last.iter().any(|(_, rows)| self.layout.level(*rows) != level)
+            {
+                break;
+            }
+            let mut merged = Rows::default();
+            let (first, end) = (last[0].0.raw(), last[3].0.raw());
+            for head in read_heads(self.tables, self.state.seal(), first, end)? {
+                let rows = self.live_rows(&head)?;
+                merged.rowids.extend(rows.rowids);
+                merged.vectors.extend(rows.vectors);
+                self.delete_segment(head.id)?;
+            }
+            self.write_rows(last[0].0, true, &merged)?;
+            sealed.truncate(sealed.len() - 4);
+            sealed.push((last[0].0, merged.rowids.len()));
+        }
+        Ok(())
+    }
+
+    fn write_rows(&mut self, id: SegmentId, sealed: bool, rows: &Rows) -> Result<(), StorageError> {
+        let encoded = encode(self.layout, self.coarse, &self.state, id, sealed, self.layout.quantizer, rows)?;
+        self.write(&encoded)
+    }
+
+    /// Writes a segment.
+    pub fn write(&self, segment: &Encoded) -> Result<(), StorageError> {
+        let id = segment.head.id.raw();
+        self.tables.run(Sql::CodesWrite, &[id.into(), Param::Blob(&segment.codes)])?;
+        self.tables.run(Sql::VectorsWrite, &[id.into(), Param::Blob(&segment.vectors)])?;
+        self.write_head(&segment.head)
+    }
+}
+
+/// A segment of `rows` in its bytes.
+///
+/// # Errors
+/// [`IndexError::OutOfMemory`].
+pub(super) fn encode(
+    layout: &Layout,
+    coarse: Option<&CoarseQuantizer>,
+    state: &State,
+    id: SegmentId,
+    sealed: bool,
+    quantizer: Quantizer,
+    rows: &Rows,
+) -> Result<Encoded, StorageError> {
+    let dim = layout.dim;
+    let mut prepared = try_vec(rows.vectors.len())?;
+    prepared.extend_from_slice(&rows.vectors);
+    for row in prepared.chunks_exact_mut(dim) {
+        layout.metric.prepare(row)?;
+    }
+    let origin = vec![0.0; if coarse.is_none() { dim } else { 0 }];
+    let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(id.list_no() as usize));
+    let radius = radius(dim, centroid, &prepared);
+    let codes = Codes::encode(quantizer, dim, centroid, rows.rowids.clone(), &prepared)?;
+    let head = SegmentHead {
+        id,
+        sealed,
+        rows: rows.rowids.len() as u32,
+        dead: 0,
+        min_rowid: rows.rowids.iter().copied().min().unwrap_or(0),
+        max_rowid: rows.rowids.iter().copied().max().unwrap_or(0),
+        stamp: state.stamp,
+        radius,
+        quantizer,
+        validity: Vec::new(),
+    };
+    let seal = state.seal();
+    Ok(Encoded {
+        codes: seal.encode_codes(id, dim, &codes),
+        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors),
+        head,
+    })
+}
+
+/// The list of each of `n` rows, which `row` gives as they were stored.
+///
+/// # Errors
+/// [`IndexError::OutOfMemory`], or what the ticker says.
+pub(super) fn assign_rows<'r>(
+    coarse: &CoarseQuantizer,
+    layout: &Layout,
+    n: usize,
+    ticker: &mut Ticker,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+) -> Result<Vec<u32>, StorageError> {
+    let dim = layout.dim;
+    let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
+        (0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))).collect();
+    parallel(parts.len(), ticker, |i| {
+        let of_part = i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS);
+        let assign = || {
+            let mut prepared = try_vec(of_part.len() * dim)?;
+            of_part.clone().for_each(|i| prepared.extend_from_slice(row(i)));
+            for row in prepared.chunks_exact_mut(dim) {
+                layout.metric.prepare(row)?;
+            }
+            let mut out = vec![0; of_part.len()];
+            coarse.assign(&prepared, &mut out)?;
+            Ok(out)
+        };
+        *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = assign();
+    })?;
+    let mut assigned = Vec::with_capacity(n);
+    for part in parts {
+        assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
+    }
+    Ok(assigned)
+}
+
+/// Runs tasks on all threads, ticking.
+///
+/// # Errors
+/// What the ticker says.
+pub(super) fn parallel(
+    tasks: usize,
+    ticker: &mut Ticker,
+    task: impl Fn(usize) + Sync,
+) -> Result<(), StorageError> {
+    let mut failure = None;
+    let done = Workers::all().for_each(
+        tasks,
+        &mut || {
+            ticker.tick().map_err(|error| {
+                failure = Some(error);
+                Cancelled
+            })
+        },
+        task,
+    );
+    match (done, failure) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(error)) => Err(error.into()),
+        (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
+    }
+}

@@ -1,0 +1,126 @@
+//! Commands: `INSERT INTO t(t) VALUES ('train')`.
+
+use serde::Deserialize;
+
+use crate::device::Device;
+use crate::index::{InvertedLists, SegmentId};
+use crate::sqlite::{Error, Result};
+use crate::storage::{TableLists, Training};
+use crate::vtab::options::Nprobe;
+use crate::vtab::table::{Table, cache};
+
+const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, integrity-check, \
+                        delete-all, nprobe=N, max_codes=N, preload, unload, device=NAME, cache_bytes=N";
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct TrainArguments {
+    nlist: Option<u64>,
+    seed: Option<u64>,
+    max_iterations: Option<usize>,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// An unknown command, wrong arguments, or what the command fails with.
+pub fn run(table: &Table, text: &str) -> Result<()> {
+    let (name, argument) = match text.find([':', '=']) {
+        Some(at) => (text[..at].trim(), Some(text[at + 1..].trim())),
+        None => (text.trim(), None),
+    };
+    let setting = |argument: Option<&str>| argument.map(str::to_string);
+    match (name.to_ascii_lowercase().as_str(), setting(argument)) {
+        ("train" | "rebuild", argument) => train(table, argument.as_deref()),
+        ("optimize", None) => table.optimize(),
+        ("delete-all", None) => table.delete_all(),
+        ("integrity-check", None) => {
+            let faults = table.check()?;
+            if faults.is_empty() { Ok(()) } else { Err(Error::corrupt(faults.join("\n"))) }
+        }
+        ("nprobe", Some(value)) => {
+            let nprobe = Nprobe::parse(&value)?;
+            let (state, _) = table.current()?;
+            let mut settings = table.settings(&state)?;
+            settings.nprobe = match nprobe {
+                Nprobe::Auto => None,
+                _ => value.parse().ok(),
+            };
+            table.write_settings(settings)
+        }
+        ("max_codes", Some(value)) => {
+            let codes = value.parse::<u64>().map_err(|_| {
+                Error::generic(format!("max_codes must be 0 (no limit) or more, got '{value}'"))
+            })?;
+            let (state, _) = table.current()?;
+            let mut settings = table.settings(&state)?;
+            settings.max_codes = Some(codes);
+            table.write_settings(settings)
+        }
+        ("preload", None) => preload(table),
+        ("unload", None) => table.unload(),
+        ("device", Some(value)) => match Device::from_name(&value) {
+            Some(device) => device.map(drop).map_err(|error| Error::generic(error.to_string())),
+            None => Err(Error::generic(format!("device must be one of {}, got '{value}'", Device::NAMES))),
+        },
+        ("cache_bytes", Some(value)) => {
+            let bytes = value.parse().map_err(|_| {
+                Error::generic(format!("cache_bytes must be a number of bytes, got '{value}'"))
+            })?;
+            cache().budget().set_limit(bytes);
+            Ok(())
+        }
+        _ => Err(Error::generic(format!("unknown command '{text}', expected one of {COMMANDS}"))),
+    }
+}
+
+fn train(table: &Table, argument: Option<&str>) -> Result<()> {
+    let given: TrainArguments = match argument {
+        None | Some("") => TrainArguments::default(),
+        Some(json) => serde_json::from_str(json).map_err(|error| {
+            Error::generic(format!(
+                "train takes {{\"nlist\":N,\"seed\":N,\"max_iterations\":N}}, got {json}: {error}"
+            ))
+        })?,
+    };
+    if given.nlist.is_some_and(|nlist| !(1..=SegmentId::MAX_LISTS as u64).contains(&nlist)) {
+        let nlist = given.nlist.unwrap_or(0);
+        return Err(Error::generic(format!(
+            "nlist must be between 1 and {}, got {nlist}",
+            SegmentId::MAX_LISTS
+        )));
+    }
+    if given.max_iterations == Some(0) {
+        return Err(Error::generic("max_iterations must be 1 or more, got 0"));
+    }
+    table.flush()?;
+    let rows = table.tables().read_state()?.rows as u64;
+    let default = table.training(rows);
+    table.train(Training {
+        nlist: given.nlist.map_or(default.nlist, |nlist| nlist as usize),
+        seed: given.seed.unwrap_or(default.seed),
+        max_iterations: given.max_iterations,
+    })?;
+    Ok(())
+}
+
+/// Makes resident what the budget holds: codes first, then vectors.
+fn preload(table: &Table) -> Result<()> {
+    let (state, snapshot) = table.current()?;
+    table.reading(|tables, ticker| {
+        let mut lists = TableLists::new(tables, &state, snapshot.metric(), snapshot.dim(), ticker);
+        for at in 0..snapshot.segments().len() {
+            snapshot.codes(at, cache(), &mut lists)?;
+            lists.tick()?;
+        }
+        for at in 0..snapshot.segments().len() {
+            let codes = snapshot.codes(at, cache(), &mut lists)?;
+            if !snapshot.fits(at, cache()) {
+                break;
+            }
+            snapshot.vectors(at, &codes.rowids, cache(), &mut lists)?;
+            lists.tick()?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,108 @@
+//! The SQL face: what a person types, in terms of the engine.
+
+mod command;
+mod cursor;
+mod functions;
+mod options;
+mod plan;
+mod table;
+mod update;
+mod vector;
+
+use std::rc::Rc;
+
+use crate::sqlite::{BestIndex, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, register_module};
+use crate::storage::SHADOW_NAMES;
+use cursor::Cursor;
+pub use options::{Column, Nprobe, Options, TrainAt};
+use table::{Connection, Table};
+
+/// Registers the module `ivf` and the SQL functions on a connection.
+///
+/// # Errors
+/// What SQLite says, for example that it is out of memory.
+pub fn register(db: Db) -> Result<()> {
+    functions::register(db)?;
+    register_module::<Ivf>(db, "ivf", Connection::default())
+}
+
+/// The virtual table.
+pub struct Ivf {
+    table: Rc<Table>,
+}
+
+impl VTab for Ivf {
+    type Aux = Connection;
+    type Cursor = Cursor;
+
+    const KIND: TableKind = TableKind::Writable;
+    const INNOCUOUS: bool = true;
+    const CONSTRAINT_SUPPORT: bool = true;
+
+    fn create(db: Db, aux: &Connection, args: &VTabArgs<'_>) -> Result<(String, Self)> {
+        let options = Options::parse(&args.arguments)?;
+        let declaration = options.declaration(args.table);
+        Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options)? }))
+    }
+
+    fn connect(db: Db, aux: &Connection, args: &VTabArgs<'_>) -> Result<(String, Self)> {
+        let options = Options::parse(&args.arguments)?;
+        let declaration = options.declaration(args.table);
+        Ok((declaration, Self { table: Table::connect(db, aux, args.schema, args.table, options)? }))
+    }
+
+    fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
+        plan::best_index(info)
+    }
+
+    fn open(&self) -> Result<Cursor> {
+        Ok(Cursor::default())
+    }
+
+    fn destroy(&self) -> Result<()> {
+        self.table.destroy()
+    }
+
+    fn update(&self, update: Update<'_>) -> Result<i64> {
+        update::update(&self.table, update)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.table.settle()
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.table.committed();
+        Ok(())
+    }
+
+    fn rollback(&self) -> Result<()> {
+        self.table.rolled_back();
+        Ok(())
+    }
+
+    fn savepoint(&self, _level: i32) -> Result<()> {
+        self.table.flush()
+    }
+
+    fn rollback_to(&self, _level: i32) -> Result<()> {
+        self.table.rolled_back();
+        Ok(())
+    }
+
+    fn rename(&self, new: &str) -> Result<()> {
+        self.table.rename(new)
+    }
+
+    fn integrity(&self, _schema: &str, _table: &str, flags: i32) -> Result<Option<String>> {
+        if flags != 0 {
+            return Ok(None);
+        }
+        let faults = self.table.check()?;
+        Ok((!faults.is_empty()).then(|| faults.join("\n")))
+    }
+
+    fn shadow_name(suffix: &str) -> bool {
+        SHADOW_NAMES.iter().any(|name| name.eq_ignore_ascii_case(suffix))
+    }
+}
