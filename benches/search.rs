@@ -9,7 +9,9 @@ use std::time::Instant;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
 use sqlite_ivf::index::lists::prepare_rows;
-use sqlite_ivf::index::{Answers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchParams, Snapshot, search};
+use sqlite_ivf::index::{
+    Answers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchParams, Snapshot, search,
+};
 
 struct Data {
     name: &'static str,
@@ -38,10 +40,8 @@ fn normal(n: usize, seed: u64) -> Vec<f32> {
 }
 
 fn folder() -> PathBuf {
-    std::env::var_os("SQLITE_IVF_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")),
-        PathBuf::from,
-    )
+    std::env::var_os("SQLITE_IVF_DATA")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")), PathBuf::from)
 }
 
 fn read(name: &str) -> Option<Vec<u8>> {
@@ -120,8 +120,11 @@ fn median(mut times: Vec<f64>) -> (f64, f64) {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let quantizers: &[Quantizer] =
-        if std::env::var_os("BENCH_F32").is_some() { &[Quantizer::Int8, Quantizer::None] } else { &[Quantizer::Int8] };
+    let quantizers: &[Quantizer] = if std::env::var_os("BENCH_F32").is_some() {
+        &[Quantizer::Int8, Quantizer::None]
+    } else {
+        &[Quantizer::Int8]
+    };
     for name in ["seed", "sift", "text"] {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
             continue;
@@ -155,10 +158,12 @@ fn main() {
         for &quantizer in quantizers {
             let mut lists = MemoryLists::build(dim, Some(&coarse), quantizer, &rowids, &base).unwrap();
             let heads = lists.heads().to_vec();
-            let snapshot = Snapshot::new(data.metric, dim, Device::cpu(), Some(coarse.clone()), heads, None).unwrap();
+            let snapshot =
+                Snapshot::new(data.metric, dim, Device::cpu(), Some(coarse.clone()), heads, None).unwrap();
             let cache = Cache::new(usize::MAX);
             let sample = &queries[..(queries.len() / dim).min(2000) * dim];
-            let exact = search(&snapshot, &cache, &mut lists, sample, SearchParams::new(data.k, usize::MAX)).unwrap();
+            let exact =
+                search(&snapshot, &cache, &mut lists, sample, SearchParams::new(data.k, usize::MAX)).unwrap();
             if let Some(truth) = &truth {
                 assert_eq!(truth.neighbors, exact.neighbors, "the int8 pass changed an answer");
             }
@@ -189,7 +194,8 @@ fn main() {
                             at = 0;
                         }
                         let one = Instant::now();
-                        search(&snapshot, &cache, &mut lists, &queries[at * dim..(at + batch) * dim], params).unwrap();
+                        search(&snapshot, &cache, &mut lists, &queries[at * dim..(at + batch) * dim], params)
+                            .unwrap();
                         times.push(one.elapsed().as_secs_f64());
                         at += batch;
                     }

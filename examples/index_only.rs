@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows: Vec<f32> = (0..ROWS)
         .flat_map(|i| {
             let direction = &directions[i * 7 % 500 * DIM..][..DIM];
-            direction.iter().map(|d| d + 0.7 * random.normal()).collect::<Vec<_>>()
+            direction.iter().map(|d| d + 1.5 * random.normal()).collect::<Vec<_>>()
         })
         .collect();
     // Cosine compares directions: prepared rows have length 1.

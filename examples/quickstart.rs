@@ -13,7 +13,7 @@ use sqlite_ivf::{Metric, Search, Table, TableOptions, Train};
 const DIM: usize = 384;
 /// Packages to ask about: rows of the fixture, so that their embeddings are at hand.
 const ASKED: [&str; 8] =
-    ["stellarium", "borgbackup", "gnuchess", "gramps", "gnome-weather", "kmymoney", "wireshark", "tuxtype"];
+    ["keepassxc", "rosegarden", "gpredict", "gnuchess", "gnome-weather", "grisbi", "klavaro", "calibre"];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -54,10 +54,12 @@ fn main() -> Result<()> {
     println!("file     {:>8.1} MB\n", std::fs::metadata(&path)?.len() as f64 / 1e6);
 
     // Ask.
+    println!("The nearest other packages, with their cosine distance:\n");
     for name in ASKED {
         let asked = texts.iter().position(|text| text.split(':').next() == Some(name));
         let asked = asked.ok_or_else(|| format!("{name} is not in the fixture"))?;
-        println!("What is like {}?", fit(texts[asked], 84));
+        let (_, synopsis) = texts[asked].split_once(": ").unwrap_or_default();
+        println!("What else is like {name}, \"{}\"?", fit(synopsis, 60));
         let query = &vectors[asked * DIM..][..DIM];
         for hit in items.search(query, &Search::new(4).without(asked as i64 + 1))? {
             println!("  {:.3}  {}", hit.distance, fit(texts[hit.rowid as usize - 1], 90));
@@ -97,16 +99,14 @@ fn main() -> Result<()> {
     }
 
     // Go on by hand.
-    let stellarium = texts.iter().position(|text| text.starts_with("stellarium:")).unwrap_or(0) + 1;
+    let asked = texts.iter().position(|text| text.split(':').next() == Some(ASKED[0])).unwrap_or(0) + 1;
     println!("\nThe same file in the sqlite3 shell:\n");
     println!("  cargo build --release --lib --features loadable");
     println!("  sqlite3\n");
     println!("  .open {}", from_here(&path).display());
     println!("  .load {}", from_here(&target.join("release/libsqlite_ivf")).display());
     println!("  SELECT round(distance, 3), text FROM items JOIN packages ON id = items.rowid");
-    println!(
-        "   WHERE vec MATCH (SELECT vec FROM items WHERE rowid = {stellarium}) AND k = 6 ORDER BY distance;"
-    );
+    println!("   WHERE vec MATCH (SELECT vec FROM items WHERE rowid = {asked}) AND k = 6 ORDER BY distance;");
     Ok(())
 }
 
@@ -127,7 +127,7 @@ fn read_f16(path: &Path) -> Result<Vec<f32>> {
 
 /// A line that overwrites itself, where a person is looking.
 fn progress(what: &str, done: usize, of: usize) {
-    if !std::io::stderr().is_terminal() || done % 100 != 0 {
+    if !std::io::stderr().is_terminal() || !done.is_multiple_of(100) {
         return;
     }
     let line = if of == 0 { format!("{what} ...") } else { format!("{what} {done} of {of}") };

@@ -14,11 +14,15 @@ pub mod device;
 pub mod index;
 #[allow(unsafe_code)]
 pub mod kernels;
+#[cfg(any(feature = "loadable", feature = "rusqlite"))]
 #[allow(unsafe_code)]
 mod loadable;
-#[allow(unsafe_code, dead_code)]
+#[cfg(any(feature = "loadable", feature = "rusqlite"))]
+#[allow(unsafe_code, dead_code, unused_imports)]
 pub(crate) mod sqlite;
+#[cfg(any(feature = "loadable", feature = "rusqlite"))]
 pub(crate) mod storage;
+#[cfg(any(feature = "loadable", feature = "rusqlite"))]
 mod vtab;
 
 #[cfg(feature = "rusqlite")]
@@ -26,6 +30,7 @@ pub use api::{Error, Hit, Result, Search, Table, TableOptions, Train, register, 
 pub use index::{Metric, Quantizer};
 
 /// Registers everything on a connection.
+#[cfg(any(feature = "loadable", feature = "rusqlite"))]
 pub(crate) fn register_all(db: sqlite::Db) -> sqlite::Result<()> {
     vtab::register(db)
 }

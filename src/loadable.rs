@@ -9,6 +9,7 @@ use crate::sqlite::{self, ffi};
 ///
 /// # Safety
 /// SQLite calls it, with its own arguments.
+#[cfg(feature = "rusqlite")]
 pub unsafe extern "C" fn init_static(
     db: *mut ffi::sqlite3,
     message: *mut *mut c_char,

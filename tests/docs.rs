@@ -55,7 +55,7 @@ fn steps(page: &str) -> Vec<Step> {
             step.sql += text;
             step.sql += "\n";
             let code = text.split("--").next().unwrap_or_default().trim_end();
-            open = !code.ends_with(';') && !(code.is_empty() && !open);
+            open = !code.ends_with(';') && (open || !code.is_empty());
         }
     }
     steps

@@ -360,13 +360,24 @@ impl World {
         in_transaction: bool,
         result: rusqlite::Result<usize>,
     ) -> Checked<Outcome> {
+        // Somebody has written since this transaction began to read.
+        let stale = result.as_ref().is_err_and(|error| {
+            error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_BUSY_SNAPSHOT)
+        });
+        let told = result.as_ref().err().map(|error| format!("{error:?}"));
         let outcome = match result {
             Ok(changes) => Outcome::Done(changes),
             Err(error) => match error.sqlite_error().map(|error| error.extended_code & 0xff) {
                 Some(rusqlite::ffi::SQLITE_BUSY) => Outcome::Busy,
                 Some(rusqlite::ffi::SQLITE_INTERRUPT) => Outcome::Interrupted,
-                // What SQLite says of a table that it does not know yet, in a file that it cannot read now.
-                _ if !self.wal && error.to_string().starts_with("no such table") => Outcome::Busy,
+                // SQLite goes by the schema that it knows, if it cannot read the one that there is now.
+                _ if !self.wal
+                    && ["no such table", "already exists"]
+                        .iter()
+                        .any(|text| error.to_string().contains(text)) =>
+                {
+                    Outcome::Busy
+                }
                 _ => Outcome::Refused(error.to_string()),
             },
         };
@@ -380,15 +391,10 @@ impl World {
         }
         if outcome == Outcome::Busy {
             self.count("busy");
-            let stale = (0..SCHEMAS.len()).any(|s| {
-                let session = &self.sessions[c];
-                matches!((&session.views[s], session.files[s]), (Some(view), Some(file))
-                    if !same(&view.base, &self.files[file].committed))
-            });
             let others = (0..self.sessions.len())
                 .any(|o| o != c && (0..SCHEMAS.len()).any(|s| self.state(o, s) != TransactionState::None));
             if !stale && !others {
-                return Err("busy, but nobody else is in a transaction".into());
+                return Err(format!("busy, but nobody else is in a transaction: {told:?}"));
             }
         }
         if outcome == Outcome::Interrupted {
@@ -397,6 +403,7 @@ impl World {
                 return Err("interrupted by nobody".into());
             }
         }
+        let interrupted = self.sessions[c].interrupted;
         if in_transaction && !self.in_transaction(c) && !matches!(outcome, Outcome::Done(_)) {
             self.say(format!("-- the transaction of c{c} is rolled back"));
             self.rolled_back(c);
@@ -405,7 +412,7 @@ impl World {
         }
         // After an interrupt the table may ask for a ROLLBACK, until it gets one.
         if let Outcome::Refused(message) = &outcome
-            && self.sessions[c].interrupted
+            && interrupted
             // SAVEPOINT gives the code on, but not the text.
             && (message.contains("ROLLBACK first") || message == "SQL logic error")
         {
@@ -436,6 +443,8 @@ impl World {
 
     /// Runs a change of the table in schema `s`.
     fn change(&mut self, c: usize, s: usize, sql: &str, expected: Expected) -> Checked<bool> {
+        let was_in_transaction = self.in_transaction(c);
+        let before = self.content(c, s);
         let outcome = self.execute(c, sql)?;
         match (outcome, expected) {
             (Outcome::Done(changes), Expected::Done(content, expected)) => {
@@ -453,10 +462,44 @@ impl World {
                 }
             }
             (Outcome::Refused(message), Expected::Done(..)) => return Err(message),
+            (Outcome::Interrupted, Expected::Done(Some(after), _) | Expected::Fails(Some(after)))
+                if self.in_transaction(c) == was_in_transaction =>
+            {
+                self.look(c);
+                if let Some(before) = before {
+                    self.find_out(c, s, &before, after)?;
+                }
+            }
             (Outcome::Busy | Outcome::Interrupted, _) => {}
         }
         self.look(c);
         Ok(false)
+    }
+
+    /// SQLite may say of a statement that it was interrupted when it is done. All of it is done then, or nothing.
+    fn find_out(&mut self, c: usize, s: usize, before: &Rc<Table>, after: Rc<Table>) -> Checked {
+        self.interrupt = None;
+        let sql = format!("SELECT rowid, vec FROM {}", self.target(c, s));
+        let found =
+            self.query(c, &sql, &[], "", |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let Some(found) = found else { return Ok(()) };
+        let found: BTreeMap<i64, Vec<u8>> = found.into_iter().collect();
+        let is = |table: &Table| {
+            found.len() == table.rows.len()
+                && table.rows.iter().all(|(rowid, row)| found.get(rowid).is_some_and(|f| *f == bytes(row)))
+        };
+        if !is(before) && !is(&after) {
+            return Err(format!("half of an interrupted statement is there: {:?}", found.keys()));
+        }
+        let wrote = !self.in_transaction(c) || self.state(c, s) == TransactionState::Write;
+        if !wrote || is(before) && before.exact == after.exact {
+            return Ok(());
+        }
+        let mut now = Table::clone(&after);
+        // A setting cannot be seen.
+        now.exact = before.exact && after.exact;
+        self.put(c, s, Some(Rc::new(now)));
+        Ok(())
     }
 
     /// Runs a statement that changes no table of the model.
@@ -524,7 +567,9 @@ impl World {
 
     fn literal(&mut self, vector: &[f32]) -> String {
         match self.numbers.below(5) {
-            0 => format!("x'{}'", bytes(vector).iter().fold(String::new(), |text, b| format!("{text}{b:02x}"))),
+            0 => {
+                format!("x'{}'", bytes(vector).iter().fold(String::new(), |text, b| format!("{text}{b:02x}")))
+            }
             1 => format!("vec_f32('{}')", json(vector)),
             _ => format!("'{}'", json(vector)),
         }
@@ -631,6 +676,7 @@ impl World {
     }
 
     fn create(&mut self, c: usize, s: usize) -> Checked {
+        self.interrupt = None;
         // The tables of one case are mostly alike, so that mixing them up would not be refused for their shape alone.
         let (dim, metric) = match self.numbers.chance(85) {
             true => (self.dim, self.metric),
@@ -640,8 +686,14 @@ impl World {
             }
         };
         let created_exact = self.numbers.chance(15);
-        let table =
-            Table { name: self.name.clone(), dim, metric, exact: created_exact, created_exact, rows: Rows::new() };
+        let table = Table {
+            name: self.name.clone(),
+            dim,
+            metric,
+            exact: created_exact,
+            created_exact,
+            rows: Rows::new(),
+        };
         let mut options = format!("vec float[{dim}] distance_metric={}", metric.name());
         let quantizer = self.numbers.pick(&["int8", "int8", "none"]);
         let train_at = match self.numbers.below(10) {
@@ -656,8 +708,7 @@ impl World {
         if created_exact {
             options.push_str(", nprobe=-1");
         }
-        let sql =
-            format!("CREATE VIRTUAL TABLE {}.{} USING ivf({options})", SCHEMAS[s], table.quoted());
+        let sql = format!("CREATE VIRTUAL TABLE {}.{} USING ivf({options})", SCHEMAS[s], table.quoted());
         self.change(c, s, &sql, Expected::Done(Some(Rc::new(table)), None))?;
         Ok(())
     }
@@ -771,7 +822,8 @@ impl World {
     fn insert_selected(&mut self, c: usize, s: usize, table: &Rc<Table>) -> Checked {
         let from = if self.sessions[c].files[1].is_some() && self.numbers.chance(60) { 1 - s } else { s };
         let Some(source) = self.content(c, from) else { return Ok(()) };
-        let alike = source.dim == table.dim && (table.metric != Metric::Cosine || source.metric == table.metric);
+        let alike =
+            source.dim == table.dim && (table.metric != Metric::Cosine || source.metric == table.metric);
         let (low, high) = self.range(&source);
         let chosen: Vec<(i64, Vector)> =
             source.rows.range(low..=high).map(|(&rowid, vector)| (rowid, Rc::clone(vector))).collect();
@@ -831,7 +883,8 @@ impl World {
                 let new = self.rowid(table);
                 let conflict = self.numbers.pick(&CONFLICTS);
                 let both = self.numbers.chance(50);
-                let set = if both { format!("rowid = {new}, vec = {value}") } else { format!("rowid = {new}") };
+                let set =
+                    if both { format!("rowid = {new}, vec = {value}") } else { format!("rowid = {new}") };
                 let sql = format!("UPDATE {conflict}{target} SET {set} WHERE rowid = {rowid}");
                 let Some(old) = after.rows.remove(&rowid) else {
                     self.change(c, s, &sql, Expected::Done(Some(Rc::clone(table)), Some(0)))?;
@@ -895,9 +948,8 @@ impl World {
                     let vector = after.rows.remove(rowid).unwrap_or_else(|| Rc::clone(&vector));
                     after.rows.insert(rowid + by, vector);
                 }
-                let sql = format!(
-                    "UPDATE {target} SET rowid = rowid + {by} WHERE rowid BETWEEN {low} AND {high}"
-                );
+                let sql =
+                    format!("UPDATE {target} SET rowid = rowid + {by} WHERE rowid BETWEEN {low} AND {high}");
                 (sql, moved.len())
             }
             _ => {
@@ -934,8 +986,7 @@ impl World {
                 format!(" WHERE rowid BETWEEN {low} AND {high}")
             }
             15 | 16 => {
-                let rowids: Vec<i64> =
-                    (0..self.numbers.between(1, 8)).map(|_| self.rowid(table)).collect();
+                let rowids: Vec<i64> = (0..self.numbers.between(1, 8)).map(|_| self.rowid(table)).collect();
                 after.rows.retain(|rowid, _| !rowids.contains(rowid));
                 format!(" WHERE rowid IN {}", in_list(&rowids))
             }
@@ -1004,6 +1055,8 @@ impl World {
     }
 
     fn transaction(&mut self, c: usize) -> Checked {
+        // These statements have so few steps that one may be done, and then be told to be interrupted.
+        self.interrupt = self.interrupt.filter(|(steps, ..)| *steps >= 50);
         let names = ["a", "b"];
         let name = self.numbers.pick(&names);
         if !self.in_transaction(c) {
@@ -1109,8 +1162,9 @@ impl World {
                 compare(found, table.rows.keys().rev().copied().collect())
             }
             5 => {
-                let found = self
-                    .query(c, &format!("SELECT count(*) FROM {target}"), &[], "", |row| row.get::<_, i64>(0))?;
+                let found = self.query(c, &format!("SELECT count(*) FROM {target}"), &[], "", |row| {
+                    row.get::<_, i64>(0)
+                })?;
                 compare(found, vec![table.rows.len() as i64])
             }
             _ => {
@@ -1220,7 +1274,8 @@ impl World {
         let sql = format!("SELECT rowid, distance, vec FROM {target} WHERE vec MATCH {literal}{rest}");
         let params: &[(&str, &dyn ToSql)] = if bounded { &[(":bound", &bound)] } else { &[] };
         let shown = if bounded { format!(" -- :bound = {bound:?}") } else { String::new() };
-        let found = self.query(c, &sql, params, &shown, |row| Ok((neighbor(row)?, row.get::<_, Vec<u8>>(2)?)))?;
+        let found =
+            self.query(c, &sql, params, &shown, |row| Ok((neighbor(row)?, row.get::<_, Vec<u8>>(2)?)))?;
         let Some(found) = found else { return Ok(()) };
         for ((rowid, _), vector) in &found {
             if table.rows.get(rowid).is_none_or(|expected| bytes(expected) != *vector) {
@@ -1321,7 +1376,10 @@ impl World {
                 let rowid = self.rowid(table);
                 after.rows.insert(rowid, Rc::clone(&vector));
                 let literal = self.literal(&vector);
-                format!("INSERT OR REPLACE INTO {}(rowid, vec) VALUES ({rowid}, {literal})", self.target(c, s))
+                format!(
+                    "INSERT OR REPLACE INTO {}(rowid, vec) VALUES ({rowid}, {literal})",
+                    self.target(c, s)
+                )
             }
         };
         let mut found = Vec::new();
@@ -1388,7 +1446,7 @@ impl World {
                 self.aside(c, &sql).map(drop)
             }
             2 | 3 => self.aside(c, &format!("DROP TABLE IF EXISTS {schema}.plain")).map(drop),
-            4 | 5 => self.aside(c, &format!("ANALYZE {schema}")).map(drop),
+            4 | 5 => self.analyze(c, schema),
             6..=8 if !busy => self.aside(c, &format!("VACUUM {schema}")).map(drop),
             9 if !busy => {
                 let mode = self.numbers.pick(&["PASSIVE", "TRUNCATE", "RESTART"]);
@@ -1417,14 +1475,22 @@ impl World {
             _ => {
                 // Another connection's DDL, which disconnects every other one from its tables.
                 let o = self.numbers.below(self.sessions.len());
-                let verb = self.numbers.pick(&[
-                    "CREATE TABLE IF NOT EXISTS main.other(x)",
-                    "DROP TABLE IF EXISTS main.other",
-                    "ANALYZE main",
-                ]);
-                self.aside(o, verb).map(drop)
+                match self.numbers.below(3) {
+                    0 => self.aside(o, "CREATE TABLE IF NOT EXISTS main.other(x)").map(drop),
+                    1 => self.aside(o, "DROP TABLE IF EXISTS main.other").map(drop),
+                    _ => self.analyze(o, "main"),
+                }
             }
         }
+    }
+
+    /// ANALYZE with an old schema in mind, and then ROLLBACK TO, make SQLite forget that tables exist: a read before
+    /// brings the schema up to date.
+    fn analyze(&mut self, c: usize, schema: &str) -> Checked {
+        self.query(c, &format!("SELECT count(*) FROM {schema}.sqlite_schema"), &[], "", |row| {
+            row.get::<_, i64>(0)
+        })?;
+        self.aside(c, &format!("ANALYZE {schema}")).map(drop)
     }
 
     fn rename(&mut self, c: usize, s: usize) -> Checked {
@@ -1575,7 +1641,9 @@ impl World {
                 compare(Some(found), bits(&expected))
             }
             Err(error)
-                if error.sqlite_error().is_some_and(|e| e.extended_code & 0xff == rusqlite::ffi::SQLITE_BUSY)
+                if error
+                    .sqlite_error()
+                    .is_some_and(|e| e.extended_code & 0xff == rusqlite::ffi::SQLITE_BUSY)
                     && (0..self.sessions.len()).any(|o| self.in_transaction(o)) =>
             {
                 Ok(())
@@ -1692,8 +1760,19 @@ fn run(
     finished.map_err(|error| (error, steps.len(), world.script))
 }
 
+/// The beginning of an error, without what tells one row or table from another.
+fn kind(error: &str) -> String {
+    error.chars().filter(|c| !c.is_ascii_digit()).take(20).collect()
+}
+
 /// Leaves out steps while the case still fails.
-fn shortest(extension: &Path, seed: u64, mut steps: Vec<u64>, mut script: Vec<String>, mut error: String) -> String {
+fn shortest(
+    extension: &Path,
+    seed: u64,
+    mut steps: Vec<u64>,
+    mut script: Vec<String>,
+    mut error: String,
+) -> String {
     let until = Instant::now() + Duration::from_secs(60);
     let mut size = steps.len() / 2;
     while size > 0 {
@@ -1704,6 +1783,7 @@ fn shortest(extension: &Path, seed: u64, mut steps: Vec<u64>, mut script: Vec<St
             fewer.drain(at..(at + size).min(steps.len()));
             match run(extension, seed, &fewer, &mut BTreeMap::new()) {
                 Ok(()) => at += size,
+                Err((other, ..)) if kind(&other) != kind(&error) => at += size,
                 Err((other, done, lines)) => {
                     fewer.truncate(done);
                     (steps, script, error) = (fewer, lines, other);

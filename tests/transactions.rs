@@ -33,8 +33,11 @@ fn wal(connection: &Connection) {
     assert_eq!(mode, "wal");
 }
 
-/// All that the table says: every row, and the answers of a few searches.
-fn picture(connection: &Connection) -> (Vec<(i64, Vec<u8>)>, Vec<Vec<(i64, u64)>>) {
+/// Every row, and the answers of a few searches.
+type Picture = (Vec<(i64, Vec<u8>)>, Vec<Vec<(i64, u64)>>);
+
+/// All that the table says.
+fn picture(connection: &Connection) -> Picture {
     let mut statement = connection.prepare_cached("SELECT rowid, vec FROM t ORDER BY rowid").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let rows: Vec<(i64, Vec<u8>)> = rows.map(Result::unwrap).collect();
@@ -392,8 +395,8 @@ fn changes_of_the_schema_by_another_connection_are_no_matter() {
         "VACUUM",
         "DROP TABLE x",
         "CREATE VIRTUAL TABLE x USING ivf(vec float[3])",
+        "PRAGMA page_size = 8192; VACUUM",
         "PRAGMA journal_mode = WAL; CREATE TABLE z(y)",
-        "PRAGMA page_size = 8192; PRAGMA journal_mode = DELETE; VACUUM",
     ] {
         run(&second, sql);
         assert_eq!(picture(&connection), before, "{sql}");
@@ -646,7 +649,7 @@ fn a_database_that_cannot_be_written_answers_queries() {
     for connection in [
         open_with(&path, OpenFlags::SQLITE_OPEN_READ_ONLY),
         open_with(uri("immutable=1"), flags),
-        open_with(uri("mode=ro"), flags | OpenFlags::SQLITE_OPEN_READ_WRITE),
+        open_with(uri("mode=ro"), flags),
     ] {
         assert_eq!(picture(&connection), before);
         let (code, _) = failure(connection.execute("DELETE FROM t WHERE rowid = 1", []));
@@ -655,7 +658,6 @@ fn a_database_that_cannot_be_written_answers_queries() {
         failure(connection.execute("INSERT INTO t(vec) VALUES ('[1,1,1,1,1,1,1,1]')", []));
         assert_eq!(picture(&connection), before);
         assert_eq!(text(&connection, "PRAGMA integrity_check"), "ok");
-        run(&connection, "INSERT INTO t(t) VALUES ('integrity-check')");
     }
     let connection = open(&path);
     run(&connection, "PRAGMA query_only = ON");
@@ -676,7 +678,7 @@ fn triggers_may_write_and_read_the_table_also_in_an_untrusted_schema() {
             &connection,
             "CREATE TABLE docs(id INTEGER PRIMARY KEY, v BLOB, near INTEGER);
              CREATE TRIGGER docs_insert AFTER INSERT ON docs BEGIN
-               UPDATE docs SET near = (SELECT rowid FROM t WHERE vec MATCH new.v AND k = 1) WHERE id = new.id;
+               UPDATE docs SET near = (SELECT rowid FROM t WHERE batch = new.v AND k = 1) WHERE id = new.id;
                INSERT INTO t(rowid, vec) VALUES (new.id, new.v);
              END;
              CREATE TRIGGER docs_update AFTER UPDATE OF v ON docs BEGIN
@@ -700,6 +702,13 @@ fn triggers_may_write_and_read_the_table_also_in_an_untrusted_schema() {
         connection.execute("UPDATE docs SET v = ?1 WHERE id = 104", [blob(&[-7.0; DIM])]).unwrap();
         assert_eq!(count(&connection, "t"), 39);
         assert_eq!(search(&connection, "t", &[-7.0; DIM], 1, -1.0).unwrap(), [(104, 0)]);
+        // SQLite itself bars the word MATCH from an untrusted schema, for whatever table: batch = v is the way there.
+        run(
+            &connection,
+            "CREATE VIEW near AS SELECT rowid FROM t WHERE vec MATCH '[1,1,1,1,1,1,1,1]' AND k = 1",
+        );
+        let viewed = connection.query_row("SELECT * FROM near", [], |row| row.get::<_, i64>(0));
+        assert_eq!(viewed.is_ok(), trusted == "ON");
         // A trigger's failure undoes the statement.
         let wrong =
             connection.execute("INSERT INTO docs(id, v) VALUES (300, ?1), (301, x'00')", [blob(&[1.0; DIM])]);
@@ -736,7 +745,9 @@ fn large(connection: &Connection) -> Vec<u8> {
     blob(&numbers.vector(64 * 4000))
 }
 
-/// How long after `wish` a statement went on, and that it ended as interrupted.
+type Work<'a> = &'a dyn Fn() -> rusqlite::Result<i64>;
+
+/// How long after `since` a statement went on, and that it ended as interrupted.
 fn assert_stopped(what: &str, result: Result<i64, rusqlite::Error>, since: Instant) {
     let late = since.elapsed();
     match result {
@@ -753,7 +764,7 @@ fn an_interrupt_stops_searches_and_trainings_and_leaves_the_database_as_it_was()
     let connection = open(&path);
     let batch = large(&connection);
     let state = text(&connection, "SELECT hex(ver) || nlist FROM t_state");
-    let long: [(&str, &dyn Fn() -> Result<i64, rusqlite::Error>); 3] = [
+    let long: [(&str, Work<'_>); 3] = [
         ("a batch", &|| {
             connection
                 .query_row("SELECT count(*) FROM t WHERE batch MATCH ?1 AND k = 200", [&batch], |r| r.get(0))
@@ -797,7 +808,7 @@ fn an_interrupt_stops_searches_and_trainings_and_leaves_the_database_as_it_was()
 fn a_progress_handler_stops_searches_and_trainings() {
     let mut connection = memory();
     let batch = large(&connection);
-    for steps in [1000, 100_000] {
+    for steps in [1000, 20_000] {
         for (what, sql) in [
             ("a batch", "SELECT count(*) FROM t WHERE batch MATCH ?1 AND k = 200"),
             ("training", "INSERT INTO t(t) SELECT 'train:{\"nlist\":2000}' WHERE ?1 IS NOT NULL"),

@@ -102,11 +102,6 @@ impl Collector {
         }
     }
 
-    /// Rows that are certainly wanted: at least that many answers there are, up to k.
-    pub fn found(&self) -> usize {
-        self.upper.len()
-    }
-
     /// Whether k rows are certain.
     pub fn full(&self) -> bool {
         self.upper.len() >= self.k
@@ -148,9 +143,9 @@ mod tests {
         let mut collector = Collector::new(1, Bounds { max: 10.0, above: Some(2.0) });
         collector.push(candidate(1.0, 0), 2.0);
         collector.push(candidate(1.0, 1), 3.0);
-        assert_eq!((collector.candidates.len(), collector.found(), collector.threshold), (1, 0, 10.0));
+        assert_eq!((collector.candidates.len(), collector.upper.len(), collector.threshold), (1, 0, 10.0));
         collector.push(candidate(2.5, 2), 4.0);
-        assert_eq!((collector.found(), collector.threshold), (1, 4.0));
+        assert_eq!((collector.upper.len(), collector.threshold), (1, 4.0));
     }
 
     #[test]

@@ -139,8 +139,13 @@ pub fn train(
         return Ok(rows);
     }
     let nlist = params.nlist;
-    let mut training =
-        Training { space: Space::of(sample, dim, workers, tick)?, seed: params.seed, length: params.length, workers, tick };
+    let mut training = Training {
+        space: Space::of(sample, dim, workers, tick)?,
+        seed: params.seed,
+        length: params.length,
+        workers,
+        tick,
+    };
     let rows = training.space.rows();
     let early = (rows / (EARLY_ROWS * nlist)).max(1);
     let mut centroids = training.start(nlist, early, params.max_iterations)?;

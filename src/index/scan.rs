@@ -266,7 +266,7 @@ impl Scan<'_> {
         let lower = match self.snapshot.metric() {
             Metric::Ip => {
                 let reach = q.length * (q.centroid + radius);
-                if !(reach < OVERFLOW) {
+                if may_overflow(reach) {
                     return false;
                 }
                 -q.base - q.length * radius - reach * (rounding(self.snapshot.dim()) + 1e-9) - dim * TINY
@@ -293,7 +293,7 @@ impl Scan<'_> {
                 let form = reach + threshold.abs() + (q.length + 2.0 * q.error) * length_max;
                 let margin = form * FORM_ROUNDING + reach * rounding(dim) + dim as f64 * TINY_FORM;
                 let a = -q.base - threshold - margin;
-                if !(form < OVERFLOW && a.is_finite()) {
+                if may_overflow(form) || !a.is_finite() {
                     return EVERYTHING;
                 }
                 Coeff { a: below(a), u: below(-q.error), r: below(-q.length), s: -q.scale as f32 }
@@ -303,7 +303,7 @@ impl Scan<'_> {
                 let tau = (threshold * (1.0 + rounding(dim)) + dim as f64 * TINY).sqrt() + q.error;
                 let form = 2.0 * (q.norm + norm_max) + (tau + error_max) * (tau + error_max);
                 let a = q.norm - tau * tau - form * FORM_ROUNDING - dim as f64 * TINY_FORM;
-                if !(form < OVERFLOW && a.is_finite()) {
+                if may_overflow(form) || !a.is_finite() {
                     return EVERYTHING;
                 }
                 Coeff { a: below(a), u: 1.0, r: below(-2.0 * tau), s: (-2.0 * q.scale) as f32 }
@@ -320,7 +320,7 @@ impl Scan<'_> {
             Metric::Ip => {
                 let reach = q.length * (q.centroid + u + r);
                 let apart = q.error * u + q.length * r + reach * (rounding(dim) + 1e-6) + dim as f64 * TINY;
-                if !(reach < OVERFLOW) {
+                if may_overflow(reach) {
                     return (f32::NEG_INFINITY, f32::INFINITY);
                 }
                 (-q.base - product - apart, -q.base - product + apart)
@@ -416,7 +416,8 @@ impl Scan<'_> {
                 );
                 for (slot, &key) in (start as u32..).zip(&scratch.keys) {
                     if key <= member.threshold && self.wanted(segment, codes, slot) {
-                        member.threshold = state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                        member.threshold =
+                            state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
                     }
                 }
             }
@@ -489,7 +490,7 @@ impl Scan<'_> {
                 (threshold * (1.0 + rounding(dim)) - square) / 2.0 + margin
             }
         };
-        if limit.is_nan() || reach > OVERFLOW { f32::INFINITY } else { (limit as f32).next_up() }
+        if limit.is_nan() || may_overflow(reach) { f32::INFINITY } else { (limit as f32).next_up() }
     }
 
     fn wanted(&self, segment: &Segment, codes: &ResidentCodes, slot: u32) -> bool {
@@ -507,6 +508,11 @@ fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {
 /// far smaller.
 fn length(vector: &[f32]) -> f64 {
     vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() * (1.0 + 1e-9)
+}
+
+/// Whether arithmetic on terms of that size may leave the f32 range. Yes, if the size is not a number.
+fn may_overflow(size: f64) -> bool {
+    size.is_nan() || size >= OVERFLOW
 }
 
 /// The nearest f32 that is surely not above.

@@ -445,14 +445,16 @@ impl<L: InvertedLists> Search<'_, L> {
         self.warm(&candidates)?;
 
         // Queries whose rows are all resident are re-scored on all threads, the others below.
-        let (snapshot, params, queries, dim) = (self.snapshot, self.params, self.queries, self.snapshot.dim());
+        let (snapshot, params, queries, dim) =
+            (self.snapshot, self.params, self.queries, self.snapshot.dim());
         let guards: Vec<_> = match candidates.len() {
             // A few queries touch a few segments: looking at all of them would cost more.
             0..=8 => Vec::new(),
-            _ => (0..snapshot.segments().len()).map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read())).collect(),
+            _ => (0..snapshot.segments().len())
+                .map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read()))
+                .collect(),
         };
-        let results: Vec<Mutex<Option<(Vec<Neighbor>, u64)>>> =
-            candidates.iter().map(|_| Mutex::default()).collect();
+        let results: Vec<Mutex<Option<Rescored>>> = candidates.iter().map(|_| Mutex::default()).collect();
         let tasks = candidates.len().div_ceil(RESCORE_QUERIES);
         let workers = if tasks < 2 { Workers::new(1) } else { params.workers };
         self.for_each_on(workers, tasks, |task, _| {
@@ -460,14 +462,19 @@ impl<L: InvertedLists> Search<'_, L> {
                 let mut candidates = candidates[q].lock().unwrap_or_else(PoisonError::into_inner);
                 candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
                 let row = |c: &Candidate| -> Option<&[f32]> {
-                    guards.get(c.segment as usize)?.as_ref()?.get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
+                    guards
+                        .get(c.segment as usize)?
+                        .as_ref()?
+                        .get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
                 };
                 if guards.is_empty() || candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
                     continue;
                 }
                 candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
                 let query = &queries[q * dim..][..dim];
-                let done = rescore(&candidates, &params, |c| row(c).map(|row| snapshot.metric().key(query, row)).ok_or(()));
+                let done = rescore(&candidates, &params, |c| {
+                    row(c).map(|row| snapshot.metric().key(query, row)).ok_or(())
+                });
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = done.ok();
             }
         })?;
@@ -514,7 +521,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut wanted = Vec::new();
         for of_query in candidates {
             let of_query = of_query.lock().unwrap_or_else(PoisonError::into_inner);
-            let cold = |c: &&Candidate| c.key.is_nan() && self.snapshot.resident_vectors(c.segment as usize).is_none();
+            let cold = |c: &&Candidate| {
+                c.key.is_nan() && self.snapshot.resident_vectors(c.segment as usize).is_none()
+            };
             wanted.extend(of_query.iter().filter(cold).map(|c| c.segment));
         }
         wanted.sort_unstable();
@@ -533,13 +542,16 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 }
 
+/// Neighbours, nearest first, and how many keys were computed for them.
+type Rescored = (Vec<Neighbor>, u64);
+
 /// The k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// how many keys had to be computed.
 fn rescore<E>(
     candidates: &[Candidate],
     params: &SearchParams<'_>,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
-) -> Result<(Vec<Neighbor>, u64), E> {
+) -> Result<Rescored, E> {
     let mut top: BinaryHeap<(Key, i64)> = BinaryHeap::new();
     let mut computed = 0;
     for candidate in candidates {

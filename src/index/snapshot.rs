@@ -208,7 +208,7 @@ impl Snapshot {
         cache.make_room(bytes, self);
         let charge = cache.budget().charge(bytes, 0);
         let keep = charge.is_some();
-        let held = Arc::new(Held { value: codes, charge: charge });
+        let held = Arc::new(Held { value: codes, charge });
         if keep && segment.codes.set(Arc::clone(&held)).is_ok() {
             self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
         }
@@ -242,7 +242,7 @@ impl Snapshot {
         cache.make_room(bytes + spare, self);
         let charge = cache.budget().charge(bytes, spare);
         let keep = charge.is_some();
-        let held = Arc::new(Held { value: rows, charge: charge });
+        let held = Arc::new(Held { value: rows, charge });
         if keep {
             let _ = segment.vectors.set(Arc::clone(&held));
         }

@@ -30,6 +30,7 @@ pub struct VTabArgs<'a> {
 
 /// One change of xUpdate.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::enum_variant_names)] // the three statements, by their names
 pub enum Update<'a> {
     /// DELETE of the row.
     Delete(Value<'a>),

@@ -141,6 +141,19 @@ impl Seal {
         body
     }
 
+    /// `settings` in `t_config`.
+    pub fn encode_settings(&self, settings: &[u8]) -> Vec<u8> {
+        self.seal(b'g', 0, settings.to_vec())
+    }
+
+    /// The settings in `t_config`, without their checksum.
+    ///
+    /// # Errors
+    /// What is wrong with the blob.
+    pub fn decode_settings<'a>(&self, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
+        self.unseal(b'g', 0, blob)
+    }
+
     /// `t_state.checksum` of the other columns.
     pub fn state_checksum(&self, ver: &[u8; 16], stamp: &[u8; 16], numbers: [i64; 4]) -> i64 {
         let mut bytes = [*ver, *stamp].concat();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::index::InvertedLists;
 use crate::kernels::codes::read_row;
-use crate::sqlite::Ticker;
+use crate::sqlite::{Kind, Ticker};
 use crate::storage::reader::{TableLists, read_coarse, read_heads};
 use crate::storage::{Layout, Sql, StorageError, Tables};
 
@@ -36,8 +36,9 @@ fn check_into(
     ticker: &mut Ticker,
     faults: &mut Vec<String>,
 ) -> Result<(), StorageError> {
-    tables.read_settings()?;
+    tables.check_format()?;
     let state = tables.read_state()?;
+    tables.read_settings(state.seal())?;
     let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
     let heads = read_heads(tables, state.seal(), i64::MIN, i64::MAX)?;
     let (first, last) = state.segments();
@@ -109,7 +110,7 @@ fn check_into(
     while rows.step()? {
         let (rowid, list_no) = (rows.i64(0), rows.i64(1));
         mapped += 1;
-        if place.get(&rowid).is_none_or(|&list| i64::from(list) != list_no) {
+        if rows.kind(1) != Kind::Integer || place.get(&rowid).is_none_or(|&list| i64::from(list) != list_no) {
             faults.push(
                 tables.corrupt("rowids", rowid, format!("the row is not in list {list_no}")).to_string(),
             );

@@ -226,6 +226,15 @@ pub fn load_snapshot(
     previous: Option<&Snapshot>,
 ) -> Result<Snapshot, StorageError> {
     let coarse = read_coarse(tables, state, metric, dim, previous.and_then(Snapshot::coarse))?;
+    let heads = read_all_heads(tables, state)?;
+    Ok(Snapshot::new(metric, dim, device, coarse, heads, previous)?)
+}
+
+/// The heads of all segments of `state`, in order. They hold the rows that the state counts: none is missing.
+///
+/// # Errors
+/// [`StorageError::Corrupt`].
+pub fn read_all_heads(tables: &Tables, state: &State) -> Result<Vec<SegmentHead>, StorageError> {
     let (first, last) = state.segments();
     let heads = read_heads(tables, state.seal(), first, last)?;
     let nlist = state.nlist.max(1);
@@ -236,7 +245,7 @@ pub fn load_snapshot(
     if live != state.rows {
         return Err(tables.corrupt("state", 1, format!("{} rows, but the lists hold {live}", state.rows)));
     }
-    Ok(Snapshot::new(metric, dim, device, coarse, heads, previous)?)
+    Ok(heads)
 }
 
 /// Finds rows of one state through the rowid map. What it reads of a list it keeps for the next row.
@@ -258,7 +267,9 @@ impl RowFinder {
             return Ok(None);
         }
         match u32::try_from(rows.i64(0)) {
-            Ok(list_no) if (list_no as usize) < SegmentId::MAX_LISTS => Ok(Some(list_no)),
+            Ok(list_no) if rows.kind(0) == Kind::Integer && (list_no as usize) < SegmentId::MAX_LISTS => {
+                Ok(Some(list_no))
+            }
             _ => Err(tables.corrupt("rowids", rowid, "not a list number")),
         }
     }

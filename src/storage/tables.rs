@@ -126,11 +126,6 @@ impl Tables {
         &self.schema
     }
 
-    /// The table.
-    pub fn table(&self) -> &str {
-        &self.table
-    }
-
     /// The name of a shadow table, without its schema.
     pub fn shadow(&self, suffix: &str) -> String {
         format!("{}_{suffix}", self.table)
@@ -189,7 +184,7 @@ impl Tables {
     pub fn create(&self, uuid: [u8; 16], settings: &[u8]) -> SqliteResult<()> {
         self.db.execute(&self.text(Sql::Create))?;
         self.run(Sql::ConfigWrite, &["format".into(), FORMAT.into()])?;
-        self.write_settings(settings)?;
+        self.write_settings(Seal::new(uuid), settings)?;
         self.write_state(&State {
             uuid,
             ver: [0; 16],
@@ -225,40 +220,44 @@ impl Tables {
         }
     }
 
-    /// The format and the settings of the table.
+    /// Looks at the format of the table.
     ///
     /// # Errors
     /// [`StorageError::UnsupportedFormat`], [`StorageError::Corrupt`].
-    pub fn read_settings(&self) -> Result<Vec<u8>, StorageError> {
+    pub fn check_format(&self) -> Result<(), StorageError> {
         let mut statement = self.statement(Sql::ConfigRead)?;
         let mut rows = statement.query(&["format".into()])?;
         match rows.step()?.then(|| (rows.kind(0), rows.i64(0))) {
-            Some((Kind::Integer, FORMAT)) => {}
+            Some((Kind::Integer, FORMAT)) => Ok(()),
             Some((Kind::Integer, found)) if found > FORMAT => {
-                return Err(StorageError::UnsupportedFormat { table: self.table.clone(), found });
+                Err(StorageError::UnsupportedFormat { table: self.table.clone(), found })
             }
-            _ => {
-                return Err(self.corrupt(
-                    "config",
-                    0,
-                    "the format is missing or not a number that was ever used",
-                ));
-            }
+            _ => Err(self.corrupt("config", 0, "the format is missing or not a number that was ever used")),
         }
-        drop(rows);
+    }
+
+    /// The settings of the table.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn read_settings(&self, seal: Seal) -> Result<Vec<u8>, StorageError> {
+        let mut statement = self.statement(Sql::ConfigRead)?;
         let mut rows = statement.query(&["settings".into()])?;
         if !rows.step()? || rows.kind(0) != Kind::Blob {
             return Err(self.corrupt("config", 0, "the settings are missing or not a blob"));
         }
-        Ok(rows.blob(0)?.to_vec())
+        let settings = seal.decode_settings(rows.blob(0)?);
+        settings
+            .map(<[u8]>::to_vec)
+            .map_err(|fault| self.corrupt("config", 0, format!("the settings: {fault}")))
     }
 
     /// Writes the settings.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn write_settings(&self, settings: &[u8]) -> SqliteResult<()> {
-        self.run(Sql::ConfigWrite, &["settings".into(), settings.into()])
+    pub fn write_settings(&self, seal: Seal, settings: &[u8]) -> SqliteResult<()> {
+        self.run(Sql::ConfigWrite, &["settings".into(), seal.encode_settings(settings).as_slice().into()])
     }
 
     /// The state, as the current statement's snapshot of the database has it.
@@ -392,7 +391,8 @@ mod tests {
         tables.rename(odd).unwrap();
         let renamed = Tables::new(db, "main", odd);
         assert_eq!(renamed.read_state().unwrap().uuid, [7; 16]);
-        assert_eq!(renamed.read_settings().unwrap(), b"x");
+        assert_eq!(renamed.read_settings(Seal::new([7; 16])).unwrap(), b"x");
+        assert!(renamed.read_settings(Seal::new([8; 16])).is_err());
         renamed.drop_all().unwrap();
         let left: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);

@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::{Cancelled, Workers};
-use crate::index::kmeans::{Sample, common_length, TrainParams, sample_size, train as k_means};
+use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, try_vec};
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{f32_bytes, next_ver};
-use crate::storage::reader::{TableLists, read_coarse, read_heads};
+use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
@@ -40,8 +40,7 @@ pub fn train(
     if state.rows == 0 {
         return Ok(state);
     }
-    let (first, last) = state.segments();
-    let heads = read_heads(tables, state.seal(), first, last)?;
+    let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
     let sample = sample(tables, layout, &state, &heads, nlist, training.seed, ticker)?;
     // Cosine compares directions; inner products of vectors of one length do, too.
@@ -99,8 +98,7 @@ pub fn train(
 /// As [`train`].
 pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<State, StorageError> {
     let state = tables.read_state()?;
-    let (first, last) = state.segments();
-    let heads = read_heads(tables, state.seal(), first, last)?;
+    let heads = read_all_heads(tables, &state)?;
     let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
     let generation = next_generation(&state);
     let new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };

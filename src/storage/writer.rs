@@ -493,19 +493,19 @@ pub(super) fn assign_rows<'r>(
     let dim = layout.dim;
     let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
         (0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))).collect();
+    let assign = |of_part: std::ops::Range<usize>| {
+        let mut out = vec![0; of_part.len()];
+        let mut prepared = try_vec(of_part.len() * dim)?;
+        of_part.for_each(|i| prepared.extend_from_slice(row(i)));
+        for row in prepared.chunks_exact_mut(dim) {
+            layout.metric.prepare(row)?;
+        }
+        coarse.assign(&prepared, &mut out)?;
+        Ok(out)
+    };
     parallel(parts.len(), ticker, |i| {
-        let of_part = i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS);
-        let assign = || {
-            let mut prepared = try_vec(of_part.len() * dim)?;
-            of_part.clone().for_each(|i| prepared.extend_from_slice(row(i)));
-            for row in prepared.chunks_exact_mut(dim) {
-                layout.metric.prepare(row)?;
-            }
-            let mut out = vec![0; of_part.len()];
-            coarse.assign(&prepared, &mut out)?;
-            Ok(out)
-        };
-        *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = assign();
+        let done = assign(i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS));
+        *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = done;
     })?;
     let mut assigned = Vec::with_capacity(n);
     for part in parts {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::index::{Answers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, search};
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
-use crate::storage::{RowFinder, Sql, State, TableLists, read_heads};
+use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
 use crate::vtab::options::Nprobe;
 use crate::vtab::plan::{self, Argument};
 use crate::vtab::table::{Table, cache};
@@ -29,8 +29,9 @@ enum Rows {
     None,
     /// One row.
     Point(Option<i64>),
-    /// Rowids from `next` to `last`, read in runs.
-    Scan { run: Vec<i64>, at: usize, next: Option<i64>, last: i64 },
+    /// Rowids from `next` to `last`, read in runs. `seen` and `state` are those of a scan of all rows, which ends with as
+    /// many as the state counts.
+    Scan { run: Vec<i64>, at: usize, next: Option<i64>, last: i64, seen: i64, state: Option<Box<State>> },
     /// Rows list by list, a segment at a time.
     Lists {
         state: Box<State>,
@@ -70,8 +71,7 @@ impl VTabCursor<Ivf> for Cursor {
                 table.flush()?;
                 let tables = table.tables();
                 let state = tables.read_state()?;
-                let (first, last) = state.segments();
-                let heads = read_heads(&tables, state.seal(), first, last)?;
+                let heads = read_all_heads(&tables, &state)?;
                 let (rowids, vectors) = (Vec::new(), Vec::new());
                 self.rows =
                     Rows::Lists { state: Box::new(state), heads, segment: 0, slot: 0, rowids, vectors };
@@ -84,7 +84,9 @@ impl VTabCursor<Ivf> for Cursor {
                     rowids.narrow(*argument, value)?;
                 }
                 let next = (rowids.low <= rowids.high).then_some(rowids.low);
-                self.rows = Rows::Scan { run: Vec::new(), at: 0, next, last: rowids.high };
+                let state =
+                    rowids.accepts_all().then(|| table.tables().read_state().map(Box::new)).transpose()?;
+                self.rows = Rows::Scan { run: Vec::new(), at: 0, next, last: rowids.high, seen: 0, state };
                 self.read_run(table)?;
             }
         }
@@ -200,7 +202,7 @@ impl Cursor {
 
     /// Reads the next run of rowids.
     fn read_run(&mut self, table: &Table) -> Result<()> {
-        let Rows::Scan { run, at, next, last } = &mut self.rows else { return Ok(()) };
+        let Rows::Scan { run, at, next, last, seen, state } = &mut self.rows else { return Ok(()) };
         run.clear();
         *at = 0;
         let Some(from) = *next else { return Ok(()) };
@@ -211,6 +213,14 @@ impl Cursor {
             run.push(rows.i64(0));
         }
         *next = run.last().and_then(|rowid| rowid.checked_add(1)).filter(|next| next <= last);
+        *seen += run.len() as i64;
+        if run.len() < RUN as usize
+            && let Some(state) = state
+            && *seen != state.rows
+            && tables.read_state()?.stamp == state.stamp
+        {
+            return Err(tables.corrupt("rowids", 0, format!("{seen} rows, not {}", state.rows)).into());
+        }
         Ok(())
     }
 

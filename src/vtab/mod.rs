@@ -14,7 +14,7 @@ use std::rc::Rc;
 use crate::sqlite::{BestIndex, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, register_module};
 use crate::storage::SHADOW_NAMES;
 use cursor::Cursor;
-pub use options::{Column, Nprobe, Options, TrainAt};
+pub use options::Options;
 use table::{Connection, Table};
 
 /// Registers the module `ivf` and the SQL functions on a connection.
@@ -81,12 +81,17 @@ impl VTab for Ivf {
         Ok(())
     }
 
-    fn savepoint(&self, _level: i32) -> Result<()> {
-        self.table.flush()
+    fn savepoint(&self, level: i32) -> Result<()> {
+        self.table.savepoint(level)
     }
 
-    fn rollback_to(&self, _level: i32) -> Result<()> {
-        self.table.rolled_back();
+    fn release(&self, level: i32) -> Result<()> {
+        self.table.release(level);
+        Ok(())
+    }
+
+    fn rollback_to(&self, level: i32) -> Result<()> {
+        self.table.rollback_to(level);
         Ok(())
     }
 

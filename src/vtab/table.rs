@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
 use crate::index::{Cache, CoarseQuantizer, SearchStats, Snapshot, Version};
-use crate::sqlite::{Db, Error, Result, Ticker};
-use crate::storage::{self, Buffer, Layout, RowFinder, State, TableLists, Tables, Training};
+use crate::sqlite::{Db, Error, Result, Ticker, ffi};
+use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Training};
 use crate::vtab::options::{Nprobe, Options, TrainAt};
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
@@ -59,10 +59,14 @@ pub struct Table {
     file: Option<(u64, u64)>,
     tables: RefCell<Rc<Tables>>,
     buffer: RefCell<Buffer>,
-    /// A write of this transaction failed half-way.
-    broken: Cell<bool>,
-    /// How often a transaction, or a part of one, was rolled back.
+    /// The innermost savepoint of the transaction that this table was told of, -1 for none.
+    level: Cell<i32>,
+    /// A write of this transaction failed half-way, when this was the innermost savepoint.
+    broken: Cell<Option<i32>>,
+    /// How many transactions were rolled back.
     rollbacks: Cell<u64>,
+    /// The uuid, in the transaction that makes the table.
+    made: Cell<Option<[u8; 16]>>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
     private: RefCell<Option<(State, Arc<Snapshot>)>>,
     settings: RefCell<Option<([u8; 16], Settings)>>,
@@ -85,8 +89,10 @@ impl Table {
             file: file_identity(db, schema),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
             buffer: RefCell::default(),
-            broken: Cell::new(false),
+            level: Cell::new(-1),
+            broken: Cell::new(None),
             rollbacks: Cell::new(0),
+            made: Cell::new(None),
             private: RefCell::default(),
             settings: RefCell::default(),
             coarse: RefCell::default(),
@@ -108,9 +114,11 @@ impl Table {
     ) -> Result<Rc<Self>> {
         let table = Self::new(db, schema, name, options);
         let last_rowid = db.last_insert_rowid();
-        let created = table.tables().create(draw_uuid(), &encode(&Settings::default())?);
+        let uuid = draw_uuid();
+        let created = table.tables().create(uuid, &encode(&Settings::default())?);
         db.set_last_insert_rowid(last_rowid);
         created?;
+        table.made.set(Some(uuid));
         Ok(connection.keep(schema, name, table))
     }
 
@@ -128,10 +136,11 @@ impl Table {
         let key = (schema.to_string(), name.to_string());
         let open = connection.open.borrow().get(&key).and_then(Weak::upgrade);
         if let Some(table) = open.filter(|table| table.options == options && *table.name.borrow() == name) {
+            table.forget_if_unmade()?;
             return Ok(table);
         }
         let table = Self::new(db, schema, name, options);
-        table.tables().read_settings()?;
+        table.tables().check_format()?;
         Ok(connection.keep(schema, name, table))
     }
 
@@ -166,8 +175,27 @@ impl Table {
         Ok(())
     }
 
+    /// Forgets what waits for a table that ROLLBACK TO has unmade: SQLite does not tell a table of a savepoint that is
+    /// older than the table. There may be none now, or another one of that name.
+    fn forget_if_unmade(&self) -> Result<bool> {
+        let Some(uuid) = self.made.get() else { return Ok(false) };
+        if self.broken.get().is_none() && self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty() {
+            return Ok(false);
+        }
+        let unmade = match self.tables().read_state() {
+            Ok(state) => state.uuid != uuid,
+            Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => true,
+            Err(error) => return Err(error.into()),
+        };
+        if unmade {
+            self.made.set(None);
+            self.forget();
+        }
+        Ok(unmade)
+    }
+
     fn check_whole(&self) -> Result<()> {
-        if self.broken.get() {
+        if self.broken.get().is_some() {
             let text = format!("a write to '{}' failed in this transaction: ROLLBACK first", self.name());
             return Err(Error::generic(text));
         }
@@ -180,10 +208,14 @@ impl Table {
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         let last_rowid = self.db.last_insert_rowid();
+        let rollbacks = self.rollbacks.get();
         let done = change(&tables, &mut ticker);
         // What the user inserted last, not what went into the shadow tables.
         self.db.set_last_insert_rowid(last_rowid);
-        self.broken.set(done.is_err());
+        // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
+        if done.is_err() && rollbacks == self.rollbacks.get() {
+            self.broken.set(Some(self.level.get()));
+        }
         done
     }
 
@@ -209,6 +241,9 @@ impl Table {
     /// # Errors
     /// What writing fails with.
     pub fn flush(&self) -> Result<()> {
+        if self.forget_if_unmade()? {
+            return Ok(());
+        }
         self.check_whole()?;
         let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
         if buffer.is_empty() {
@@ -233,6 +268,9 @@ impl Table {
     /// # Errors
     /// As [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
+        if self.forget_if_unmade()? {
+            return Ok(());
+        }
         self.check_whole()?;
         if self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty() {
             return Ok(());
@@ -311,21 +349,56 @@ impl Table {
         Ok(storage::check(&tables, &self.layout, &mut ticker)?)
     }
 
+    /// A savepoint opens.
+    ///
+    /// # Errors
+    /// As [`Table::flush`].
+    pub fn savepoint(&self, level: i32) -> Result<()> {
+        self.flush()?;
+        self.level.set(level);
+        Ok(())
+    }
+
+    /// The savepoints from `level` on are gone, their changes stay.
+    pub fn release(&self, level: i32) {
+        self.level.set(self.level.get().min(level - 1));
+        // A later savepoint of that level is younger than the failure.
+        self.broken.set(self.broken.get().map(|broken| broken.min(level - 1)));
+    }
+
+    /// What was done since the savepoint `level` was undone.
+    pub fn rollback_to(&self, level: i32) {
+        // SQLite also says so where the savepoint failed to open. Nothing was undone then, and a failure stays one.
+        if level > self.level.get() {
+            return;
+        }
+        self.level.set(level);
+        self.forget();
+    }
+
     /// The transaction has committed.
     pub fn committed(&self) {
         // What the buffer knows of the tables ends here: others may write from now on.
         self.buffer.borrow_mut().clear();
-        self.broken.set(false);
+        self.broken.set(None);
+        self.level.set(-1);
+        self.made.set(None);
     }
 
-    /// The transaction, or a part of it, was rolled back.
+    /// The transaction was rolled back.
     pub fn rolled_back(&self) {
+        self.level.set(-1);
+        self.made.set(None);
+        self.rollbacks.set(self.rollbacks.get() + 1);
+        self.forget();
+    }
+
+    fn forget(&self) {
         // A write under way, which this has ended, clears the buffer itself.
         if let Ok(mut buffer) = self.buffer.try_borrow_mut() {
             buffer.clear();
         }
-        self.broken.set(false);
-        self.rollbacks.set(self.rollbacks.get() + 1);
+        self.broken.set(None);
         *self.private.borrow_mut() = None;
     }
 
@@ -340,7 +413,7 @@ impl Table {
             return Ok(settings);
         }
         let tables = self.tables();
-        let bytes = tables.read_settings()?;
+        let bytes = tables.read_settings(state.seal())?;
         let settings =
             decode(&bytes).ok_or_else(|| tables.corrupt("config", 0, "the settings cannot be read"))?;
         *self.settings.borrow_mut() = Some((state.ver, settings));
@@ -357,7 +430,7 @@ impl Table {
         self.writing(|tables, _| {
             let mut state = tables.read_state()?;
             state.ver = storage::codec::next_ver(&state.ver, b'S', &[&bytes]);
-            tables.write_settings(&bytes)?;
+            tables.write_settings(state.seal(), &bytes)?;
             tables.write_state(&state)
         })
     }

@@ -1,0 +1,157 @@
+//! The house keeps its floors: imports go down, `unsafe` lives in three places, files stay small.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A layer, and what it may use beside itself.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("kernels", &[]),
+    ("device", &["kernels"]),
+    ("index", &["device", "kernels"]),
+    ("sqlite", &[]),
+    ("storage", &["sqlite", "index", "device", "kernels"]),
+    ("vtab", &["storage", "sqlite", "index", "device", "kernels"]),
+];
+/// Files at the top, that may use everything.
+const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api.rs"];
+/// Where `unsafe` may stand.
+const UNSAFE: [&str; 3] = ["sqlite/", "kernels/", "loadable.rs"];
+const MOST_LINES: usize = 700;
+
+/// The files of `src`, by their path below it.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    found.sort();
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+    found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+fn code(line: &str) -> &str {
+    line.split_once("//").map_or(line, |(code, _)| code)
+}
+
+fn word(text: &str) -> &str {
+    &text[..text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())]
+}
+
+/// What stands first in each path of a list like `{a::b, c::{d, e}}`, or in a single path.
+fn heads(text: &str) -> Vec<&str> {
+    let Some(list) = text.strip_prefix('{') else { return vec![word(text)] };
+    let mut depth = 0;
+    let mut found = Vec::new();
+    let mut at_head = true;
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_head = true,
+            c if at_head && !c.is_whitespace() => {
+                found.push(word(&list[at..]));
+                at_head = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The modules at the root of the crate that a file names, by `crate::` or by a long enough run of `super::`.
+fn names(path: &str, text: &str) -> BTreeSet<String> {
+    let text: Vec<&str> = text.lines().map(code).collect();
+    let joined = text.join("\n");
+    let mut found = BTreeSet::new();
+    for (at, _) in joined.match_indices("crate::") {
+        // `$crate` of a macro is this crate too; `mycrate` is another word.
+        if !joined[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            found.extend(heads(&joined[at + "crate::".len()..]).into_iter().map(str::to_string));
+        }
+    }
+    let depth = path.matches('/').count() + usize::from(!path.ends_with("mod.rs"));
+    let tests = joined.find("mod tests {").unwrap_or(joined.len());
+    for (at, _) in joined.match_indices("super::") {
+        let chain = &joined[at..];
+        let mut rest = chain;
+        let mut up = 0;
+        while let Some(after) = rest.strip_prefix("super::") {
+            rest = after;
+            up += 1;
+        }
+        if !joined[..at].ends_with("super::") && up >= depth + usize::from(at > tests) {
+            found.extend(heads(rest).into_iter().map(str::to_string));
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_strictly_down() {
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let Some((layer, _)) = path.split_once('/') else {
+            assert!(DOORS.contains(&path.as_str()), "src/{path} is no door: put it on a floor");
+            continue;
+        };
+        let Some((_, below)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            panic!("src/{path} is on no floor of the house");
+        };
+        for name in names(&path, &text) {
+            let is_layer = LAYERS.iter().any(|(other, _)| *other == name);
+            let is_door =
+                DOORS.iter().any(|door| door.trim_end_matches(".rs") == name) || name == "register_all";
+            if is_door || (is_layer && name != layer && !below.contains(&name.as_str())) {
+                faults.push(format!("src/{path} uses {name}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn the_reader_of_imports_sees_what_it_should() {
+    let see = |path: &str, text: &str| names(path, text).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(see("index/a.rs", "use crate::vtab::x;\n// crate::sqlite"), "vtab");
+    assert_eq!(see("index/a.rs", "use crate::{storage::{self, vtab}, device};"), "device storage");
+    assert_eq!(see("index/a.rs", "let x = crate::sqlite::f(super::b::g());"), "sqlite");
+    assert_eq!(see("index/a.rs", "use super::super::vtab::x;"), "vtab");
+    assert_eq!(see("index/mod.rs", "use super::vtab::x;"), "vtab");
+    assert_eq!(see("index/mod.rs", "mod tests { use super::search; }"), "");
+}
+
+#[test]
+fn unsafe_stands_in_three_places_only() {
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        if UNSAFE.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let words = code(line).split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            if words.into_iter().any(|word| word == "unsafe") {
+                faults.push(format!("src/{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_hold() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "src/{path} has {lines} lines, split it along a seam");
+    }
+}
