@@ -12,7 +12,7 @@ use crate::index::collect::{Candidate, Collector};
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
 use crate::index::{Metric, Quantizer, Snapshot};
-use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels};
+use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels, prefetch};
 
 /// Which rows a search may return.
 pub trait RowFilter: Sync {
@@ -186,7 +186,8 @@ impl Scan<'_> {
         scratch.panel.clear();
         let coded = segments.iter().any(|s| s.codes.quantizer == Quantizer::Int8);
         let radius = segments.iter().fold(0.0_f32, |r, s| r.max(self.segment(s).head.radius));
-        for member in members {
+        for (member, next) in members.iter().zip(members.iter().skip(1).chain([&members[0]])) {
+            prefetch(self.query(next.query));
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
             let threshold = self.state(member.query).threshold();
             let mut approx = Approx::default();
@@ -202,7 +203,7 @@ impl Scan<'_> {
             local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
         }
         if segments.iter().any(|s| s.codes.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
-            local.iter().for_each(|m| scratch.panel.push(self.query(m.query), 0.0));
+            scratch.panel.extend(local.iter().map(|m| (self.query(m.query), 0.0)));
         }
         for loaded in segments {
             let head = &self.segment(loaded).head;

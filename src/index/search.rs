@@ -115,8 +115,8 @@ const TASK_QUERIES: usize = 96;
 const RESCORE_QUERIES: usize = 16;
 /// Multiplications that a task should have at least, so that handing it out does not cost more.
 const TASK_MIN: u64 = 1 << 20;
-/// Multiplications that a task should have at most: about a millisecond.
-const TASK_MAX: u64 = 1 << 26;
+/// Multiplications that a task should have at most: well under a millisecond.
+const TASK_MAX: u64 = 1 << 24;
 
 struct Task {
     list_no: usize,

@@ -1,0 +1,218 @@
+//! The typed Rust face: an `ivf` table of a [`rusqlite::Connection`], without writing SQL.
+//!
+//! Everything here is SQL underneath, and mixes freely with SQL on the same connection and in the same transaction.
+
+use rusqlite::{Connection, ffi};
+
+use crate::sqlite;
+
+mod options;
+mod table;
+
+pub use options::{Search, TableOptions, Train};
+pub use table::{Hit, Table};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A vector, an option or an argument that the table cannot take.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no `ivf` table of that name.
+    #[error("there is no ivf table '{0}'")]
+    NoSuchTable(String),
+    /// The shadow tables are damaged; the text names the table and the row.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The search or training was interrupted. The database is unchanged.
+    #[error("interrupted")]
+    Interrupted,
+    /// Memory ran out. The database is unchanged.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// The extension could not be registered.
+    #[error("{message}")]
+    Register {
+        /// SQLite's extended result code.
+        code: i32,
+        /// What is wrong.
+        message: String,
+    },
+    /// Anything else that SQLite says: busy, read-only, disk full and the like.
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+}
+
+/// The result of a call of this face.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = || match &error {
+            rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+            other => other.to_string(),
+        };
+        let Some(code) = error.sqlite_error().map(|error| error.extended_code) else {
+            return Self::Sqlite(error);
+        };
+        match code {
+            ffi::SQLITE_CONSTRAINT_VTAB => Self::Invalid(text()),
+            ffi::SQLITE_CORRUPT_VTAB => Self::Corrupt(text()),
+            _ => match code & 0xff {
+                // Without a finer code it is a text of ours or of the SQL parser, about what was given.
+                ffi::SQLITE_ERROR => Self::Invalid(text()),
+                ffi::SQLITE_INTERRUPT => Self::Interrupted,
+                ffi::SQLITE_NOMEM => Self::OutOfMemory,
+                _ => Self::Sqlite(error),
+            },
+        }
+    }
+}
+
+impl From<sqlite::Error> for Error {
+    fn from(error: sqlite::Error) -> Self {
+        Self::Register { code: error.code, message: error.message }
+    }
+}
+
+/// Registers the module `ivf` and the SQL functions on a connection.
+///
+/// # Errors
+/// An SQLite older than 3.38, or one without what is needed.
+///
+/// ```
+/// let db = rusqlite::Connection::open_in_memory()?;
+/// sqlite_ivf::register(&db)?;
+/// db.execute_batch("CREATE VIRTUAL TABLE items USING ivf(vec float[3])")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn register(connection: &Connection) -> Result<()> {
+    Ok(crate::register_all(sqlite::linked_db(connection)?)?)
+}
+
+/// Registers everything on each connection that the process opens from now on, whichever library opens it, as long
+/// as it uses the SQLite that rusqlite links.
+///
+/// # Errors
+/// Out of memory.
+///
+/// ```
+/// sqlite_ivf::register_auto()?;
+/// let db = rusqlite::Connection::open_in_memory()?;
+/// db.execute_batch("CREATE VIRTUAL TABLE items USING ivf(vec float[3])")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn register_auto() -> Result<()> {
+    Ok(crate::loadable::register_auto()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table::module_arguments;
+    use super::*;
+    use crate::index::Metric;
+
+    fn table(db: &Connection, n: i64) -> Table<'_> {
+        register(db).unwrap();
+        let table = Table::create(db, "my \"items\"", &TableOptions::new(2).column("a b")).unwrap();
+        table.insert_many((1..=n).map(|i| (i, [i as f32, 0.0]))).unwrap();
+        table
+    }
+
+    #[test]
+    fn a_table_is_written_read_and_searched() {
+        let db = Connection::open_in_memory().unwrap();
+        let table = table(&db, 300);
+        assert_eq!((table.len().unwrap(), table.is_empty().unwrap()), (300, false));
+        assert_eq!(table.insert(None, &[-5.0, 0.0]).unwrap(), 301);
+        assert_eq!(db.last_insert_rowid(), 301);
+        assert_eq!(table.vector(301).unwrap().unwrap(), [-5.0, 0.0]);
+        table.replace(301, &[-6.0, 0.0]).unwrap();
+        assert_eq!(table.vector(301).unwrap().unwrap(), [-6.0, 0.0]);
+        assert_eq!((table.delete(301).unwrap(), table.delete(301).unwrap()), (true, false));
+        assert_eq!(table.vector(301).unwrap(), None);
+
+        let ids = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.rowid).collect::<Vec<_>>();
+        for trained in [false, true] {
+            if trained {
+                table.train(&Train::new().nlist(8).seed(7).max_iterations(3)).unwrap();
+            }
+            let at = |search: &Search<'_>| ids(table.search(&[100.0, 0.0], search).unwrap());
+            assert_eq!(at(&Search::new(3).exact()), [100, 99, 101]);
+            assert_eq!(at(&Search::new(3).nprobe(2).max_codes(1000).within(1.5)), [100, 99, 101]);
+            assert_eq!(at(&Search::new(9).nprobe_share(0.5).rowids(&[5, 7, 5])), [7, 5]);
+            assert_eq!(at(&Search::new(9).rowids(&[])), [] as [i64; 0]);
+            assert_eq!(at(&Search::new(2).without(100).exact()), [99, 101]);
+            assert_eq!(at(&Search::all_within(1.0)), [100, 99, 101]);
+            assert_eq!(at(&Search::all_within(f64::INFINITY)).len(), 300);
+            let both = table.search_batch(&[1.0, 0.0, 9e9, 0.0, 300.0, 0.0], &Search::new(1).within(5.0));
+            let both: Vec<Vec<i64>> = both.unwrap().into_iter().map(ids).collect();
+            assert_eq!(both, [vec![1], vec![], vec![300]]);
+        }
+        table.optimize().unwrap();
+        table.integrity_check().unwrap();
+        table.preload().unwrap();
+        table.delete_all().unwrap();
+        assert!(table.is_empty().unwrap());
+    }
+
+    #[test]
+    fn a_table_is_opened_by_its_name_alone() {
+        let db = Connection::open_in_memory().unwrap();
+        table(&db, 3);
+        let table = Table::open(&db, "MY \"items\"").unwrap();
+        assert_eq!((table.dim(), table.metric(), table.len().unwrap()), (2, Metric::L2, 3));
+        db.execute_batch("CREATE TABLE plain(x)").unwrap();
+        for name in ["plain", "missing"] {
+            assert!(matches!(Table::open(&db, name), Err(Error::NoSuchTable(n)) if n == name));
+        }
+    }
+
+    #[test]
+    fn insert_many_is_all_or_nothing() {
+        let db = Connection::open_in_memory().unwrap();
+        let table = table(&db, 3);
+        let bad = [(Some(10), vec![1.0, 1.0]), (None, vec![1.0, f32::NAN])];
+        assert!(matches!(table.insert_many(bad), Err(Error::Invalid(_))));
+        assert_eq!((table.len().unwrap(), db.is_autocommit()), (3, true));
+        db.execute_batch("BEGIN").unwrap();
+        table.insert(20, &[0.0, 1.0]).unwrap();
+        assert!(table.insert_many([(21, [0.0, 1.0]), (20, [0.0, 1.0])]).is_err());
+        db.execute_batch("COMMIT").unwrap();
+        assert_eq!(table.len().unwrap(), 4);
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            table.insert_many((100..).map(|i| if i < 105 { (i, [0.0, 0.0]) } else { panic!("stop") }))
+        }));
+        assert!(stopped.is_err());
+        assert_eq!((table.len().unwrap(), db.is_autocommit()), (4, true));
+    }
+
+    #[test]
+    fn errors_say_what_kind_they_are() {
+        let db = Connection::open_in_memory().unwrap();
+        let table = table(&db, 3);
+        let invalid = |result: Result<()>, words: &str| match result {
+            Err(Error::Invalid(text)) => assert!(text.contains(words), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        invalid(table.insert(None, &[1.0]).map(drop), "dimension");
+        invalid(table.search(&[1.0, f32::INFINITY], &Search::new(1)).map(drop), "finite");
+        invalid(table.search(&[1.0, 1.0], &Search::new(1).nprobe(0)).map(drop), "nprobe must be");
+        invalid(table.search_batch(&[1.0; 3], &Search::new(1)).map(drop), "whole vectors");
+        invalid(Table::create(&db, "t", &TableOptions::new(0)).map(drop), "float[N]");
+        invalid(Table::create(&db, "t", &TableOptions::new(2).device("abacus")).map(drop), "device must be");
+        assert!(matches!(table.insert(1, &[1.0, 1.0]), Err(Error::Sqlite(_))));
+    }
+
+    #[test]
+    fn arguments_are_cut_as_sqlite_cuts_them() {
+        let sql =
+            "CREATE VIRTUAL TABLE \"a(b\" USING \"ivf\" ( \"x,\"\"y)\" float[3] -- so, (\n, nlist=/* ,( */5)";
+        let arguments = module_arguments(sql, "ivf").unwrap();
+        let arguments: Vec<&str> = arguments.iter().map(|argument| argument.trim()).collect();
+        assert_eq!(arguments, ["\"x,\"\"y)\" float[3]", "nlist=5"]);
+        assert_eq!(module_arguments("CREATE TABLE ivf(x)", "ivf"), None);
+        assert_eq!(module_arguments("CREATE VIRTUAL TABLE t USING fts5(x)", "ivf"), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! What a table, a training and a search are asked for.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::table::quoted;
+use crate::index::{Metric, Quantizer};
+
+/// What a new table is like. Everything but the dimension has a default.
+///
+/// ```
+/// use sqlite_ivf::{Metric, TableOptions};
+/// let options = TableOptions::new(384).metric(Metric::Cosine).nlist(256).train_at(50_000);
+/// assert_eq!(
+///     options.to_sql("items"),
+///     r#"CREATE VIRTUAL TABLE main."items" USING ivf("vec" float[384] distance_metric=cosine, nlist=256, train_at=50000)"#
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableOptions {
+    pub(super) dim: usize,
+    pub(super) column: String,
+    pub(super) metric: Metric,
+    pub(super) others: Vec<(&'static str, String)>,
+}
+
+impl TableOptions {
+    /// A table of vectors of `dim` elements in a column `vec`, distance l2.
+    pub fn new(dim: usize) -> Self {
+        Self { dim, column: "vec".into(), metric: Metric::L2, others: Vec::new() }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.others.retain(|(other, _)| *other != name);
+        self.others.push((name, value.to_string()));
+        self
+    }
+
+    /// The name of the vector column.
+    #[must_use]
+    pub fn column(mut self, name: impl Into<String>) -> Self {
+        self.column = name.into();
+        self
+    }
+
+    /// How distance is defined.
+    #[must_use]
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.metric = metric;
+        self
+    }
+
+    /// How many lists a training makes; by default the square root of the number of rows.
+    #[must_use]
+    pub fn nlist(self, nlist: usize) -> Self {
+        self.with("nlist", nlist)
+    }
+
+    /// How many lists a query probes that does not say; by default twice the square root of nlist.
+    #[must_use]
+    pub fn nprobe(self, lists: u64) -> Self {
+        self.with("nprobe", lists)
+    }
+
+    /// How many rows a query scans at most that does not say; by default there is no limit.
+    #[must_use]
+    pub fn max_codes(self, rows: u64) -> Self {
+        self.with("max_codes", rows)
+    }
+
+    /// How rows are coded for the first pass of a scan; by default int8. Answers do not depend on it.
+    #[must_use]
+    pub fn quantizer(self, quantizer: Quantizer) -> Self {
+        let name = match quantizer {
+            Quantizer::None => "none",
+            Quantizer::Int8 => "int8",
+        };
+        self.with("quantizer", name)
+    }
+
+    /// Trains on its own when the table reaches that many rows; by default at 10,000, and again each time that it
+    /// has grown fourfold.
+    #[must_use]
+    pub fn train_at(self, rows: u64) -> Self {
+        self.with("train_at", rows)
+    }
+
+    /// Only [`Table::train`] trains.
+    #[must_use]
+    pub fn train_off(self) -> Self {
+        self.with("train_at", "off")
+    }
+
+    /// Decides the training, together with the rows.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.with("seed", seed)
+    }
+
+    /// The device by its name in SQL, like `cpu`.
+    #[must_use]
+    pub fn device(self, name: impl Into<String>) -> Self {
+        self.with("device", quoted(&name.into()))
+    }
+
+    /// The statement that creates such a table.
+    pub fn to_sql(&self, name: &str) -> String {
+        let mut sql = format!(
+            "CREATE VIRTUAL TABLE main.{} USING ivf({} float[{}] distance_metric={}",
+            quoted(name),
+            quoted(&self.column),
+            self.dim,
+            self.metric.name(),
+        );
+        for (option, value) in &self.others {
+            let _ = write!(sql, ", {option}={value}");
+        }
+        sql.push(')');
+        sql
+    }
+}
+
+/// What [`Table::train`] is asked for. Everything has a default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Train {
+    pub(super) nlist: Option<usize>,
+    pub(super) seed: Option<u64>,
+    pub(super) max_iterations: Option<usize>,
+}
+
+impl Train {
+    /// As the table's options say.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many lists.
+    #[must_use]
+    pub fn nlist(mut self, nlist: usize) -> Self {
+        self.nlist = Some(nlist);
+        self
+    }
+
+    /// Same rows in the same order, same seed: same lists.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Iterations of k-means at most.
+    #[must_use]
+    pub fn max_iterations(mut self, iterations: usize) -> Self {
+        self.max_iterations = Some(iterations);
+        self
+    }
+
+    pub(super) fn command(self) -> String {
+        let given = [
+            self.nlist.map(|n| format!("\"nlist\":{n}")),
+            self.seed.map(|n| format!("\"seed\":{n}")),
+            self.max_iterations.map(|n| format!("\"max_iterations\":{n}")),
+        ];
+        format!("train:{{{}}}", given.into_iter().flatten().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What a search is asked for.
+///
+/// ```
+/// use sqlite_ivf::Search;
+/// let nearest = Search::new(10);
+/// let careful = Search::new(10).nprobe(64);
+/// let near_ones = Search::all_within(0.25).rowids(&[3, 5, 8]);
+/// # let _ = (nearest, careful, near_ones);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search<'a> {
+    pub(super) k: Option<u64>,
+    pub(super) nprobe: Option<f64>,
+    pub(super) max_codes: Option<u64>,
+    pub(super) within: Option<f64>,
+    pub(super) rowids: Option<Cow<'a, [i64]>>,
+    pub(super) without: Option<i64>,
+}
+
+impl<'a> Search<'a> {
+    /// The `k` nearest rows.
+    pub fn new(k: usize) -> Self {
+        Self { k: Some(k as u64), ..Self::all_within(f64::INFINITY) }
+    }
+
+    /// All rows at `distance` or nearer.
+    pub fn all_within(distance: f64) -> Self {
+        let within = (distance != f64::INFINITY).then_some(distance);
+        Self { k: None, nprobe: None, max_codes: None, within, rowids: None, without: None }
+    }
+
+    /// How many lists are probed; nlist or more is the exact search.
+    #[must_use]
+    pub fn nprobe(mut self, lists: u64) -> Self {
+        self.nprobe = Some(lists as f64);
+        self
+    }
+
+    /// Which share of the lists is probed, between 0 and 1.
+    #[must_use]
+    pub fn nprobe_share(mut self, share: f64) -> Self {
+        self.nprobe = Some(share);
+        self
+    }
+
+    /// Every list is probed: the exact search.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.nprobe = Some(-1.0);
+        self
+    }
+
+    /// How many rows are scanned per query at most; 0 for no limit.
+    #[must_use]
+    pub fn max_codes(mut self, rows: u64) -> Self {
+        self.max_codes = Some(rows);
+        self
+    }
+
+    /// Only rows at `distance` or nearer.
+    #[must_use]
+    pub fn within(mut self, distance: f64) -> Self {
+        self.within = Some(distance);
+        self
+    }
+
+    /// Only these rows.
+    #[must_use]
+    pub fn rowids(mut self, rowids: &'a [i64]) -> Self {
+        self.rowids = Some(Cow::Borrowed(rowids));
+        self
+    }
+
+    /// Any row but this one: for a query that is itself a row of the table.
+    #[must_use]
+    pub fn without(mut self, rowid: i64) -> Self {
+        self.without = Some(rowid);
+        self
+    }
+}

@@ -1,0 +1,420 @@
+//! A table through a connection of rusqlite.
+
+use std::collections::HashSet;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
+
+use super::{Error, Result, Search, TableOptions, Train};
+use crate::index::Metric;
+use crate::vtab::Options;
+
+/// A row of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Which row.
+    pub rowid: i64,
+    /// How far it is from the query.
+    pub distance: f64,
+}
+
+/// An `ivf` table of the main database of a connection.
+///
+/// ```
+/// use rusqlite::Connection;
+/// use sqlite_ivf::{Metric, Search, Table, TableOptions};
+///
+/// let db = Connection::open_in_memory()?;
+/// sqlite_ivf::register(&db)?;
+/// let items = Table::create(&db, "items", &TableOptions::new(3).metric(Metric::Cosine))?;
+/// items.insert(1, &[1.0, 0.0, 0.0])?;
+/// items.insert_many([(2, [0.0, 1.0, 0.0]), (3, [0.8, 0.6, 0.0])])?;
+///
+/// let hits = items.search(&[1.0, 0.1, 0.0], &Search::new(2))?;
+/// assert_eq!(hits.iter().map(|hit| hit.rowid).collect::<Vec<_>>(), [1, 3]);
+///
+/// let both = items.search_batch(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0], &Search::new(1))?;
+/// assert_eq!((both[0][0].rowid, both[1][0].rowid), (1, 2));
+/// assert_eq!(both[0][0].distance, 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Table<'c> {
+    connection: &'c Connection,
+    /// The name, quoted, and the vector column's.
+    name: String,
+    column: String,
+    dim: usize,
+    metric: Metric,
+}
+
+impl<'c> Table<'c> {
+    /// Creates a table.
+    ///
+    /// # Errors
+    /// A name that exists, or options that are wrong: the text names what would be right.
+    pub fn create(connection: &'c Connection, name: &str, options: &TableOptions) -> Result<Self> {
+        connection.execute_batch(&options.to_sql(name))?;
+        Ok(Self {
+            connection,
+            name: quoted(name),
+            column: quoted(&options.column),
+            dim: options.dim,
+            metric: options.metric,
+        })
+    }
+
+    /// A table that exists.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTable`].
+    pub fn open(connection: &'c Connection, name: &str) -> Result<Self> {
+        let sql: Option<(String, String)> = connection
+            .query_row(
+                "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+                [name],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        let missing = || Error::NoSuchTable(name.to_string());
+        let (name, sql) = sql.ok_or_else(missing)?;
+        let arguments = module_arguments(&sql, "ivf").ok_or_else(missing)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let column = Options::parse(&arguments).map_err(|error| Error::Invalid(error.message))?.column;
+        Ok(Self {
+            connection,
+            name: quoted(&name),
+            column: quoted(&column.name),
+            dim: column.dim,
+            metric: column.metric,
+        })
+    }
+
+    /// How many elements a vector has.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// How distance is defined.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn prepare(&self, sql: &str) -> Result<CachedStatement<'c>> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// Inserts a row and returns its rowid: the next free one for `None`.
+    ///
+    /// # Errors
+    /// A rowid that exists, or a vector that the table cannot take.
+    pub fn insert(&self, rowid: impl Into<Option<i64>>, vector: &[f32]) -> Result<i64> {
+        self.write("INSERT", rowid.into(), vector)
+    }
+
+    /// Inserts a row, in the place of the row of that rowid if there is one.
+    ///
+    /// # Errors
+    /// A vector that the table cannot take.
+    pub fn replace(&self, rowid: i64, vector: &[f32]) -> Result<()> {
+        self.write("INSERT OR REPLACE", Some(rowid), vector).map(drop)
+    }
+
+    fn write(&self, verb: &str, rowid: Option<i64>, vector: &[f32]) -> Result<i64> {
+        let Self { name, column, .. } = self;
+        let mut statement =
+            self.prepare(&format!("{verb} INTO main.{name}(rowid, {column}) VALUES (?1, ?2)"))?;
+        Ok(statement.insert(params![rowid, Blob::new(vector)])?)
+    }
+
+    /// Inserts rows, all or none, in one savepoint; how many.
+    ///
+    /// # Errors
+    /// As [`Table::insert`]; no row is inserted then.
+    pub fn insert_many<R, V>(&self, rows: impl IntoIterator<Item = (R, V)>) -> Result<usize>
+    where
+        R: Into<Option<i64>>,
+        V: AsRef<[f32]>,
+    {
+        let savepoint = Savepoint::new(self.connection)?;
+        let mut n = 0;
+        for (rowid, vector) in rows {
+            self.insert(rowid, vector.as_ref())?;
+            n += 1;
+        }
+        savepoint.release()?;
+        Ok(n)
+    }
+
+    /// Deletes a row; whether there was one.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn delete(&self, rowid: i64) -> Result<bool> {
+        let mut statement = self.prepare(&format!("DELETE FROM main.{} WHERE rowid = ?1", self.name))?;
+        Ok(statement.execute([rowid])? > 0)
+    }
+
+    /// The vector of a row as it was given, none if there is no such row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
+        let Self { name, column, .. } = self;
+        let mut statement = self.prepare(&format!("SELECT {column} FROM main.{name} WHERE rowid = ?1"))?;
+        let blob: Option<Vec<u8>> = statement.query_row([rowid], |row| row.get(0)).optional()?;
+        let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        Ok(blob.map(|blob| blob.chunks_exact(4).map(float).collect()))
+    }
+
+    /// How many rows. Counts them.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn len(&self) -> Result<usize> {
+        let mut statement = self.prepare(&format!("SELECT count(*) FROM main.{}", self.name))?;
+        let n: i64 = statement.query_row([], |row| row.get(0))?;
+        Ok(n as usize)
+    }
+
+    /// Whether there is no row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut statement = self.prepare(&format!("SELECT NOT EXISTS (SELECT 1 FROM main.{})", self.name))?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// The rows that `search` asks for, nearest first; equal distances by rowid.
+    ///
+    /// # Errors
+    /// A query of another dimension, or that is not finite; arguments out of range; [`Error::Interrupted`].
+    pub fn search(&self, query: &[f32], search: &Search<'_>) -> Result<Vec<Hit>> {
+        let (sql, arguments) = self.search_sql("rowid, distance", &self.column, search)?;
+        let mut statement = self.prepare(&sql)?;
+        let query = Blob::new(query);
+        let mut values: Vec<&dyn ToSql> = vec![&query];
+        values.extend(arguments.iter().map(|value| &**value));
+        let hits = statement
+            .query_map(values.as_slice(), |row| Ok(Hit { rowid: row.get(0)?, distance: row.get(1)? }))?;
+        Ok(hits.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// [`Table::search`] for each of many queries, one after the other in `queries`, in one statement. Gives the
+    /// same rows as one by one, and is much faster.
+    ///
+    /// # Errors
+    /// As [`Table::search`].
+    pub fn search_batch(&self, queries: &[f32], search: &Search<'_>) -> Result<Vec<Vec<Hit>>> {
+        if !queries.len().is_multiple_of(self.dim) {
+            return Err(Error::Invalid(format!(
+                "{} numbers are not whole vectors of {} dimensions",
+                queries.len(),
+                self.dim
+            )));
+        }
+        let (sql, arguments) = self.search_sql("query, rowid, distance", "batch", search)?;
+        let mut statement = self.prepare(&sql)?;
+        let blob = Blob::new(queries);
+        let mut values: Vec<&dyn ToSql> = vec![&blob];
+        values.extend(arguments.iter().map(|value| &**value));
+        let mut rows = statement.query(values.as_slice())?;
+        let mut answers = vec![Vec::new(); queries.len() / self.dim];
+        while let Some(row) = rows.next()? {
+            let query: u32 = row.get(0)?;
+            answers[query as usize].push(Hit { rowid: row.get(1)?, distance: row.get(2)? });
+        }
+        Ok(answers)
+    }
+
+    /// The statement of a search, and what it is bound to after the query.
+    fn search_sql(
+        &self,
+        columns: &str,
+        matched: &str,
+        search: &Search<'_>,
+    ) -> Result<(String, Vec<Box<dyn ToSql>>)> {
+        let mut sql = format!("SELECT {columns} FROM main.{} WHERE {matched} MATCH ?1", self.name);
+        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+        let mut and = |term: &str, value: Box<dyn ToSql>| {
+            values.push(value);
+            let place = format!("?{}", values.len() + 1);
+            sql.push_str(" AND ");
+            sql.push_str(&term.replace('?', &place));
+        };
+        let whole = |name: &str, value: u64| {
+            i64::try_from(value).map_err(|_| Error::Invalid(format!("{name} = {value} is too large")))
+        };
+        if let Some(k) = search.k {
+            // Larger than any table.
+            and("k = ?", Box::new(i64::try_from(k).unwrap_or(i64::MAX)));
+        }
+        if let Some(nprobe) = search.nprobe {
+            and("nprobe = ?", Box::new(nprobe));
+        }
+        if let Some(codes) = search.max_codes {
+            and("max_codes = ?", Box::new(whole("max_codes", codes)?));
+        }
+        if let Some(distance) = search.within {
+            and("distance <= ?", Box::new(distance));
+        }
+        if let Some(rowid) = search.without {
+            and("rowid != ?", Box::new(rowid));
+        }
+        if let Some(rowids) = &search.rowids {
+            // A repeated rowid is one row.
+            let unique: HashSet<i64> = rowids.iter().copied().collect();
+            let texts: Vec<String> = unique.iter().map(i64::to_string).collect();
+            and("rowid IN (SELECT value FROM json_each(?))", Box::new(format!("[{}]", texts.join(","))));
+        }
+        if search.k.is_none() && search.within.is_none() {
+            // Infinitely far is no bound: SQL wants one, and every distance is below it.
+            and("distance <= ?", Box::new(f64::INFINITY));
+        }
+        sql.push_str(if columns.starts_with("query") {
+            " ORDER BY query, distance, rowid"
+        } else {
+            " ORDER BY distance, rowid"
+        });
+        Ok((sql, values))
+    }
+
+    /// Trains: new centroids, and every row assigned to its nearest one, in the transaction under way.
+    ///
+    /// # Errors
+    /// Arguments out of range, [`Error::Interrupted`].
+    pub fn train(&self, train: &Train) -> Result<()> {
+        self.command(&train.command())
+    }
+
+    /// Packs the lists into as few segments as they need, without deleted rows.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], or what SQLite says.
+    pub fn optimize(&self) -> Result<()> {
+        self.command("optimize")
+    }
+
+    /// Reads and compares everything that is stored.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with a line for each fault.
+    pub fn integrity_check(&self) -> Result<()> {
+        self.command("integrity-check")
+    }
+
+    /// Reads into memory what the budget holds, so that the first query need not.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn preload(&self) -> Result<()> {
+        self.command("preload")
+    }
+
+    /// Deletes all rows and the training.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn delete_all(&self) -> Result<()> {
+        self.command("delete-all")
+    }
+
+    fn command(&self, text: &str) -> Result<()> {
+        let name = &self.name;
+        self.prepare(&format!("INSERT INTO main.{name}({name}) VALUES (?1)"))?.execute([text])?;
+        Ok(())
+    }
+}
+
+/// A vector, or several, as SQLite keeps it.
+struct Blob(Vec<u8>);
+
+impl Blob {
+    fn new(vector: &[f32]) -> Self {
+        Self(vector.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+}
+
+impl ToSql for Blob {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(&self.0)))
+    }
+}
+
+/// A savepoint that is rolled back unless it is released, also when the caller's iterator panics.
+struct Savepoint<'c>(Option<&'c Connection>);
+
+impl<'c> Savepoint<'c> {
+    fn new(connection: &'c Connection) -> Result<Self> {
+        connection.execute_batch("SAVEPOINT sqlite_ivf_insert_many")?;
+        Ok(Self(Some(connection)))
+    }
+
+    fn release(mut self) -> Result<()> {
+        if let Some(connection) = self.0 {
+            // If it fails (busy), the savepoint stays, and is rolled back.
+            connection.execute_batch("RELEASE sqlite_ivf_insert_many")?;
+            self.0 = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Savepoint<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            // After an error that made SQLite roll back everything there is no savepoint left to roll back to.
+            let _ = connection
+                .execute_batch("ROLLBACK TO sqlite_ivf_insert_many; RELEASE sqlite_ivf_insert_many");
+        }
+    }
+}
+
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The arguments of `CREATE VIRTUAL TABLE ... USING module(...)`, as SQLite hands them to the module; none if the
+/// statement is about something else.
+pub(super) fn module_arguments(sql: &str, module: &str) -> Option<Vec<String>> {
+    let mut arguments = vec![String::new()];
+    let mut depth = 0;
+    let mut rest = sql;
+    let mut words = Vec::new();
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '"' | '\'' | '`' => {
+                // A doubled quote reads as the end of one text and the start of the next: the same in the end.
+                1 + rest[1..].find(c)? + 1
+            }
+            '[' => rest.find(']')? + 1,
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => rest.find("*/")? + 2,
+            c if c.is_alphanumeric() || c == '_' => {
+                rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
+            }
+            c => c.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        if token.starts_with("--") || token.starts_with("/*") {
+            continue;
+        }
+        match (token, depth) {
+            ("(", _) => depth += 1,
+            (")", _) => depth -= 1,
+            _ => {}
+        }
+        match depth {
+            0 if token == ")" => break,
+            0 if !token.trim().is_empty() => words.push(token.to_string()),
+            0 => {}
+            1 if token == "(" => {}
+            1 if token == "," => arguments.push(String::new()),
+            _ => arguments.last_mut()?.push_str(token),
+        }
+    }
+    let [.., using, name] = words.as_slice() else { return None };
+    let name = name.trim_matches(['"', '`', '[', ']', '\'']);
+    (using.eq_ignore_ascii_case("using") && name.eq_ignore_ascii_case(module)).then_some(arguments)
+}
