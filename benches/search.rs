@@ -10,7 +10,8 @@ use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Answers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchParams, Snapshot, search,
+    Answers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchMode, SearchParams, Snapshot,
+    search,
 };
 
 struct Data {
@@ -168,7 +169,11 @@ fn main() {
                 assert_eq!(truth.neighbors, exact.neighbors, "the int8 pass changed an answer");
             }
             for &nprobe in data.nprobe {
-                let params = SearchParams::new(data.k, nprobe);
+                let mode = std::env::var("BENCH_MODE")
+                    .ok()
+                    .and_then(|m| SearchMode::from_name(&m))
+                    .unwrap_or_default();
+                let params = SearchParams { mode, ..SearchParams::new(data.k, nprobe) };
                 let found = search(&snapshot, &cache, &mut lists, sample, params).unwrap();
                 let hits: usize = (0..found.queries())
                     .map(|q| {

@@ -7,8 +7,8 @@ use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, SearchParams, Snapshot,
-    search,
+    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, SearchMode, SearchParams,
+    Snapshot, search,
 };
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Ip];
@@ -173,6 +173,10 @@ proptest! {
                     let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
                     prop_assert_eq!(bits(alone.of(0)), bits(&truth), "alone, {:?} {:?} {:?}", metric, shape, quantizer);
                 }
+                for mode in [SearchMode::Matrix, SearchMode::Csr] {
+                    let other = search(&f.snapshot, &cache, &mut f.lists, &queries, SearchParams { mode, ..params }).unwrap();
+                    prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
+                }
             }
         }
     }
@@ -197,6 +201,10 @@ proptest! {
                     prop_assert!(alone.stats.rows_scanned <= max_codes);
                 }
                 seen.push(bits(batch.of(i)));
+            }
+            for mode in [SearchMode::Matrix, SearchMode::Csr] {
+                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, SearchParams { mode, ..params }).unwrap();
+                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
             }
         }
         let (codes, rows) = seen.split_at(7);

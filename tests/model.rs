@@ -210,7 +210,10 @@ impl World {
             let file = world.new_file(None);
             let db = world.connect(&file.path, false)?;
             let mode = if world.wal { "WAL" } else { "DELETE" };
-            db.execute_batch(&format!("PRAGMA journal_mode = {mode}")).map_err(|error| error.to_string())?;
+            // Not empty when others open it: SQLite takes a file that a connection has seen empty for empty still, where
+            // ROLLBACK TO ends the first savepoint of a transaction, and all that others put into it is gone.
+            db.execute_batch(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE anchor(x)"))
+                .map_err(|error| error.to_string())?;
             world.say(format!("file {number}: {}, journal_mode = {mode}", file.path.display()));
             world.files.push(file);
         }

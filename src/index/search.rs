@@ -11,12 +11,13 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::device::workers::{Cancelled, TICK, Workers};
+use crate::device::workers::{TICK, Workers};
 use crate::index::cache::Cache;
 use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
-use crate::index::scan::{Loaded, Member, Opened, RowFilter, Scan, Scratch, State};
-use crate::index::{IndexError, InvertedLists, Quantizer, Snapshot};
+use crate::index::scan::{RowFilter, Scratch, State};
+use crate::index::schedule::TASK_MIN;
+use crate::index::{InvertedLists, Snapshot};
 use crate::kernels::prefetch;
 
 /// A row of an answer.
@@ -45,8 +46,37 @@ pub struct SearchParams<'a> {
     pub filter: Option<&'a dyn RowFilter>,
     /// The only lists that hold wanted rows, ascending: all of them are scanned instead of `nprobe`.
     pub lists: Option<&'a [u32]>,
+    /// How the work is cut. The answer does not depend on it.
+    pub mode: SearchMode,
     /// The threads that may take part. The answer does not depend on it.
     pub workers: Workers,
+}
+
+/// How the work of a search is cut. The names are those of torch-ivf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchMode {
+    /// Whichever is faster for the number of queries, lists and threads.
+    #[default]
+    Auto,
+    /// Query by query: each scans its lists in the order of their distance.
+    Matrix,
+    /// List by list: queries that probe the same list share the reading of it.
+    Csr,
+}
+
+impl SearchMode {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 3] = ["auto", "matrix", "csr"];
+
+    /// The mode of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "auto" => Some(Self::Auto),
+            "matrix" => Some(Self::Matrix),
+            "csr" => Some(Self::Csr),
+            _ => None,
+        }
+    }
 }
 
 impl SearchParams<'_> {
@@ -60,6 +90,7 @@ impl SearchParams<'_> {
             above_key: None,
             filter: None,
             lists: None,
+            mode: SearchMode::Auto,
             workers: Workers::all(),
         }
     }
@@ -107,36 +138,21 @@ impl Answers {
     }
 }
 
-/// What one call may read beyond the budget before it is scanned and dropped.
-const TRANSIENT_BYTES: usize = 64 << 20;
-/// Queries of one task: the widest panel.
-const TASK_QUERIES: usize = 96;
 /// Queries that one task re-scores.
 const RESCORE_QUERIES: usize = 16;
-/// Multiplications that a task should have at least, so that handing it out does not cost more.
-const TASK_MIN: u64 = 1 << 20;
-/// Multiplications that a task should have at most: well under a millisecond.
-const TASK_MAX: u64 = 1 << 24;
-
-struct Task {
-    list_no: usize,
-    members: std::ops::Range<usize>,
-    segments: std::ops::Range<usize>,
-    before: u64,
-}
-
-struct Search<'a, L: InvertedLists> {
-    snapshot: &'a Snapshot,
-    cache: &'a Cache,
-    lists: &'a mut L,
-    params: SearchParams<'a>,
-    queries: &'a [f32],
-    states: Vec<State>,
+/// A search under way.
+pub(super) struct Search<'a, L: InvertedLists> {
+    pub snapshot: &'a Snapshot,
+    pub cache: &'a Cache,
+    pub lists: &'a mut L,
+    pub params: SearchParams<'a>,
+    pub queries: &'a [f32],
+    pub states: Vec<State>,
     /// Rows that a query may still scan.
-    allowance: Vec<u64>,
-    stats: SearchStats,
-    scratch: Mutex<Vec<Scratch>>,
-    last_tick: Instant,
+    pub allowance: Vec<u64>,
+    pub stats: SearchStats,
+    pub scratch: Mutex<Vec<Scratch>>,
+    pub last_tick: Instant,
 }
 
 /// The nearest rows of each prepared query in `queries` (`[nq][dim]`).
@@ -177,7 +193,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let nq = self.states.len();
         if let Some(only) = self.params.lists {
             let probes: Vec<u32> = (0..nq).flat_map(|_| only.iter().copied()).collect();
-            return self.wave(&(0..nq as u32).collect::<Vec<_>>(), &probes, only.len(), 0..only.len());
+            return self.grouped(&(0..nq as u32).collect::<Vec<_>>(), &probes, only.len(), 0..only.len());
         }
         let nlist = self.snapshot.nlist();
         let mut active: Vec<u32> = (0..nq as u32).collect();
@@ -185,11 +201,13 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut width = self.params.nprobe.clamp(1, nlist);
         while !active.is_empty() {
             let probes = self.probe(&active, width)?;
-            if done == 0 && width > 1 && self.params.k != usize::MAX {
-                self.wave(&active, &probes, width, 0..1)?;
-                done = 1;
+            if !(self.pays_alone(active.len(), width) && self.alone(&active, &probes, width, done..width)?) {
+                if done == 0 && width > 1 && self.params.k != usize::MAX {
+                    self.grouped(&active, &probes, width, 0..1)?;
+                    done = 1;
+                }
+                self.grouped(&active, &probes, width, done..width)?;
             }
-            self.wave(&active, &probes, width, done..width)?;
             done = width;
             if done == nlist {
                 break;
@@ -226,208 +244,6 @@ impl<L: InvertedLists> Search<'_, L> {
         let probes = probes.collect();
         self.stats.probe_us += start.elapsed().as_micros() as u64;
         Ok(probes)
-    }
-
-    /// Scans the lists at `ranks` of each active query's `width` probes.
-    fn wave(
-        &mut self,
-        active: &[u32],
-        probes: &[u32],
-        width: usize,
-        ranks: std::ops::Range<usize>,
-    ) -> Result<(), L::Error> {
-        // A counting sort of (list, query) pairs by list.
-        let nlist = self.snapshot.nlist();
-        let mut starts = vec![0_usize; nlist + 1];
-        let mut wanted: Vec<(u32, Member)> = Vec::with_capacity(active.len() * ranks.len());
-        for (&query, probes) in active.iter().zip(probes.chunks_exact(width.max(1))) {
-            for &list_no in &probes[ranks.clone()] {
-                let rows = self.snapshot.list_rows(list_no as usize);
-                let allowed = rows.min(self.allowance[query as usize]);
-                if allowed == 0 {
-                    continue;
-                }
-                if self.allowance[query as usize] != u64::MAX {
-                    self.allowance[query as usize] -= allowed;
-                }
-                let limit = if allowed < rows { allowed as u32 } else { u32::MAX };
-                wanted.push((list_no, Member { query, rows: limit }));
-                starts[list_no as usize + 1] += 1;
-            }
-        }
-        self.stats.lists_probed += wanted.len() as u64;
-        for i in 0..nlist {
-            starts[i + 1] += starts[i];
-        }
-        let mut members = vec![Member { query: 0, rows: 0 }; wanted.len()];
-        let mut next = starts.clone();
-        for (list_no, member) in wanted {
-            members[next[list_no as usize]] = member;
-            next[list_no as usize] += 1;
-        }
-
-        let mut loaded: Vec<Loaded> = Vec::new();
-        let mut groups: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
-        let mut transient = 0;
-        for list_no in 0..nlist {
-            if starts[list_no] == starts[list_no + 1] {
-                continue;
-            }
-            let first = loaded.len();
-            for at in self.snapshot.list(list_no) {
-                let (segment, bytes) = self.load(at)?;
-                transient += bytes;
-                loaded.push(segment);
-            }
-            groups.push((list_no, first..loaded.len()));
-            if transient > TRANSIENT_BYTES {
-                self.run(&starts, &members, &groups, &loaded)?;
-                loaded.clear();
-                groups.clear();
-                transient = 0;
-            }
-        }
-        self.run(&starts, &members, &groups, &loaded)
-    }
-
-    /// What a scan of a segment reads, and how many bytes had to be read over the budget.
-    fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
-        let start = Instant::now();
-        if start.duration_since(self.last_tick) >= TICK {
-            self.lists.tick()?;
-            self.last_tick = start;
-        }
-        let used = self.cache.budget().used();
-        let codes = self.snapshot.codes(at, self.cache, self.lists)?;
-        let mut bytes = codes.bytes();
-        let rows = if codes.quantizer == Quantizer::None {
-            let rows = self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
-            bytes += rows.bytes();
-            Some(rows)
-        } else {
-            None
-        };
-        if self.cache.budget().used() != used {
-            self.stats.load_us += start.elapsed().as_micros() as u64;
-        }
-        let kept = Snapshot::is_kept(&codes) && rows.as_ref().is_none_or(|rows| Snapshot::is_kept(rows));
-        Ok((Loaded { at, codes, rows }, if kept { 0 } else { bytes }))
-    }
-
-    /// Scans the loaded lists on all threads.
-    fn run(
-        &mut self,
-        starts: &[usize],
-        members: &[Member],
-        groups: &[(usize, std::ops::Range<usize>)],
-        loaded: &[Loaded],
-    ) -> Result<(), L::Error> {
-        let start = Instant::now();
-        let dim = self.snapshot.dim() as u64;
-        let segments = self.snapshot.segments();
-        let rows_of = |l: &Loaded| u64::from(segments[l.at].head.live());
-        let total: u64 = groups
-            .iter()
-            .map(|(list_no, of)| {
-                let queries = (starts[list_no + 1] - starts[*list_no]) as u64;
-                loaded[of.clone()].iter().map(rows_of).sum::<u64>() * queries * dim
-            })
-            .sum();
-        let share = (total / (self.params.workers.threads() as u64 * 4)).clamp(TASK_MIN, TASK_MAX);
-        let mut tasks = Vec::new();
-        for (list_no, of) in groups {
-            let all = starts[*list_no]..starts[*list_no + 1];
-            for first in all.clone().step_by(TASK_QUERIES) {
-                let members = first..all.end.min(first + TASK_QUERIES);
-                let (mut from, mut before, mut cost) = (of.start, 0, 0);
-                let mut passed = 0;
-                for at in of.clone() {
-                    cost += rows_of(&loaded[at]) * members.len() as u64 * dim;
-                    passed += rows_of(&loaded[at]);
-                    if cost >= share || at + 1 == of.end {
-                        tasks.push(Task {
-                            list_no: *list_no,
-                            members: members.clone(),
-                            segments: from..at + 1,
-                            before,
-                        });
-                        (from, before, cost) = (at + 1, passed, 0);
-                    }
-                }
-            }
-        }
-        // Each buffer is opened once, here, so that threads do not contend for its lock.
-        let blocks: Vec<_> = loaded.iter().map(|l| l.codes.blocks.read()).collect();
-        let vectors: Vec<_> = loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())).collect();
-        let opened: Vec<Opened<'_>> = loaded
-            .iter()
-            .zip(blocks.iter().zip(&vectors))
-            .map(|(l, (blocks, vectors))| Opened {
-                at: l.at,
-                codes: &l.codes,
-                blocks,
-                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
-            })
-            .collect();
-        let states = std::mem::take(&mut self.states);
-        let scan = Scan {
-            snapshot: self.snapshot,
-            queries: self.queries,
-            states: &states,
-            filter: self.params.filter,
-        };
-        // A single task's worth of work is not handed to a thread that has to wake up first.
-        let workers = if total <= TASK_MIN { Workers::new(1) } else { self.params.workers };
-        let result = self.for_each_on(workers, tasks.len(), |i, scratch| {
-            let task = &tasks[i];
-            scan.list(
-                task.list_no,
-                &members[task.members.clone()],
-                &opened[task.segments.clone()],
-                task.before,
-                scratch,
-            );
-        });
-        self.states = states;
-        self.stats.scan_us += start.elapsed().as_micros() as u64;
-        result
-    }
-
-    fn for_each(&mut self, tasks: usize, task: impl Fn(usize, &mut Scratch) + Sync) -> Result<(), L::Error> {
-        self.for_each_on(self.params.workers, tasks, task)
-    }
-
-    /// Runs tasks on `workers`, ticking, each with a thread's own buffers.
-    fn for_each_on(
-        &mut self,
-        workers: Workers,
-        tasks: usize,
-        task: impl Fn(usize, &mut Scratch) + Sync,
-    ) -> Result<(), L::Error> {
-        let (scratch, dim) = (&self.scratch, self.snapshot.dim());
-        let lists = &mut *self.lists;
-        let mut failure = None;
-        let done = workers.for_each(
-            tasks,
-            &mut || {
-                lists.tick().map_err(|error| {
-                    failure = Some(error);
-                    Cancelled
-                })
-            },
-            |i| {
-                let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut mine = free.unwrap_or_else(|| Scratch::new(dim));
-                task(i, &mut mine);
-                scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
-            },
-        );
-        self.last_tick = Instant::now();
-        match (done, failure) {
-            (Ok(()), _) => Ok(()),
-            (Err(_), Some(error)) => Err(error),
-            (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
-        }
     }
 
     /// Re-scores the candidates and orders the answers.

@@ -1,0 +1,328 @@
+//! How the work of a search is cut into tasks for the threads.
+//!
+//! Grouped by list, a list's rows are read once for all queries that probe it, and many queries keep the
+//! arithmetic units busy: the way for batches. Query by query, each query's threshold is tight from its
+//! nearest list on, and nothing has to be sorted: the way for a few queries.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use crate::device::workers::{Cancelled, TICK, Workers};
+use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
+use crate::index::search::{Search, SearchMode};
+use crate::index::{IndexError, InvertedLists, Quantizer, Snapshot};
+
+/// What one call may read beyond the budget before it is scanned and dropped.
+const TRANSIENT_BYTES: usize = 64 << 20;
+/// Queries of one task: the widest panel.
+const TASK_QUERIES: usize = 96;
+/// Multiplications that a task should have at least, so that handing it out does not cost more.
+pub(super) const TASK_MIN: u64 = 1 << 20;
+/// Multiplications that a task should have at most: well under a millisecond.
+const TASK_MAX: u64 = 1 << 24;
+
+/// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
+const ALONE_MAX: u64 = 2 << 20;
+/// Queries per list from which grouping pays.
+const GROUPED_FROM: usize = 4;
+
+struct Task {
+    list_no: usize,
+    members: std::ops::Range<usize>,
+    segments: std::ops::Range<usize>,
+    before: u64,
+}
+
+impl<L: InvertedLists> Search<'_, L> {
+    /// Whether queries are better scanned one by one than grouped by list.
+    pub fn pays_alone(&self, queries: usize, width: usize) -> bool {
+        match self.params.mode {
+            SearchMode::Matrix => true,
+            SearchMode::Csr => false,
+            // A range search has no threshold that the nearest list could tighten.
+            SearchMode::Auto if self.params.k == usize::MAX => false,
+            SearchMode::Auto => {
+                let rows = self.snapshot.rows() / self.snapshot.nlist() as u64;
+                let one = rows * width as u64 * self.snapshot.dim() as u64;
+                // Fewer queries than threads leave threads idle, unless a query is too small to share.
+                let threads = self.params.workers.threads();
+                (queries >= threads || one <= ALONE_MAX)
+                    && queries * width < GROUPED_FROM * self.snapshot.nlist()
+            }
+        }
+    }
+
+    /// The query at a list, with the rows that it may scan of it; none if it may scan none.
+    fn allow(&mut self, query: u32, list_no: u32) -> Option<Member> {
+        let rows = self.snapshot.list_rows(list_no as usize);
+        let allowance = &mut self.allowance[query as usize];
+        let allowed = rows.min(*allowance);
+        if *allowance != u64::MAX {
+            *allowance -= allowed;
+        }
+        (allowed > 0)
+            .then_some(Member { query, rows: if allowed < rows { allowed as u32 } else { u32::MAX } })
+    }
+
+    /// Scans the lists at `ranks` of each active query's `width` probes, query by query. False, with
+    /// nothing done, if the lists are more than may be read at a time.
+    ///
+    /// # Errors
+    /// What reading fails with, or an interrupt.
+    pub fn alone(
+        &mut self,
+        active: &[u32],
+        probes: &[u32],
+        width: usize,
+        ranks: Range<usize>,
+    ) -> Result<bool, L::Error> {
+        let mut places: Vec<Option<Range<usize>>> = vec![None; self.snapshot.nlist()];
+        let mut loaded = Vec::new();
+        let mut transient = 0;
+        for probes in probes.chunks_exact(width) {
+            for &list_no in &probes[ranks.clone()] {
+                if places[list_no as usize].is_some() {
+                    continue;
+                }
+                let first = loaded.len();
+                for at in self.snapshot.list(list_no as usize) {
+                    let (segment, bytes) = self.load(at)?;
+                    transient += bytes;
+                    loaded.push(segment);
+                }
+                places[list_no as usize] = Some(first..loaded.len());
+                if transient > TRANSIENT_BYTES {
+                    return Ok(false);
+                }
+            }
+        }
+        let start = Instant::now();
+        let mut visits: Vec<(usize, Member)> = Vec::with_capacity(active.len() * ranks.len());
+        let mut ends = Vec::with_capacity(active.len());
+        for (&query, probes) in active.iter().zip(probes.chunks_exact(width)) {
+            for &list_no in &probes[ranks.clone()] {
+                visits.extend(self.allow(query, list_no).map(|member| (list_no as usize, member)));
+            }
+            ends.push(visits.len());
+        }
+        self.stats.lists_probed += visits.len() as u64;
+        let result = self.with_open(&loaded, |search, opened, scan| {
+            search.for_each(ends.len(), |i, scratch| {
+                let first = if i == 0 { 0 } else { ends[i - 1] };
+                for (list_no, member) in &visits[first..ends[i]] {
+                    if let Some(place) = places[*list_no].clone() {
+                        scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch);
+                    }
+                }
+            })
+        });
+        self.stats.scan_us += start.elapsed().as_micros() as u64;
+        result.map(|()| true)
+    }
+
+    /// Runs `work` with the segments open and the queries' states at hand.
+    fn with_open(
+        &mut self,
+        loaded: &[Loaded],
+        work: impl FnOnce(&mut Self, &[Opened<'_>], &Scan<'_>) -> Result<(), L::Error>,
+    ) -> Result<(), L::Error> {
+        // Each buffer is opened once, here, so that threads do not contend for its lock.
+        let blocks: Vec<_> = loaded.iter().map(|l| l.codes.blocks.read()).collect();
+        let vectors: Vec<_> = loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())).collect();
+        let opened: Vec<Opened<'_>> = loaded
+            .iter()
+            .zip(blocks.iter().zip(&vectors))
+            .map(|(l, (blocks, vectors))| Opened {
+                at: l.at,
+                codes: &l.codes,
+                blocks,
+                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
+            })
+            .collect();
+        let states = std::mem::take(&mut self.states);
+        let scan = Scan {
+            snapshot: self.snapshot,
+            queries: self.queries,
+            states: &states,
+            filter: self.params.filter,
+        };
+        let result = work(self, &opened, &scan);
+        self.states = states;
+        result
+    }
+
+    /// Scans the lists at `ranks` of each active query's `width` probes.
+    pub fn grouped(
+        &mut self,
+        active: &[u32],
+        probes: &[u32],
+        width: usize,
+        ranks: std::ops::Range<usize>,
+    ) -> Result<(), L::Error> {
+        // A counting sort of (list, query) pairs by list.
+        let nlist = self.snapshot.nlist();
+        let mut starts = vec![0_usize; nlist + 1];
+        let mut wanted: Vec<(u32, Member)> = Vec::with_capacity(active.len() * ranks.len());
+        for (&query, probes) in active.iter().zip(probes.chunks_exact(width.max(1))) {
+            for &list_no in &probes[ranks.clone()] {
+                let Some(member) = self.allow(query, list_no) else { continue };
+                wanted.push((list_no, member));
+                starts[list_no as usize + 1] += 1;
+            }
+        }
+        self.stats.lists_probed += wanted.len() as u64;
+        for i in 0..nlist {
+            starts[i + 1] += starts[i];
+        }
+        let mut members = vec![Member { query: 0, rows: 0 }; wanted.len()];
+        let mut next = starts.clone();
+        for (list_no, member) in wanted {
+            members[next[list_no as usize]] = member;
+            next[list_no as usize] += 1;
+        }
+
+        let mut loaded: Vec<Loaded> = Vec::new();
+        let mut groups: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
+        let mut transient = 0;
+        for list_no in 0..nlist {
+            if starts[list_no] == starts[list_no + 1] {
+                continue;
+            }
+            let first = loaded.len();
+            for at in self.snapshot.list(list_no) {
+                let (segment, bytes) = self.load(at)?;
+                transient += bytes;
+                loaded.push(segment);
+            }
+            groups.push((list_no, first..loaded.len()));
+            if transient > TRANSIENT_BYTES {
+                self.run(&starts, &members, &groups, &loaded)?;
+                loaded.clear();
+                groups.clear();
+                transient = 0;
+            }
+        }
+        self.run(&starts, &members, &groups, &loaded)
+    }
+
+    /// What a scan of a segment reads, and how many bytes had to be read over the budget.
+    fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
+        let start = Instant::now();
+        if start.duration_since(self.last_tick) >= TICK {
+            self.lists.tick()?;
+            self.last_tick = start;
+        }
+        let used = self.cache.budget().used();
+        let codes = self.snapshot.codes(at, self.cache, self.lists)?;
+        let mut bytes = codes.bytes();
+        let rows = if codes.quantizer == Quantizer::None {
+            let rows = self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
+            bytes += rows.bytes();
+            Some(rows)
+        } else {
+            None
+        };
+        if self.cache.budget().used() != used {
+            self.stats.load_us += start.elapsed().as_micros() as u64;
+        }
+        let kept = Snapshot::is_kept(&codes) && rows.as_ref().is_none_or(|rows| Snapshot::is_kept(rows));
+        Ok((Loaded { at, codes, rows }, if kept { 0 } else { bytes }))
+    }
+
+    /// Scans the loaded lists on all threads.
+    fn run(
+        &mut self,
+        starts: &[usize],
+        members: &[Member],
+        groups: &[(usize, std::ops::Range<usize>)],
+        loaded: &[Loaded],
+    ) -> Result<(), L::Error> {
+        let start = Instant::now();
+        let dim = self.snapshot.dim() as u64;
+        let segments = self.snapshot.segments();
+        let rows_of = |l: &Loaded| u64::from(segments[l.at].head.live());
+        let total: u64 = groups
+            .iter()
+            .map(|(list_no, of)| {
+                let queries = (starts[list_no + 1] - starts[*list_no]) as u64;
+                loaded[of.clone()].iter().map(rows_of).sum::<u64>() * queries * dim
+            })
+            .sum();
+        let share = (total / (self.params.workers.threads() as u64 * 4)).clamp(TASK_MIN, TASK_MAX);
+        let mut tasks = Vec::new();
+        for (list_no, of) in groups {
+            let all = starts[*list_no]..starts[*list_no + 1];
+            for first in all.clone().step_by(TASK_QUERIES) {
+                let members = first..all.end.min(first + TASK_QUERIES);
+                let (mut from, mut before, mut cost) = (of.start, 0, 0);
+                let mut passed = 0;
+                for at in of.clone() {
+                    cost += rows_of(&loaded[at]) * members.len() as u64 * dim;
+                    passed += rows_of(&loaded[at]);
+                    if cost >= share || at + 1 == of.end {
+                        tasks.push(Task {
+                            list_no: *list_no,
+                            members: members.clone(),
+                            segments: from..at + 1,
+                            before,
+                        });
+                        (from, before, cost) = (at + 1, passed, 0);
+                    }
+                }
+            }
+        }
+        // A single task's worth of work is not handed to a thread that has to wake up first.
+        let workers = if total <= TASK_MIN { Workers::new(1) } else { self.params.workers };
+        let result = self.with_open(loaded, |search, opened, scan| {
+            search.for_each_on(workers, tasks.len(), |i, scratch| {
+                let task = &tasks[i];
+                let members = &members[task.members.clone()];
+                scan.list(task.list_no, members, &opened[task.segments.clone()], task.before, scratch);
+            })
+        });
+        self.stats.scan_us += start.elapsed().as_micros() as u64;
+        result
+    }
+
+    pub fn for_each(
+        &mut self,
+        tasks: usize,
+        task: impl Fn(usize, &mut Scratch) + Sync,
+    ) -> Result<(), L::Error> {
+        self.for_each_on(self.params.workers, tasks, task)
+    }
+
+    /// Runs tasks on `workers`, ticking, each with a thread's own buffers.
+    pub fn for_each_on(
+        &mut self,
+        workers: Workers,
+        tasks: usize,
+        task: impl Fn(usize, &mut Scratch) + Sync,
+    ) -> Result<(), L::Error> {
+        let (scratch, dim) = (&self.scratch, self.snapshot.dim());
+        let lists = &mut *self.lists;
+        let mut failure = None;
+        let done = workers.for_each(
+            tasks,
+            &mut || {
+                lists.tick().map_err(|error| {
+                    failure = Some(error);
+                    Cancelled
+                })
+            },
+            |i| {
+                let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut mine = free.unwrap_or_else(|| Scratch::new(dim));
+                task(i, &mut mine);
+                scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
+            },
+        );
+        self.last_tick = Instant::now();
+        match (done, failure) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(error)) => Err(error),
+            (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
+        }
+    }
+}
