@@ -278,7 +278,8 @@ impl Cursor {
         let column = &table.options.column;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
-        let mut params = SearchParams::new(usize::MAX, nlist);
+        let mut params =
+            SearchParams { mode: table.options.search_mode, ..SearchParams::new(usize::MAX, nlist) };
         let mut nprobe = None;
         let mut max_codes = table.default_max_codes(&state)?;
         let mut queries = Vec::new();

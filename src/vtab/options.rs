@@ -1,7 +1,7 @@
 //! What stands between the parentheses of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
 
 use crate::device::Device;
-use crate::index::{Metric, Quantizer, SegmentId};
+use crate::index::{Metric, Quantizer, SearchMode, SegmentId};
 use crate::sqlite::{Error, Result};
 
 /// The vector column.
@@ -56,6 +56,8 @@ pub struct Options {
     pub train_at: TrainAt,
     /// The device, by name.
     pub device: String,
+    /// How the work of a search is cut.
+    pub search_mode: SearchMode,
     /// Decides the training, together with the rows.
     pub seed: u64,
 }
@@ -66,7 +68,7 @@ impl TrainAt {
 }
 
 const MAX_DIM: usize = 16_384;
-const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, device, seed";
+const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, search_mode, device, seed";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE.
@@ -83,6 +85,7 @@ impl Options {
             quantizer: Quantizer::Int8,
             train_at: TrainAt::Auto,
             device: "auto".into(),
+            search_mode: SearchMode::Auto,
             seed: 1234,
         };
         let mut seen: Vec<String> = Vec::new();
@@ -148,6 +151,12 @@ impl Options {
                         }
                     },
                 }
+            }
+            "search_mode" => {
+                self.search_mode = SearchMode::from_name(value).ok_or_else(|| {
+                    let names = SearchMode::NAMES.join(", ");
+                    Error::generic(format!("search_mode must be one of {names}, got '{value}'"))
+                })?;
             }
             "device" => match Device::from_name(value) {
                 // A device that is missing here does not make the file unreadable: it is used where it exists.
@@ -321,13 +330,14 @@ mod tests {
             "quantizer='none'",
             "train_at=off",
             "device=CPU",
+            "search_mode=CSR",
             "seed=7",
         ])
         .unwrap();
         assert_eq!(options.column, Column { name: "my vec".into(), dim: 384, metric: Metric::Cosine });
         assert_eq!((options.nlist, options.nprobe, options.max_codes), (Some(256), Nprobe::Share(0.1), 5000));
         assert_eq!((options.quantizer, options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
-        assert_eq!(options.device, "cpu");
+        assert_eq!((options.device.as_str(), options.search_mode), ("cpu", SearchMode::Csr));
     }
 
     #[test]
@@ -340,6 +350,7 @@ mod tests {
             (&["vec float[3]", "quantizer=pq"], &["none, int8", "'pq'"]),
             (&["vec float[3]", "train_at=soon"], &["auto, off", "'soon'"]),
             (&["vec float[3]", "device=gpu"], &["auto, cpu, cuda", "'gpu'"]),
+            (&["vec float[3]", "search_mode=fast"], &["auto, matrix, csr", "'fast'"]),
             (&["vec float[3] distance_metric=l3"], &["l2, cosine, ip", "'l3'"]),
             (&["vec float[3]", "distance_metric=l2"], &["belongs to the vector column"]),
             (&["vec float[0]"], &["'0'", "from 1 to 16384"]),

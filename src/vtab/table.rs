@@ -135,8 +135,9 @@ impl Table {
     ) -> Result<Rc<Self>> {
         let key = (schema.to_string(), name.to_string());
         let open = connection.open.borrow().get(&key).and_then(Weak::upgrade);
-        if let Some(table) = open.filter(|table| table.options == options && *table.name.borrow() == name) {
-            table.forget_if_unmade()?;
+        if let Some(table) = open.filter(|table| table.options == options && *table.name.borrow() == name)
+            && !table.is_unmade()?
+        {
             return Ok(table);
         }
         let table = Self::new(db, schema, name, options);
@@ -175,23 +176,27 @@ impl Table {
         Ok(())
     }
 
-    /// Forgets what waits for a table that ROLLBACK TO has unmade: SQLite does not tell a table of a savepoint that is
-    /// older than the table. There may be none now, or another one of that name.
-    fn forget_if_unmade(&self) -> Result<bool> {
+    /// Whether ROLLBACK TO has unmade the table: SQLite does not tell a table of a savepoint that is older than the table.
+    /// There may be none now, or another one of that name.
+    fn is_unmade(&self) -> Result<bool> {
         let Some(uuid) = self.made.get() else { return Ok(false) };
-        if self.broken.get().is_none() && self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty() {
+        match self.tables().read_state() {
+            Ok(state) => Ok(state.uuid != uuid),
+            Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Forgets what waits for a table that has been unmade.
+    fn forget_if_unmade(&self) -> Result<bool> {
+        let nothing =
+            self.broken.get().is_none() && self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
+        if nothing || !self.is_unmade()? {
             return Ok(false);
         }
-        let unmade = match self.tables().read_state() {
-            Ok(state) => state.uuid != uuid,
-            Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => true,
-            Err(error) => return Err(error.into()),
-        };
-        if unmade {
-            self.made.set(None);
-            self.forget();
-        }
-        Ok(unmade)
+        self.made.set(None);
+        self.forget();
+        Ok(true)
     }
 
     fn check_whole(&self) -> Result<()> {
