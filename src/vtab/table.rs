@@ -59,6 +59,8 @@ pub struct Table {
     file: Option<(u64, u64)>,
     tables: RefCell<Rc<Tables>>,
     buffer: RefCell<Buffer>,
+    /// Whether rows were written since the question of training was last asked.
+    grown: Cell<bool>,
     /// The innermost savepoint of the transaction that this table was told of, -1 for none.
     level: Cell<i32>,
     /// A write of this transaction failed half-way, when this was the innermost savepoint.
@@ -89,6 +91,7 @@ impl Table {
             file: file_identity(db, schema),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
             buffer: RefCell::default(),
+            grown: Cell::new(false),
             level: Cell::new(-1),
             broken: Cell::new(None),
             rollbacks: Cell::new(0),
@@ -161,6 +164,7 @@ impl Table {
     /// What SQLite says.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
+        self.grown.set(false);
         self.tables().drop_all()
     }
 
@@ -189,12 +193,13 @@ impl Table {
 
     /// Forgets what waits for a table that has been unmade.
     fn forget_if_unmade(&self) -> Result<bool> {
-        let nothing =
-            self.broken.get().is_none() && self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
+        let waits = !self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
+        let nothing = self.broken.get().is_none() && !waits && !self.grown.get();
         if nothing || !self.is_unmade()? {
             return Ok(false);
         }
         self.made.set(None);
+        self.grown.set(false);
         self.forget();
         Ok(true)
     }
@@ -260,6 +265,7 @@ impl Table {
             let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
             buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
             *self.coarse.borrow_mut() = coarse;
+            self.grown.set(true);
             Ok(())
         });
         if done.is_err() {
@@ -268,7 +274,7 @@ impl Table {
         done
     }
 
-    /// Writes what waits, and trains if the table has grown to it.
+    /// Writes what waits, and trains if the table has grown to it: at the end of a transaction, never for a query.
     ///
     /// # Errors
     /// As [`Table::flush`] and [`Table::train`].
@@ -277,11 +283,16 @@ impl Table {
             return Ok(());
         }
         self.check_whole()?;
-        if self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty() {
+        self.flush()?;
+        if !self.grown.replace(false) {
             return Ok(());
         }
-        self.flush()?;
-        let state = self.tables().read_state()?;
+        let state = match self.tables().read_state() {
+            Ok(state) => state,
+            // Dropped, or never made, in this very transaction.
+            Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let rows = state.rows as u64;
         let due = match self.options.train_at {
             TrainAt::Off => false,
@@ -388,12 +399,14 @@ impl Table {
         self.broken.set(None);
         self.level.set(-1);
         self.made.set(None);
+        self.grown.set(false);
     }
 
     /// The transaction was rolled back.
     pub fn rolled_back(&self) {
         self.level.set(-1);
         self.made.set(None);
+        self.grown.set(false);
         self.rollbacks.set(self.rollbacks.get() + 1);
         self.forget();
     }
@@ -445,7 +458,7 @@ impl Table {
     /// # Errors
     /// What writing or reading fails with.
     pub fn current(&self) -> Result<(State, Arc<Snapshot>)> {
-        self.settle()?;
+        self.flush()?;
         let state = self.tables().read_state()?;
         Ok((state, self.snapshot_of(&state)?))
     }
