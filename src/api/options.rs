@@ -85,7 +85,7 @@ impl TableOptions {
         self.with("train_at", rows)
     }
 
-    /// Only [`Table::train`] trains.
+    /// Only [`Table::train`](super::Table::train) trains.
     #[must_use]
     pub fn train_off(self) -> Self {
         self.with("train_at", "off")
@@ -120,7 +120,7 @@ impl TableOptions {
     }
 }
 
-/// What [`Table::train`] is asked for. Everything has a default.
+/// What [`Table::train`](super::Table::train) is asked for. Everything has a default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Train {
     pub(super) nlist: Option<usize>,

@@ -23,9 +23,9 @@ pub(super) const TASK_MIN: u64 = 1 << 20;
 const TASK_MAX: u64 = 1 << 24;
 
 /// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
-const ALONE_MAX: u64 = 2 << 20;
+const ALONE_MAX: u64 = 1 << 20;
 /// Queries per list from which grouping pays.
-const GROUPED_FROM: usize = 4;
+const GROUPED_FROM: usize = 1;
 
 struct Task {
     list_no: usize,
