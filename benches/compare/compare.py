@@ -94,6 +94,7 @@ def ours(data):
         inserted = time.perf_counter()
         db.execute("INSERT INTO t(t) VALUES ('train')")
     build = time.perf_counter() - start
+    db.execute("INSERT INTO t(t) VALUES ('preload')")
     rows = []
     k = data["k"]
 

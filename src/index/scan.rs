@@ -232,6 +232,17 @@ impl Scan<'_> {
         scratch.members = local;
     }
 
+    /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
+    pub fn announce(&self, segments: &[Opened<'_>]) {
+        if let Some(first) = segments.first() {
+            let rows = first.codes.u.len().min(64);
+            prefetch(&first.blocks[..first.blocks.len().min(4096)]);
+            prefetch(&first.codes.u[..rows]);
+            prefetch(&first.codes.r[..rows]);
+            prefetch(&first.codes.s[..rows]);
+        }
+    }
+
     fn segment(&self, loaded: &Opened<'_>) -> &Segment {
         &self.snapshot.segments()[loaded.at]
     }

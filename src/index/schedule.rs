@@ -110,7 +110,11 @@ impl<L: InvertedLists> Search<'_, L> {
         let result = self.with_open(&loaded, |search, opened, scan| {
             search.for_each(ends.len(), |i, scratch| {
                 let first = if i == 0 { 0 } else { ends[i - 1] };
-                for (list_no, member) in &visits[first..ends[i]] {
+                let visits = &visits[first..ends[i]];
+                for (at, (list_no, member)) in visits.iter().enumerate() {
+                    if let Some(next) = visits.get(at + 1).and_then(|(list_no, _)| places[*list_no].clone()) {
+                        scan.announce(&opened[next]);
+                    }
                     if let Some(place) = places[*list_no].clone() {
                         scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch);
                     }

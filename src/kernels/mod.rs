@@ -290,17 +290,17 @@ impl Kernels {
     }
 }
 
-/// Asks for `row` to be brought near, where the machine has such a hint: for rows that are read soon, from all over memory.
-pub fn prefetch(row: &[f32]) {
+/// Asks for `values` to be brought near, where the machine has such a hint: for what is read soon, from all over memory.
+pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(16) {
-        // SAFETY: a hint; the address lies in `row`, and a prefetch never faults.
+    for line in values.chunks((64 / size_of::<T>().max(1)).max(1)) {
+        // SAFETY: a hint; the address lies in `values`, and a prefetch never faults.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
+    let _ = values;
 }
 
 fn check_rows(rows: &[f32], m: usize, dim: usize) {
