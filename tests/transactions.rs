@@ -951,3 +951,26 @@ fn many_connections_on_many_threads_agree() {
     assert_eq!(count(&connection, "t"), 300 + 3 * 12 * 3);
     assert_sound(&connection, "t", DIM);
 }
+
+#[test]
+fn rows_that_wait_before_and_after_a_rename_in_one_transaction_are_of_one_table() {
+    // SQLite connects to the new name anew: two buffers for one table, and one trained while the other had deletes waiting.
+    let db = common::memory();
+    db.execute_batch(
+        "CREATE VIRTUAL TABLE t USING ivf(v float[2], train_at=55);
+         ALTER TABLE t RENAME TO u;
+         BEGIN;
+         INSERT INTO u(v) VALUES ('[0, 1]');
+         ALTER TABLE u RENAME TO t;
+         INSERT INTO t(rowid, v) WITH n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+             SELECT i, '[' || i || ', 1]' FROM n;
+         INSERT OR REPLACE INTO t(rowid, v) SELECT rowid, v FROM t WHERE rowid BETWEEN 100 AND 120 ORDER BY rowid;
+         COMMIT;
+         INSERT INTO t(t) VALUES ('integrity-check');",
+    )
+    .unwrap();
+    let (rows, nlist): (i64, i64) =
+        db.query_row("SELECT rows, nlist FROM t_state", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+    assert_eq!(rows, 300);
+    assert!(nlist > 1, "the table was not trained");
+}

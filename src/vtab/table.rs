@@ -1,7 +1,6 @@
 //! A table on a connection: its buffer, its settings, its snapshot.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
@@ -28,11 +27,11 @@ pub fn cache() -> &'static Cache {
     &CACHE
 }
 
-/// The tables that a connection has open. SQLite may disconnect from a table and connect again in the middle of a
-/// transaction: both then have to see the same buffer.
+/// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
+/// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
 #[derive(Default)]
 pub struct Connection {
-    open: RefCell<HashMap<(String, String), Weak<Table>>>,
+    open: RefCell<Vec<Weak<Table>>>,
 }
 
 /// What commands set and trainings leave behind; `settings` in `t_config`.
@@ -122,7 +121,7 @@ impl Table {
         db.set_last_insert_rowid(last_rowid);
         created?;
         table.made.set(Some(uuid));
-        Ok(connection.keep(schema, name, table))
+        Ok(connection.keep(table))
     }
 
     /// Opens a table that exists.
@@ -136,16 +135,18 @@ impl Table {
         name: &str,
         options: Options,
     ) -> Result<Rc<Self>> {
-        let key = (schema.to_string(), name.to_string());
-        let open = connection.open.borrow().get(&key).and_then(Weak::upgrade);
-        if let Some(table) = open.filter(|table| table.options == options && *table.name.borrow() == name)
+        let is_it = |table: &Rc<Self>| {
+            table.schema == schema && *table.name.borrow() == name && table.options == options
+        };
+        let open = connection.open.borrow().iter().rev().filter_map(Weak::upgrade).find(is_it);
+        if let Some(table) = open
             && !table.is_unmade()?
         {
             return Ok(table);
         }
         let table = Self::new(db, schema, name, options);
         table.tables().check_format()?;
-        Ok(connection.keep(schema, name, table))
+        Ok(connection.keep(table))
     }
 
     /// The shadow tables.
@@ -569,11 +570,11 @@ impl Table {
 }
 
 impl Connection {
-    fn keep(&self, schema: &str, name: &str, table: Table) -> Rc<Table> {
+    fn keep(&self, table: Table) -> Rc<Table> {
         let table = Rc::new(table);
         let mut open = self.open.borrow_mut();
-        open.retain(|_, table| table.strong_count() > 0);
-        open.insert((schema.to_string(), name.to_string()), Rc::downgrade(&table));
+        open.retain(|table| table.strong_count() > 0);
+        open.push(Rc::downgrade(&table));
         table
     }
 }
