@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::{
-    CoarseQuantizer, Codes, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, try_vec,
+    CoarseQuantizer, Codes, IndexError, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, try_vec,
 };
 use crate::sqlite::{BlobReader, Kind, Ticker};
-use crate::storage::codec::{Seal, VECTORS_HEADER, rowids_end, vector_stride};
+use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
 use crate::storage::{Sql, State, StorageError, Tables};
 
 /// The inverted lists in the shadow tables, at the state of the current statement.
@@ -68,13 +68,24 @@ impl<'a> TableLists<'a> {
     /// # Errors
     /// [`StorageError::Corrupt`].
     pub fn raw_vectors(&self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
-        let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);
-        let mut statement = self.tables.statement(Sql::VectorsRead)?;
+        self.data(Sql::VectorsRead, "vectors", head, |blob| self.seal.decode_vectors(self.dim, rowids, blob))
+    }
+
+    /// What `decode` makes of the `data` of a segment.
+    fn data<T>(
+        &self,
+        which: Sql,
+        suffix: &str,
+        head: &SegmentHead,
+        decode: impl FnOnce(&[u8]) -> Result<Result<T, Fault>, IndexError>,
+    ) -> Result<T, StorageError> {
+        let corrupt = |fault: Fault| self.tables.corrupt(suffix, head.id.raw(), fault);
+        let mut statement = self.tables.statement(which)?;
         let mut rows = statement.query(&[head.id.raw().into()])?;
         if !rows.step()? || rows.kind(0) != Kind::Blob {
             return Err(corrupt("the row is missing or not a blob".into()));
         }
-        self.seal.decode_vectors(self.dim, rowids, rows.blob(0)?)?.map_err(corrupt)
+        decode(rows.blob(0)?)?.map_err(corrupt)
     }
 
     /// One vector of a segment as it was given.
@@ -111,13 +122,7 @@ impl InvertedLists for TableLists<'_> {
     type Error = StorageError;
 
     fn codes(&mut self, head: &SegmentHead) -> Result<Codes, StorageError> {
-        let corrupt = |fault: String| self.tables.corrupt("codes", head.id.raw(), fault);
-        let mut statement = self.tables.statement(Sql::CodesRead)?;
-        let mut rows = statement.query(&[head.id.raw().into()])?;
-        if !rows.step()? || rows.kind(0) != Kind::Blob {
-            return Err(corrupt("the row is missing or not a blob".into()));
-        }
-        self.seal.decode_codes(head, self.dim, rows.blob(0)?)?.map_err(corrupt)
+        self.data(Sql::CodesRead, "codes", head, |blob| self.seal.decode_codes(head, self.dim, blob))
     }
 
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {

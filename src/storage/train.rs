@@ -2,13 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::{Cancelled, Workers};
+use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
-use crate::index::{CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, try_vec};
+use crate::index::{CoarseQuantizer, Metric, SegmentHead, SegmentId, try_vec};
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{f32_bytes, next_ver};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
-use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel};
+use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -50,18 +50,7 @@ pub fn train(
         params.max_iterations = most;
         params.refinements = params.refinements.min(most.max(1));
     }
-    let mut failure = None;
-    let trained = k_means(&sample, layout.dim, &params, Workers::all(), &mut || {
-        ticker.tick().map_err(|error| {
-            failure = Some(error);
-            Cancelled
-        })
-    });
-    let centroids = match (trained, failure) {
-        (Ok(centroids), _) => centroids,
-        (Err(_), Some(error)) => return Err(error.into()),
-        (Err(Cancelled), None) => return Err(IndexError::Interrupted.into()),
-    };
+    let centroids = ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))?;
     drop(sample);
     let coarse = CoarseQuantizer::new(layout.metric, layout.dim, centroids)?;
     let generation = next_generation(&state);
@@ -81,11 +70,7 @@ pub fn train(
         ..state
     };
     tables.run(Sql::CentroidsDelete, &[])?;
-    for (chunk, bytes) in
-        (0_i64..).zip(state.seal().encode_centroids(layout.dim, generation, coarse.centroids()))
-    {
-        tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
-    }
+    write_centroids(tables, layout, &new, &coarse)?;
     let map = rewrite(tables, layout, &state, new, Some(&coarse), true, &heads, ticker)?;
     // Every row has a new list: writing the map anew, in order, beats changing it row by row.
     tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
@@ -104,11 +89,7 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     let new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
     if let Some(coarse) = &coarse {
         // The centroids are the same, but their chunks name the generation.
-        for (chunk, bytes) in
-            (0_i64..).zip(state.seal().encode_centroids(layout.dim, generation, coarse.centroids()))
-        {
-            tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
-        }
+        write_centroids(tables, layout, &new, coarse)?;
     }
     rewrite(tables, layout, &state, new, coarse.as_deref(), false, &heads, ticker)?;
     let stamped = stamped(new);
@@ -131,6 +112,20 @@ pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let new = stamped(State { ver, rows: 0, generation, nlist: 0, centroids: 0, ..state });
     tables.write_state(&new)?;
     Ok(new)
+}
+
+/// Writes the centroids of the generation of `state`.
+fn write_centroids(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    coarse: &CoarseQuantizer,
+) -> Result<(), StorageError> {
+    let chunks = state.seal().encode_centroids(layout.dim, state.generation, coarse.centroids());
+    for (chunk, bytes) in (0_i64..).zip(chunks) {
+        tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
+    }
+    Ok(())
 }
 
 fn next_generation(state: &State) -> i64 {
@@ -221,10 +216,7 @@ fn rewrite(
             rows.rowids.extend(live.rowids);
             rows.vectors.extend(live.vectors);
             // Gone at once: the new segments can have their pages.
-            let id = head.id.raw();
-            for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete] {
-                tables.run(which, &[id.into(), id.into()])?;
-            }
+            reader.delete_segment(head.id)?;
         }
         if reassign && let Some(coarse) = coarse {
             let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];

@@ -248,7 +248,8 @@ impl Writer<'_> {
         Ok(self.tables.run(Sql::ListsWrite, &[head.id.raw().into(), Param::Blob(&bytes)])?)
     }
 
-    fn delete_segment(&self, id: SegmentId) -> Result<(), StorageError> {
+    /// Deletes a segment.
+    pub fn delete_segment(&self, id: SegmentId) -> Result<(), StorageError> {
         for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete] {
             self.tables.run(which, &[id.raw().into(), id.raw().into()])?;
         }
@@ -523,19 +524,26 @@ pub(super) fn parallel(
     ticker: &mut Ticker,
     task: impl Fn(usize) + Sync,
 ) -> Result<(), StorageError> {
+    ticking(ticker, |tick| Workers::all().for_each(tasks, tick, task))
+}
+
+/// Runs work that ticks; where a tick stopped it, the error is the ticker's own.
+///
+/// # Errors
+/// What the ticker says.
+pub(super) fn ticking<T>(
+    ticker: &mut Ticker,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, Cancelled>,
+) -> Result<T, StorageError> {
     let mut failure = None;
-    let done = Workers::all().for_each(
-        tasks,
-        &mut || {
-            ticker.tick().map_err(|error| {
-                failure = Some(error);
-                Cancelled
-            })
-        },
-        task,
-    );
+    let done = work(&mut || {
+        ticker.tick().map_err(|error| {
+            failure = Some(error);
+            Cancelled
+        })
+    });
     match (done, failure) {
-        (Ok(()), _) => Ok(()),
+        (Ok(done), _) => Ok(done),
         (Err(_), Some(error)) => Err(error.into()),
         (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
     }

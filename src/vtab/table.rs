@@ -280,10 +280,6 @@ impl Table {
     /// # Errors
     /// As [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
-        if self.forget_if_unmade()? {
-            return Ok(());
-        }
-        self.check_whole()?;
         self.flush()?;
         if !self.grown.replace(false) {
             return Ok(());
