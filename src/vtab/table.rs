@@ -286,7 +286,7 @@ impl Table {
         }
         let state = match self.tables().read_state() {
             Ok(state) => state,
-            // Dropped, or never made, in this very transaction.
+            // Dropped, or made or renamed in a part of the transaction that was rolled back: not this table any more.
             Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => return Ok(()),
             Err(error) => return Err(error.into()),
         };
