@@ -78,8 +78,8 @@ impl TableOptions {
         self.with("quantizer", name)
     }
 
-    /// Trains on its own when the table reaches that many rows; by default at 10,000, and again each time that it
-    /// has grown fourfold.
+    /// Trains on its own when the table reaches that many rows; by default at 10,000. From then on long lists are split
+    /// and short ones joined.
     #[must_use]
     pub fn train_at(self, rows: u64) -> Self {
         self.with("train_at", rows)

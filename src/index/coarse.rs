@@ -97,29 +97,35 @@ impl CoarseQuantizer {
     /// The lists to probe for each prepared query, nearest first: `nprobe` (at most nlist) list
     /// numbers per query, appended to `out`.
     pub fn probe(&self, queries: &[f32], nprobe: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
-        let nlist = self.nlist();
-        let nprobe = nprobe.min(nlist);
-        let nq = queries.len() / self.dim;
-        scratch.scores.resize(nq * nlist, 0.0);
-        match &self.products {
-            Some(panel) => kernels().scores(panel, queries, &mut scratch.scores),
-            None => {
-                scratch.centred.resize(queries.len(), 0.0);
-                for (q, to) in queries.chunks_exact(self.dim).zip(scratch.centred.chunks_exact_mut(self.dim))
-                {
-                    subtract(q, &self.mean, to);
-                }
-                kernels().scores(&self.nearest, &scratch.centred, &mut scratch.scores);
-            }
+        let Some(panel) = &self.products else { return self.nearest(queries, nprobe, scratch, out) };
+        scratch.scores.resize(queries.len() / self.dim * self.nlist(), 0.0);
+        kernels().scores(panel, queries, &mut scratch.scores);
+        self.best(nprobe, scratch, out);
+    }
+
+    /// The `n` lists (at most nlist) whose centroids are nearest to each of `points`, for every metric; nearest first, appended to
+    /// `out`.
+    pub fn nearest(&self, points: &[f32], n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
+        scratch.scores.resize(points.len() / self.dim * self.nlist(), 0.0);
+        scratch.centred.resize(points.len(), 0.0);
+        for (point, to) in points.chunks_exact(self.dim).zip(scratch.centred.chunks_exact_mut(self.dim)) {
+            subtract(point, &self.mean, to);
         }
+        kernels().scores(&self.nearest, &scratch.centred, &mut scratch.scores);
+        self.best(n, scratch, out);
+    }
+
+    /// The numbers of the `n` smallest of every nlist scores.
+    fn best(&self, n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
+        let nlist = self.nlist();
         for scores in scratch.scores.chunks_exact(nlist) {
             scratch.order.clear();
             scratch.order.extend(
                 scores.iter().zip(0_u64..).map(|(&score, list_no)| u64::from(ordered(score)) << 32 | list_no),
             );
-            if nprobe < nlist {
-                scratch.order.select_nth_unstable(nprobe);
-                scratch.order.truncate(nprobe);
+            if n < nlist {
+                scratch.order.select_nth_unstable(n);
+                scratch.order.truncate(n);
             }
             scratch.order.sort_unstable();
             out.extend(scratch.order.iter().map(|&packed| packed as u32));

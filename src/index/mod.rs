@@ -11,6 +11,7 @@ mod collect;
 mod error;
 pub mod kmeans;
 pub mod lists;
+pub mod maintain;
 pub mod metric;
 mod scan;
 mod schedule;

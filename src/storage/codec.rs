@@ -35,6 +35,11 @@ const ROW_CHECKSUM: usize = 4;
 /// Bytes of centroids in a chunk, at most (one centroid, if that is larger).
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Centroids in a chunk.
+pub fn centroids_per_chunk(dim: usize) -> usize {
+    (CHUNK_BYTES / (dim * 4)).max(1)
+}
+
 /// Bytes of a vector of `t_vectors.data` with its checksum.
 pub fn vector_stride(dim: usize) -> usize {
     dim * 4 + ROW_CHECKSUM
@@ -163,7 +168,7 @@ impl Seal {
 
     /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`).
     pub fn encode_centroids(&self, dim: usize, generation: i64, centroids: &[f32]) -> Vec<Vec<u8>> {
-        let per_chunk = (CHUNK_BYTES / (dim * 4)).max(1);
+        let per_chunk = centroids_per_chunk(dim);
         (0_i64..)
             .zip(centroids.chunks(per_chunk * dim))
             .map(|(chunk, part)| {

@@ -3,6 +3,7 @@
 pub mod codec;
 mod error;
 mod integrity;
+mod maintain;
 mod reader;
 mod tables;
 mod train;
@@ -10,7 +11,8 @@ mod writer;
 
 pub use error::StorageError;
 pub use integrity::check;
+pub use maintain::{Upkeep, Upkept, maintain};
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse, read_heads};
 pub use tables::{SHADOW_NAMES, Sql, State, Tables};
 pub use train::{Training, delete_all, optimize, train};
-pub use writer::{Buffer, Layout};
+pub use writer::{Buffer, Layout, Written};

@@ -6,7 +6,7 @@ use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{CoarseQuantizer, Metric, SegmentHead, SegmentId, try_vec};
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{f32_bytes, next_ver};
+use crate::storage::codec::{centroids_per_chunk, f32_bytes, next_ver};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -16,6 +16,8 @@ use crate::storage::{Layout, Sql, State, StorageError, Tables};
 pub struct Training {
     /// Lists wanted; fewer come where there are fewer distinct rows.
     pub nlist: usize,
+    /// Whether that number was asked for in place of the table's own.
+    pub explicit: bool,
     /// Same rows, same seed: same centroids.
     pub seed: u64,
     /// Iterations of k-means, at most; none for the default.
@@ -23,7 +25,7 @@ pub struct Training {
 }
 
 /// Rows that wait to be written to their new lists, at most, in bytes.
-const MOVE_BYTES: usize = 256 << 20;
+pub(super) const MOVE_BYTES: usize = 256 << 20;
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
 /// rows stays as it is.
@@ -43,9 +45,7 @@ pub fn train(
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
     let sample = sample(tables, layout, &state, &heads, nlist, training.seed, ticker)?;
-    // Cosine compares directions; inner products of vectors of one length do, too.
-    let length = if layout.metric == Metric::L2 { None } else { common_length(&sample, layout.dim) };
-    let mut params = TrainParams { seed: training.seed, length, ..TrainParams::new(nlist) };
+    let mut params = train_params(layout, &sample, nlist, training.seed);
     if let Some(most) = training.max_iterations {
         params.max_iterations = most;
         params.refinements = params.refinements.min(most.max(1));
@@ -69,8 +69,7 @@ pub fn train(
         centroids: coarse.hash() as i64,
         ..state
     };
-    tables.run(Sql::CentroidsDelete, &[])?;
-    write_centroids(tables, layout, &new, &coarse)?;
+    write_centroids(tables, layout, &new, &coarse, None)?;
     let map = rewrite(tables, layout, &state, new, Some(&coarse), true, &heads, ticker)?;
     // Every row has a new list: writing the map anew, in order, beats changing it row by row.
     tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
@@ -89,7 +88,7 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     let new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
     if let Some(coarse) = &coarse {
         // The centroids are the same, but their chunks name the generation.
-        write_centroids(tables, layout, &new, coarse)?;
+        write_centroids(tables, layout, &new, coarse, None)?;
     }
     rewrite(tables, layout, &state, new, coarse.as_deref(), false, &heads, ticker)?;
     let stamped = stamped(new);
@@ -114,16 +113,34 @@ pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     Ok(new)
 }
 
-/// Writes the centroids of the generation of `state`.
-fn write_centroids(
+/// How the centroids of `sample` are trained.
+pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
+    // Cosine compares directions; inner products of vectors of one length do, too.
+    let length = if layout.metric == Metric::L2 { None } else { common_length(sample, layout.dim) };
+    TrainParams { seed, length, ..TrainParams::new(nlist) }
+}
+
+/// Writes the centroids of the generation of `state`; only chunks that changed, where the table holds those of
+/// `before` of the same generation.
+pub(super) fn write_centroids(
     tables: &Tables,
     layout: &Layout,
     state: &State,
     coarse: &CoarseQuantizer,
+    before: Option<&CoarseQuantizer>,
 ) -> Result<(), StorageError> {
+    let before = before.filter(|before| before.nlist() <= coarse.nlist()).map(CoarseQuantizer::centroids);
+    if before.is_none() {
+        tables.run(Sql::CentroidsDelete, &[])?;
+    }
+    let numbers = centroids_per_chunk(layout.dim) * layout.dim;
     let chunks = state.seal().encode_centroids(layout.dim, state.generation, coarse.centroids());
-    for (chunk, bytes) in (0_i64..).zip(chunks) {
-        tables.run(Sql::CentroidsWrite, &[chunk.into(), Param::Blob(&bytes)])?;
+    for ((chunk, bytes), now) in (0_usize..).zip(chunks).zip(coarse.centroids().chunks(numbers)) {
+        let then = before.and_then(|before| before.chunks(numbers).nth(chunk));
+        // By their bytes: -0.0 equals 0.0.
+        if then.is_none_or(|then| f32_bytes(then) != f32_bytes(now)) {
+            tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes)])?;
+        }
     }
     Ok(())
 }
@@ -132,7 +149,7 @@ fn next_generation(state: &State) -> i64 {
     (state.generation + 1) % SegmentId::GENERATIONS
 }
 
-fn stamped(state: State) -> State {
+pub(super) fn stamped(state: State) -> State {
     State { stamp: next_ver(&state.stamp, b'F', &[&state.ver]), ..state }
 }
 
@@ -146,7 +163,7 @@ fn finish(
 ) -> Result<State, StorageError> {
     map.sort_unstable();
     let state = stamped(new);
-    let mut writer = Writer { tables, layout, coarse: Some(coarse), state, ticker };
+    let mut writer = Writer::new(tables, layout, Some(coarse), state, ticker);
     writer.write_map(&map)?;
     tables.write_state(&state)?;
     Ok(state)
@@ -210,11 +227,10 @@ fn rewrite(
         let mut rows = Rows::default();
         let mut lists_of = Vec::new();
         for head in group {
-            let mut reader = Writer { tables, layout, coarse, state: *old, ticker };
+            let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
             let live = reader.live_rows(head)?;
             lists_of.extend(std::iter::repeat_n(head.id.list_no(), live.rowids.len()));
-            rows.rowids.extend(live.rowids);
-            rows.vectors.extend(live.vectors);
+            rows.append(live);
             // Gone at once: the new segments can have their pages.
             reader.delete_segment(head.id)?;
         }
@@ -272,7 +288,7 @@ fn flush(
             let segment = encode(layout, coarse, &state, *id, sealed, layout.quantizer, rows);
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;
-        let writer = Writer { tables, layout, coarse, state, ticker };
+        let writer = Writer::new(tables, layout, coarse, state, ticker);
         for segment in encoded {
             if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 writer.write(&segment?)?;

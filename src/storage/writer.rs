@@ -4,7 +4,7 @@
 //! opens, the same connection reads, or the buffer is full. So one rule keeps rollbacks right: what
 //! waits is younger than every savepoint, and is forgotten by any rollback.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::{Cancelled, Workers};
@@ -169,7 +169,7 @@ impl Buffer {
         Ok(true)
     }
 
-    /// Writes what waits to the tables, and returns the state after it.
+    /// Writes what waits to the tables, and returns what that changed.
     ///
     /// # Errors
     /// What writing fails with: the transaction must then not go on, since a part may be written.
@@ -179,22 +179,40 @@ impl Buffer {
         layout: &Layout,
         coarse: Option<&CoarseQuantizer>,
         ticker: &mut Ticker,
-    ) -> Result<State, StorageError> {
+    ) -> Result<Written, StorageError> {
         let mut state = tables.read_state()?;
-        let Some(ver) = self.ver else { return Ok(state) };
+        let Some(ver) = self.ver else { return Ok(Written::default()) };
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
-        let mut writer = Writer { tables, layout, coarse, state, ticker };
-        let deletes = std::mem::take(&mut self.deletes);
-        writer.delete(deletes)?;
         let live: Vec<usize> =
             (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i)).collect();
-        writer.insert(&self.rowids, &self.vectors, &live)?;
-        let state = writer.state;
+        state.rows += live.len() as i64 - self.deletes.len() as i64;
+        let rows = (live.len() + self.deletes.len()) as u64;
+        let mut writer = Writer::new(tables, layout, coarse, state, ticker);
+        writer.delete(std::mem::take(&mut self.deletes))?;
+        writer.place(&self.rowids, &self.vectors, &live)?;
+        let lists = writer.sizes;
         tables.write_state(&state)?;
         let max_rowid = self.max_rowid;
         *self = Self { max_rowid, ..Self::default() };
-        Ok(state)
+        Ok(Written { rows, lists })
+    }
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Rows inserted and deleted.
+    pub rows: u64,
+    /// The lists that changed, and how many rows they hold now.
+    pub lists: BTreeMap<u32, u64>,
+}
+
+impl Written {
+    /// Adds what was written after it.
+    pub fn extend(&mut self, later: Self) {
+        self.rows += later.rows;
+        self.lists.extend(later.lists);
     }
 }
 
@@ -206,6 +224,8 @@ pub(super) struct Writer<'a> {
     /// What the tables will say; its stamp marks the segments that are written.
     pub state: State,
     pub ticker: &'a mut Ticker,
+    /// The rows of each list that was changed.
+    pub sizes: BTreeMap<u32, u64>,
 }
 
 /// A segment in its bytes.
@@ -228,17 +248,40 @@ impl Rows {
         self.vectors.extend_from_slice(vector);
     }
 
+    pub fn append(&mut self, other: Self) {
+        self.rowids.extend(other.rowids);
+        self.vectors.extend(other.vectors);
+    }
+
+    /// The places of the rows in the order of their rowids.
+    pub fn by_rowid(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.rowids.len()).collect();
+        order.sort_unstable_by_key(|&i| self.rowids[i]);
+        order
+    }
+
     pub fn bytes(&self) -> usize {
         self.rowids.len() * 8 + self.vectors.len() * 4
     }
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    pub fn new(
+        tables: &'a Tables,
+        layout: &'a Layout,
+        coarse: Option<&'a CoarseQuantizer>,
+        state: State,
+        ticker: &'a mut Ticker,
+    ) -> Self {
+        Self { tables, layout, coarse, state, ticker, sizes: BTreeMap::new() }
+    }
+
     fn lists(&mut self) -> TableLists<'_> {
         TableLists::new(self.tables, &self.state, self.layout.metric, self.layout.dim, self.ticker)
     }
 
-    fn heads_of(&self, list_no: u32) -> Result<Vec<SegmentHead>, StorageError> {
+    /// The heads of a list.
+    pub fn heads_of(&self, list_no: u32) -> Result<Vec<SegmentHead>, StorageError> {
         let (first, last) = self.state.list_segments(list_no);
         read_heads(self.tables, self.state.seal(), first, last)
     }
@@ -259,17 +302,28 @@ impl Writer<'_> {
     /// Deletes rows of the tables, given with their lists.
     fn delete(&mut self, mut deletes: Vec<(u32, i64)>) -> Result<(), StorageError> {
         deletes.sort_unstable();
-        self.state.rows -= deletes.len() as i64;
+        let mut rowids = Vec::new();
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
-            let mut found = vec![false; of_list.len()];
-            for mut head in self.heads_of(of_list[0].0)? {
-                let from = of_list.partition_point(|(_, rowid)| *rowid < head.min_rowid);
-                if of_list.get(from).is_none_or(|(_, rowid)| *rowid > head.max_rowid) {
-                    continue;
-                }
-                let rowids = self.lists().rowids(&head)?;
-                for (slot, rowid) in (0..).zip(&rowids) {
-                    if let Ok(at) = of_list.binary_search_by_key(rowid, |(_, rowid)| *rowid)
+            rowids.clear();
+            rowids.extend(of_list.iter().map(|(_, rowid)| *rowid));
+            self.remove(of_list[0].0, &rowids)?;
+        }
+        deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
+        for run in deletes.chunk_by(|a, b| a.1 + 1 == b.1) {
+            self.tables.run(Sql::RowidsDelete, &[run[0].1.into(), run[run.len() - 1].1.into()])?;
+        }
+        Ok(())
+    }
+
+    /// Removes rows from a list, given by their rowids, ascending. The map is left as it is.
+    pub fn remove(&mut self, list_no: u32, rowids: &[i64]) -> Result<(), StorageError> {
+        let mut found = vec![false; rowids.len()];
+        let mut live = 0;
+        for mut head in self.heads_of(list_no)? {
+            let from = rowids.partition_point(|&rowid| rowid < head.min_rowid);
+            if rowids.get(from).is_some_and(|&rowid| rowid <= head.max_rowid) {
+                for (slot, rowid) in (0..).zip(&self.lists().rowids(&head)?) {
+                    if let Ok(at) = rowids.binary_search(rowid)
                         && head.kill(slot)
                     {
                         found[at] = true;
@@ -284,21 +338,14 @@ impl Writer<'_> {
                     self.write_head(&head)?;
                 }
             }
-            if let Some(at) = found.iter().position(|found| !found) {
-                let (list_no, rowid) = of_list[at];
-                return Err(self.tables.corrupt(
-                    "rowids",
-                    rowid,
-                    format!("the row is not in list {list_no}"),
-                ));
-            }
-            self.ticker.tick()?;
+            live += u64::from(head.live());
         }
-        deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
-        for run in deletes.chunk_by(|a, b| a.1 + 1 == b.1) {
-            self.tables.run(Sql::RowidsDelete, &[run[0].1.into(), run[run.len() - 1].1.into()])?;
+        if let Some(at) = found.iter().position(|found| !found) {
+            let detail = format!("the row is not in list {list_no}");
+            return Err(self.tables.corrupt("rowids", rowids[at], detail));
         }
-        Ok(())
+        self.sizes.insert(list_no, live);
+        Ok(self.ticker.tick()?)
     }
 
     /// The live rows of a segment as they were given.
@@ -319,13 +366,12 @@ impl Writer<'_> {
         Ok(rows)
     }
 
-    /// Adds the rows at `live` places of `rowids` and `vectors`.
-    fn insert(&mut self, rowids: &[i64], vectors: &[f32], live: &[usize]) -> Result<(), StorageError> {
+    /// Puts the rows at `live` places of `rowids` and `vectors` into their lists, in that order, and into the map.
+    pub fn place(&mut self, rowids: &[i64], vectors: &[f32], live: &[usize]) -> Result<(), StorageError> {
         let dim = self.layout.dim;
         let assigned = self.assign(vectors, live)?;
-        self.state.rows += live.len() as i64;
         let mut order: Vec<(u32, usize)> = assigned.into_iter().zip(live.iter().copied()).collect();
-        order.sort_unstable();
+        order.sort_by_key(|(list_no, _)| *list_no);
         for of_list in order.chunk_by(|a, b| a.0 == b.0) {
             let mut fresh = Rows::default();
             for &(_, i) in of_list {
@@ -361,14 +407,15 @@ impl Writer<'_> {
     /// Appends rows to a list: to its tail first, sealed segments of what the tail cannot hold.
     fn append(&mut self, list_no: u32, fresh: Rows) -> Result<(), StorageError> {
         let mut heads = self.heads_of(list_no)?;
+        let live = heads.iter().map(|head| u64::from(head.live())).sum::<u64>() + fresh.rowids.len() as u64;
+        self.sizes.insert(list_no, live);
         let mut next = heads.last().map_or(0, |last| last.id.seq() + 1);
         let mut rows = Rows::default();
         if let Some(tail) = heads.pop_if(|last| !last.sealed) {
             next = tail.id.seq();
             rows = self.live_rows(&tail)?;
         }
-        rows.rowids.extend(fresh.rowids);
-        rows.vectors.extend(fresh.vectors);
+        rows.append(fresh);
         let mut sealed: Vec<(SegmentId, usize)> = heads.iter().map(|h| (h.id, h.rows as usize)).collect();
         let generation = self.state.generation;
         for (at, part) in self.cut(rows.rowids.len()) {
@@ -411,9 +458,7 @@ impl Writer<'_> {
             let mut merged = Rows::default();
             let (first, end) = (last[0].0.raw(), last[3].0.raw());
             for head in read_heads(self.tables, self.state.seal(), first, end)? {
-                let rows = self.live_rows(&head)?;
-                merged.rowids.extend(rows.rowids);
-                merged.vectors.extend(rows.vectors);
+                merged.append(self.live_rows(&head)?);
                 self.delete_segment(head.id)?;
             }
             self.write_rows(last[0].0, true, &merged)?;

@@ -46,7 +46,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
                 Nprobe::Auto => None,
                 _ => value.parse().ok(),
             };
-            table.write_settings(settings)
+            table.write_settings(&settings)
         }
         ("max_codes", Some(value)) => {
             let codes = value.parse::<u64>().map_err(|_| {
@@ -55,7 +55,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
             let (state, _) = table.current()?;
             let mut settings = table.settings(&state)?;
             settings.max_codes = Some(codes);
-            table.write_settings(settings)
+            table.write_settings(&settings)
         }
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),
@@ -98,6 +98,7 @@ fn train(table: &Table, argument: Option<&str>) -> Result<()> {
     let default = table.training(rows);
     table.train(Training {
         nlist: given.nlist.map_or(default.nlist, |nlist| nlist as usize),
+        explicit: given.nlist.is_some(),
         seed: given.seed.unwrap_or(default.seed),
         max_iterations: given.max_iterations,
     })?;

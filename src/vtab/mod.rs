@@ -5,6 +5,7 @@ mod cursor;
 mod functions;
 mod options;
 mod plan;
+mod settings;
 mod table;
 mod update;
 mod vector;

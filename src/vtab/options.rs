@@ -31,11 +31,11 @@ pub enum Nprobe {
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainAt {
-    /// At [`TrainAt::AUTO_ROWS`], and again each time that the table has grown fourfold.
+    /// At [`TrainAt::AUTO_ROWS`]; from then on long lists are split and short ones joined.
     Auto,
-    /// At that many rows, once.
+    /// At that many rows; from then on as with auto.
     Rows(u64),
-    /// Never: only the command trains.
+    /// Never: only commands train, split and join.
     Off,
 }
 

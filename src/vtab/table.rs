@@ -5,13 +5,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
 
-use serde::{Deserialize, Serialize};
-
 use crate::device::Device;
 use crate::index::{Cache, CoarseQuantizer, SearchStats, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
-use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Training};
-use crate::vtab::options::{Nprobe, Options, TrainAt};
+use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::vtab::options::{Nprobe, Options};
+use crate::vtab::settings::Settings;
+
+mod upkeep;
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
 const CACHE_BYTES: usize = 1 << 30;
@@ -34,19 +35,6 @@ pub struct Connection {
     open: RefCell<Vec<Weak<Table>>>,
 }
 
-/// What commands set and trainings leave behind; `settings` in `t_config`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Settings {
-    /// -1 exact, below 1 a share, else lists; none as the CREATE statement says.
-    pub nprobe: Option<f64>,
-    /// None as the CREATE statement says.
-    pub max_codes: Option<u64>,
-    /// Rows at the last training.
-    pub trained_rows: u64,
-    /// Seed of the last training.
-    pub seed: u64,
-}
-
 /// A table, shared by all objects that stand for it on one connection.
 pub struct Table {
     db: Db,
@@ -58,8 +46,8 @@ pub struct Table {
     file: Option<(u64, u64)>,
     tables: RefCell<Rc<Tables>>,
     buffer: RefCell<Buffer>,
-    /// Whether rows were written since the question of training was last asked.
-    grown: Cell<bool>,
+    /// What was written since the lists were last looked after.
+    written: RefCell<Written>,
     /// The innermost savepoint of the transaction that this table was told of, -1 for none.
     level: Cell<i32>,
     /// A write of this transaction failed half-way, when this was the innermost savepoint.
@@ -90,7 +78,7 @@ impl Table {
             file: file_identity(db, schema),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
             buffer: RefCell::default(),
-            grown: Cell::new(false),
+            written: RefCell::default(),
             level: Cell::new(-1),
             broken: Cell::new(None),
             rollbacks: Cell::new(0),
@@ -117,7 +105,7 @@ impl Table {
         let table = Self::new(db, schema, name, options);
         let last_rowid = db.last_insert_rowid();
         let uuid = draw_uuid();
-        let created = table.tables().create(uuid, &encode(&Settings::default())?);
+        let created = table.tables().create(uuid, &Settings::default().encode()?);
         db.set_last_insert_rowid(last_rowid);
         created?;
         table.made.set(Some(uuid));
@@ -165,7 +153,7 @@ impl Table {
     /// What SQLite says.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
-        self.grown.set(false);
+        self.written.take();
         self.tables().drop_all()
     }
 
@@ -195,12 +183,12 @@ impl Table {
     /// Forgets what waits for a table that has been unmade.
     fn forget_if_unmade(&self) -> Result<bool> {
         let waits = !self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
-        let nothing = self.broken.get().is_none() && !waits && !self.grown.get();
+        let nothing = self.broken.get().is_none() && !waits && self.written.borrow().rows == 0;
         if nothing || !self.is_unmade()? {
             return Ok(false);
         }
         self.made.set(None);
-        self.grown.set(false);
+        self.written.take();
         self.forget();
         Ok(true)
     }
@@ -264,79 +252,15 @@ impl Table {
         let known = self.coarse.borrow().clone();
         let done = self.writing(|tables, ticker| {
             let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
-            buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
+            let written = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
+            self.written.borrow_mut().extend(written);
             *self.coarse.borrow_mut() = coarse;
-            self.grown.set(true);
             Ok(())
         });
         if done.is_err() {
             buffer.clear();
         }
         done
-    }
-
-    /// Writes what waits, and trains if the table has grown to it: at the end of a transaction, never for a query.
-    ///
-    /// # Errors
-    /// As [`Table::flush`] and [`Table::train`].
-    pub fn settle(&self) -> Result<()> {
-        self.flush()?;
-        if !self.grown.replace(false) {
-            return Ok(());
-        }
-        let state = match self.tables().read_state() {
-            Ok(state) => state,
-            // Dropped, or made or renamed in a part of the transaction that was rolled back: not this table any more.
-            Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let rows = state.rows as u64;
-        let due = match self.options.train_at {
-            TrainAt::Off => false,
-            TrainAt::Rows(at) => state.nlist == 0 && rows >= at,
-            TrainAt::Auto if state.nlist == 0 => rows >= TrainAt::AUTO_ROWS,
-            TrainAt::Auto => {
-                self.options.nlist.is_none() && rows >= 4 * self.settings(&state)?.trained_rows.max(1)
-            }
-        };
-        if due {
-            self.train(self.training(rows))?;
-        }
-        Ok(())
-    }
-
-    /// The training that the options ask for.
-    pub fn training(&self, rows: u64) -> Training {
-        let nlist = self.options.nlist.map_or_else(|| auto_nlist(rows), |nlist| nlist as usize);
-        Training { nlist, seed: self.options.seed, max_iterations: None }
-    }
-
-    /// Trains, and keeps what was trained with.
-    ///
-    /// # Errors
-    /// What reading and writing fail with, or an interrupt.
-    pub fn train(&self, training: Training) -> Result<State> {
-        self.flush()?;
-        let before = self.tables().read_state()?;
-        let mut settings = self.settings(&before)?;
-        let state =
-            self.writing(|tables, ticker| Ok(storage::train(tables, &self.layout, &training, ticker)?))?;
-        if state.rows > 0 {
-            settings.trained_rows = state.rows as u64;
-            settings.seed = training.seed;
-            self.write_settings(settings)?;
-        }
-        Ok(state)
-    }
-
-    /// Packs the lists.
-    ///
-    /// # Errors
-    /// What reading and writing fail with, or an interrupt.
-    pub fn optimize(&self) -> Result<()> {
-        self.flush()?;
-        self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))?;
-        Ok(())
     }
 
     /// Deletes all rows and the training.
@@ -396,14 +320,14 @@ impl Table {
         self.broken.set(None);
         self.level.set(-1);
         self.made.set(None);
-        self.grown.set(false);
+        self.written.take();
     }
 
     /// The transaction was rolled back.
     pub fn rolled_back(&self) {
         self.level.set(-1);
         self.made.set(None);
-        self.grown.set(false);
+        self.written.take();
         self.rollbacks.set(self.rollbacks.get() + 1);
         self.forget();
     }
@@ -422,16 +346,16 @@ impl Table {
     /// # Errors
     /// A blob that this program did not write.
     pub fn settings(&self, state: &State) -> Result<Settings> {
-        if let Some((ver, settings)) = *self.settings.borrow()
-            && ver == state.ver
+        if let Some((ver, settings)) = &*self.settings.borrow()
+            && *ver == state.ver
         {
-            return Ok(settings);
+            return Ok(settings.clone());
         }
         let tables = self.tables();
         let bytes = tables.read_settings(state.seal())?;
-        let settings =
-            decode(&bytes).ok_or_else(|| tables.corrupt("config", 0, "the settings cannot be read"))?;
-        *self.settings.borrow_mut() = Some((state.ver, settings));
+        let settings = Settings::decode(&bytes)
+            .ok_or_else(|| tables.corrupt("config", 0, "the settings cannot be read"))?;
+        *self.settings.borrow_mut() = Some((state.ver, settings.clone()));
         Ok(settings)
     }
 
@@ -439,9 +363,9 @@ impl Table {
     ///
     /// # Errors
     /// What writing fails with.
-    pub fn write_settings(&self, settings: Settings) -> Result<()> {
+    pub fn write_settings(&self, settings: &Settings) -> Result<()> {
         self.flush()?;
-        let bytes = encode(&settings)?;
+        let bytes = settings.encode()?;
         self.writing(|tables, _| {
             let mut state = tables.read_state()?;
             state.ver = storage::codec::next_ver(&state.ver, b'S', &[&bytes]);
@@ -575,11 +499,6 @@ impl Connection {
     }
 }
 
-/// Lists for a table of that many rows: the square root, so that scanning lists and scanning centroids cost alike.
-fn auto_nlist(rows: u64) -> usize {
-    ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
-}
-
 /// 16 bytes that no other table has. They need not be secret.
 fn draw_uuid() -> [u8; 16] {
     let mut uuid = [0; 16];
@@ -606,40 +525,5 @@ fn file_identity(db: Db, schema: &str) -> Option<(u64, u64)> {
         // No inode here: each connection keeps its own snapshots.
         let _ = metadata;
         None
-    }
-}
-
-fn encode(settings: &Settings) -> Result<Vec<u8>> {
-    bincode::serde::encode_to_vec(settings, CONFIG).map_err(|error| Error::internal(error.to_string()))
-}
-
-fn decode(bytes: &[u8]) -> Option<Settings> {
-    let (settings, read) = bincode::serde::decode_from_slice(bytes, CONFIG).ok()?;
-    (read == bytes.len()).then_some(settings)
-}
-
-type Config = bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Fixint,
-    bincode::config::Limit<4096>,
->;
-const CONFIG: Config = bincode::config::standard().with_fixed_int_encoding().with_limit::<4096>();
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_survive_their_bytes_and_nothing_else_passes_for_them() {
-        let settings = Settings { nprobe: Some(0.25), max_codes: Some(7), trained_rows: 9, seed: 11 };
-        let bytes = encode(&settings).unwrap();
-        assert_eq!(decode(&bytes), Some(settings));
-        assert_eq!(decode(&bytes[1..]), None);
-        assert_eq!(decode(&[bytes, vec![0]].concat()), None);
-    }
-
-    #[test]
-    fn the_number_of_lists_grows_with_the_root_of_the_rows() {
-        assert_eq!([1, 10_000, 61_666, 1_000_000].map(auto_nlist), [1, 100, 248, 1000]);
     }
 }

@@ -1,0 +1,287 @@
+//! Splits long lists and joins short ones, in the transaction that made them so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::device::workers::Workers;
+use crate::index::coarse::ProbeScratch;
+use crate::index::kmeans::{Sample, sample_size, train as k_means};
+use crate::index::maintain::{NEIGHBOURS, Renumbered, Target, large_parts};
+use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_vec};
+use crate::kernels::kernels;
+use crate::sqlite::Ticker;
+use crate::storage::codec::next_ver;
+use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
+use crate::storage::writer::{Rows, Writer, assign_rows, parallel, ticking};
+use crate::storage::{Layout, State, StorageError, Tables};
+
+/// What is asked of [`maintain`].
+#[derive(Debug)]
+pub struct Upkeep<'a> {
+    /// Lists that the table is to have.
+    pub nlist: usize,
+    /// Decides splits, together with the rows.
+    pub seed: u64,
+    /// Rows of split and joined lists, at most; one list is worked on whatever it holds.
+    pub budget: u64,
+    /// The lists to look at, and the rows that each was last seen with.
+    pub lists: &'a BTreeMap<u32, u64>,
+    /// Lists that did not fall into parts, and the rows that they had then. They are tried again at twice as many.
+    pub solid: BTreeMap<u32, u64>,
+}
+
+/// What [`maintain`] did.
+#[derive(Debug)]
+pub struct Upkept {
+    /// The table's state after it.
+    pub state: State,
+    /// The centroids after it, if there are others.
+    pub coarse: Option<CoarseQuantizer>,
+    /// As in [`Upkeep`].
+    pub solid: BTreeMap<u32, u64>,
+    /// Lists that were split.
+    pub splits: u64,
+    /// Lists that joined their neighbours.
+    pub joins: u64,
+    /// Rows that have another list now.
+    pub moved: u64,
+}
+
+/// Splits the long ones and joins the short ones of some lists of a trained table.
+///
+/// # Errors
+/// What reading, writing and the ticker fail with: the transaction must then not go on.
+pub fn maintain(
+    tables: &Tables,
+    layout: &Layout,
+    coarse: &CoarseQuantizer,
+    asked: Upkeep<'_>,
+    ticker: &mut Ticker,
+) -> Result<Upkept, StorageError> {
+    let old = tables.read_state()?;
+    let mut writer = Writer::new(tables, layout, Some(coarse), old, ticker);
+    let mut chosen = Chosen { target: Target::new(old.rows as u64, asked.nlist), ..Chosen::default() };
+    let solid = chosen.choose(&mut writer, &asked)?;
+    let mut done = Upkept {
+        state: old,
+        coarse: None,
+        solid,
+        splits: chosen.split.len() as u64,
+        joins: chosen.joined.len() as u64,
+        moved: 0,
+    };
+    if chosen.split.is_empty() && chosen.joined.is_empty() {
+        return Ok(done);
+    }
+    let numbered = Renumbered::new(coarse.centroids(), layout.dim, &chosen.split, &chosen.joined);
+    let new_coarse = CoarseQuantizer::new(layout.metric, layout.dim, numbered.centroids)?;
+    let (nlist, hash) = (new_coarse.nlist() as i64, new_coarse.hash() as i64);
+    let ver = next_ver(&old.ver, b'M', &[&nlist.to_le_bytes(), &hash.to_le_bytes()]);
+    let state = stamped(State { ver, nlist, centroids: hash, ..old });
+
+    for &list_no in &numbered.moved {
+        chosen.take(&mut writer, list_no)?;
+        done.solid.remove(&list_no);
+    }
+    let strays = strays(&mut writer, coarse, &new_coarse, &numbered.fresh, &chosen.heads)?;
+
+    let mut writer = Writer { coarse: Some(&new_coarse), state, ..writer };
+    for head in chosen.heads.values().flatten() {
+        writer.delete_segment(head.id)?;
+    }
+    let mut rows = chosen.rows;
+    for (list_no, of_list) in strays {
+        writer.remove(list_no, &of_list.rowids)?;
+        rows.append(of_list);
+    }
+    write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
+    done.moved = rows.rowids.len() as u64;
+    writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid())?;
+    tables.write_state(&state)?;
+    done.state = state;
+    done.coarse = Some(new_coarse);
+    Ok(done)
+}
+
+/// The lists that are worked on, and what they hold.
+#[derive(Default)]
+struct Chosen {
+    target: Target,
+    /// Centroids of the parts of each list that is split.
+    split: BTreeMap<u32, Vec<f32>>,
+    joined: BTreeSet<u32>,
+    heads: BTreeMap<u32, Vec<SegmentHead>>,
+    rows: Rows,
+}
+
+impl Chosen {
+    /// Chooses within the budget: the longest lists first, then the shortest. Returns the lists that did not fall into parts.
+    fn choose(
+        &mut self,
+        writer: &mut Writer<'_>,
+        asked: &Upkeep<'_>,
+    ) -> Result<BTreeMap<u32, u64>, StorageError> {
+        let nlist = writer.state.nlist;
+        let mut solid = asked.solid.clone();
+        solid.retain(|&list_no, _| i64::from(list_no) < nlist);
+        // What was seen may have been undone since: the heads say what is there.
+        let mut long = Vec::new();
+        let mut short = Vec::new();
+        for (&list_no, &seen) in asked.lists {
+            if i64::from(list_no) >= nlist || !(self.target.is_long(seen) || self.target.is_short(seen)) {
+                continue;
+            }
+            let rows = writer.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum::<u64>();
+            let tried = solid.get(&list_no).is_some_and(|&then| rows < 2 * then);
+            if self.target.is_long(rows) && !tried {
+                long.push((std::cmp::Reverse(rows), list_no));
+            } else if self.target.is_short(rows) {
+                short.push((rows, list_no));
+            }
+        }
+        long.sort_unstable();
+        short.sort_unstable();
+        let mut left = asked.budget.max(1);
+        for (std::cmp::Reverse(rows), list_no) in long {
+            if left == 0 || self.rows.bytes() >= MOVE_BYTES {
+                break;
+            }
+            left = left.saturating_sub(rows);
+            solid.insert(list_no, rows);
+            if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
+                continue;
+            }
+            let (heads, of_list) = live_rows(writer, list_no)?;
+            if let Some(parts) = self.parts(writer, &of_list, asked.seed)? {
+                solid.remove(&list_no);
+                self.split.insert(list_no, parts);
+                self.heads.insert(list_no, heads);
+                self.rows.append(of_list);
+            }
+        }
+        for (rows, list_no) in short {
+            // One list stays, for the rows to go to.
+            let last = self.joined.len() as i64 + 1 == nlist && self.split.is_empty();
+            if left == 0 || last || self.rows.bytes() >= MOVE_BYTES {
+                break;
+            }
+            // Another list may take the number of the one that goes.
+            left = left.saturating_sub(rows + self.target.rows());
+            solid.remove(&list_no);
+            self.joined.insert(list_no);
+            self.take(writer, list_no)?;
+        }
+        Ok(solid)
+    }
+
+    /// Takes all rows of a list.
+    fn take(&mut self, writer: &mut Writer<'_>, list_no: u32) -> Result<(), StorageError> {
+        let (heads, rows) = live_rows(writer, list_no)?;
+        self.heads.insert(list_no, heads);
+        self.rows.append(rows);
+        Ok(())
+    }
+
+    /// The centroids of the parts that `rows` fall into, if they do.
+    fn parts(
+        &self,
+        writer: &mut Writer<'_>,
+        rows: &Rows,
+        seed: u64,
+    ) -> Result<Option<Vec<f32>>, StorageError> {
+        let (metric, dim) = (writer.layout.metric, writer.layout.dim);
+        let n = rows.rowids.len();
+        let parts = self.target.parts(n as u64);
+        // In the order of rowids: in which order they were written may differ where the content is equal.
+        let order = rows.by_rowid();
+        let count = sample_size(parts, n);
+        let mut sample = try_vec(count * dim)?;
+        for i in Sample::new(count, n, seed) {
+            let start = sample.len();
+            sample.extend_from_slice(&rows.vectors[order[i] * dim..][..dim]);
+            metric.prepare(&mut sample[start..])?;
+        }
+        let params = train_params(writer.layout, &sample, parts, seed);
+        let found = ticking(writer.ticker, |tick| k_means(&sample, dim, &params, Workers::all(), tick))?;
+        Ok(large_parts(found, dim, &sample, n, self.target)?)
+    }
+}
+
+fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>, Rows), StorageError> {
+    let heads = writer.heads_of(list_no)?;
+    let mut rows = Rows::default();
+    for head in &heads {
+        rows.append(writer.live_rows(head)?);
+        writer.ticker.tick()?;
+    }
+    Ok((heads, rows))
+}
+
+/// The rows of lists around the fresh centroids that are nearer to one of those than to their own, by list, with their
+/// rowids ascending.
+fn strays(
+    writer: &mut Writer<'_>,
+    coarse: &CoarseQuantizer,
+    new_coarse: &CoarseQuantizer,
+    fresh: &[u32],
+    taken: &BTreeMap<u32, Vec<SegmentHead>>,
+) -> Result<Vec<(u32, Rows)>, StorageError> {
+    let (layout, dim) = (writer.layout, writer.layout.dim);
+    if fresh.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut around = Vec::new();
+    let mut scratch = ProbeScratch::default();
+    let mut centroids = try_vec(fresh.len() * dim)?;
+    for &list_no in fresh {
+        let centroid = new_coarse.centroid(list_no as usize);
+        coarse.nearest(centroid, NEIGHBOURS, &mut scratch, &mut around);
+        centroids.extend_from_slice(centroid);
+        writer.ticker.tick()?;
+    }
+    let around: BTreeSet<u32> = around.into_iter().filter(|list_no| !taken.contains_key(list_no)).collect();
+    let around: Vec<u32> = around.into_iter().collect();
+    let fresh = CoarseQuantizer::new(layout.metric, dim, centroids)?;
+    // Which rows of a list are nearer to a fresh centroid.
+    let nearer = |list_no: u32, rows: &Rows| -> Result<Rows, IndexError> {
+        let own = coarse.centroid(list_no as usize);
+        let mut prepared = try_vec(rows.vectors.len())?;
+        prepared.extend_from_slice(&rows.vectors);
+        for row in prepared.chunks_exact_mut(dim) {
+            layout.metric.prepare(row)?;
+        }
+        let mut best = try_vec(rows.rowids.len())?;
+        best.resize(rows.rowids.len(), 0);
+        fresh.assign(&prepared, &mut best)?;
+        let mut moves = Rows::default();
+        for i in rows.by_rowid() {
+            let row = &prepared[i * dim..][..dim];
+            let there = kernels().l2_squared(row, fresh.centroid(best[i] as usize));
+            if there < kernels().l2_squared(row, own) {
+                moves.push(rows.rowids[i], &rows.vectors[i * dim..][..dim]);
+            }
+        }
+        Ok(moves)
+    };
+    let mut strays = Vec::new();
+    // Read by this thread, compared on all of them.
+    for group in around.chunks(16) {
+        let mut lists = Vec::with_capacity(group.len());
+        for &list_no in group {
+            lists.push((list_no, live_rows(writer, list_no)?.1));
+        }
+        let found: Vec<Mutex<Result<Rows, IndexError>>> =
+            lists.iter().map(|_| Mutex::new(Ok(Rows::default()))).collect();
+        parallel(lists.len(), writer.ticker, |i| {
+            let rows = nearer(lists[i].0, &lists[i].1);
+            *found[i].lock().unwrap_or_else(PoisonError::into_inner) = rows;
+        })?;
+        for (found, (list_no, _)) in found.into_iter().zip(lists) {
+            let rows = found.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+            if !rows.rowids.is_empty() {
+                strays.push((list_no, rows));
+            }
+        }
+    }
+    Ok(strays)
+}
