@@ -185,7 +185,10 @@ mod tests {
             moved: moved.to_vec(),
         };
         assert_eq!(renumbered(3, &[], &[]), of(&[0., 1., 2.], &[], &[]));
-        assert_eq!(renumbered(3, &[(1, &[10., 11., 12.])], &[]), of(&[0., 10., 2., 11., 12.], &[1, 3, 4], &[]));
+        assert_eq!(
+            renumbered(3, &[(1, &[10., 11., 12.])], &[]),
+            of(&[0., 10., 2., 11., 12.], &[1, 3, 4], &[])
+        );
         assert_eq!(renumbered(4, &[], &[1]), of(&[0., 3., 2.], &[], &[3]));
         assert_eq!(renumbered(4, &[], &[3]), of(&[0., 1., 2.], &[], &[]));
         assert_eq!(renumbered(5, &[], &[0, 3, 4]), of(&[2., 1.], &[], &[2]));

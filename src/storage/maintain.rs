@@ -30,6 +30,11 @@ pub struct Upkeep<'a> {
     pub solid: BTreeMap<u32, u64>,
 }
 
+/// Whether a list of `rows` rows is to be split. `solid` as in [`Upkeep`].
+pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64>) -> bool {
+    target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= 2 * then)
+}
+
 /// What [`maintain`] did.
 #[derive(Debug)]
 pub struct Upkept {
@@ -132,8 +137,7 @@ impl Chosen {
                 continue;
             }
             let rows = writer.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum::<u64>();
-            let tried = solid.get(&list_no).is_some_and(|&then| rows < 2 * then);
-            if self.target.is_long(rows) && !tried {
+            if is_due(self.target, list_no, rows, &solid) {
                 long.push((std::cmp::Reverse(rows), list_no));
             } else if self.target.is_short(rows) {
                 short.push((rows, list_no));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::index::maintain::Target;
 use crate::sqlite::{Result, ffi};
-use crate::storage::{self, State, StorageError, Training, Upkeep, read_all_heads, read_coarse};
+use crate::storage::{self, State, StorageError, Training, Upkeep, is_due, read_all_heads, read_coarse};
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::Settings;
 use crate::vtab::table::Table;
@@ -41,7 +41,9 @@ impl Table {
         }
         let settings = self.settings(&state)?;
         let target = Target::new(rows, self.wanted_nlist(&settings, rows));
-        let long: u64 = written.lists.values().filter(|&&rows| target.is_long(rows)).sum();
+        let solid: BTreeMap<u32, u64> = settings.solid.iter().copied().collect();
+        let long = written.lists.iter().filter(|(list_no, rows)| is_due(target, **list_no, **rows, &solid));
+        let long: u64 = long.map(|(_, rows)| rows).sum();
         if long == 0 && !written.lists.values().any(|&rows| target.is_short(rows)) {
             return Ok(());
         }
@@ -129,12 +131,11 @@ impl Table {
         };
         let (metric, dim) = (self.layout.metric, self.layout.dim);
         let known = self.coarse.borrow().clone();
-        let kept = self.writing(|tables, ticker| {
-            match read_coarse(tables, &state, metric, dim, known.as_ref())? {
+        let kept =
+            self.writing(|tables, ticker| match read_coarse(tables, &state, metric, dim, known.as_ref())? {
                 Some(coarse) => Ok(Some(storage::maintain(tables, &self.layout, &coarse, asked, ticker)?)),
                 None => Ok(None),
-            }
-        })?;
+            })?;
         let Some(kept) = kept else { return Ok(false) };
         let changed = kept.splits + kept.joins > 0;
         let before = settings.clone();
@@ -156,7 +157,6 @@ const MAX_ROUNDS: usize = 64;
 fn auto_nlist(rows: u64) -> usize {
     ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
 }
-
 
 #[cfg(test)]
 mod tests {
