@@ -46,12 +46,12 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 
 /// Prints what a search of the table meets.
 fn look(db: &Connection, what: &str, queries: &Rows) {
-    let nlist: usize = db.query_row("SELECT nlist FROM t_state", [], |r| r.get(0)).unwrap();
+    let nlist = db.query_row("SELECT nlist FROM t_state", [], |r| r.get::<_, i64>(0)).unwrap() as usize;
     let mut sizes = vec![0.0_f64; nlist];
     let mut statement = db.prepare("SELECT list_no, count(*) FROM t_rowids GROUP BY list_no").unwrap();
     let mut found = statement.query([]).unwrap();
     while let Some(row) = found.next().unwrap() {
-        sizes[row.get::<_, usize>(0).unwrap()] = row.get(1).unwrap();
+        sizes[row.get::<_, i64>(0).unwrap() as usize] = row.get(1).unwrap();
     }
     let mut centroids: Rows = Vec::new();
     let mut statement = db.prepare("SELECT data FROM t_centroids ORDER BY chunk").unwrap();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::index::{CoarseQuantizer, IndexError, Metric, try_vec};
 
 /// A list of more than that many times the target is split.
-const LONG: f64 = 2.0;
+const LONG: f64 = 1.5;
 /// A list of less than that share of the target joins its neighbours.
 const SHORT: f64 = 0.25;
 /// The least target for splitting: below it lists are not worth their centroids.

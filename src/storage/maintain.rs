@@ -12,7 +12,7 @@ use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
 use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
-use crate::storage::writer::{Rows, Writer, assign_rows, parallel, ticking};
+use crate::storage::writer::{Rows, Writer, parallel, ticking};
 use crate::storage::{Layout, State, StorageError, Tables};
 
 /// What is asked of [`maintain`].

@@ -11,7 +11,7 @@ mod writer;
 
 pub use error::StorageError;
 pub use integrity::check;
-pub use maintain::{Upkeep, Upkept, is_due, maintain};
+pub use maintain::{Upkeep, is_due, maintain};
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse, read_heads};
 pub use tables::{SHADOW_NAMES, Sql, State, Tables};
 pub use train::{Training, delete_all, optimize, train};
