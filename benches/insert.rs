@@ -1,124 +1,255 @@
 //! Writing through SQL: bulk load, training, single rows, space, and the first query of a cold file.
 //!
-//! `cargo bench --bench insert [-- ROWS]`: rows of 128 dimensions; the SIFT descriptors of the folder that
-//! `SQLITE_IVF_DATA` names (`../shared/data` without it), or made ones where that is missing.
+//! `cargo bench --bench insert [-- FILTER]`: SIFT descriptors (see `benches/common`), or made rows where those are missing;
+//! `BENCH_ROWS` of them (200,000). Items are rows, bytes those of their vectors. Each stage starts from a file that the
+//! stages before it have made. Sizes are printed at the end.
 
-use std::path::Path;
-use std::time::Instant;
+mod common;
 
-use rusqlite::{Connection, params};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use common::{Notes, Peaks, blob, numbers};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use rusqlite::Connection;
 
 const DIM: usize = 128;
 
-/// Rows as blobs.
-fn rows(n: usize) -> (String, Vec<Vec<u8>>) {
-    let folder = std::env::var("SQLITE_IVF_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data").to_string());
-    let blob = |row: &[u8]| row.iter().flat_map(|&v| f32::from(v).to_le_bytes()).collect();
-    match std::fs::read(Path::new(&folder).join("sift-200k-128.u8")) {
-        Ok(bytes) => ("SIFT".into(), bytes.chunks_exact(DIM).take(n).map(blob).collect()),
-        Err(_) => {
-            let mut state = 1_u64;
-            let mut byte = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 56) as u8
-            };
-            let made = (0..n).map(|_| blob(&(0..DIM).map(|_| byte()).collect::<Vec<u8>>())).collect();
-            ("made rows".into(), made)
-        }
-    }
+static NOTES: Notes = Notes::new();
+
+/// Rows as blobs, and what they are.
+fn rows() -> &'static (String, Vec<Vec<u8>>) {
+    static ROWS: OnceLock<(String, Vec<Vec<u8>>)> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let n = std::env::var("BENCH_ROWS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+        let (name, vectors) = match common::present().contains(&"sift") {
+            true => ("SIFT", common::Data::load("sift").base),
+            false => ("made rows", numbers(n * DIM, 1)),
+        };
+        (name.into(), vectors.chunks_exact(DIM).take(n).map(blob).collect())
+    })
 }
 
-fn timed<T>(what: &str, n: usize, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{what:<58} {seconds:>8.3} s, {:>10.0} rows/s", n as f64 / seconds);
-    result
+/// How far a file has come. Each stage is made from the one before, once, and copied for each run.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Empty,
+    Trained,
+    Thinned,
+}
+
+fn open(path: &Path) -> Connection {
+    let db = Connection::open(path).unwrap();
+    sqlite_ivf::register(&db).unwrap();
+    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").unwrap();
+    db
 }
 
 fn size(path: &Path, suffix: &str) -> u64 {
     std::fs::metadata(format!("{}{suffix}", path.display())).map_or(0, |m| m.len())
 }
 
-fn main() {
-    let wanted = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(200_000);
-    let (name, rows) = rows(wanted);
-    let n = rows.len();
-    let raw = (n * DIM * 4) as f64;
-    println!("{n} x {DIM} {name}");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("insert.db");
-    let open = || {
-        let db = Connection::open(&path).unwrap();
-        sqlite_ivf::register(&db).unwrap();
-        db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").unwrap();
-        db
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+/// A fresh file at that stage.
+fn at(stage: Stage) -> PathBuf {
+    let kept = folder().join(format!("{}.db", stage as u8));
+    if !kept.exists() {
+        let db = match stage {
+            Stage::Empty => open(&kept),
+            Stage::Trained => open(&at(Stage::Empty)),
+            Stage::Thinned => open(&at(Stage::Trained)),
+        };
+        match stage {
+            Stage::Empty => {
+                db.execute_batch("CREATE VIRTUAL TABLE t USING ivf(v float[128], nlist=512, train_at=off)")
+                    .unwrap();
+            }
+            Stage::Trained => {
+                db.execute_batch("BEGIN").unwrap();
+                insert(&db, &rows().1);
+                db.execute_batch("INSERT INTO t(t) VALUES ('train'); COMMIT").unwrap();
+            }
+            Stage::Thinned => db.execute_batch(THIN).unwrap(),
+        }
+        db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let from = PathBuf::from(db.path().unwrap());
+        drop(db);
+        if from != kept {
+            std::fs::rename(from, &kept).unwrap();
+        }
+    }
+    let copy = folder().join("work.db");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", copy.display()));
+    }
+    std::fs::copy(kept, &copy).unwrap();
+    copy
+}
+
+const THIN: &str = "DELETE FROM t WHERE rowid % 10 > 0";
+
+fn insert(db: &Connection, rows: &[Vec<u8>]) {
+    let mut insert = db.prepare("INSERT INTO t(v) VALUES (?1)").unwrap();
+    for row in rows {
+        insert.execute([row]).unwrap();
+    }
+}
+
+/// Times `work` on a connection to a fresh file at a stage, after `before`.
+fn stage(
+    bencher: Bencher<'_, '_>,
+    name: &str,
+    from: Stage,
+    n: usize,
+    before: impl Fn(&Connection),
+    work: impl Fn(&Connection),
+) {
+    // One file at a time: the connection of the last run is closed before the next copy is made.
+    let last: RefCell<Option<Connection>> = RefCell::default();
+    bencher
+        .counter(ItemsCount::new(n))
+        .counter(BytesCount::new(n * DIM * 4))
+        .with_inputs(|| {
+            last.take();
+            let db = open(&at(from));
+            before(&db);
+            last.replace(Some(db));
+        })
+        .bench_local_values(|()| {
+            let db = last.borrow();
+            NOTES.time(name, n as f64, || work(db.as_ref().unwrap()));
+        });
+}
+
+fn run(sql: &str) -> impl Fn(&Connection) + '_ {
+    move |db| db.execute_batch(sql).unwrap()
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn a_insert(bencher: Bencher<'_, '_>) {
+    let rows = &rows().1;
+    stage(bencher, "insert, one transaction", Stage::Empty, rows.len(), run("BEGIN"), |db| insert(db, rows));
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn b_train(bencher: Bencher<'_, '_>) {
+    let rows = &rows().1;
+    let before = |db: &Connection| {
+        run("BEGIN")(db);
+        insert(db, rows);
     };
-    let db = open();
-    db.execute_batch("CREATE VIRTUAL TABLE t USING ivf(v float[128], nlist=512, train_at=off)").unwrap();
-    db.execute_batch("BEGIN").unwrap();
-    timed("insert, one transaction", n, || {
-        let mut insert = db.prepare("INSERT INTO t(rowid, v) VALUES (?1, ?2)").unwrap();
-        for (i, row) in (1_i64..).zip(&rows) {
-            insert.execute(params![i, row]).unwrap();
-        }
-    });
-    timed("train, nlist 512, same transaction", n, || {
-        db.execute_batch("INSERT INTO t(t) VALUES ('train')").unwrap();
-    });
-    timed("commit", n, || db.execute_batch("COMMIT").unwrap());
-    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    println!("{:<58} {:>8.3} x the raw floats", "file", size(&path, "") as f64 / raw);
-    drop(db);
+    let train = run("INSERT INTO t(t) VALUES ('train')");
+    stage(bencher, "train, nlist 512, same transaction", Stage::Empty, rows.len(), before, train);
+}
 
-    let db = open();
-    let query = "SELECT rowid FROM t WHERE v MATCH ?1 AND k = 10 AND nprobe = 32";
-    let mut search = db.prepare(query).unwrap();
-    let mut ask = |row: &Vec<u8>| search.query_map([row], |r| r.get::<_, i64>(0)).unwrap().count();
-    timed("open and first query, page cache of the system warm", 1, || ask(&rows[5]));
-    for row in rows.iter().step_by(n / 200) {
-        ask(row);
-    }
-    drop(search);
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn c_commit(bencher: Bencher<'_, '_>) {
+    let rows = &rows().1;
+    let before = |db: &Connection| {
+        run("BEGIN")(db);
+        insert(db, rows);
+        run("INSERT INTO t(t) VALUES ('train')")(db);
+    };
+    stage(bencher, "commit", Stage::Empty, rows.len(), before, run("COMMIT"));
+}
 
-    let more = 50_000.min(n);
-    db.execute_batch("BEGIN").unwrap();
-    timed("insert into the trained table, one transaction", more, || {
-        let mut insert = db.prepare("INSERT INTO t(v) VALUES (?1)").unwrap();
-        for row in &rows[..more] {
-            insert.execute([row]).unwrap();
-        }
-        db.execute_batch("COMMIT").unwrap();
-    });
-    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    let single = 2_000.min(n);
-    timed("insert, each its own transaction", single, || {
-        let mut insert = db.prepare("INSERT INTO t(v) VALUES (?1)").unwrap();
-        for row in &rows[..single] {
-            insert.execute([row]).unwrap();
-        }
-    });
-    db.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    {
-        let mut insert = db.prepare("INSERT INTO t(v) VALUES (?1)").unwrap();
-        for row in &rows[..200] {
-            insert.execute([row]).unwrap();
-        }
-    }
-    println!("{:<58} {:>8.1} KB", "WAL written per such insert", size(&path, "-wal") as f64 / 200.0 / 1e3);
-    db.execute_batch("PRAGMA wal_autocheckpoint = 1000; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    timed("delete nine rows of ten, one transaction", n * 9 / 10, || {
-        db.execute_batch("DELETE FROM t WHERE rowid % 10 > 0").unwrap();
-    });
-    timed("optimize", n / 10, || db.execute_batch("INSERT INTO t(t) VALUES ('optimize')").unwrap());
-    db.execute_batch("VACUUM").unwrap();
-    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    let left: i64 = db.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
-    let left_raw = (left as usize * DIM * 4) as f64;
-    println!(
-        "{:<58} {:>8.3} x the raw floats of the {left} rows left",
-        "file after VACUUM",
-        size(&path, "") as f64 / left_raw
+/// A connection's first query, with the file in the system's page cache.
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn d_first_query(bencher: Bencher<'_, '_>) {
+    let query = &rows().1[5];
+    stage(
+        bencher,
+        "open and first query, page cache warm",
+        Stage::Trained,
+        1,
+        |_| {},
+        |db| {
+            let db = open(Path::new(db.path().unwrap()));
+            let mut search =
+                db.prepare("SELECT rowid FROM t WHERE v MATCH ?1 AND k = 10 AND nprobe = 32").unwrap();
+            search.query_map([query], |r| r.get::<_, i64>(0)).unwrap().for_each(|row| drop(row.unwrap()));
+        },
     );
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn e_insert_into_trained(bencher: Bencher<'_, '_>) {
+    let rows = &rows().1[..50_000.min(rows().1.len())];
+    stage(
+        bencher,
+        "insert into the trained table, one transaction",
+        Stage::Trained,
+        rows.len(),
+        |_| {},
+        |db| {
+            run("BEGIN")(db);
+            insert(db, rows);
+            run("COMMIT")(db);
+        },
+    );
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn f_insert_singly(bencher: Bencher<'_, '_>) {
+    let rows = &rows().1[..2000.min(rows().1.len())];
+    stage(
+        bencher,
+        "insert, each its own transaction",
+        Stage::Trained,
+        rows.len(),
+        |_| {},
+        |db| insert(db, rows),
+    );
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn g_delete(bencher: Bencher<'_, '_>) {
+    let n = rows().1.len() * 9 / 10;
+    stage(bencher, "delete nine rows of ten, one transaction", Stage::Trained, n, |_| {}, run(THIN));
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn h_optimize(bencher: Bencher<'_, '_>) {
+    let n = rows().1.len() / 10;
+    let optimize = run("INSERT INTO t(t) VALUES ('optimize')");
+    stage(bencher, "optimize", Stage::Thinned, n, |_| {}, optimize);
+}
+
+/// Sizes of files, which no clock shows.
+fn print_sizes() {
+    let (name, rows) = rows();
+    let raw = |n: usize| (n * DIM * 4) as f64;
+    println!("{} x {DIM} {name}", rows.len());
+    let trained = at(Stage::Trained);
+    println!("{:<58} {:.3} x the raw floats", "file", size(&trained, "") as f64 / raw(rows.len()));
+    let db = open(&trained);
+    db.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    insert(&db, &rows[..200]);
+    println!(
+        "{:<58} {:.1} KB",
+        "WAL written per insert in its own transaction",
+        size(&trained, "-wal") as f64 / 200e3
+    );
+    drop(db);
+    let thinned = at(Stage::Thinned);
+    let db = open(&thinned);
+    run("INSERT INTO t(t) VALUES ('optimize'); VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")(&db);
+    let left: i64 = db.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
+    let ratio = size(&thinned, "") as f64 / raw(left as usize);
+    println!("{:<58} {ratio:.3} x the raw floats of the {left} rows left", "file after VACUUM");
+}
+
+fn main() {
+    Peaks::measure();
+    divan::main();
+    NOTES.print(|_, rows, times| format!("{:>8.3} s, {:>10.0} rows/s", times[0], rows / times[0]));
+    if std::env::args().all(|arg| arg != "--list" && arg != "--test") {
+        print_sizes();
+    }
 }

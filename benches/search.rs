@@ -1,219 +1,215 @@
-//! Searches of the engine alone, without SQLite: one query and batches, on made and on real data.
+//! Searches: of the engine alone, one query and batches, and one query through SQL.
 //!
-//! `cargo bench --bench search [-- NAME]`, NAME one of seed, sift, text. The real data are read from the folder that
-//! `SQLITE_IVF_DATA` names (`../shared/data` without it); where it is missing, they are skipped with a note.
+//! `cargo bench --bench search [-- FILTER]`, for example `-- sift`. Items are queries. Before its batches each data set
+//! prints recall, rows scanned and re-scored per query; at the end come p50, p99 and queries per second. `BENCH_NPROBE`
+//! (32), `BENCH_MODE` (auto, matrix, csr), `BENCH_F32` (rows without codes; set to anything) vary what is measured.
 
-use std::path::PathBuf;
-use std::time::Instant;
+mod common;
 
-use sqlite_ivf::device::{Device, workers::Workers};
-use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
-use sqlite_ivf::index::lists::prepare_rows;
+use std::sync::OnceLock;
+
+use common::{Data, Notes, Peaks, blob};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use rusqlite::{Connection, Statement};
+use sqlite_ivf::device::workers::Workers;
 use sqlite_ivf::index::{
-    Answers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchMode, SearchParams, Snapshot,
-    search,
+    Answers, Buffers, Cache, MemoryLists, Metric, Quantizer, SearchMode, SearchParams, Snapshot, search,
+    search_into,
 };
 
-struct Data {
-    name: &'static str,
-    metric: Metric,
-    dim: usize,
-    nlist: usize,
-    nprobe: &'static [usize],
-    k: usize,
-    base: Vec<f32>,
-    queries: Vec<f32>,
-    batches: &'static [usize],
+static NOTES: Notes = Notes::new();
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
-fn normal(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut unit = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    (0..n)
-        .map(|_| ((-2.0 * (1.0 - unit()).ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32)
-        .collect()
+fn nprobe() -> usize {
+    setting("BENCH_NPROBE").and_then(|n| n.parse().ok()).unwrap_or(32)
 }
 
-fn folder() -> PathBuf {
-    std::env::var_os("SQLITE_IVF_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")), PathBuf::from)
+struct Index {
+    data: Data,
+    snapshot: Snapshot,
+    lists: MemoryLists,
+    params: SearchParams<'static>,
 }
 
-fn read(name: &str) -> Option<Vec<u8>> {
-    let path = folder().join(name);
-    std::fs::read(&path).map_err(|error| println!("{}: {error}: skipped", path.display())).ok()
-}
-
-fn half(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let (exponent, mantissa) = (u32::from(bits >> 10) & 31, u32::from(bits) & 1023);
-    if exponent == 0 {
-        return f32::from_bits(sign | 0x3f80_0000) * mantissa as f32 * 2f32.powi(-24);
+impl Index {
+    fn new(name: &str) -> Self {
+        let data = Data::load(name);
+        let quantizer = if setting("BENCH_F32").is_some() { Quantizer::None } else { Quantizer::Int8 };
+        let (snapshot, lists) = data.index(quantizer, true);
+        let mode = setting("BENCH_MODE").and_then(|m| SearchMode::from_name(&m)).unwrap_or_default();
+        let params = SearchParams { mode, ..SearchParams::new(data.k, nprobe()) };
+        Self { data, snapshot, lists, params }
     }
-    f32::from_bits(sign | (exponent + 112) << 23 | mantissa << 13)
-}
 
-fn data(name: &str) -> Option<Data> {
-    Some(match name {
-        "seed" => {
-            let all = normal((262_144 + 19_600) * 128, 1234);
-            let (base, queries) = all.split_at(262_144 * 128);
-            Data {
-                name: "seed setup, 262,144 x 128 N(0,1)",
-                metric: Metric::L2,
-                dim: 128,
-                nlist: 512,
-                nprobe: &[32],
-                k: 20,
-                base: base.to_vec(),
-                queries: queries.to_vec(),
-                batches: &[1, 8, 32, 128, 512, 2048, 19_600],
+    /// Prints what a search finds and does.
+    fn describe(&mut self) {
+        let Data { title, dim, k, queries, .. } = &self.data;
+        let sample = &queries[..queries.len().min(2000 * dim)];
+        let cache = Cache::new(usize::MAX);
+        let mut ask = |params| search(&self.snapshot, &cache, &mut self.lists, sample, params).unwrap();
+        let exact = ask(SearchParams { nprobe: usize::MAX, ..self.params });
+        let found = ask(self.params);
+        let nq = found.queries();
+        let is_hit = |q: usize, rowid: i64| exact.of(q).iter().any(|row| row.rowid == rowid);
+        let hits: usize =
+            (0..nq).map(|q| found.of(q).iter().filter(|row| is_hit(q, row.rowid)).count()).sum();
+        println!(
+            "{title}, nprobe {}: recall@{k} {:.4}, {} rows scanned, {:.1} re-scored per query; an order by residual \
+             norm would rule out {:.2} % of the rows",
+            nprobe(),
+            hits as f64 / (nq * k) as f64,
+            found.stats.rows_scanned / nq as u64,
+            found.stats.rows_rescored as f64 / nq as f64,
+            100.0 * self.ruled_out(sample, &exact),
+        );
+    }
+
+    /// The share of the rows probed for which the triangle inequality with the list's centroid, |d(q, c) - d(x, c)| above
+    /// the k-th distance, says that they are no answer.
+    fn ruled_out(&self, queries: &[f32], exact: &Answers) -> f64 {
+        let Data { dim, nlist, base, metric, .. } = &self.data;
+        let coarse = self.snapshot.coarse().unwrap();
+        let apart = |a: &[f32], b: &[f32]| f64::from(Metric::L2.key(a, b)).sqrt();
+        let mut assigned = vec![0; self.data.rows()];
+        coarse.assign(base, &mut assigned).unwrap();
+        let mut norms = vec![Vec::new(); *nlist];
+        for (row, &list_no) in base.chunks_exact(*dim).zip(&assigned) {
+            norms[list_no as usize].push(apart(row, coarse.centroid(list_no as usize)));
+        }
+        let (mut rows, mut out) = (0, 0);
+        let mut probes = Vec::new();
+        for (q, query) in queries.chunks_exact(*dim).enumerate() {
+            let kth = f64::from(exact.of(q).last().map_or(0.0, |row| row.key)).sqrt();
+            probes.clear();
+            coarse.probe(query, nprobe(), &mut Default::default(), &mut probes);
+            for &list_no in &probes {
+                let norms = &norms[list_no as usize];
+                let distance = apart(query, coarse.centroid(list_no as usize));
+                rows += norms.len();
+                out += norms.iter().filter(|&norm| (distance - norm).abs() > kth).count();
             }
         }
-        "sift" => Data {
-            name: "SIFT 200,000 x 128",
-            metric: Metric::L2,
-            dim: 128,
-            nlist: 512,
-            nprobe: &[8, 16, 32, 64],
-            k: 10,
-            base: read("sift-200k-128.u8")?.into_iter().map(f32::from).collect(),
-            queries: read("sift-q2k-128.u8")?.into_iter().map(f32::from).collect(),
-            batches: &[1, 8, 32, 128, 512, 2000],
-        },
-        "text" => {
-            let all: Vec<f32> = read("debian-minilm-384.f16")?
-                .chunks_exact(2)
-                .map(|b| half(u16::from_le_bytes([b[0], b[1]])))
-                .collect();
-            // The file is in alphabetical order: queries are taken evenly out of it.
-            let (mut base, mut queries) = (Vec::new(), Vec::new());
-            for (i, row) in all.chunks_exact(384).enumerate() {
-                let is_query = i % 31 == 0 && queries.len() < 2000 * 384;
-                if is_query { &mut queries } else { &mut base }.extend_from_slice(row);
-            }
-            Data {
-                name: "MiniLM text 61,666 x 384",
-                metric: Metric::Cosine,
-                dim: 384,
-                nlist: 256,
-                nprobe: &[8, 16, 32, 48, 64],
-                k: 10,
-                base,
-                queries,
-                batches: &[1, 8, 32, 128, 512, 2000],
-            }
-        }
-        other => panic!("no data set '{other}': seed, sift, text"),
-    })
+        debug_assert!(*metric != Metric::Ip);
+        out as f64 / rows as f64
+    }
 }
 
-fn median(mut times: Vec<f64>) -> (f64, f64) {
-    times.sort_by(f64::total_cmp);
-    (times[times.len() / 2], times[times.len() * 99 / 100])
+/// Data sets with numbers of queries.
+fn batches() -> Vec<(&'static str, usize)> {
+    let sizes = |name| match name {
+        "seed" => vec![1, 8, 32, 128, 512, 2048, 19_600],
+        "fixture" => vec![1, 8, 32, 128],
+        _ => vec![1, 8, 32, 128, 512, 2000],
+    };
+    common::present().into_iter().flat_map(|name| sizes(name).into_iter().map(move |n| (name, n))).collect()
+}
+
+#[derive(Clone, Copy)]
+struct Case(&'static str, usize);
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} nq {}", self.0, self.1)
+    }
+}
+
+/// The engine.
+#[divan::bench(args = batches().into_iter().map(|(name, n)| Case(name, n)), max_time = 1)]
+fn engine(bencher: Bencher<'_, '_>, &Case(name, batch): &Case) {
+    thread_local! {
+        // The last data set stays, for its next batch.
+        static LAST: std::cell::RefCell<Option<(&'static str, Index)>> = const { std::cell::RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(of, _)| *of != name) {
+            let mut index = Index::new(name);
+            index.describe();
+            *last = Some((name, index));
+        }
+        let Some((_, Index { data, snapshot, lists, params })) = last else { return };
+        let cache = Cache::new(usize::MAX);
+        let (mut buffers, mut answers) = (Buffers::default(), Answers::default());
+        let mut at = 0;
+        let mut work = |queries: &[f32]| {
+            search_into(snapshot, &cache, lists, queries, *params, &mut buffers, &mut answers).unwrap();
+            answers.stats.rows_scanned
+        };
+        // Rows become resident as they are asked for.
+        let scanned = work(&data.queries) / (data.queries.len() / data.dim) as u64;
+        let note = format!("{name} nq {batch}");
+        bencher
+            .counter(ItemsCount::new(batch))
+            .counter(BytesCount::new(batch as u64 * scanned * (data.dim as u64 + 12)))
+            .bench_local(|| {
+                at = if (at + 2 * batch) * data.dim > data.queries.len() { 0 } else { at + batch };
+                let queries = &data.queries[at * data.dim..(at + batch) * data.dim];
+                NOTES.time(&note, batch as f64, || work(queries))
+            });
+    });
+}
+
+/// The first rows of a table through SQL: a prepared statement, bound, run and reset. Ten rows show what a statement costs.
+fn statement(bencher: Bencher<'_, '_>, name: &str, n: usize) {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let data = Data::load(name);
+    let n = n.min(data.rows());
+    let nlist = if n < 1000 { 0 } else { data.nlist };
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    let db = Connection::open(folder.path().join(format!("{name}-{n}.db"))).unwrap();
+    sqlite_ivf::register(&db).unwrap();
+    let create = format!(
+        "PRAGMA journal_mode = WAL; CREATE VIRTUAL TABLE t USING \
+         ivf(v float[{}] distance_metric={}, nlist={}, train_at=off); BEGIN",
+        data.dim,
+        data.metric.name(),
+        nlist.max(1)
+    );
+    db.execute_batch(&create).unwrap();
+    for row in data.base.chunks_exact(data.dim).take(n) {
+        db.execute("INSERT INTO t(v) VALUES (?1)", [blob(row)]).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+    if nlist > 0 {
+        db.execute_batch("INSERT INTO t(t) VALUES ('train')").unwrap();
+    }
+    let sql = "SELECT rowid, distance FROM t WHERE v MATCH ?1 AND k = ?2 AND nprobe = ?3";
+    let mut statement = db.prepare(sql).unwrap();
+    let queries: Vec<Vec<u8>> = data.queries.chunks_exact(data.dim).map(blob).collect();
+    let ask = |statement: &mut Statement<'_>, query: &[u8]| {
+        let mut rows = statement.query((query, data.k as i64, nprobe() as i64)).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            divan::black_box((row.get::<_, i64>(0).unwrap(), row.get::<_, f64>(1).unwrap()));
+        }
+    };
+    queries.iter().cycle().take(4000).for_each(|query| ask(&mut statement, query));
+    let mut next = queries.iter().cycle();
+    let note = format!("{name} through SQL, {n} rows");
+    bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
+        let query = next.next().unwrap();
+        NOTES.time(&note, 1.0, || ask(&mut statement, query));
+    });
+}
+
+#[divan::bench(args = common::present(), sample_count = 2000)]
+fn sql(bencher: Bencher<'_, '_>, name: &str) {
+    statement(bencher, name, usize::MAX);
+}
+
+#[divan::bench(args = ["seed"], sample_count = 5000)]
+fn sql_ten_rows(bencher: Bencher<'_, '_>, name: &str) {
+    statement(bencher, name, 10);
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let quantizers: &[Quantizer] = if std::env::var_os("BENCH_F32").is_some() {
-        &[Quantizer::Int8, Quantizer::None]
-    } else {
-        &[Quantizer::Int8]
-    };
-    for name in ["seed", "sift", "text"] {
-        if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
-            continue;
-        }
-        let Some(data) = data(name) else { continue };
-        let (dim, n) = (data.dim, data.base.len() / data.dim);
-        println!("\n## {}, nlist {}, {} threads", data.name, data.nlist, Workers::all().threads());
-        let base = prepare_rows(data.metric, dim, &data.base).unwrap();
-        let queries = prepare_rows(data.metric, dim, &data.queries).unwrap();
-        let start = Instant::now();
-        let mut params = TrainParams::new(data.nlist);
-        let rows: Vec<f32> = Sample::new(sample_size(data.nlist, n), n, params.seed)
-            .flat_map(|row| base[row * dim..(row + 1) * dim].iter().copied())
-            .collect();
-        params.length = (data.metric == Metric::Cosine).then_some(1.0);
-        let centroids = train(&rows, dim, &params, Workers::all(), &mut || Ok(())).unwrap();
-        println!("train: {:.3} s", start.elapsed().as_secs_f64());
-        let coarse = CoarseQuantizer::new(data.metric, dim, centroids).unwrap();
-        let mut assigned = vec![0; n];
-        let start = Instant::now();
-        coarse.assign(&base, &mut assigned).unwrap();
-        println!("assign, one thread: {:.3} s", start.elapsed().as_secs_f64());
-        let mut sizes = vec![0.0_f64; coarse.nlist()];
-        assigned.iter().for_each(|&l| sizes[l as usize] += 1.0);
-        let mean = n as f64 / sizes.len() as f64;
-        let cv = (sizes.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / sizes.len() as f64).sqrt() / mean;
-        println!("list sizes: CV {cv:.3}, largest {}", sizes.iter().fold(0.0_f64, |a, &b| a.max(b)));
-        let rowids: Vec<i64> = (0..n as i64).collect();
-        let coarse = std::sync::Arc::new(coarse);
-        let mut truth: Option<Answers> = None;
-        for &quantizer in quantizers {
-            let mut lists = MemoryLists::build(dim, Some(&coarse), quantizer, &rowids, &base).unwrap();
-            let heads = lists.heads().to_vec();
-            let snapshot =
-                Snapshot::new(data.metric, dim, Device::cpu(), Some(coarse.clone()), heads, None).unwrap();
-            let cache = Cache::new(usize::MAX);
-            let sample = &queries[..(queries.len() / dim).min(2000) * dim];
-            let exact =
-                search(&snapshot, &cache, &mut lists, sample, SearchParams::new(data.k, usize::MAX)).unwrap();
-            if let Some(truth) = &truth {
-                assert_eq!(truth.neighbors, exact.neighbors, "the int8 pass changed an answer");
-            }
-            for &nprobe in data.nprobe {
-                let mode = std::env::var("BENCH_MODE")
-                    .ok()
-                    .and_then(|m| SearchMode::from_name(&m))
-                    .unwrap_or_default();
-                let params = SearchParams { mode, ..SearchParams::new(data.k, nprobe) };
-                let found = search(&snapshot, &cache, &mut lists, sample, params).unwrap();
-                let hits: usize = (0..found.queries())
-                    .map(|q| {
-                        let of = exact.of(q);
-                        found.of(q).iter().filter(|n| of.iter().any(|t| t.rowid == n.rowid)).count()
-                    })
-                    .sum();
-                let nq = found.queries();
-                println!(
-                    "{quantizer:?} nprobe {nprobe}: recall@{} {:.4}, {} rows scanned, {:.1} re-scored per query",
-                    data.k,
-                    hits as f64 / (nq * data.k) as f64,
-                    found.stats.rows_scanned / nq as u64,
-                    found.stats.rows_rescored as f64 / nq as f64,
-                );
-                let only: Option<usize> = std::env::var("BENCH_NQ").ok().and_then(|n| n.parse().ok());
-                for &batch in data.batches.iter().filter(|b| only.is_none_or(|only| only == **b)) {
-                    let mut times = Vec::new();
-                    let start = Instant::now();
-                    let mut at = 0;
-                    while (start.elapsed().as_secs_f64() < 0.7 && times.len() < 2000) || times.len() < 3 {
-                        if (at + batch) * dim > queries.len() {
-                            at = 0;
-                        }
-                        let one = Instant::now();
-                        search(&snapshot, &cache, &mut lists, &queries[at * dim..(at + batch) * dim], params)
-                            .unwrap();
-                        times.push(one.elapsed().as_secs_f64());
-                        at += batch;
-                    }
-                    let (p50, p99) = median(times);
-                    println!(
-                        "   nq {batch:>6}: p50 {:>9.1} us, p99 {:>9.1} us, {:>8.0} queries/s",
-                        p50 * 1e6,
-                        p99 * 1e6,
-                        batch as f64 / p50
-                    );
-                }
-            }
-            truth.get_or_insert(exact);
-        }
-    }
+    Peaks::measure();
+    println!("{} threads", Workers::all().threads());
+    divan::main();
+    NOTES.print(|_, queries, times| {
+        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        format!("p50 {:>9.1} us, p99 {:>9.1} us, {:>8.0} queries/s", p50 * 1e6, p99 * 1e6, queries / p50)
+    });
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::mem::take;
 
 /// A row that may be among the nearest.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,14 @@ impl Collector {
     pub fn new(k: usize, bounds: Bounds) -> Self {
         let threshold = if k == 0 { f32::NEG_INFINITY } else { bounds.max };
         Self { k, bounds, upper: BinaryHeap::new(), candidates: Vec::new(), pruned: 0, threshold }
+    }
+
+    /// Starts anew, with the memory that it has.
+    pub fn reset(&mut self, k: usize, bounds: Bounds) {
+        let (mut upper, mut candidates) = (take(&mut self.upper), take(&mut self.candidates));
+        upper.clear();
+        candidates.clear();
+        *self = Self { upper, candidates, ..Self::new(k, bounds) };
     }
 
     /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.

@@ -5,10 +5,11 @@
 //! kernel are added (see [`rounding`]). So a row that is dropped could not have been an answer,
 //! bit for bit.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::index::collect::{Candidate, Collector};
+use crate::index::collect::{Bounds, Candidate, Collector};
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
 use crate::index::{Metric, Quantizer, Snapshot};
@@ -40,8 +41,17 @@ impl State {
         Self { threshold: AtomicU32::new(collector.threshold.to_bits()), collector: Mutex::new(collector) }
     }
 
-    pub fn into_inner(self) -> Collector {
-        self.collector.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// Starts anew, with the memory that it has.
+    pub fn reset(&mut self, k: usize, bounds: Bounds) {
+        let collector = self.get_mut();
+        collector.reset(k, bounds);
+        let threshold = collector.threshold.to_bits();
+        *self.threshold.get_mut() = threshold;
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Collector> {
+        // A collector is whole between two pushes, even where a push panicked.
+        self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn get_mut(&mut self) -> &mut Collector {
@@ -55,8 +65,7 @@ impl State {
 
     /// Takes a row; the threshold after it.
     fn push(&self, candidate: Candidate, upper: f32) -> f32 {
-        // A collector is whole between two pushes, even where a push panicked.
-        let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut collector = self.lock();
         collector.push(candidate, upper);
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
         collector.threshold
@@ -180,12 +189,51 @@ impl Scan<'_> {
         before: u64,
         scratch: &mut Scratch,
     ) {
+        let Some(first) = segments.first() else { return };
+        self.enter(list_no, members, first.at..first.at + segments.len(), before, scratch);
+        for loaded in segments {
+            self.segment_of_list(loaded, scratch);
+        }
+    }
+
+    /// [`Scan::list`] for one query and segments that are resident.
+    pub fn resident(
+        &self,
+        list_no: usize,
+        member: Member,
+        segments: Range<usize>,
+        before: u64,
+        scratch: &mut Scratch,
+    ) {
+        self.enter(list_no, &[member], segments.clone(), before, scratch);
+        if scratch.members.is_empty() {
+            return;
+        }
+        for at in segments {
+            let Some((codes, rows)) = self.snapshot.resident(at) else { continue };
+            let blocks = codes.blocks.read();
+            let vectors = rows.map(|rows| rows.rows.read());
+            let rows = rows.zip(vectors.as_deref());
+            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch);
+        }
+    }
+
+    /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.
+    fn enter(
+        &self,
+        list_no: usize,
+        members: &[Member],
+        segments: Range<usize>,
+        before: u64,
+        scratch: &mut Scratch,
+    ) {
         let mut local = std::mem::take(&mut scratch.members);
         local.clear();
         scratch.codes.clear();
         scratch.panel.clear();
-        let coded = segments.iter().any(|s| s.codes.quantizer == Quantizer::Int8);
-        let radius = segments.iter().fold(0.0_f32, |r, s| r.max(self.segment(s).head.radius));
+        let heads = || self.snapshot.segments()[segments.clone()].iter().map(|s| &s.head);
+        let coded = heads().any(|head| head.quantizer == Quantizer::Int8);
+        let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
         for (member, next) in members.iter().zip(members.iter().skip(1).chain([&members[0]])) {
             prefetch(self.query(next.query));
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
@@ -202,45 +250,47 @@ impl Scan<'_> {
             }
             local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
         }
-        if segments.iter().any(|s| s.codes.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
+        if heads().any(|head| head.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
             scratch.panel.extend(local.iter().map(|m| (self.query(m.query), 0.0)));
         }
-        for loaded in segments {
-            let head = &self.segment(loaded).head;
-            for member in &mut local {
-                member.slots = head.slot_after(member.rows);
-                let rows = member.rows.min(head.live());
-                scratch.scanned += u64::from(rows);
-                if member.rows != u32::MAX {
-                    member.rows -= rows;
-                }
-                member.threshold = self.state(member.query).threshold();
+        scratch.members = local;
+    }
+
+    /// Scans the next segment of the list that was entered.
+    fn segment_of_list(&self, loaded: &Opened<'_>, scratch: &mut Scratch) {
+        let mut local = std::mem::take(&mut scratch.members);
+        let head = &self.segment(loaded).head;
+        for member in &mut local {
+            member.slots = head.slot_after(member.rows);
+            let rows = member.rows.min(head.live());
+            scratch.scanned += u64::from(rows);
+            if member.rows != u32::MAX {
+                member.rows -= rows;
             }
-            match (loaded.codes.quantizer, loaded.rows) {
-                (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch),
-                (Quantizer::None, Some((_, vectors))) if local.len() < TILE_QUERIES => {
-                    self.rows_exactly(loaded, vectors, &mut local, scratch);
-                }
-                (Quantizer::None, Some((rows, vectors))) => {
-                    self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch);
-                }
-                (Quantizer::None, None) => {
-                    debug_assert!(false, "rows without codes are loaded before a scan")
-                }
+            member.threshold = self.state(member.query).threshold();
+        }
+        match (loaded.codes.quantizer, loaded.rows) {
+            (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch),
+            (Quantizer::None, Some((_, vectors))) if local.len() < TILE_QUERIES => {
+                self.rows_exactly(loaded, vectors, &mut local, scratch);
+            }
+            (Quantizer::None, Some((rows, vectors))) => {
+                self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch);
+            }
+            (Quantizer::None, None) => {
+                debug_assert!(false, "rows without codes are loaded before a scan")
             }
         }
         scratch.members = local;
     }
 
     /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
-    pub fn announce(&self, segments: &[Opened<'_>]) {
-        if let Some(first) = segments.first() {
-            let rows = first.codes.u.len().min(64);
-            prefetch(&first.blocks[..first.blocks.len().min(4096)]);
-            prefetch(&first.codes.u[..rows]);
-            prefetch(&first.codes.r[..rows]);
-            prefetch(&first.codes.s[..rows]);
-        }
+    pub fn announce(&self, codes: &ResidentCodes, blocks: &[u8]) {
+        let rows = codes.u.len().min(64);
+        prefetch(&blocks[..blocks.len().min(4096)]);
+        prefetch(&codes.u[..rows]);
+        prefetch(&codes.r[..rows]);
+        prefetch(&codes.s[..rows]);
     }
 
     fn segment(&self, loaded: &Opened<'_>) -> &Segment {

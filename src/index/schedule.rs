@@ -20,10 +20,10 @@ const TASK_QUERIES: usize = 96;
 /// Multiplications that a task should have at least, so that handing it out does not cost more.
 pub(super) const TASK_MIN: u64 = 1 << 20;
 /// Multiplications that a task should have at most: well under a millisecond.
-const TASK_MAX: u64 = 1 << 24;
+pub(super) const TASK_MAX: u64 = 1 << 24;
 
 /// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
-const ALONE_MAX: u64 = 1 << 20;
+pub(super) const ALONE_MAX: u64 = 1 << 20;
 /// Queries per list from which grouping pays.
 const GROUPED_FROM: usize = 1;
 
@@ -54,7 +54,7 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// The query at a list, with the rows that it may scan of it; none if it may scan none.
-    fn allow(&mut self, query: u32, list_no: u32) -> Option<Member> {
+    pub fn allow(&mut self, query: u32, list_no: u32) -> Option<Member> {
         let rows = self.snapshot.list_rows(list_no as usize);
         let allowance = &mut self.allowance[query as usize];
         let allowed = rows.min(*allowance);
@@ -112,8 +112,10 @@ impl<L: InvertedLists> Search<'_, L> {
                 let first = if i == 0 { 0 } else { ends[i - 1] };
                 let visits = &visits[first..ends[i]];
                 for (at, (list_no, member)) in visits.iter().enumerate() {
-                    if let Some(next) = visits.get(at + 1).and_then(|(list_no, _)| places[*list_no].clone()) {
-                        scan.announce(&opened[next]);
+                    if let Some(next) = visits.get(at + 1).and_then(|(list_no, _)| places[*list_no].clone())
+                        && let Some(first) = opened[next].first()
+                    {
+                        scan.announce(first.codes, first.blocks);
                     }
                     if let Some(place) = places[*list_no].clone() {
                         scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch);
@@ -126,7 +128,7 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// Runs `work` with the segments open and the queries' states at hand.
-    fn with_open(
+    pub fn with_open(
         &mut self,
         loaded: &[Loaded],
         work: impl FnOnce(&mut Self, &[Opened<'_>], &Scan<'_>) -> Result<(), L::Error>,
@@ -211,7 +213,7 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// What a scan of a segment reads, and how many bytes had to be read over the budget.
-    fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
+    pub fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
         let start = Instant::now();
         if start.duration_since(self.last_tick) >= TICK {
             self.lists.tick()?;

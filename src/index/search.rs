@@ -8,6 +8,7 @@
 //! answer, since it is the k smallest pairs (key, rowid) of all rows that were probed.
 
 use std::collections::BinaryHeap;
+use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::device::workers::{TICK, Workers};
 use crate::index::cache::Cache;
 use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
+use crate::index::one::One;
 use crate::index::scan::{RowFilter, Scratch, State};
 use crate::index::schedule::TASK_MIN;
 use crate::index::{InvertedLists, Snapshot};
@@ -138,8 +140,31 @@ impl Answers {
     }
 }
 
+/// The memory of searches of one query, kept between them: a warm one allocates nothing on its own thread.
+#[derive(Default)]
+pub struct Buffers {
+    dim: usize,
+    states: Vec<State>,
+    allowance: Vec<u64>,
+    scratch: Vec<Scratch>,
+    one: One,
+    top: Top,
+    row: Vec<f32>,
+}
+
+impl std::fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
+}
+
 /// Queries that one task re-scores.
 const RESCORE_QUERIES: usize = 16;
+/// Queries that one thread re-scores: to open all segments, for all threads, would cost more.
+const RESCORE_ALONE: usize = 8;
+/// Candidates for which the room is kept between searches.
+const CANDIDATES_KEPT: usize = 1 << 14;
+
 /// A search under way.
 pub(super) struct Search<'a, L: InvertedLists> {
     pub snapshot: &'a Snapshot,
@@ -152,6 +177,7 @@ pub(super) struct Search<'a, L: InvertedLists> {
     pub allowance: Vec<u64>,
     pub stats: SearchStats,
     pub scratch: Mutex<Vec<Scratch>>,
+    pub one: One,
     pub last_tick: Instant,
 }
 
@@ -167,24 +193,64 @@ pub fn search<L: InvertedLists>(
     queries: &[f32],
     params: SearchParams<'_>,
 ) -> Result<Answers, L::Error> {
-    let nq = queries.len() / snapshot.dim();
+    let mut answers = Answers::default();
+    search_into(snapshot, cache, lists, queries, params, &mut Buffers::default(), &mut answers)?;
+    Ok(answers)
+}
+
+/// [`search()`] with memory from before: `buffers` serve searches of one query, `answers` is overwritten.
+///
+/// # Errors
+/// As [`search()`].
+pub fn search_into<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    params: SearchParams<'_>,
+    buffers: &mut Buffers,
+    answers: &mut Answers,
+) -> Result<(), L::Error> {
+    let dim = snapshot.dim();
+    let nq = queries.len() / dim;
+    let mut own = if nq == 1 { take(buffers) } else { Buffers::default() };
+    if own.dim != dim {
+        own = Buffers { dim, row: vec![0.0; dim], ..Buffers::default() };
+    }
+    let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
+    states.iter_mut().for_each(|state| state.reset(params.k, bounds));
+    states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
+    allowance.clear();
+    allowance.resize(nq, if params.max_codes == 0 { u64::MAX } else { params.max_codes });
     let mut search = Search {
         snapshot,
         cache,
         lists,
         params,
         queries,
-        states: (0..nq).map(|_| State::new(Collector::new(params.k, bounds))).collect(),
-        allowance: vec![if params.max_codes == 0 { u64::MAX } else { params.max_codes }; nq],
+        states,
+        allowance,
         stats: SearchStats::default(),
-        scratch: Mutex::default(),
+        scratch: Mutex::new(scratch),
+        one,
         last_tick: Instant::now(),
     };
     if params.k > 0 && snapshot.rows() > 0 {
-        search.scan()?;
+        match params.mode {
+            SearchMode::Auto | SearchMode::Matrix if nq == 1 => search.one()?,
+            _ => search.scan()?,
+        }
     }
-    search.finish()
+    answers.offsets.clear();
+    answers.neighbors.clear();
+    search.finish(&mut top, &mut row, answers)?;
+    let Search { mut states, allowance, scratch, one, .. } = search;
+    if nq == 1 && states.iter_mut().all(|state| state.get_mut().candidates.capacity() <= CANDIDATES_KEPT) {
+        let scratch = scratch.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *buffers = Buffers { dim, states, allowance, scratch, one, top, row };
+    }
+    Ok(())
 }
 
 impl<L: InvertedLists> Search<'_, L> {
@@ -247,72 +313,35 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// Re-scores the candidates and orders the answers.
-    fn finish(mut self) -> Result<Answers, L::Error> {
+    fn finish(&mut self, top: &mut Top, row: &mut [f32], answers: &mut Answers) -> Result<(), L::Error> {
         let start = Instant::now();
-        let states = std::mem::take(&mut self.states);
-        let candidates: Vec<Mutex<Vec<Candidate>>> = states
-            .into_iter()
-            .map(|state| {
-                let mut collector = state.into_inner();
-                collector.prune();
-                Mutex::new(collector.candidates)
-            })
-            .collect();
-        self.warm(&candidates)?;
-
-        // Queries whose rows are all resident are re-scored on all threads, the others below.
-        let (snapshot, params, queries, dim) =
-            (self.snapshot, self.params, self.queries, self.snapshot.dim());
-        let guards: Vec<_> = match candidates.len() {
-            // A few queries touch a few segments: looking at all of them would cost more.
-            0..=8 => Vec::new(),
-            _ => (0..snapshot.segments().len())
-                .map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read()))
-                .collect(),
+        self.states.iter_mut().for_each(|state| state.get_mut().prune());
+        self.warm()?;
+        let results = match self.states.len() {
+            0..=RESCORE_ALONE => Vec::new(),
+            _ => self.rescore_resident()?,
         };
-        let results: Vec<Mutex<Option<Rescored>>> = candidates.iter().map(|_| Mutex::default()).collect();
-        let tasks = candidates.len().div_ceil(RESCORE_QUERIES);
-        let workers = if tasks < 2 { Workers::new(1) } else { params.workers };
-        self.for_each_on(workers, tasks, |task, _| {
-            for q in task * RESCORE_QUERIES..candidates.len().min((task + 1) * RESCORE_QUERIES) {
-                let mut candidates = candidates[q].lock().unwrap_or_else(PoisonError::into_inner);
-                candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                let row = |c: &Candidate| -> Option<&[f32]> {
-                    guards
-                        .get(c.segment as usize)?
-                        .as_ref()?
-                        .get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
-                };
-                if guards.is_empty() || candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
-                    continue;
+        let mut results = results.into_iter();
+        let (snapshot, params, dim) = (self.snapshot, self.params, self.snapshot.dim());
+        answers.offsets.push(0);
+        for (state, query) in self.states.iter_mut().zip(self.queries.chunks_exact(dim)) {
+            self.stats.rows_rescored += match results.next().flatten() {
+                Some((neighbors, rescored)) => {
+                    answers.neighbors.extend(neighbors);
+                    rescored
                 }
-                candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
-                let query = &queries[q * dim..][..dim];
-                let done = rescore(&candidates, &params, |c| {
-                    row(c).map(|row| snapshot.metric().key(query, row)).ok_or(())
-                });
-                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = done.ok();
-            }
-        })?;
-        drop(guards);
-
-        let mut answers = Answers { offsets: vec![0], ..Answers::default() };
-        let mut row = vec![0.0; dim];
-        for (q, result) in results.into_iter().enumerate() {
-            let (neighbors, rescored) = match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(done) => done,
                 None => {
                     let lists = &mut *self.lists;
-                    let query = &queries[q * dim..][..dim];
-                    let candidates = candidates[q].lock().unwrap_or_else(PoisonError::into_inner);
-                    rescore(&candidates, &params, |c| {
+                    let candidates = &mut state.get_mut().candidates;
+                    candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+                    rescore(candidates, &params, top, &mut answers.neighbors, |c| {
                         if let Some(rows) = snapshot.resident_vectors(c.segment as usize) {
                             let rows = rows.rows.read();
                             return Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]));
                         }
                         let head = &snapshot.segments()[c.segment as usize].head;
-                        lists.vector(head, c.slot, c.rowid, &mut row)?;
-                        Ok::<f32, L::Error>(snapshot.metric().key(query, &row))
+                        lists.vector(head, c.slot, c.rowid, row)?;
+                        Ok::<f32, L::Error>(snapshot.metric().key(query, row))
                     })?
                 }
             };
@@ -320,27 +349,64 @@ impl<L: InvertedLists> Search<'_, L> {
                 self.lists.tick()?;
                 self.last_tick = Instant::now();
             }
-            self.stats.rows_rescored += rescored;
-            answers.neighbors.extend(neighbors);
             answers.offsets.push(answers.neighbors.len());
         }
-        for scratch in self.scratch.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            self.stats.rows_scanned += scratch.scanned;
+        for scratch in self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            self.stats.rows_scanned += take(&mut scratch.scanned);
         }
         self.stats.rescore_us = start.elapsed().as_micros() as u64;
         answers.stats = self.stats;
-        Ok(answers)
+        Ok(())
+    }
+
+    /// Re-scores, on all threads, the queries whose rows are all resident.
+    fn rescore_resident(&mut self) -> Result<Vec<Option<Rescored>>, L::Error> {
+        let (snapshot, params, queries, dim) =
+            (self.snapshot, self.params, self.queries, self.snapshot.dim());
+        let guards: Vec<_> = (0..snapshot.segments().len())
+            .map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read()))
+            .collect();
+        let states = take(&mut self.states);
+        let results: Vec<Mutex<Option<Rescored>>> = states.iter().map(|_| Mutex::default()).collect();
+        let tasks = states.len().div_ceil(RESCORE_QUERIES);
+        let done = self.for_each(tasks, |task, _| {
+            let mut top = Top::new();
+            for q in task * RESCORE_QUERIES..states.len().min((task + 1) * RESCORE_QUERIES) {
+                let mut collector = states[q].lock();
+                let candidates = &mut collector.candidates;
+                candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+                let row = |c: &Candidate| -> Option<&[f32]> {
+                    guards[c.segment as usize]
+                        .as_ref()?
+                        .get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
+                };
+                if candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
+                    continue;
+                }
+                candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
+                let query = &queries[q * dim..][..dim];
+                let mut neighbors = Vec::new();
+                let rescored = rescore(candidates, &params, &mut top, &mut neighbors, |c| {
+                    row(c).map(|row| snapshot.metric().key(query, row)).ok_or(())
+                });
+                *results[q].lock().unwrap_or_else(PoisonError::into_inner) =
+                    rescored.ok().map(|rescored| (neighbors, rescored));
+            }
+        });
+        self.states = states;
+        done?;
+        Ok(results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
     }
 
     /// Makes the vectors of segments resident from which enough rows are wanted.
-    fn warm(&mut self, candidates: &[Mutex<Vec<Candidate>>]) -> Result<(), L::Error> {
-        let mut wanted = Vec::new();
-        for of_query in candidates {
-            let of_query = of_query.lock().unwrap_or_else(PoisonError::into_inner);
-            let cold = |c: &&Candidate| {
-                c.key.is_nan() && self.snapshot.resident_vectors(c.segment as usize).is_none()
-            };
-            wanted.extend(of_query.iter().filter(cold).map(|c| c.segment));
+    fn warm(&mut self) -> Result<(), L::Error> {
+        let mut wanted = take(&mut self.one.cold);
+        wanted.clear();
+        let snapshot = self.snapshot;
+        for state in &mut self.states {
+            let cold =
+                |c: &&Candidate| c.key.is_nan() && snapshot.resident_vectors(c.segment as usize).is_none();
+            wanted.extend(state.get_mut().candidates.iter().filter(cold).map(|c| c.segment));
         }
         wanted.sort_unstable();
         for of_one in wanted.chunk_by(|a, b| a == b) {
@@ -354,6 +420,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
             }
         }
+        self.one.cold = wanted;
         Ok(())
     }
 }
@@ -361,14 +428,19 @@ impl<L: InvertedLists> Search<'_, L> {
 /// Neighbours, nearest first, and how many keys were computed for them.
 type Rescored = (Vec<Neighbor>, u64);
 
-/// The k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
-/// how many keys had to be computed.
+/// The nearest rows so far, the farthest of them on top.
+type Top = BinaryHeap<(Key, i64)>;
+
+/// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
+/// says how many keys had to be computed.
 fn rescore<E>(
     candidates: &[Candidate],
     params: &SearchParams<'_>,
+    top: &mut Top,
+    out: &mut Vec<Neighbor>,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
-) -> Result<Rescored, E> {
-    let mut top: BinaryHeap<(Key, i64)> = BinaryHeap::new();
+) -> Result<u64, E> {
+    top.clear();
     let mut computed = 0;
     for candidate in candidates {
         let full = top.len() >= params.k;
@@ -394,7 +466,8 @@ fn rescore<E>(
             *worst = row;
         }
     }
-    let neighbors =
-        top.into_sorted_vec().into_iter().map(|(key, rowid)| Neighbor { rowid, key: key.0 }).collect();
-    Ok((neighbors, computed))
+    let mut rows = take(top).into_sorted_vec();
+    out.extend(rows.drain(..).map(|(key, rowid)| Neighbor { rowid, key: key.0 }));
+    *top = rows.into();
+    Ok(computed)
 }

@@ -215,6 +215,15 @@ impl Snapshot {
         Ok(held)
     }
 
+    /// What a scan reads of a segment, if it is resident: the codes, or the rows beside them where nothing is coded.
+    pub(crate) fn resident(&self, at: usize) -> Option<(&ResidentCodes, Option<&ResidentRows>)> {
+        let codes: &ResidentCodes = self.segments[at].codes.get()?;
+        match codes.quantizer {
+            Quantizer::Int8 => Some((codes, None)),
+            Quantizer::None => Some((codes, Some(self.resident_vectors(at)?))),
+        }
+    }
+
     /// The prepared rows of a segment, if they are resident.
     pub fn resident_vectors(&self, at: usize) -> Option<&ResidentRows> {
         self.segments[at].vectors.get().map(|held| &***held)

@@ -161,8 +161,10 @@ impl Seal {
 
     /// `t_state.checksum` of the other columns.
     pub fn state_checksum(&self, ver: &[u8; 16], stamp: &[u8; 16], numbers: [i64; 4]) -> i64 {
-        let mut bytes = [*ver, *stamp].concat();
-        numbers.iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
+        // On the stack: every statement looks at it.
+        let mut bytes = [0; 64];
+        let numbers = numbers.iter().flat_map(|n| n.to_le_bytes());
+        bytes.iter_mut().zip(ver.iter().chain(stamp).copied().chain(numbers)).for_each(|(to, b)| *to = b);
         self.checksum(b's', 1, &bytes) as i64
     }
 

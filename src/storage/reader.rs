@@ -41,8 +41,8 @@ impl<'a> TableLists<'a> {
             dim,
             ticker,
             vectors: None,
-            record: vec![0; vector_stride(dim)],
-            decoded: Vec::with_capacity(dim),
+            record: Vec::new(),
+            decoded: Vec::new(),
         }
     }
 
@@ -104,6 +104,7 @@ impl<'a> TableLists<'a> {
             Seal::check_vectors(head.rows as usize, self.dim, &header, len).map_err(corrupt)?;
             self.vectors = Some((head.id, reader));
         }
+        self.record.resize(vector_stride(self.dim), 0);
         if let Some((_, reader)) = &self.vectors {
             reader.read_at(VECTORS_HEADER + slot as usize * vector_stride(self.dim), &mut self.record)?;
         }

@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::mem::take;
 use std::rc::Rc;
 
-use crate::index::{Answers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, search};
+use crate::index::{
+    Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, search_into,
+};
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
 use crate::vtab::options::Nprobe;
@@ -12,9 +15,20 @@ use crate::vtab::plan::{self, Argument};
 use crate::vtab::table::{Table, cache};
 use crate::vtab::{Ivf, vector};
 
-/// A scan of a table.
+/// The memory of a search and its answers, kept between statements.
 #[derive(Default)]
+pub struct Warm {
+    buffers: Buffers,
+    queries: Vec<f32>,
+    answers: Answers,
+}
+
+/// Numbers that are kept of the queries, and as many neighbours: a batch's are given back.
+const NUMBERS_KEPT: usize = 1 << 14;
+
+/// A scan of a table.
 pub struct Cursor {
+    table: Rc<Table>,
     rows: Rows,
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
@@ -42,7 +56,7 @@ enum Rows {
         vectors: Vec<f32>,
     },
     /// Answers of a search.
-    Search { answers: Answers, at: usize, query: usize, metric: Metric, batch: bool },
+    Search { warm: Box<Warm>, at: usize, query: usize, metric: Metric, batch: bool },
 }
 
 /// Rowids that a scan reads at a time.
@@ -52,15 +66,21 @@ const LOOKED_UP: usize = 10_000;
 
 impl VTabCursor<Ivf> for Cursor {
     fn filter(&mut self, vtab: &Ivf, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
-        *self = Self::default();
+        *self = Self::new(&vtab.table);
         let table = &vtab.table;
-        let given: Vec<(Argument, Value<'_>)> =
-            plan::arguments(idx_str.unwrap_or_default()).zip(args.iter().copied()).collect();
+        let mut given = plan::arguments(idx_str.unwrap_or_default()).zip(args.iter().copied());
         match idx_num {
-            plan::KNN | plan::BATCHED => return self.search(table, idx_num == plan::BATCHED, &given),
+            plan::KNN | plan::BATCHED => {
+                let mut warm = table.warm.take().unwrap_or_default();
+                let batch = idx_num == plan::BATCHED;
+                if self.search(table, given, &mut warm)? {
+                    self.rows = Rows::Search { warm, at: 0, query: 0, metric: table.layout.metric, batch };
+                    self.find_query();
+                }
+            }
             plan::POINT => {
                 table.flush()?;
-                let rowid = given.first().and_then(|(_, value)| exact_rowid(value));
+                let rowid = given.next().and_then(|(_, value)| exact_rowid(&value));
                 let found = match rowid {
                     Some(rowid) => RowFinder::list_of(&table.tables(), rowid)?.map(|_| rowid),
                     None => None,
@@ -80,8 +100,8 @@ impl VTabCursor<Ivf> for Cursor {
             _ => {
                 table.flush()?;
                 let mut rowids = Rowids::default();
-                for (argument, value) in &given {
-                    rowids.narrow(*argument, value)?;
+                for (argument, value) in given {
+                    rowids.narrow(argument, &value)?;
                 }
                 let next = (rowids.low <= rowids.high).then_some(rowids.low);
                 let state =
@@ -121,7 +141,7 @@ impl VTabCursor<Ivf> for Cursor {
             Rows::Point(row) => row.is_none(),
             Rows::Scan { run, at, .. } => *at >= run.len(),
             Rows::Lists { heads, segment, .. } => *segment >= heads.len(),
-            Rows::Search { answers, at, .. } => *at >= answers.neighbors.len(),
+            Rows::Search { warm, at, .. } => *at >= warm.answers.neighbors.len(),
         }
     }
 
@@ -135,8 +155,8 @@ impl VTabCursor<Ivf> for Cursor {
                 self.vector(&vtab.table, context)?;
             }
             plan::DISTANCE => {
-                if let Rows::Search { answers, at, metric, .. } = &self.rows {
-                    context.f64(metric.distance(answers.neighbors[*at].key));
+                if let Rows::Search { warm, at, metric, .. } = &self.rows {
+                    context.f64(metric.distance(warm.answers.neighbors[*at].key));
                 }
             }
             plan::K => self.k.into_iter().for_each(|k| context.i64(k)),
@@ -162,13 +182,25 @@ impl VTabCursor<Ivf> for Cursor {
 }
 
 impl Cursor {
+    /// A scan that has not begun.
+    pub fn new(table: &Rc<Table>) -> Self {
+        Self {
+            table: Rc::clone(table),
+            rows: Rows::None,
+            k: None,
+            nprobe: None,
+            max_codes: None,
+            finder: RefCell::default(),
+        }
+    }
+
     fn current(&self) -> Option<i64> {
         match &self.rows {
             Rows::None => None,
             Rows::Point(row) => *row,
             Rows::Scan { run, at, .. } => run.get(*at).copied(),
             Rows::Lists { rowids, slot, .. } => rowids.get(*slot as usize).copied(),
-            Rows::Search { answers, at, .. } => answers.neighbors.get(*at).map(|row| row.rowid),
+            Rows::Search { warm, at, .. } => warm.answers.neighbors.get(*at).map(|row| row.rowid),
         }
     }
 
@@ -267,14 +299,21 @@ impl Cursor {
 
     /// Goes to the query that the current row answers.
     fn find_query(&mut self) {
-        if let Rows::Search { answers, at, query, .. } = &mut self.rows {
-            while *query + 1 < answers.offsets.len() && answers.offsets[*query + 1] <= *at {
+        if let Rows::Search { warm, at, query, .. } = &mut self.rows {
+            let offsets = &warm.answers.offsets;
+            while *query + 1 < offsets.len() && offsets[*query + 1] <= *at {
                 *query += 1;
             }
         }
     }
 
-    fn search(&mut self, table: &Rc<Table>, batch: bool, given: &[(Argument, Value<'_>)]) -> Result<()> {
+    /// Searches, and says whether any row can be an answer.
+    fn search<'v>(
+        &mut self,
+        table: &Table,
+        given: impl Iterator<Item = (Argument, Value<'v>)>,
+        warm: &mut Warm,
+    ) -> Result<bool> {
         let column = &table.options.column;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
@@ -282,19 +321,20 @@ impl Cursor {
             SearchParams { mode: table.options.search_mode, ..SearchParams::new(usize::MAX, nlist) };
         let mut nprobe = None;
         let mut max_codes = table.default_max_codes(&state)?;
-        let mut queries = Vec::new();
+        let Warm { buffers, queries, answers } = warm;
         let mut rowids = Rowids::default();
         let mut offset = 0;
         for (argument, value) in given {
+            let value = &value;
             match argument {
-                Argument::Match => queries = vector::read_checked(&column.name, value, column.dim)?,
-                Argument::Batch => queries = vector::read_batch("batch", value, column.dim)?,
+                Argument::Match => vector::read_checked_into(&column.name, value, column.dim, queries)?,
+                Argument::Batch => *queries = vector::read_batch("batch", value, column.dim)?,
                 Argument::K | Argument::Limit => {
                     let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
                         Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))
                     })?;
                     params.k = k as usize;
-                    self.k = (*argument == Argument::K).then_some(k as i64);
+                    self.k = (argument == Argument::K).then_some(k as i64);
                 }
                 Argument::Offset => offset = value.i64().max(0) as usize,
                 Argument::Nprobe => {
@@ -324,15 +364,15 @@ impl Cursor {
                 | Argument::DistanceLt
                 | Argument::DistanceLe => {
                     if value.is_null() {
-                        return Ok(());
+                        return Ok(false);
                     }
                     if let Some(bound) = number(value)
-                        && !bound_keys(column.metric, *argument, bound, &mut params)
+                        && !bound_keys(column.metric, argument, bound, &mut params)
                     {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
-                _ => rowids.narrow(*argument, value)?,
+                _ => rowids.narrow(argument, value)?,
             }
         }
         params.k = params.k.saturating_add(offset);
@@ -360,7 +400,7 @@ impl Cursor {
             only.sort_unstable();
             only.dedup();
             if only.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             params.lists = Some(&only);
             if set.len() as u64 <= max_codes {
@@ -370,14 +410,22 @@ impl Cursor {
         if !rowids.accepts_all() {
             params.filter = Some(&rowids);
         }
-        let answers = table.reading(|tables, ticker| {
+        table.reading(|tables, ticker| {
             let mut lists = TableLists::new(tables, &state, column.metric, column.dim, ticker);
-            Ok(search(&snapshot, cache(), &mut lists, &queries, params)?)
+            Ok(search_into(&snapshot, cache(), &mut lists, queries, params, buffers, answers)?)
         })?;
         table.last_stats.set(answers.stats);
-        self.rows = Rows::Search { answers, at: 0, query: 0, metric: column.metric, batch };
-        self.find_query();
-        Ok(())
+        Ok(true)
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        if let Rows::Search { warm, .. } = take(&mut self.rows)
+            && warm.queries.capacity().max(warm.answers.neighbors.capacity()) <= NUMBERS_KEPT
+        {
+            self.table.warm.set(Some(warm));
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl VTab for Ivf {
     }
 
     fn open(&self) -> Result<Cursor> {
-        Ok(Cursor::default())
+        Ok(Cursor::new(&self.table))
     }
 
     fn destroy(&self) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::index::{Cache, CoarseQuantizer, SearchStats, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::vtab::cursor::Warm;
 use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
 
@@ -63,6 +64,8 @@ pub struct Table {
     coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
     ticker: RefCell<Ticker>,
     pub last_stats: Cell<SearchStats>,
+    /// What the last search left for the next; a scan under way has taken it.
+    pub warm: Cell<Option<Box<Warm>>>,
 }
 
 impl Table {
@@ -88,6 +91,7 @@ impl Table {
             coarse: RefCell::default(),
             ticker: RefCell::new(Ticker::new(db)),
             last_stats: Cell::default(),
+            warm: Cell::default(),
         }
     }
 

@@ -30,6 +30,20 @@ pub fn read_checked(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32
     Ok(vector)
 }
 
+/// [`read_checked`] into a vector that is kept.
+///
+/// # Errors
+/// What is wrong with the value.
+pub fn read_checked_into(name: &str, value: &Value<'_>, dim: usize, out: &mut Vec<f32>) -> Result<()> {
+    if value.kind() != Kind::Blob || value.blob()?.len() != dim * 4 {
+        *out = read_checked(name, value, dim)?;
+        return Ok(());
+    }
+    out.clear();
+    read_f32(value.blob()?, out);
+    check(out, dim).map_err(|error| Error::constraint(format!("{name}: {error}")))
+}
+
 /// The vectors of `dim` elements in a value: a blob of any number of them, or a JSON array of arrays.
 ///
 /// # Errors

@@ -1,0 +1,140 @@
+//! Searches of one query: nothing is sorted or grouped, and with warm buffers nothing is allocated.
+
+use std::mem::take;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::device::workers::Workers;
+use crate::index::InvertedLists;
+use crate::index::coarse::ProbeScratch;
+use crate::index::scan::{Member, Scan};
+use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
+use crate::index::search::{Search, SearchMode};
+
+/// What is kept between searches.
+#[derive(Default)]
+pub(super) struct One {
+    probe: ProbeScratch,
+    probes: Vec<u32>,
+    visits: Vec<Visit>,
+    /// Segments of candidates whose vectors are not resident, with repetitions.
+    pub cold: Vec<u32>,
+}
+
+/// Segments of a list to scan, all of them resident, after `before` live rows of the list.
+struct Visit {
+    list_no: usize,
+    member: Member,
+    segments: Range<usize>,
+    before: u64,
+    cost: u64,
+}
+
+impl<L: InvertedLists> Search<'_, L> {
+    /// Probes until the query has its k rows, or no list is left for it.
+    pub fn one(&mut self) -> Result<(), L::Error> {
+        let nlist = self.snapshot.nlist();
+        let only = self.params.lists;
+        let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
+        let mut done = 0;
+        loop {
+            self.choose(width);
+            if done == 0 && width > 1 && self.params.k != usize::MAX {
+                self.visit(0..1)?;
+                done = 1;
+            }
+            self.visit(done..width)?;
+            done = width;
+            let satisfied =
+                self.allowance[0] == 0 || self.states[0].get_mut().full() || self.params.k == usize::MAX;
+            if satisfied || done == nlist || only.is_some() {
+                return Ok(());
+            }
+            width = (2 * width).min(nlist);
+        }
+    }
+
+    /// The `width` nearest lists, or those that hold wanted rows.
+    fn choose(&mut self, width: usize) {
+        let start = Instant::now();
+        let One { probe, probes, .. } = &mut self.one;
+        probes.clear();
+        match (self.params.lists, self.snapshot.coarse()) {
+            (Some(only), _) => probes.extend(only),
+            (None, Some(coarse)) => coarse.probe(self.queries, width, probe, probes),
+            (None, None) => probes.push(0),
+        }
+        self.stats.probe_us += start.elapsed().as_micros() as u64;
+    }
+
+    /// Scans the lists at `ranks` of the probes.
+    fn visit(&mut self, ranks: Range<usize>) -> Result<(), L::Error> {
+        let mut visits = take(&mut self.one.visits);
+        visits.clear();
+        for rank in ranks {
+            let list_no = self.one.probes[rank];
+            if let Some(member) = self.allow(0, list_no) {
+                self.stats.lists_probed += 1;
+                self.cut(list_no as usize, member, &mut visits)?;
+            }
+        }
+        let start = Instant::now();
+        let total: u64 = visits.iter().map(|visit| visit.cost).sum();
+        let alone = total <= ALONE_MAX || self.params.mode == SearchMode::Matrix;
+        let workers = if alone { Workers::new(1) } else { self.params.workers };
+        let fair = visits.len().div_ceil(4 * workers.threads());
+        let many = (TASK_MAX * visits.len() as u64 / total.max(1)) as usize;
+        let run = many.clamp(1, fair.max(1));
+        let states = take(&mut self.states);
+        let scan = Scan {
+            snapshot: self.snapshot,
+            queries: self.queries,
+            states: &states,
+            filter: self.params.filter,
+        };
+        let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
+            let mine = &visits[task * run..visits.len().min((task + 1) * run)];
+            for (i, visit) in mine.iter().enumerate() {
+                if let Some((codes, _)) =
+                    mine.get(i + 1).and_then(|v| scan.snapshot.resident(v.segments.start))
+                {
+                    scan.announce(codes, &codes.blocks.read());
+                }
+                scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch);
+            }
+        });
+        self.states = states;
+        self.one.visits = visits;
+        self.stats.scan_us += start.elapsed().as_micros() as u64;
+        done
+    }
+
+    /// Cuts a list into visits of about a task's worth. What does not stay resident is scanned here and now.
+    fn cut(&mut self, list_no: usize, member: Member, visits: &mut Vec<Visit>) -> Result<(), L::Error> {
+        let mut before = 0;
+        let mut open: Option<Visit> = None;
+        for at in self.snapshot.list(list_no) {
+            let rows = u64::from(self.snapshot.segments()[at].head.live());
+            if self.snapshot.resident(at).is_none()
+                && let (transient, 1..) = self.load(at)?
+            {
+                visits.extend(open.take());
+                self.with_open(&[transient], |search, opened, scan| {
+                    search.for_each_on(Workers::new(1), 1, |_, scratch| {
+                        scan.list(list_no, &[member], opened, before, scratch);
+                    })
+                })?;
+            } else {
+                let visit = open.get_or_insert(Visit { list_no, member, segments: at..at, before, cost: 0 });
+                visit.segments.end = at + 1;
+                visit.cost += rows * self.snapshot.dim() as u64;
+                if visit.cost >= TASK_MIN {
+                    visits.extend(open.take());
+                }
+            }
+            before += rows;
+        }
+        visits.extend(open);
+        Ok(())
+    }
+}
