@@ -1,7 +1,8 @@
 //! The kernels of every instruction set of this machine, one core.
 //!
-//! `cargo bench --bench kernels [-- FILTER]`, for example `-- avx512`. Items are arithmetic operations, bytes what the rows
-//! or codes take. The peaks are measured first, and each kernel's share of its peak is printed at the end.
+//! `cargo bench --bench kernels [-- KERNEL]`; `SQLITE_IVF_ISA=avx2` measures that set alone. Items are arithmetic
+//! operations, bytes what the rows or codes take. The peaks are measured first, and each kernel's share of its peak is
+//! printed at the end.
 
 mod common;
 
@@ -28,7 +29,9 @@ impl std::fmt::Display for Case {
 }
 
 fn cases(shapes: &[(usize, usize)]) -> Vec<Case> {
-    let sets = kernels::available().into_iter().filter(|set| set.isa != "scalar");
+    let only = std::env::var("SQLITE_IVF_ISA").ok();
+    let wanted = move |set: &&Kernels| only.as_ref().map_or(set.isa != "scalar", |only| set.isa == only);
+    let sets = kernels::available().into_iter().filter(wanted);
     let dims = |set| [128, 384, 768].map(|dim| (set, dim));
     let all = sets.flat_map(dims);
     all.flat_map(|(set, dim)| shapes.iter().map(move |&(rows, cols)| Case { set, dim, rows, cols })).collect()

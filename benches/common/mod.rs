@@ -26,7 +26,7 @@ pub fn best(runs: usize, mut work: impl FnMut()) -> f64 {
 pub struct Peaks {
     /// GFLOP/s of fused multiply-adds on one core; 0 where that is not measured.
     pub fma: f64,
-    /// Gop/s of int8 products on one core; 0 where that is not measured.
+    /// Gop/s of int8 products on one core (with AVX2 of i16, which its kernel widens to); 0 where that is not measured.
     pub int8: f64,
     /// GB/s that one core reads from memory with a plain loop.
     pub memory: f64,
@@ -83,18 +83,49 @@ mod peak {
         a.iter().map(|&a| _mm512_reduce_add_epi32(a)).fold(0, i32::wrapping_add)
     }
 
-    pub fn measure() -> (f64, f64) {
-        if !is_x86_feature_detected!("avx512vnni") {
-            return (0.0, 0.0);
+    #[target_feature(enable = "avx2,fma")]
+    fn fma_avx2() -> f32 {
+        let (x, y) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.3)));
+        let mut a = [x; 12];
+        for _ in 0..STEPS {
+            for a in &mut a {
+                *a = _mm256_fmadd_ps(*a, x, y);
+            }
         }
+        let sum = a.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).unwrap_or(x);
+        _mm256_cvtss_f32(sum)
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn madd_avx2() -> i32 {
+        let (x, y) = (black_box(_mm256_set1_epi16(3)), black_box(_mm256_set1_epi16(5)));
+        let mut a = [_mm256_set1_epi32(0); 10];
+        for _ in 0..STEPS {
+            for a in &mut a {
+                // One factor changes, so that the product is not computed once for all.
+                let x = _mm256_add_epi32(x, *a);
+                *a = _mm256_madd_epi16(x, y);
+            }
+        }
+        let sum = a.into_iter().reduce(|a, b| _mm256_add_epi32(a, b)).unwrap_or(x);
+        _mm256_extract_epi32::<0>(sum)
+    }
+
+    /// GFLOP/s and Gop/s of `work`, which does so many operations in each step.
+    fn rate<T>(operations: usize, work: impl Fn() -> T) -> f64 {
+        let seconds = super::best(50, || drop(black_box(work())));
+        (STEPS * operations) as f64 / seconds / 1e9
+    }
+
+    pub fn measure() -> (f64, f64) {
         // SAFETY: the features were just detected, here and below.
-        let fma = super::best(100, || {
-            black_box(unsafe { fma() });
-        });
-        let vnni = super::best(50, || {
-            black_box(unsafe { vnni() });
-        });
-        ((STEPS * 12 * 32) as f64 / fma / 1e9, (STEPS * 20 * 128) as f64 / vnni / 1e9)
+        if is_x86_feature_detected!("avx512vnni") {
+            return (rate(12 * 32, || unsafe { fma() }), rate(20 * 128, || unsafe { vnni() }));
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return (rate(12 * 16, || unsafe { fma_avx2() }), rate(10 * 32, || unsafe { madd_avx2() }));
+        }
+        (0.0, 0.0)
     }
 }
 
@@ -178,8 +209,12 @@ pub struct Data {
 /// without it; `fixture` comes with the package.
 pub const NAMES: [&str; 4] = ["seed", "sift", "text", "fixture"];
 
-/// The data sets of [`NAMES`] that are here. The fixture stands in for real data that are missing.
+/// The data sets of [`NAMES`] that are here; `BENCH_DATA=sift,text` names the wanted ones. The fixture stands in for real
+/// data that are missing.
 pub fn present() -> Vec<&'static str> {
+    if let Ok(wanted) = std::env::var("BENCH_DATA") {
+        return NAMES.into_iter().filter(|name| wanted.split(',').any(|w| w == *name)).collect();
+    }
     let real = ["sift-200k-128.u8", "debian-minilm-384.f16"].map(|file| folder().join(file).exists());
     let mut present = vec!["seed"];
     present.extend(real[0].then_some("sift"));
