@@ -2,11 +2,13 @@
 
 mod command;
 mod cursor;
+mod element;
 mod functions;
 mod options;
 mod plan;
 mod settings;
 mod table;
+mod table_function;
 mod update;
 mod vector;
 

@@ -3,21 +3,15 @@
 use crate::index::metric::check;
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::codec::read_f32;
+use crate::vtab::element::Vector;
 
-/// The vector in a value: a blob of f32 or a JSON array of numbers. Any dimension, all finite.
+/// The vector in a value, as f32: a blob or a JSON array of numbers. Any dimension.
 ///
 /// # Errors
 /// What is wrong with the value.
 pub fn read(name: &str, value: &Value<'_>) -> Result<Vec<f32>> {
-    let wrong = |what: String| Error::constraint(format!("{name}: {what}"));
-    match value.kind() {
-        Kind::Blob => from_blob(value.blob()?).map_err(wrong),
-        Kind::Text => from_json(value.text()?).map_err(wrong),
-        other => Err(wrong(format!(
-            "a vector is a blob of little-endian f32 or a JSON array, got {}",
-            other.name()
-        ))),
-    }
+    let vector = Vector::read(value).and_then(Vector::into_f32);
+    vector.map_err(|what| Error::constraint(format!("{name}: {what}")))
 }
 
 /// The vector of `dim` elements in a value.
@@ -77,7 +71,11 @@ pub fn read_batch(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>>
     Ok(vectors)
 }
 
-fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
+/// The f32 in a blob, which need not be aligned.
+///
+/// # Errors
+/// What is wrong with the blob.
+pub(super) fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
     if !blob.len().is_multiple_of(4) {
         return Err(format!("a blob of {} bytes is not a vector of 4-byte floats", blob.len()));
     }
@@ -86,6 +84,10 @@ fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
     Ok(vector)
 }
 
-fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
+/// The numbers of a JSON array.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
     serde_json::from_str(text).map_err(|error| format!("not a JSON array of numbers: {error}"))
 }

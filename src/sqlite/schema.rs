@@ -1,0 +1,59 @@
+//! What a connection knows: its tables, its modules.
+
+use super::{Db, Param, Result};
+
+/// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
+/// stands alone.
+///
+/// # Errors
+/// Whatever SQLite reports, for example that a schema cannot be read.
+pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
+    let mut schemas = Vec::new();
+    let mut list = db.prepare("PRAGMA database_list")?;
+    let mut rows = list.query(&[])?;
+    while rows.step()? {
+        schemas.push((rows.i64(0), rows.text(1)?.to_owned()));
+    }
+    // 0 is main, 1 is temp and goes first.
+    schemas.sort_by_key(|(number, _)| (*number != 1, *number));
+    let mut found = Vec::new();
+    for (_, schema) in schemas {
+        let sql = format!(
+            "SELECT name FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+            quoted(&schema)
+        );
+        let mut statement = db.prepare(&sql)?;
+        let mut rows = statement.query(&[Param::Text(name)])?;
+        if rows.step()? {
+            found.push((schema, rows.text(0)?.to_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// Opens a table, if it is not open on this connection: SQLite connects to its module.
+///
+/// # Errors
+/// Whatever SQLite or the module reports.
+pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
+    db.prepare(&format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name))).map(drop)
+}
+
+/// Whether a module of this name is registered.
+///
+/// # Errors
+/// Whatever SQLite reports.
+pub fn module_exists(db: Db, name: &str) -> Result<bool> {
+    let mut statement = db.prepare("PRAGMA module_list")?;
+    let mut rows = statement.query(&[])?;
+    while rows.step()? {
+        if rows.text(0)?.eq_ignore_ascii_case(name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,100 @@
+//! Vectors to other vectors, and to JSON.
+
+use super::Call;
+use crate::index::Metric;
+use crate::sqlite::{Kind, Result};
+use crate::vtab::element::{Element, Vector};
+
+/// The subtype by which SQLite's JSON functions know a text as JSON.
+const SUBTYPE_JSON: u32 = 74;
+
+/// `vec_to_json(v)`.
+pub fn to_json(call: &Call<'_>) -> Result<()> {
+    let text = match call.vector(0)? {
+        Vector::Floats(_, values) => serde_json::to_string(&values),
+        Vector::Int8(values) => serde_json::to_string(&values),
+        Vector::Bits(bytes) => {
+            serde_json::to_string(&(0..bytes.len() * 8).map(|i| Vector::bit(&bytes, i)).collect::<Vec<_>>())
+        }
+    };
+    call.context.text(&text.map_err(|error| call.wrong(error))?);
+    call.context.subtype(SUBTYPE_JSON);
+    Ok(())
+}
+
+/// `vec_add(a, b)`, `vec_sub(a, b)`.
+pub fn combine(call: &Call<'_>, floats: fn(f32, f32) -> f32, bytes: fn(i8, i8) -> i8) -> Result<()> {
+    let combined = match call.pair()? {
+        (Vector::Floats(element, a), Vector::Floats(_, b)) => {
+            let values = a.iter().zip(&b).map(|(&a, &b)| floats(a, b)).collect();
+            Vector::floats(element, values).map_err(|fault| call.wrong(fault))?
+        }
+        (Vector::Int8(a), Vector::Int8(b)) => {
+            Vector::Int8(a.iter().zip(&b).map(|(&a, &b)| bytes(a, b)).collect())
+        }
+        _ => return Err(call.wrong("bit vectors have no sum and no difference")),
+    };
+    call.give(&combined)
+}
+
+/// `vec_slice(v, start, end)`: the elements from `start` up to, not including, `end`.
+pub fn slice(call: &Call<'_>) -> Result<()> {
+    let vector = call.vector(0)?;
+    let (start, end, dims) = (call.args[1].i64(), call.args[2].i64(), vector.len() as i64);
+    if !(0 <= start && start < end && end <= dims) {
+        return Err(call.wrong(format!(
+            "start and end must be 0 <= start < end <= {dims} (the number of elements), got {start} and {end}"
+        )));
+    }
+    let range = start as usize..end as usize;
+    call.give(&match vector {
+        Vector::Floats(element, values) => Vector::Floats(element, values[range].to_vec()),
+        Vector::Int8(values) => Vector::Int8(values[range].to_vec()),
+        Vector::Bits(bytes) => {
+            if start % 8 != 0 || end % 8 != 0 {
+                return Err(call.wrong("start and end of a bit vector must be divisible by 8"));
+            }
+            Vector::Bits(bytes[range.start / 8..range.end / 8].to_vec())
+        }
+    })
+}
+
+/// `vec_normalize(v)`.
+pub fn normalize(call: &Call<'_>) -> Result<()> {
+    let (element, mut values) = floats(call)?;
+    Metric::Cosine.prepare(&mut values).map_err(|error| call.wrong(error))?;
+    call.give(&Vector::floats(element, values).map_err(|fault| call.wrong(fault))?)
+}
+
+/// `vec_quantize_int8(v, 'unit')`: -1 to 1 in steps of 2/255, what is beyond at the ends.
+pub fn quantize_int8(call: &Call<'_>) -> Result<()> {
+    let (_, values) = floats(call)?;
+    if call.args[1].kind() != Kind::Text || !call.args[1].text()?.eq_ignore_ascii_case("unit") {
+        return Err(call.wrong("the 2nd argument must be 'unit'"));
+    }
+    // A cast cuts towards zero and stops at the ends.
+    call.give(&Vector::Int8(values.iter().map(|v| ((v + 1.0) / (2.0 / 255.0) - 128.0) as i8).collect()))
+}
+
+/// `vec_quantize_binary(v)`: a bit per element, set where it is above zero.
+pub fn quantize_binary(call: &Call<'_>) -> Result<()> {
+    let above: Vec<bool> = match call.vector(0)? {
+        Vector::Floats(_, values) => values.iter().map(|&v| v > 0.0).collect(),
+        Vector::Int8(values) => values.iter().map(|&v| v > 0).collect(),
+        Vector::Bits(_) => return Err(call.wrong("takes floats or int8, got bit")),
+    };
+    match above.as_chunks::<8>() {
+        (eights, []) => {
+            let byte = |eight: &[bool; 8]| (0..8).fold(0, |byte, i| byte | u8::from(eight[i]) << i);
+            call.give(&Vector::Bits(eights.iter().map(byte).collect()))
+        }
+        _ => Err(call.wrong(format!("the number of elements must be divisible by 8, got {}", above.len()))),
+    }
+}
+
+fn floats(call: &Call<'_>) -> Result<(Element, Vec<f32>)> {
+    match call.vector(0)? {
+        Vector::Floats(element, values) => Ok((element, values)),
+        other => Err(call.wrong(format!("takes floats, got {}", other.element().name()))),
+    }
+}

@@ -1,0 +1,30 @@
+//! `vec_each(v)`: the elements of a vector, a row each.
+
+use crate::sqlite::{Db, Error, Result, Value};
+use crate::vtab::element::Vector;
+use crate::vtab::table_function::{Cell, Column, TableFunction};
+
+pub struct Each;
+
+impl TableFunction for Each {
+    type Environment = ();
+    type Row = Cell;
+
+    const NAME: &'static str = "vec_each";
+    const COLUMNS: &'static [Column<Cell>] = &[("value", Cell::clone)];
+    const ARGUMENTS: &'static [&'static str] = &["vector"];
+    const REQUIRED: usize = 1;
+    const INNOCUOUS: bool = true;
+
+    fn rows(_: Db, (): &(), arguments: &[Option<Value<'_>>]) -> Result<Vec<Cell>> {
+        let Some(Some(value)) = arguments.first() else { return Ok(Vec::new()) };
+        let vector = Vector::read(value).map_err(|fault| Error::generic(format!("vec_each: {fault}")))?;
+        Ok(match vector {
+            Vector::Floats(_, values) => values.into_iter().map(|value| Cell::F64(value.into())).collect(),
+            Vector::Int8(values) => values.into_iter().map(|value| Cell::I64(value.into())).collect(),
+            Vector::Bits(bytes) => {
+                (0..bytes.len() * 8).map(|i| Cell::I64(Vector::bit(&bytes, i).into())).collect()
+            }
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! SQL functions on vectors, under the names that sqlite-vec uses where it has them.
+
+mod arithmetic;
+mod distance;
+mod each;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+use crate::kernels::kernels;
+use crate::sqlite::{
+    Context, Db, Error, FunctionFlags, Result, Value, functions_with_prefix, module_exists,
+    register_aggregate, register_scalar,
+};
+use crate::vtab::element::{Element, Vector};
+use crate::vtab::table_function;
+use distance::Distance;
+
+/// A scalar function: its name for messages, where the result goes, the arguments.
+type Scalar = fn(&Call<'_>) -> Result<()>;
+
+/// One call of a scalar function.
+struct Call<'a> {
+    name: &'static str,
+    context: &'a Context<'a>,
+    args: &'a [Value<'a>],
+}
+
+const SCALARS: [(&str, usize, Scalar); 20] = [
+    ("vec_f32", 1, |call| call.make(Element::F32)),
+    ("vec_f16", 1, |call| call.make(Element::F16)),
+    ("vec_bf16", 1, |call| call.make(Element::Bf16)),
+    ("vec_int8", 1, |call| call.make(Element::Int8)),
+    ("vec_bit", 1, |call| call.make(Element::Bit)),
+    ("vec_length", 1, |call| Ok(call.context.i64(call.vector(0)?.len() as i64))),
+    ("vec_type", 1, |call| Ok(call.context.text(call.vector(0)?.element().name()))),
+    ("vec_to_json", 1, arithmetic::to_json),
+    ("vec_add", 2, |call| arithmetic::combine(call, |a, b| a + b, i8::wrapping_add)),
+    ("vec_sub", 2, |call| arithmetic::combine(call, |a, b| a - b, i8::wrapping_sub)),
+    ("vec_slice", 3, arithmetic::slice),
+    ("vec_normalize", 1, arithmetic::normalize),
+    ("vec_quantize_int8", 2, arithmetic::quantize_int8),
+    ("vec_quantize_binary", 1, arithmetic::quantize_binary),
+    ("vec_distance_l2", 2, |call| distance::distance(call, Distance::L2)),
+    ("vec_distance_cosine", 2, |call| distance::distance(call, Distance::Cosine)),
+    ("vec_distance_ip", 2, |call| distance::distance(call, Distance::Ip)),
+    ("vec_distance_l1", 2, |call| distance::distance(call, Distance::L1)),
+    ("vec_distance_hamming", 2, |call| distance::distance(call, Distance::Hamming)),
+    ("ivf_version", 0, |call| Ok(call.context.text(concat!("v", env!("CARGO_PKG_VERSION"))))),
+];
+
+/// Registers the functions, but for those that another extension brought first.
+///
+/// They take any number of arguments, as far as SQLite knows: one of the same name that comes later, with its own number,
+/// then goes first without replacing them, which SQLite would refuse while a statement runs (`SELECT load_extension(...)`).
+///
+/// # Errors
+/// What SQLite says.
+pub fn register(db: Db) -> Result<()> {
+    let present = functions_with_prefix(db, "vec_")?;
+    let is_there =
+        |name: &str, n_args: usize| present.iter().any(|(n, a)| n == name && (*a < 0 || *a == n_args as i32));
+    for (name, n_args, function) in SCALARS {
+        if !is_there(name, n_args) {
+            register_scalar(db, name, -1, FunctionFlags::PURE_TYPED, move |context, args| {
+                if args.len() != n_args {
+                    return Err(Error::generic(format!("wrong number of arguments to function {name}()")));
+                }
+                function(&Call { name, context, args })
+            })?;
+        }
+    }
+    if !is_there("vec_pack", 1) {
+        register_aggregate::<pack::Pack>(db, "vec_pack", 1, FunctionFlags::PURE_TYPED)?;
+    }
+    if !module_exists(db, "vec_each")? {
+        table_function::register::<each::Each>(db, ())?;
+    }
+    let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
+    register_scalar(db, "ivf_debug", 0, state, |context, _| {
+        let budget = super::table::cache().budget();
+        context.text(&format!(
+            "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
+            env!("CARGO_PKG_VERSION"),
+            crate::storage::codec::FORMAT,
+            kernels().isa,
+            crate::device::workers::Workers::all().threads(),
+            budget.used(),
+            budget.limit(),
+            context.db().api().version(),
+        ));
+        Ok(())
+    })
+}
+
+impl Call<'_> {
+    fn wrong(&self, what: impl std::fmt::Display) -> Error {
+        Error::generic(format!("{}: {what}", self.name))
+    }
+
+    /// The vector in an argument.
+    fn vector(&self, at: usize) -> Result<Vector> {
+        self.whole(Vector::read(&self.args[at]))
+    }
+
+    /// Two vectors of one type and length.
+    fn pair(&self) -> Result<(Vector, Vector)> {
+        let (a, b) = (self.vector(0)?, self.vector(1)?);
+        if a.element() != b.element() {
+            let (a, b) = (a.element().name(), b.element().name());
+            return Err(self.wrong(format!("the vectors are of different types, {a} and {b}")));
+        }
+        if a.len() != b.len() {
+            return Err(self.wrong(format!("the vectors have {} and {} dimensions", a.len(), b.len())));
+        }
+        Ok((a, b))
+    }
+
+    fn whole(&self, vector: std::result::Result<Vector, String>) -> Result<Vector> {
+        match vector {
+            Ok(vector) if vector.len() == 0 => Err(self.wrong("a vector has one element at least")),
+            vector => vector.map_err(|fault| self.wrong(fault)),
+        }
+    }
+
+    fn give(&self, vector: &Vector) -> Result<()> {
+        vector.give(self.context);
+        Ok(())
+    }
+
+    fn make(&self, element: Element) -> Result<()> {
+        self.give(&self.whole(Vector::read_as(&self.args[0], element))?)
+    }
+}

@@ -1,0 +1,179 @@
+//! Table-valued functions: read-only tables that are there by their mere name, and make their rows in one go.
+
+use std::marker::PhantomData;
+
+use crate::sqlite::{
+    BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Result, TableKind, VTab, VTabArgs, VTabCursor, Value,
+    register_module,
+};
+
+/// A value of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    Null,
+    I64(i64),
+    F64(f64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+/// A column: its name, and its value in a row.
+pub type Column<R> = (&'static str, fn(&R) -> Cell);
+
+/// What a table-valued function is. Adding a column is one line in [`TableFunction::COLUMNS`].
+pub trait TableFunction: 'static {
+    /// What it works with, beside its arguments.
+    type Environment: Clone + 'static;
+    type Row: 'static;
+
+    const NAME: &'static str;
+    const COLUMNS: &'static [Column<Self::Row>];
+    /// The arguments, in their order: hidden columns after the others.
+    const ARGUMENTS: &'static [&'static str];
+    /// How many of them must be given.
+    const REQUIRED: usize;
+    /// Whether it depends on nothing but its arguments, so that an untrusted schema may use it.
+    const INNOCUOUS: bool = false;
+
+    /// The rows. An argument that was not given is none.
+    ///
+    /// # Errors
+    /// What the user shall read.
+    fn rows(
+        db: Db,
+        environment: &Self::Environment,
+        arguments: &[Option<Value<'_>>],
+    ) -> Result<Vec<Self::Row>>;
+}
+
+/// Registers a table-valued function.
+///
+/// # Errors
+/// What SQLite says.
+pub fn register<F: TableFunction>(db: Db, environment: F::Environment) -> Result<()> {
+    register_module::<Function<F>>(db, F::NAME, environment)
+}
+
+/// The function as a virtual table.
+pub struct Function<F: TableFunction> {
+    db: Db,
+    environment: F::Environment,
+}
+
+impl<F: TableFunction> VTab for Function<F> {
+    type Aux = F::Environment;
+    type Cursor = Rows<F>;
+
+    const KIND: TableKind = TableKind::EponymousOnly;
+    const INNOCUOUS: bool = F::INNOCUOUS;
+
+    fn connect(db: Db, aux: &F::Environment, _: &VTabArgs<'_>) -> Result<(String, Self)> {
+        let visible = F::COLUMNS.iter().map(|(name, _)| format!("\"{name}\""));
+        let hidden = F::ARGUMENTS.iter().map(|name| format!("\"{name}\" HIDDEN"));
+        let declaration = format!("CREATE TABLE x({})", visible.chain(hidden).collect::<Vec<_>>().join(", "));
+        Ok((declaration, Self { db, environment: aux.clone() }))
+    }
+
+    fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
+        // The constraint that gives each argument. One that is given twice is left to SQLite the second time.
+        let mut given = vec![None; F::ARGUMENTS.len()];
+        let mut waits = false;
+        for constraint in info.constraints().filter(|constraint| constraint.op == Op::Eq) {
+            let at = usize::try_from(constraint.column).ok().and_then(|at| at.checked_sub(F::COLUMNS.len()));
+            match at.and_then(|at| given.get_mut(at)) {
+                Some(place) if constraint.usable => {
+                    place.get_or_insert(constraint.index);
+                }
+                Some(_) => waits = true,
+                None => {}
+            }
+        }
+        let missing = given.iter().take(F::REQUIRED).position(Option::is_none);
+        if waits {
+            // Another join order makes the argument known.
+            return Ok(BestIndex::Unusable);
+        }
+        if let Some(missing) = missing {
+            let (name, arguments) = (F::NAME, F::ARGUMENTS.join(", "));
+            let text = format!("{name}({arguments}): the argument {} is missing", F::ARGUMENTS[missing]);
+            return Err(Error::generic(text));
+        }
+        let mut mask = 0;
+        let mut arguments = 0;
+        for (at, constraint) in given.into_iter().enumerate() {
+            if let Some(constraint) = constraint {
+                arguments += 1;
+                mask |= 1 << at;
+                info.set_argv(constraint, arguments, true);
+            }
+        }
+        info.set_idx_num(mask);
+        info.set_estimated_cost(1e3);
+        info.set_estimated_rows(100);
+        Ok(BestIndex::Ok)
+    }
+
+    fn open(&self) -> Result<Rows<F>> {
+        Ok(Rows { rows: Vec::new(), at: 0, arguments: Vec::new(), function: PhantomData })
+    }
+}
+
+/// The rows of one call.
+pub struct Rows<F: TableFunction> {
+    rows: Vec<F::Row>,
+    at: usize,
+    arguments: Vec<Cell>,
+    function: PhantomData<F>,
+}
+
+impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
+    fn filter(&mut self, vtab: &Function<F>, mask: i32, _: Option<&str>, args: &[Value<'_>]) -> Result<()> {
+        let mut args = args.iter().copied();
+        let given: Vec<Option<Value<'_>>> =
+            (0..F::ARGUMENTS.len()).map(|at| if mask >> at & 1 == 1 { args.next() } else { None }).collect();
+        self.arguments = given.iter().map(cell).collect::<Result<_>>()?;
+        self.at = 0;
+        self.rows = F::rows(vtab.db, &vtab.environment, &given)?;
+        Ok(())
+    }
+
+    fn next(&mut self, _: &Function<F>) -> Result<()> {
+        self.at += 1;
+        Ok(())
+    }
+
+    fn eof(&self) -> bool {
+        self.at >= self.rows.len()
+    }
+
+    fn column(&self, _: &Function<F>, context: &Context<'_>, column: i32) -> Result<()> {
+        let column = column as usize;
+        let cell = match F::COLUMNS.get(column) {
+            Some((_, value)) => self.rows.get(self.at).map(value),
+            None => self.arguments.get(column - F::COLUMNS.len()).cloned(),
+        };
+        match cell.unwrap_or(Cell::Null) {
+            Cell::Null => context.null(),
+            Cell::I64(value) => context.i64(value),
+            Cell::F64(value) => context.f64(value),
+            Cell::Text(value) => context.text(&value),
+            Cell::Blob(value) => context.blob(&value),
+        }
+        Ok(())
+    }
+
+    fn rowid(&self, _: &Function<F>) -> Result<i64> {
+        Ok(self.at as i64)
+    }
+}
+
+fn cell(value: &Option<Value<'_>>) -> Result<Cell> {
+    let Some(value) = value else { return Ok(Cell::Null) };
+    Ok(match value.kind() {
+        Kind::Null => Cell::Null,
+        Kind::Integer => Cell::I64(value.i64()),
+        Kind::Real => Cell::F64(value.f64()),
+        Kind::Text => Cell::Text(value.text()?.into()),
+        Kind::Blob => Cell::Blob(value.blob()?.into()),
+    })
+}
