@@ -219,7 +219,7 @@ impl<L: InvertedLists> Search<'_, L> {
             self.lists.tick()?;
             self.last_tick = start;
         }
-        let used = self.cache.budget().used();
+        let resident = self.snapshot.is_resident(at);
         let codes = self.snapshot.codes(at, self.cache, self.lists)?;
         let mut bytes = codes.bytes();
         let rows = if codes.quantizer == Quantizer::None {
@@ -229,7 +229,8 @@ impl<L: InvertedLists> Search<'_, L> {
         } else {
             None
         };
-        if self.cache.budget().used() != used {
+        if !resident {
+            self.stats.segments_read += 1;
             self.stats.load_us += start.elapsed().as_micros() as u64;
         }
         let kept = Snapshot::is_kept(&codes) && rows.as_ref().is_none_or(|rows| Snapshot::is_kept(rows));

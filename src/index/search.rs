@@ -107,6 +107,8 @@ pub struct SearchStats {
     pub rows_scanned: u64,
     /// Candidates that were re-scored with the exact key.
     pub rows_rescored: u64,
+    /// Segments of which something was read.
+    pub segments_read: u64,
     /// Microseconds for choosing lists.
     pub probe_us: u64,
     /// Microseconds for reading what was not resident.

@@ -189,6 +189,13 @@ impl Snapshot {
         })
     }
 
+    /// Whether a scan of a segment has to read nothing.
+    pub(crate) fn is_resident(&self, at: usize) -> bool {
+        let segment = &self.segments[at];
+        segment.codes.get().is_some()
+            && (segment.head.quantizer == Quantizer::Int8 || segment.vectors.get().is_some())
+    }
+
     /// Rowids and codes of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors

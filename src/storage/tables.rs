@@ -38,6 +38,7 @@ statements! {
     VectorsRead "vectors_read", VectorsWrite "vectors_write", VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
     RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
+    BytesRead "bytes_read", SegmentsBytes "segments_bytes",
 }
 
 /// The one row of `t_state`.

@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem::take;
 use std::rc::Rc;
+use std::time::Instant;
 
-use crate::index::{
-    Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, search_into,
-};
+use crate::index::{Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead};
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
+use crate::vtab::inspect::Profile;
 use crate::vtab::options::Nprobe;
 use crate::vtab::plan::{self, Argument};
-use crate::vtab::table::{Table, cache};
+use crate::vtab::table::Table;
 use crate::vtab::{Ivf, vector};
 
 /// The memory of a search and its answers, kept between statements.
@@ -314,6 +314,7 @@ impl Cursor {
         given: impl Iterator<Item = (Argument, Value<'v>)>,
         warm: &mut Warm,
     ) -> Result<bool> {
+        let start = Instant::now();
         let column = &table.options.column;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
@@ -383,12 +384,7 @@ impl Cursor {
             None if params.k == usize::MAX => nlist,
             None => table.default_nprobe(&state)?.lists(nlist),
         };
-        for query in queries.chunks_exact_mut(column.dim) {
-            column
-                .metric
-                .prepare(query)
-                .map_err(|error| Error::generic(format!("{}: {error}", column.name)))?;
-        }
+        table.prepare(queries)?;
         let mut only = Vec::new();
         if let Some(set) = &rowids.only
             && set.len() <= LOOKED_UP
@@ -410,11 +406,9 @@ impl Cursor {
         if !rowids.accepts_all() {
             params.filter = Some(&rowids);
         }
-        table.reading(|tables, ticker| {
-            let mut lists = TableLists::new(tables, &state, column.metric, column.dim, ticker);
-            Ok(search_into(&snapshot, cache(), &mut lists, queries, params, buffers, answers)?)
-        })?;
-        table.last_stats.set(answers.stats);
+        let plan = start.elapsed();
+        table.search_with(&state, &snapshot, queries, params, buffers, answers)?;
+        table.profile.set(Some(Profile::new(answers, plan, start.elapsed())));
         Ok(true)
     }
 }

@@ -4,8 +4,10 @@ mod command;
 mod cursor;
 mod element;
 mod functions;
+mod inspect;
 mod options;
 mod plan;
+mod search;
 mod settings;
 mod table;
 mod table_function;
@@ -26,7 +28,9 @@ use table::{Connection, Table};
 /// What SQLite says, for example that it is out of memory.
 pub fn register(db: Db) -> Result<()> {
     functions::register(db)?;
-    register_module::<Ivf>(db, "ivf", Connection::default())
+    let connection = Rc::new(Connection::default());
+    inspect::register(db, &connection)?;
+    register_module::<Ivf>(db, "ivf", connection)
 }
 
 /// The virtual table.
@@ -35,20 +39,20 @@ pub struct Ivf {
 }
 
 impl VTab for Ivf {
-    type Aux = Connection;
+    type Aux = Rc<Connection>;
     type Cursor = Cursor;
 
     const KIND: TableKind = TableKind::Writable;
     const INNOCUOUS: bool = true;
     const CONSTRAINT_SUPPORT: bool = true;
 
-    fn create(db: Db, aux: &Connection, args: &VTabArgs<'_>) -> Result<(String, Self)> {
+    fn create(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::parse(&args.arguments)?;
         let declaration = options.declaration(args.table);
         Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options)? }))
     }
 
-    fn connect(db: Db, aux: &Connection, args: &VTabArgs<'_>) -> Result<(String, Self)> {
+    fn connect(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::parse(&args.arguments)?;
         let declaration = options.declaration(args.table);
         Ok((declaration, Self { table: Table::connect(db, aux, args.schema, args.table, options)? }))

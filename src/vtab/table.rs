@@ -6,10 +6,11 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
 
 use crate::device::Device;
-use crate::index::{Cache, CoarseQuantizer, SearchStats, Snapshot, Version};
+use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::cursor::Warm;
+use crate::vtab::inspect::Profile;
 use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
 
@@ -63,9 +64,10 @@ pub struct Table {
     /// The coarse quantizer that rows were last assigned with.
     coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
     ticker: RefCell<Ticker>,
-    pub last_stats: Cell<SearchStats>,
     /// What the last search left for the next; a scan under way has taken it.
     pub warm: Cell<Option<Box<Warm>>>,
+    /// What the last search of the table took.
+    pub profile: Cell<Option<Profile>>,
 }
 
 impl Table {
@@ -90,8 +92,8 @@ impl Table {
             settings: RefCell::default(),
             coarse: RefCell::default(),
             ticker: RefCell::new(Ticker::new(db)),
-            last_stats: Cell::default(),
             warm: Cell::default(),
+            profile: Cell::default(),
         }
     }
 
@@ -494,6 +496,12 @@ impl Table {
 }
 
 impl Connection {
+    /// An open table by its exact names.
+    pub fn find(&self, schema: &str, name: &str) -> Option<Rc<Table>> {
+        let is_it = |table: &Rc<Table>| table.schema == schema && *table.name.borrow() == name;
+        self.open.borrow().iter().rev().filter_map(Weak::upgrade).find(is_it)
+    }
+
     fn keep(&self, table: Table) -> Rc<Table> {
         let table = Rc::new(table);
         let mut open = self.open.borrow_mut();

@@ -32,8 +32,8 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("vec_bf16", 1, |call| call.make(Element::Bf16)),
     ("vec_int8", 1, |call| call.make(Element::Int8)),
     ("vec_bit", 1, |call| call.make(Element::Bit)),
-    ("vec_length", 1, |call| Ok(call.context.i64(call.vector(0)?.len() as i64))),
-    ("vec_type", 1, |call| Ok(call.context.text(call.vector(0)?.element().name()))),
+    ("vec_length", 1, |call| call.vector(0).map(|vector| call.context.i64(vector.len() as i64))),
+    ("vec_type", 1, |call| call.vector(0).map(|vector| call.context.text(vector.element().name()))),
     ("vec_to_json", 1, arithmetic::to_json),
     ("vec_add", 2, |call| arithmetic::combine(call, |a, b| a + b, i8::wrapping_add)),
     ("vec_sub", 2, |call| arithmetic::combine(call, |a, b| a - b, i8::wrapping_sub)),
@@ -46,7 +46,7 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("vec_distance_ip", 2, |call| distance::distance(call, Distance::Ip)),
     ("vec_distance_l1", 2, |call| distance::distance(call, Distance::L1)),
     ("vec_distance_hamming", 2, |call| distance::distance(call, Distance::Hamming)),
-    ("ivf_version", 0, |call| Ok(call.context.text(concat!("v", env!("CARGO_PKG_VERSION"))))),
+    ("ivf_version", 0, version),
 ];
 
 /// Registers the functions, but for those that another extension brought first.
@@ -91,6 +91,11 @@ pub fn register(db: Db) -> Result<()> {
         ));
         Ok(())
     })
+}
+
+fn version(call: &Call<'_>) -> Result<()> {
+    call.context.text(concat!("v", env!("CARGO_PKG_VERSION")));
+    Ok(())
 }
 
 impl Call<'_> {

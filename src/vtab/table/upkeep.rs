@@ -33,14 +33,11 @@ impl Table {
         };
         let rows = state.rows as u64;
         if state.nlist == 0 {
-            let at = match self.options.train_at {
-                TrainAt::Rows(at) => at,
-                _ => TrainAt::AUTO_ROWS,
-            };
-            return if rows >= at { self.train(self.training(rows)).map(drop) } else { Ok(()) };
+            let due = self.trains_at(&state).is_some_and(|at| rows >= at);
+            return if due { self.train(self.training(rows)).map(drop) } else { Ok(()) };
         }
         let settings = self.settings(&state)?;
-        let target = Target::new(rows, self.wanted_nlist(&settings, rows));
+        let target = self.target(&settings, &state);
         let solid: BTreeMap<u32, u64> = settings.solid.iter().copied().collect();
         let long = written.lists.iter().filter(|(list_no, rows)| is_due(target, **list_no, **rows, &solid));
         let long: u64 = long.map(|(_, rows)| rows).sum();
@@ -55,6 +52,22 @@ impl Table {
             return self.train(Training { nlist, explicit, ..self.training(rows) }).map(drop);
         }
         self.maintain(&written.lists, budget).map(drop)
+    }
+
+    /// How many rows make the table train by itself; none if it has been trained, or never does.
+    pub fn trains_at(&self, state: &State) -> Option<u64> {
+        match self.options.train_at {
+            _ if state.nlist > 0 => None,
+            TrainAt::Rows(at) => Some(at),
+            TrainAt::Auto => Some(TrainAt::AUTO_ROWS),
+            TrainAt::Off => None,
+        }
+    }
+
+    /// How many rows its lists are kept near.
+    pub fn target(&self, settings: &Settings, state: &State) -> Target {
+        let rows = state.rows as u64;
+        Target::new(rows, self.wanted_nlist(settings, rows))
     }
 
     /// Lists that a table of `rows` rows is to have.

@@ -1,0 +1,92 @@
+//! `ivf_lists(t)` and `ivf_centroids(t)`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::index::{CoarseQuantizer, SegmentId, Snapshot};
+use crate::sqlite::{Db, Result, Value};
+use crate::storage::Sql;
+use crate::storage::codec::f32_bytes;
+use crate::vtab::table::Connection;
+use crate::vtab::table_function::{Cell, Column, TableFunction};
+
+/// The lists of a table, a row each. Reads the heads of the segments and the lengths of their blobs, not the blobs.
+pub struct IvfLists;
+
+pub struct List {
+    list_no: usize,
+    snapshot: Arc<Snapshot>,
+    bytes: i64,
+}
+
+impl List {
+    fn sum(&self, of: impl Fn(&crate::index::SegmentHead) -> u32) -> Cell {
+        let segments = &self.snapshot.segments()[self.snapshot.list(self.list_no)];
+        Cell::I64(segments.iter().map(|segment| i64::from(of(&segment.head))).sum())
+    }
+
+    fn radius(&self) -> Cell {
+        let segments = &self.snapshot.segments()[self.snapshot.list(self.list_no)];
+        match segments.iter().map(|segment| segment.head.radius).reduce(f32::max) {
+            Some(radius) => Cell::F64(radius.into()),
+            None => Cell::Null,
+        }
+    }
+}
+
+impl TableFunction for IvfLists {
+    type Environment = Rc<Connection>;
+    type Row = List;
+
+    const NAME: &'static str = "ivf_lists";
+    const COLUMNS: &'static [Column<List>] = &[
+        ("list_no", |list| Cell::I64(list.list_no as i64)),
+        ("rows", |list| list.sum(|head| head.live())),
+        ("deleted", |list| list.sum(|head| head.dead)),
+        ("segments", |list| list.sum(|_| 1)),
+        ("bytes", |list| Cell::I64(list.bytes)),
+        ("radius", List::radius),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t"];
+    const REQUIRED: usize = 1;
+
+    fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<List>> {
+        let table = super::table(db, connection, Self::NAME, arguments)?;
+        let (state, snapshot) = table.current()?;
+        let mut lists: Vec<List> = (0..snapshot.nlist())
+            .map(|list_no| List { list_no, snapshot: Arc::clone(&snapshot), bytes: 0 })
+            .collect();
+        let tables = table.tables();
+        let (first, last) = state.segments();
+        let mut statement = tables.statement(Sql::SegmentsBytes)?;
+        let mut rows = statement.query(&[first.into(), last.into()])?;
+        while rows.step()? {
+            if let Some(list) = lists.get_mut(SegmentId::from_raw(rows.i64(0)).list_no() as usize) {
+                list.bytes += rows.i64(1);
+            }
+        }
+        Ok(lists)
+    }
+}
+
+/// The centroids of a table, none before training. Reads `t_centroids`, unless it is resident.
+pub struct IvfCentroids;
+
+impl TableFunction for IvfCentroids {
+    type Environment = Rc<Connection>;
+    type Row = (usize, Arc<CoarseQuantizer>);
+
+    const NAME: &'static str = "ivf_centroids";
+    const COLUMNS: &'static [Column<Self::Row>] = &[
+        ("list_no", |(list_no, _)| Cell::I64(*list_no as i64)),
+        ("centroid", |(list_no, coarse)| Cell::Blob(f32_bytes(coarse.centroid(*list_no)))),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t"];
+    const REQUIRED: usize = 1;
+
+    fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Self::Row>> {
+        let (_, snapshot) = super::table(db, connection, Self::NAME, arguments)?.current()?;
+        let coarse = snapshot.coarse().cloned();
+        Ok(coarse.into_iter().flat_map(|c| (0..c.nlist()).map(move |i| (i, Arc::clone(&c)))).collect())
+    }
+}

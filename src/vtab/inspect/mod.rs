@@ -1,0 +1,59 @@
+//! Looking inside: table-valued functions on the tables of a connection.
+//!
+//! They see what a query of the same connection would see, its own uncommitted rows too, and hold no lock when the
+//! statement ends. None of them is for the views of an untrusted schema: they tell of more than their arguments.
+
+mod lists;
+mod search;
+mod stats;
+
+use std::rc::Rc;
+
+use crate::sqlite::{Db, Error, Kind, Result, Value, open_table, tables_named};
+use crate::vtab::table::{Connection, Table};
+use crate::vtab::table_function::register as register_function;
+
+pub use search::Profile;
+
+/// Registers the functions.
+///
+/// # Errors
+/// What SQLite says.
+pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
+    register_function::<stats::IvfStats>(db, Rc::clone(connection))?;
+    register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
+    register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
+    register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
+    register_function::<search::IvfRecall>(db, Rc::clone(connection))
+}
+
+/// The table that the first argument of `function` names, as `name` or `schema.name`.
+fn table(
+    db: Db,
+    connection: &Connection,
+    function: &str,
+    arguments: &[Option<Value<'_>>],
+) -> Result<Rc<Table>> {
+    let wrong = |what: String| Error::generic(format!("{function}: {what}"));
+    let named = match arguments.first() {
+        Some(Some(value)) if value.kind() == Kind::Text => value.text()?,
+        other => {
+            let kind = other.and_then(Option::as_ref).map_or(Kind::Null, Value::kind);
+            return Err(wrong(format!(
+                "a table is named by a text, 'name' or 'schema.name', got {}",
+                kind.name()
+            )));
+        }
+    };
+    let mut found = tables_named(db, named)?;
+    // The name of a table may have dots, that of a schema too.
+    for (dot, _) in named.match_indices('.') {
+        let (schema, name) = (&named[..dot], &named[dot + 1..]);
+        found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
+    }
+    let Some((schema, name)) = found.first() else {
+        return Err(wrong(format!("no such table: {named}")));
+    };
+    open_table(db, schema, name)?;
+    connection.find(schema, name).ok_or_else(|| wrong(format!("'{named}' is not an ivf table")))
+}

@@ -1,0 +1,140 @@
+//! `ivf_profile(t)` and `ivf_recall(t, queries, k, nprobe)`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::index::{Answers, SearchParams, SearchStats};
+use crate::sqlite::{Db, Error, Result, Value};
+use crate::vtab::options::Nprobe;
+use crate::vtab::table::Connection;
+use crate::vtab::table_function::{Cell, Column, TableFunction};
+use crate::vtab::vector;
+
+/// What a search took.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile {
+    queries: u64,
+    answers: u64,
+    plan_us: u64,
+    total_us: u64,
+    stats: SearchStats,
+}
+
+impl Profile {
+    /// The profile of a search: the time until it began, and until its answers were there.
+    pub fn new(answers: &Answers, plan: Duration, total: Duration) -> Self {
+        Self {
+            queries: answers.queries() as u64,
+            answers: answers.neighbors.len() as u64,
+            plan_us: plan.as_micros() as u64,
+            total_us: total.as_micros() as u64,
+            stats: answers.stats,
+        }
+    }
+}
+
+/// The last search of a table on this connection, stage by stage. Reads nothing but the table's name.
+pub struct IvfProfile;
+
+/// A stage: its name, how many of what it went through, how long it took.
+pub struct Stage(&'static str, Option<u64>, &'static str, u64);
+
+impl TableFunction for IvfProfile {
+    type Environment = Rc<Connection>;
+    type Row = Stage;
+
+    const NAME: &'static str = "ivf_profile";
+    const COLUMNS: &'static [Column<Stage>] = &[
+        ("stage", |stage| Cell::Text(stage.0.into())),
+        ("n", |stage| stage.1.map_or(Cell::Null, |n| Cell::I64(n as i64))),
+        ("what", |stage| Cell::Text(stage.2.into())),
+        ("us", |stage| Cell::I64(stage.3 as i64)),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t"];
+    const REQUIRED: usize = 1;
+
+    fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Stage>> {
+        let table = super::table(db, connection, Self::NAME, arguments)?;
+        let Some(Profile { queries, answers, plan_us, total_us, stats }) = table.profile.get() else {
+            return Ok(Vec::new());
+        };
+        Ok(vec![
+            Stage("plan", Some(queries), "queries", plan_us),
+            Stage("probe", Some(stats.lists_probed), "lists probed", stats.probe_us),
+            Stage("load", Some(stats.segments_read), "segments read", stats.load_us),
+            Stage("scan", Some(stats.rows_scanned), "rows scanned", stats.scan_us),
+            Stage("rescore", Some(stats.rows_rescored), "rows re-scored", stats.rescore_us),
+            Stage("total", Some(answers), "answers", total_us),
+        ])
+    }
+}
+
+/// How many of the rows of the exact answer a search finds. Costs the search and the exact search of every query.
+pub struct IvfRecall;
+
+pub struct Recall {
+    recall: Option<f64>,
+    queries: usize,
+    k: usize,
+    nprobe: usize,
+    rows_scanned: Option<f64>,
+}
+
+impl TableFunction for IvfRecall {
+    type Environment = Rc<Connection>;
+    type Row = Recall;
+
+    const NAME: &'static str = "ivf_recall";
+    const COLUMNS: &'static [Column<Recall>] = &[
+        ("recall", |row| row.recall.map_or(Cell::Null, Cell::F64)),
+        ("queries", |row| Cell::I64(row.queries as i64)),
+        ("k", |row| Cell::I64(row.k as i64)),
+        ("nprobe", |row| Cell::I64(row.nprobe as i64)),
+        ("rows_scanned", |row| row.rows_scanned.map_or(Cell::Null, Cell::F64)),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t", "of_queries", "of_k", "of_nprobe"];
+    const REQUIRED: usize = 3;
+
+    fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Recall>> {
+        let table = super::table(db, connection, Self::NAME, arguments)?;
+        let [_, Some(queries), Some(k), nprobe] = arguments else {
+            return Err(Error::internal("an argument is missing"));
+        };
+        let mut queries = vector::read_batch(Self::NAME, queries, table.layout.dim)?;
+        table.prepare(&mut queries)?;
+        let wrong = |what: String| Error::generic(format!("{}: {what}", Self::NAME));
+        let k = usize::try_from(k.i64()).ok().filter(|k| *k > 0);
+        let k = k.ok_or_else(|| wrong("k must be a whole number from 1".into()))?;
+        let (state, snapshot) = table.current()?;
+        let nlist = snapshot.nlist();
+        let nprobe = match nprobe {
+            Some(value) if !value.is_null() => Nprobe::from_number(value.f64()).ok_or_else(|| {
+                wrong(format!(
+                    "nprobe must be between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact"
+                ))
+            })?,
+            _ => table.default_nprobe(&state)?,
+        };
+        let nprobe = nprobe.lists(nlist);
+        let max_codes = table.default_max_codes(&state)?;
+        let mode = table.options.search_mode;
+        let params = SearchParams { max_codes, mode, ..SearchParams::new(k, nprobe) };
+        let found = table.search(&state, &snapshot, &queries, params)?;
+        let exact = SearchParams { mode, ..SearchParams::new(k, nlist) };
+        let exact = table.search(&state, &snapshot, &queries, exact)?;
+        let mut hits = 0;
+        for i in 0..exact.queries() {
+            let mut of_query: Vec<i64> = exact.of(i).iter().map(|row| row.rowid).collect();
+            of_query.sort_unstable();
+            hits += found.of(i).iter().filter(|row| of_query.binary_search(&row.rowid).is_ok()).count();
+        }
+        let share = |part: f64, of: usize| (of > 0).then(|| part / of as f64);
+        Ok(vec![Recall {
+            recall: share(hits as f64, exact.neighbors.len()),
+            queries: exact.queries(),
+            k,
+            nprobe: nprobe.min(nlist),
+            rows_scanned: share(found.stats.rows_scanned as f64, exact.queries()),
+        }])
+    }
+}

@@ -1,0 +1,209 @@
+//! `ivf_stats(t)`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::device::workers::Workers;
+use crate::index::{Quantizer, Snapshot};
+use crate::kernels::kernels;
+use crate::sqlite::{Db, Error, Result, Value};
+use crate::storage::{Sql, State, is_due};
+use crate::vtab::options::TrainAt;
+use crate::vtab::settings::Settings;
+use crate::vtab::table::{Connection, Table, cache};
+use crate::vtab::table_function::{Cell, Column, TableFunction};
+
+/// One row about a table. Reads the heads of the segments and the lengths of the blobs in the shadow tables, not the blobs.
+pub struct IvfStats;
+
+/// What the columns are made of.
+pub struct Stats {
+    table: Rc<Table>,
+    state: State,
+    snapshot: Arc<Snapshot>,
+    settings: Settings,
+    trains_at: Option<u64>,
+    /// Rows that lists are kept near; lists that are too long, and too short, for it.
+    target: u64,
+    long: u64,
+    short: u64,
+    /// Of centroids, lists, codes, vectors.
+    bytes: [i64; 4],
+    /// Live rows of the lists: most, fewest, coefficient of variation.
+    largest: u64,
+    smallest: u64,
+    imbalance: f64,
+}
+
+impl TableFunction for IvfStats {
+    type Environment = Rc<Connection>;
+    type Row = Stats;
+
+    const NAME: &'static str = "ivf_stats";
+    const COLUMNS: &'static [Column<Stats>] = &[
+        ("rows", |s| Cell::I64(s.state.rows)),
+        ("nlist", |s| Cell::I64(s.state.nlist)),
+        ("trained", |s| Cell::I64((s.state.nlist > 0).into())),
+        ("trained_rows", |s| Cell::I64(s.settings.trained_rows as i64)),
+        ("training", |s| Cell::Text(s.training())),
+        ("generation", |s| Cell::I64(s.state.generation)),
+        ("segments", |s| Cell::I64(s.snapshot.segments().len() as i64)),
+        ("tails", |s| s.segments(|head| i64::from(!head.sealed))),
+        ("deleted", |s| s.segments(|head| head.dead.into())),
+        ("largest_list", |s| Cell::I64(s.largest as i64)),
+        ("smallest_list", |s| Cell::I64(s.smallest as i64)),
+        ("imbalance", |s| Cell::F64(s.imbalance)),
+        ("target", |s| Cell::I64(s.target as i64)),
+        ("long_lists", |s| Cell::I64(s.long as i64)),
+        ("short_lists", |s| Cell::I64(s.short as i64)),
+        ("splits", |s| Cell::I64(s.settings.splits as i64)),
+        ("joins", |s| Cell::I64(s.settings.joins as i64)),
+        ("moved", |s| Cell::I64(s.settings.moved as i64)),
+        ("bytes", |s| Cell::I64(s.bytes.iter().sum())),
+        ("bytes_centroids", |s| Cell::I64(s.bytes[0])),
+        ("bytes_lists", |s| Cell::I64(s.bytes[1])),
+        ("bytes_codes", |s| Cell::I64(s.bytes[2])),
+        ("bytes_vectors", |s| Cell::I64(s.bytes[3])),
+        ("resident_bytes", |s| Cell::I64((s.resident().0 + s.resident().1) as i64)),
+        ("resident_codes", |s| Cell::I64(s.resident().0 as i64)),
+        ("resident_vectors", |s| Cell::I64(s.resident().1 as i64)),
+        ("cache_used", |_| Cell::I64(cache().budget().used() as i64)),
+        ("cache_limit", |_| Cell::I64(i64::try_from(cache().budget().limit()).unwrap_or(i64::MAX))),
+        ("ver", |s| hex(&s.state.ver)),
+        ("stamp", |s| hex(&s.state.stamp)),
+        ("dim", |s| Cell::I64(s.table.layout.dim as i64)),
+        ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
+        ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
+        ("isa", |_| Cell::Text(kernels().isa.into())),
+        ("threads", |_| Cell::I64(Workers::all().threads() as i64)),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t"];
+    const REQUIRED: usize = 1;
+
+    fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Stats>> {
+        let table = super::table(db, connection, Self::NAME, arguments)?;
+        let (state, snapshot) = table.current()?;
+        let settings = if state.nlist > 0 { table.settings(&state)? } else { Settings::default() };
+        let trains_at = table.trains_at(&state);
+        let bytes = read_bytes(&table)?;
+        let sizes: Vec<u64> = (0..snapshot.nlist()).map(|list_no| snapshot.list_rows(list_no)).collect();
+        let largest = sizes.iter().copied().max().unwrap_or(0);
+        let smallest = sizes.iter().copied().min().unwrap_or(0);
+        let imbalance = variation(&sizes);
+        let target = table.target(&settings, &state);
+        let solid = settings.solid.iter().copied().collect();
+        let is_long = |(list_no, rows): &(u32, &u64)| is_due(target, *list_no, **rows, &solid);
+        let trained = state.nlist > 0;
+        let long = (0..).zip(&sizes).filter(is_long).count() as u64 * u64::from(trained);
+        let short = sizes.iter().filter(|&&rows| target.is_short(rows)).count() as u64 * u64::from(trained);
+        Ok(vec![Stats {
+            table,
+            state,
+            snapshot,
+            settings,
+            trains_at,
+            target: if trained { target.rows() } else { 0 },
+            long,
+            short,
+            bytes,
+            largest,
+            smallest,
+            imbalance,
+        }])
+    }
+}
+
+impl Stats {
+    fn segments(&self, of: impl Fn(&crate::index::SegmentHead) -> i64) -> Cell {
+        Cell::I64(self.snapshot.segments().iter().map(|segment| of(&segment.head)).sum())
+    }
+
+    fn resident(&self) -> (usize, usize) {
+        self.snapshot.resident_bytes()
+    }
+
+    /// What the training is, what comes next, and why.
+    fn training(&self) -> String {
+        let rows = self.state.rows as u64;
+        let options = &self.table.options;
+        let now = match self.state.nlist {
+            0 => format!("exact: {} rows", grouped(rows)),
+            nlist => format!(
+                "trained at {} rows into {} lists, now {} rows",
+                grouped(self.settings.trained_rows),
+                grouped(nlist as u64),
+                grouped(rows)
+            ),
+        };
+        let next = match (self.trains_at, options.train_at) {
+            (Some(at), _) if rows >= at => {
+                format!("trains by itself when the next transaction that writes ends, from {}", grouped(at))
+            }
+            (Some(at), _) => format!("trains by itself at {}", grouped(at)),
+            (None, TrainAt::Off) if self.state.nlist == 0 => {
+                "trains only by the command 'train' (train_at=off)".into()
+            }
+            (None, train_at) => {
+                let waits = match (train_at, self.long, self.short) {
+                    (_, 0, 0) => String::new(),
+                    (TrainAt::Off, long, short) => {
+                        format!(", {long} too long and {short} too short, for 'optimize' (train_at=off)")
+                    }
+                    (_, long, short) => format!(
+                        ", {long} too long and {short} too short, for the next transaction that writes to them or 'optimize'"
+                    ),
+                };
+                format!("lists are kept near {} rows{waits}", grouped(self.target))
+            }
+        };
+        format!("{now}, {next}")
+    }
+}
+
+/// Bytes of the blobs in the shadow tables: centroids, lists, codes, vectors.
+fn read_bytes(table: &Table) -> Result<[i64; 4]> {
+    let tables = table.tables();
+    let mut statement = tables.statement(Sql::BytesRead)?;
+    let mut rows = statement.query(&[])?;
+    if !rows.step()? {
+        return Err(Error::internal("no row of sums"));
+    }
+    Ok([0, 1, 2, 3].map(|column| rows.i64(column)))
+}
+
+/// The standard deviation as a share of the mean; 0 where all is 0.
+fn variation(sizes: &[u64]) -> f64 {
+    let n = sizes.len() as f64;
+    let mean = sizes.iter().sum::<u64>() as f64 / n;
+    let variance = sizes.iter().map(|&size| (size as f64 - mean).powi(2)).sum::<f64>() / n;
+    if mean > 0.0 { variance.sqrt() / mean } else { 0.0 }
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+fn hex(bytes: &[u8]) -> Cell {
+    Cell::Text(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_variation_of_equal_lists_is_none() {
+        assert_eq!(variation(&[5, 5, 5]), 0.0);
+        assert_eq!(variation(&[0, 0]), 0.0);
+        assert_eq!(variation(&[1, 3]), 0.5);
+    }
+}

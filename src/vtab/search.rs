@@ -1,0 +1,55 @@
+//! Searching a table, for cursors and for those that look inside.
+
+use crate::index::{Answers, Buffers, SearchParams, Snapshot, search_into};
+use crate::sqlite::{Error, Result};
+use crate::storage::{State, TableLists};
+use crate::vtab::table::{Table, cache};
+
+impl Table {
+    /// Brings queries (`[n][dim]`) into the form that searches take.
+    ///
+    /// # Errors
+    /// A zero vector, where it has no direction.
+    pub fn prepare(&self, queries: &mut [f32]) -> Result<()> {
+        for query in queries.chunks_exact_mut(self.layout.dim) {
+            let prepared = self.layout.metric.prepare(query);
+            prepared.map_err(|error| Error::generic(format!("{}: {error}", self.options.column.name)))?;
+        }
+        Ok(())
+    }
+
+    /// Searches a state for prepared queries.
+    ///
+    /// # Errors
+    /// What reading fails with, or an interrupt.
+    pub fn search(
+        &self,
+        state: &State,
+        snapshot: &Snapshot,
+        queries: &[f32],
+        params: SearchParams<'_>,
+    ) -> Result<Answers> {
+        let mut answers = Answers::default();
+        self.search_with(state, snapshot, queries, params, &mut Buffers::default(), &mut answers)?;
+        Ok(answers)
+    }
+
+    /// [`Table::search`] with memory from before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_with(
+        &self,
+        state: &State,
+        snapshot: &Snapshot,
+        queries: &[f32],
+        params: SearchParams<'_>,
+        buffers: &mut Buffers,
+        answers: &mut Answers,
+    ) -> Result<()> {
+        self.reading(|tables, ticker| {
+            let mut lists = TableLists::new(tables, state, self.layout.metric, self.layout.dim, ticker);
+            Ok(search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers)?)
+        })
+    }
+}

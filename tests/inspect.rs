@@ -1,0 +1,144 @@
+//! The table functions that look inside, against what the tables themselves say.
+#![cfg(feature = "loadable")]
+
+mod common;
+
+use common::{
+    Numbers, blob, count, failure, fill, memory, number, open, open_with, run, scratch, search, text,
+};
+use rusqlite::{Connection, OpenFlags, ffi};
+
+/// The figures of `ivf_stats` and `ivf_lists` agree with each other and with the rows.
+#[track_caller]
+fn assert_told_right(connection: &Connection, table: &str) {
+    let told: Vec<i64> = connection
+        .query_row(
+            &format!(
+                "SELECT s.rows, l.rows, s.deleted, l.deleted, s.segments, l.segments, s.largest_list, l.most,
+                        s.smallest_list, l.fewest, s.bytes_codes + s.bytes_vectors, l.bytes
+                 FROM ivf_stats('{table}') AS s, (SELECT sum(rows) AS rows, sum(deleted) AS deleted,
+                   sum(segments) AS segments, max(rows) AS most, min(rows) AS fewest, sum(bytes) AS bytes
+                   FROM ivf_lists('{table}')) AS l"
+            ),
+            [],
+            |row| (0..12).map(|i| row.get(i)).collect(),
+        )
+        .unwrap();
+    for (which, pair) in
+        ["rows", "deleted", "segments", "largest", "smallest", "bytes"].iter().zip(told.chunks(2))
+    {
+        assert_eq!(pair[0], pair[1], "{which}");
+    }
+    assert_eq!(told[0], count(connection, table));
+    assert_eq!(told[4], number(connection, &format!("SELECT count(*) FROM {table}_lists")), "segments");
+}
+
+#[test]
+fn figures_stay_right_through_writes_of_all_kinds() {
+    let (_folder, path) = scratch();
+    let connection = open(path);
+    run(&connection, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], nlist=7)");
+    let mut numbers = Numbers::new(5);
+    for round in 0..12 {
+        run(&connection, "BEGIN");
+        fill(&connection, "t", round * 1000, 300, 8, round as u64);
+        assert_told_right(&connection, "t");
+        let one_in = 2 + numbers.below(5);
+        run(&connection, &format!("DELETE FROM t WHERE rowid % {one_in} = 1"));
+        assert_told_right(&connection, "t");
+        match numbers.below(5) {
+            0 => run(&connection, "INSERT INTO t(t) VALUES ('train')"),
+            1 => run(&connection, "INSERT INTO t(t) VALUES ('optimize')"),
+            _ => {}
+        }
+        assert_told_right(&connection, "t");
+        run(&connection, if numbers.below(3) == 0 { "ROLLBACK" } else { "COMMIT" });
+        assert_told_right(&connection, "t");
+    }
+    assert!(number(&connection, "SELECT trained FROM ivf_stats('t')") == 1, "no round has trained");
+}
+
+#[test]
+fn the_recall_is_the_share_of_the_exact_answer_that_searches_return() {
+    let connection = memory();
+    run(&connection, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], nlist=20, nprobe=2)");
+    fill(&connection, "t", 0, 3000, 8, 1);
+    run(&connection, "INSERT INTO t(t) VALUES ('train')");
+    let mut numbers = Numbers::new(2);
+    let queries: Vec<Vec<f32>> = (0..30).map(|_| numbers.vector(8)).collect();
+    let mut measured = Vec::new();
+    for nprobe in [1, 3, 20] {
+        let mut hits = 0;
+        for query in &queries {
+            let exact = search(&connection, "t", query, 10, -1.0).unwrap();
+            let found = search(&connection, "t", query, 10, nprobe.into()).unwrap();
+            hits += found.iter().filter(|row| exact.contains(row)).count();
+        }
+        let recall: f64 = connection
+            .query_row(
+                "SELECT recall FROM ivf_recall('t', ?1, 10, ?2)",
+                (blob(&queries.concat()), nprobe),
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(recall, hits as f64 / 300.0, "nprobe {nprobe}");
+        measured.push(recall);
+    }
+    assert!(measured[0] < measured[1] && measured[2] == 1.0, "{measured:?}");
+}
+
+#[test]
+fn a_long_measurement_can_be_stopped() {
+    let mut connection = memory();
+    run(&connection, "CREATE VIRTUAL TABLE t USING ivf(vec float[16], nlist=10)");
+    fill(&connection, "t", 0, 5000, 16, 3);
+    run(&connection, "INSERT INTO t(t) VALUES ('train')");
+    let queries = blob(&Numbers::new(4).vector(16 * 2000));
+    // The statement itself is too short for the handler to be asked: only the ticks of the search get there.
+    connection.progress_handler(900, Some(|| true)).unwrap();
+    let stopped = connection
+        .query_row("SELECT recall FROM ivf_recall('t', ?1, 10, 1)", [&queries], |row| row.get::<_, f64>(0));
+    assert_eq!(failure(stopped).0, ffi::SQLITE_INTERRUPT);
+    connection.progress_handler(0, None::<fn() -> bool>).unwrap();
+    assert_eq!(number(&connection, "SELECT rows FROM ivf_stats('t')"), 5000);
+}
+
+#[test]
+fn each_connection_looks_into_its_own_version() {
+    let (_folder, path) = scratch();
+    let (writer, reader) = (open(&path), open(&path));
+    run(&writer, "PRAGMA journal_mode = WAL; CREATE VIRTUAL TABLE t USING ivf(vec float[4])");
+    fill(&writer, "t", 0, 100, 4, 1);
+    let rows = |connection| number(connection, "SELECT rows FROM ivf_stats('t')");
+    let stamp = |connection| text(connection, "SELECT ver || stamp FROM ivf_stats('t')");
+    assert_eq!(stamp(&writer), stamp(&reader));
+    run(&writer, "BEGIN");
+    fill(&writer, "t", 100, 50, 4, 2);
+    assert_eq!((rows(&writer), rows(&reader)), (150, 100));
+    assert_ne!(stamp(&writer), stamp(&reader));
+    run(&reader, "BEGIN; SELECT count(*) FROM t");
+    run(&writer, "COMMIT; CREATE TABLE other(x); ANALYZE");
+    assert_eq!((rows(&writer), rows(&reader)), (150, 100));
+    run(&reader, "COMMIT");
+    assert_eq!((rows(&writer), rows(&reader)), (150, 150));
+    assert_eq!(stamp(&writer), stamp(&reader));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_can_be_looked_into() {
+    let (_folder, path) = scratch();
+    {
+        let connection = open(&path);
+        run(&connection, "CREATE VIRTUAL TABLE t USING ivf(vec float[4], nlist=5)");
+        fill(&connection, "t", 0, 100, 4, 1);
+        run(&connection, "INSERT INTO t(t) VALUES ('train')");
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    for uri in ["", "?immutable=1"] {
+        let connection = open_with(format!("file:{}{uri}", path.display()), flags);
+        assert_told_right(&connection, "t");
+        assert_eq!(number(&connection, "SELECT count(*) FROM ivf_centroids('t')"), 5);
+        let recall = "SELECT recall = 1.0 FROM ivf_recall('t', (SELECT vec_pack(vec) FROM t), 1, 1)";
+        assert_eq!(number(&connection, recall), 1);
+    }
+}
