@@ -4,6 +4,7 @@
 
 use rusqlite::{Connection, ffi};
 
+use crate::index::IndexError;
 use crate::sqlite;
 
 mod options;
@@ -66,6 +67,15 @@ impl From<rusqlite::Error> for Error {
                 ffi::SQLITE_NOMEM => Self::OutOfMemory,
                 _ => Self::Sqlite(error),
             },
+        }
+    }
+}
+
+impl From<IndexError> for Error {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::OutOfMemory { .. } => Self::OutOfMemory,
+            other => Self::Invalid(other.to_string()),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A table through a connection of rusqlite.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::{Error, Result, Search, TableOptions, Train};
-use crate::index::Metric;
+use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_f32_bytes, try_filled};
 use crate::vtab::Options;
 
 /// A row of an answer.
@@ -123,7 +124,7 @@ impl<'c> Table<'c> {
         let Self { name, column, .. } = self;
         let mut statement =
             self.prepare(&format!("{verb} INTO main.{name}(rowid, {column}) VALUES (?1, ?2)"))?;
-        Ok(statement.insert(params![rowid, Blob::new(vector)])?)
+        Ok(statement.insert(params![rowid, Blob::new(vector)?])?)
     }
 
     /// Inserts rows, all or none, in one savepoint; how many.
@@ -161,9 +162,11 @@ impl<'c> Table<'c> {
     pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
         let Self { name, column, .. } = self;
         let mut statement = self.prepare(&format!("SELECT {column} FROM main.{name} WHERE rowid = ?1"))?;
-        let blob: Option<Vec<u8>> = statement.query_row([rowid], |row| row.get(0)).optional()?;
         let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        Ok(blob.map(|blob| blob.chunks_exact(4).map(float).collect()))
+        let mut rows = statement.query([rowid])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let blob = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        Ok(Some(try_collect(blob.chunks_exact(4).map(float))?))
     }
 
     /// How many rows. Counts them.
@@ -192,12 +195,15 @@ impl<'c> Table<'c> {
     pub fn search(&self, query: &[f32], search: &Search<'_>) -> Result<Vec<Hit>> {
         let (sql, arguments) = self.search_sql("rowid, distance", &self.column, search)?;
         let mut statement = self.prepare(&sql)?;
-        let query = Blob::new(query);
+        let query = Blob::new(query)?;
         let mut values: Vec<&dyn ToSql> = vec![&query];
         values.extend(arguments.iter().map(|value| &**value));
-        let hits = statement
-            .query_map(values.as_slice(), |row| Ok(Hit { rowid: row.get(0)?, distance: row.get(1)? }))?;
-        Ok(hits.collect::<rusqlite::Result<_>>()?)
+        let mut rows = statement.query(values.as_slice())?;
+        let mut hits = Vec::new();
+        while let Some(row) = rows.next()? {
+            hits.try_push(Hit { rowid: row.get(0)?, distance: row.get(1)? })?;
+        }
+        Ok(hits)
     }
 
     /// [`Table::search`] for each of many queries, one after the other in `queries`, in one statement. Gives the
@@ -215,14 +221,14 @@ impl<'c> Table<'c> {
         }
         let (sql, arguments) = self.search_sql("query, rowid, distance", "batch", search)?;
         let mut statement = self.prepare(&sql)?;
-        let blob = Blob::new(queries);
+        let blob = Blob::new(queries)?;
         let mut values: Vec<&dyn ToSql> = vec![&blob];
         values.extend(arguments.iter().map(|value| &**value));
         let mut rows = statement.query(values.as_slice())?;
-        let mut answers = vec![Vec::new(); queries.len() / self.dim];
+        let mut answers = try_filled(Vec::new(), queries.len() / self.dim)?;
         while let Some(row) = rows.next()? {
             let query: u32 = row.get(0)?;
-            answers[query as usize].push(Hit { rowid: row.get(1)?, distance: row.get(2)? });
+            answers[query as usize].try_push(Hit { rowid: row.get(1)?, distance: row.get(2)? })?;
         }
         Ok(answers)
     }
@@ -263,9 +269,17 @@ impl<'c> Table<'c> {
         }
         if let Some(rowids) = &search.rowids {
             // A repeated rowid is one row.
-            let unique: HashSet<i64> = rowids.iter().copied().collect();
-            let texts: Vec<String> = unique.iter().map(i64::to_string).collect();
-            and("rowid IN (SELECT value FROM json_each(?))", Box::new(format!("[{}]", texts.join(","))));
+            let mut unique: HashSet<i64> = HashSet::new();
+            unique.try_room(rowids.len())?;
+            unique.extend(rowids.iter());
+            let mut text = String::new();
+            // 20 digits with the sign, and a comma.
+            text.try_reserve(unique.len() * 21 + 2).map_err(|_| Error::OutOfMemory)?;
+            unique.iter().for_each(|rowid| {
+                let _ = write!(text, "{}{rowid}", if text.is_empty() { '[' } else { ',' });
+            });
+            text.push_str(if text.is_empty() { "[]" } else { "]" });
+            and("rowid IN (SELECT value FROM json_each(?))", Box::new(text));
         }
         if search.k.is_none() && search.within.is_none() {
             // Infinitely far is no bound: SQL wants one, and every distance is below it.
@@ -330,8 +344,8 @@ impl<'c> Table<'c> {
 struct Blob(Vec<u8>);
 
 impl Blob {
-    fn new(vector: &[f32]) -> Self {
-        Self(vector.iter().flat_map(|v| v.to_le_bytes()).collect())
+    fn new(vector: &[f32]) -> Result<Self> {
+        Ok(Self(try_f32_bytes(vector)?))
     }
 }
 

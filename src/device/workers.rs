@@ -6,7 +6,7 @@
 //! bound to its thread (a database connection) can look for an interrupt between two tasks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The work was stopped by its tick.
@@ -99,6 +99,34 @@ impl Workers {
                 }
                 work_here(tick)
             }),
+        }
+    }
+
+    /// [`Workers::for_each`] with tasks that may fail: the first error, after which tasks may be left out.
+    ///
+    /// # Errors
+    /// What a task failed with, or [`Cancelled`].
+    pub fn try_for_each<E: From<Cancelled> + Send>(
+        self,
+        tasks: usize,
+        tick: &mut dyn FnMut() -> Result<(), Cancelled>,
+        task: impl Fn(usize) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let failed = AtomicBool::new(false);
+        let failure = Mutex::new(None);
+        let done = self.for_each(tasks, tick, |i| {
+            if failed.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = task(i)
+                && !failed.swap(true, Ordering::Relaxed)
+            {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(done?),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::index::Snapshot;
 
@@ -122,6 +122,9 @@ impl Cache {
     pub fn insert(&self, version: Version, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let mut dropped = Vec::new();
         let mut entries = self.lock();
+        if entries.snapshots.try_reserve(1).is_err() {
+            return snapshot;
+        }
         entries.clock += 1;
         let now = entries.clock;
         let kept = Arc::clone(&entries.snapshots.entry(version.clone()).or_insert((now, snapshot)).1);
@@ -175,9 +178,72 @@ impl Cache {
     }
 }
 
+/// A cache for each process. A child after fork() makes its own: a thread that the child does not have may have held the
+/// lock of its parent's.
+#[derive(Debug, Default)]
+pub struct PerProcess {
+    first: OnceLock<Box<Process>>,
+}
+
+#[derive(Debug)]
+struct Process {
+    id: u32,
+    cache: Cache,
+    /// Of a child of this process.
+    next: OnceLock<Box<Process>>,
+}
+
+impl PerProcess {
+    /// None so far.
+    pub const fn new() -> Self {
+        Self { first: OnceLock::new() }
+    }
+
+    /// The cache of the running process; `make` makes it.
+    pub fn get(&self, make: impl FnOnce() -> Cache) -> &Cache {
+        self.of(std::process::id(), make)
+    }
+
+    fn of(&self, id: u32, make: impl FnOnce() -> Cache) -> &Cache {
+        let mut make = Some(make);
+        let mut place = &self.first;
+        loop {
+            // No lock is taken where the place is filled.
+            let process = match (place.get(), make.take()) {
+                (Some(process), unused) => {
+                    make = unused;
+                    process
+                }
+                (None, Some(make)) => {
+                    place.get_or_init(|| Box::new(Process { id, cache: make(), next: OnceLock::new() }))
+                }
+                // Another thread of this process was first, so the place after its own is not looked at.
+                (None, None) => unreachable!("a process has one cache"),
+            };
+            if process.id == id {
+                return &process.cache;
+            }
+            place = &process.next;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forked_child_waits_for_no_lock_of_its_parent() {
+        let caches = PerProcess::new();
+        let parent = caches.of(1, || Cache::new(10));
+        // As a thread of the parent may hold it at the fork.
+        let _held = parent.lock();
+        let child = caches.of(2, || Cache::new(20));
+        assert!(!std::ptr::eq(parent, child) && child.entries.try_lock().is_ok());
+        for (id, cache) in [(1, parent), (2, child)] {
+            assert!(std::ptr::eq(caches.of(id, || unreachable!("it is there")), cache));
+        }
+    }
 
     #[test]
     fn a_budget_never_goes_over_its_limit_and_gets_everything_back() {

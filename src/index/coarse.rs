@@ -1,8 +1,8 @@
 //! The coarse quantizer: which lists a row belongs to and a query probes.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::index::{IndexError, Metric, try_vec};
+use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_collect, try_filled};
 use crate::kernels::{Panel, kernels};
 
 /// The centroids of an index's lists.
@@ -23,7 +23,7 @@ impl CoarseQuantizer {
     /// A quantizer of `centroids` (`[nlist][dim]`, nlist > 0).
     ///
     /// # Errors
-    /// [`IndexError::InvalidParam`] if the centroids are not whole rows.
+    /// [`IndexError::InvalidParam`] if the centroids are not whole rows, [`IndexError::OutOfMemory`].
     pub fn new(metric: Metric, dim: usize, centroids: Vec<f32>) -> Result<Self, IndexError> {
         if dim == 0 || centroids.is_empty() || !centroids.len().is_multiple_of(dim) {
             return Err(IndexError::InvalidParam(format!(
@@ -32,24 +32,25 @@ impl CoarseQuantizer {
             )));
         }
         let nlist = centroids.len() / dim;
-        let mut sums = vec![0.0_f64; dim];
+        let mut sums = try_filled(0.0_f64, dim)?;
         for centroid in centroids.chunks_exact(dim) {
             sums.iter_mut().zip(centroid).for_each(|(sum, &v)| *sum += f64::from(v));
         }
-        let mean: Vec<f32> = sums.iter().map(|sum| (sum / nlist as f64) as f32).collect();
-        let mut nearest = Panel::new(dim);
-        let mut row = vec![0.0; dim];
+        let mean = try_collect(sums.iter().map(|sum| (sum / nlist as f64) as f32))?;
+        let mut row = try_filled(0.0, dim)?;
+        let mut nearest = panel(dim, nlist)?;
         for centroid in centroids.chunks_exact(dim) {
             subtract(centroid, &mean, &mut row);
             nearest.push(&row, kernels().dot(&row, &row) / 2.0);
         }
-        let products = (metric == Metric::Ip).then(|| {
-            let mut panel = Panel::new(dim);
-            centroids.chunks_exact(dim).for_each(|centroid| panel.push(centroid, 0.0));
-            panel
-        });
-        let bytes: Vec<u8> = centroids.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Ok(Self { dim, hash: xxh3_64(&bytes), centroids, mean, nearest, products })
+        let mut products = None;
+        if metric == Metric::Ip {
+            let products = products.insert(panel(dim, nlist)?);
+            centroids.chunks_exact(dim).for_each(|centroid| products.push(centroid, 0.0));
+        }
+        let mut hash = Xxh3Default::new();
+        centroids.iter().for_each(|v| hash.update(&v.to_le_bytes()));
+        Ok(Self { dim, hash: hash.digest(), centroids, mean, nearest, products })
     }
 
     /// How many lists.
@@ -83,43 +84,61 @@ impl CoarseQuantizer {
     /// # Errors
     /// [`IndexError::OutOfMemory`].
     pub fn assign(&self, rows: &[f32], out: &mut [u32]) -> Result<(), IndexError> {
-        let mut centred = try_vec(rows.len())?;
-        centred.resize(rows.len(), 0.0);
+        let mut centred = try_filled(0.0, rows.len())?;
         for (row, to) in rows.chunks_exact(self.dim).zip(centred.chunks_exact_mut(self.dim)) {
             subtract(row, &self.mean, to);
         }
-        let mut score = try_vec(out.len())?;
-        score.resize(out.len(), 0.0);
+        let mut score = try_filled(0.0, out.len())?;
         kernels().assign(&self.nearest, &centred, out, &mut score);
         Ok(())
     }
 
     /// The lists to probe for each prepared query, nearest first: `nprobe` (at most nlist) list
     /// numbers per query, appended to `out`.
-    pub fn probe(&self, queries: &[f32], nprobe: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn probe(
+        &self,
+        queries: &[f32],
+        nprobe: usize,
+        scratch: &mut ProbeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), IndexError> {
         let Some(panel) = &self.products else { return self.nearest(queries, nprobe, scratch, out) };
-        scratch.scores.resize(queries.len() / self.dim * self.nlist(), 0.0);
+        scratch.scores.try_resize(queries.len() / self.dim * self.nlist(), 0.0)?;
         kernels().scores(panel, queries, &mut scratch.scores);
-        self.best(nprobe, scratch, out);
+        self.best(nprobe, scratch, out)
     }
 
     /// The `n` lists (at most nlist) whose centroids are nearest to each of `points`, for every metric; nearest first, appended to
     /// `out`.
-    pub fn nearest(&self, points: &[f32], n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
-        scratch.scores.resize(points.len() / self.dim * self.nlist(), 0.0);
-        scratch.centred.resize(points.len(), 0.0);
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn nearest(
+        &self,
+        points: &[f32],
+        n: usize,
+        scratch: &mut ProbeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), IndexError> {
+        scratch.scores.try_resize(points.len() / self.dim * self.nlist(), 0.0)?;
+        scratch.centred.try_resize(points.len(), 0.0)?;
         for (point, to) in points.chunks_exact(self.dim).zip(scratch.centred.chunks_exact_mut(self.dim)) {
             subtract(point, &self.mean, to);
         }
         kernels().scores(&self.nearest, &scratch.centred, &mut scratch.scores);
-        self.best(n, scratch, out);
+        self.best(n, scratch, out)
     }
 
     /// The numbers of the `n` smallest of every nlist scores.
-    fn best(&self, n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) {
+    fn best(&self, n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) -> Result<(), IndexError> {
         let nlist = self.nlist();
+        out.try_room(scratch.scores.len() / nlist * n.min(nlist))?;
         for scores in scratch.scores.chunks_exact(nlist) {
             scratch.order.clear();
+            scratch.order.try_room(nlist)?;
             scratch.order.extend(
                 scores.iter().zip(0_u64..).map(|(&score, list_no)| u64::from(ordered(score)) << 32 | list_no),
             );
@@ -130,7 +149,16 @@ impl CoarseQuantizer {
             scratch.order.sort_unstable();
             out.extend(scratch.order.iter().map(|&packed| packed as u32));
         }
+        Ok(())
     }
+}
+
+/// A panel with room for `cols` columns.
+pub(crate) fn panel(dim: usize, cols: usize) -> Result<Panel, IndexError> {
+    let mut panel = Panel::new(dim);
+    let bytes = cols.saturating_mul(dim * size_of::<f32>());
+    panel.try_reserve(cols).map_err(|_| IndexError::OutOfMemory { bytes })?;
+    Ok(panel)
 }
 
 /// Buffers of [`CoarseQuantizer::probe`], kept between calls.
@@ -172,7 +200,7 @@ mod tests {
         coarse.assign(&centroids, &mut assigned).unwrap();
         assert_eq!(assigned, (0..40).collect::<Vec<u32>>());
         let mut probes = Vec::new();
-        coarse.probe(&centroids, 3, &mut ProbeScratch::default(), &mut probes);
+        coarse.probe(&centroids, 3, &mut ProbeScratch::default(), &mut probes).unwrap();
         assert_eq!(probes.iter().step_by(3).copied().collect::<Vec<_>>(), assigned);
     }
 
@@ -180,7 +208,7 @@ mod tests {
     fn inner_products_probe_the_largest_product_first() {
         let coarse = CoarseQuantizer::new(Metric::Ip, 2, vec![1.0, 0.0, 5.0, 0.0, -9.0, 0.0]).unwrap();
         let mut probes = Vec::new();
-        coarse.probe(&[1.0, 0.0, -1.0, 0.0], 2, &mut ProbeScratch::default(), &mut probes);
+        coarse.probe(&[1.0, 0.0, -1.0, 0.0], 2, &mut ProbeScratch::default(), &mut probes).unwrap();
         assert_eq!(probes, [1, 0, 2, 0]);
     }
 }

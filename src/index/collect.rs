@@ -60,12 +60,22 @@ pub(crate) struct Collector {
     /// Candidates at the last pruning: pruning again waits until twice as many stand.
     pruned: usize,
     pub threshold: f32,
+    /// A row could not be taken: the answer is lost.
+    pub out_of_memory: bool,
 }
 
 impl Collector {
     pub fn new(k: usize, bounds: Bounds) -> Self {
         let threshold = if k == 0 { f32::NEG_INFINITY } else { bounds.max };
-        Self { k, bounds, upper: BinaryHeap::new(), candidates: Vec::new(), pruned: 0, threshold }
+        Self {
+            k,
+            bounds,
+            upper: BinaryHeap::new(),
+            candidates: Vec::new(),
+            pruned: 0,
+            threshold,
+            out_of_memory: false,
+        }
     }
 
     /// Starts anew, with the memory that it has.
@@ -88,6 +98,12 @@ impl Collector {
                 return;
             }
             wanted &= candidate.lower > above;
+        }
+        let room =
+            self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(1).is_ok();
+        if !room || self.upper.len() == self.upper.capacity() && self.upper.try_reserve(1).is_err() {
+            self.out_of_memory = true;
+            return;
         }
         self.candidates.push(candidate);
         // Without a k (a range search) the threshold is the range, and nothing needs to be counted.

@@ -46,11 +46,3 @@ impl From<Cancelled> for IndexError {
         Self::Interrupted
     }
 }
-
-/// A vector with room for `len` elements, or an error where the allocator has none.
-pub(crate) fn try_vec<T>(len: usize) -> Result<Vec<T>, IndexError> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len)
-        .map_err(|_| IndexError::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
-    Ok(vec)
-}

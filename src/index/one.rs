@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::device::workers::Workers;
-use crate::index::InvertedLists;
 use crate::index::coarse::ProbeScratch;
 use crate::index::scan::{Member, Scan};
 use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
 use crate::index::search::{Search, SearchMode};
+use crate::index::{InvertedLists, TryExtend};
 
 /// What is kept between searches.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
         let mut done = 0;
         loop {
-            self.choose(width);
+            self.choose(width)?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
@@ -55,16 +55,17 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// The `width` nearest lists, or those that hold wanted rows.
-    fn choose(&mut self, width: usize) {
+    fn choose(&mut self, width: usize) -> Result<(), L::Error> {
         let start = Instant::now();
         let One { probe, probes, .. } = &mut self.one;
         probes.clear();
         match (self.params.lists, self.snapshot.coarse()) {
-            (Some(only), _) => probes.extend(only),
-            (None, Some(coarse)) => coarse.probe(self.queries, width, probe, probes),
+            (Some(only), _) => probes.try_append(only)?,
+            (None, Some(coarse)) => coarse.probe(self.queries, width, probe, probes)?,
             (None, None) => probes.push(0),
         }
         self.stats.probe_us += start.elapsed().as_micros() as u64;
+        Ok(())
     }
 
     /// Scans the lists at `ranks` of the probes.
@@ -100,8 +101,9 @@ impl<L: InvertedLists> Search<'_, L> {
                 {
                     scan.announce(codes, &codes.blocks.read());
                 }
-                scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch);
+                scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch)?;
             }
+            Ok(())
         });
         self.states = states;
         self.one.visits = visits;
@@ -118,10 +120,10 @@ impl<L: InvertedLists> Search<'_, L> {
             if self.snapshot.resident(at).is_none()
                 && let (transient, 1..) = self.load(at)?
             {
-                visits.extend(open.take());
+                visits.try_extend(open.take())?;
                 self.with_open(&[transient], |search, opened, scan| {
                     search.for_each_on(Workers::new(1), 1, |_, scratch| {
-                        scan.list(list_no, &[member], opened, before, scratch);
+                        scan.list(list_no, &[member], opened, before, scratch)
                     })
                 })?;
             } else {
@@ -129,12 +131,12 @@ impl<L: InvertedLists> Search<'_, L> {
                 visit.segments.end = at + 1;
                 visit.cost += rows * self.snapshot.dim() as u64;
                 if visit.cost >= TASK_MIN {
-                    visits.extend(open.take());
+                    visits.try_extend(open.take())?;
                 }
             }
             before += rows;
         }
-        visits.extend(open);
+        visits.try_extend(open)?;
         Ok(())
     }
 }

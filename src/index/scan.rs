@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::index::collect::{Bounds, Candidate, Collector};
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
-use crate::index::{Metric, Quantizer, Snapshot};
+use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
 use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels, prefetch};
 
 /// Which rows a search may return.
@@ -154,11 +154,11 @@ const TINY: f64 = 1e-44;
 const TINY_FORM: f64 = 1e-40;
 
 impl Scratch {
-    pub fn new(dim: usize) -> Self {
-        Self {
+    pub fn new(dim: usize) -> Result<Self, IndexError> {
+        Ok(Self {
             panel: Panel::new(dim),
             codes: CodePanel::new(dim),
-            code: vec![0; dim],
+            code: try_filled(0, dim)?,
             members: Vec::new(),
             coeff: Vec::new(),
             limit: Vec::new(),
@@ -166,7 +166,7 @@ impl Scratch {
             score_hits: Vec::new(),
             keys: Vec::new(),
             scanned: 0,
-        }
+        })
     }
 }
 
@@ -188,15 +188,19 @@ impl Scan<'_> {
         segments: &[Opened<'_>],
         before: u64,
         scratch: &mut Scratch,
-    ) {
-        let Some(first) = segments.first() else { return };
-        self.enter(list_no, members, first.at..first.at + segments.len(), before, scratch);
+    ) -> Result<(), IndexError> {
+        let Some(first) = segments.first() else { return Ok(()) };
+        self.enter(list_no, members, first.at..first.at + segments.len(), before, scratch)?;
         for loaded in segments {
-            self.segment_of_list(loaded, scratch);
+            self.segment_of_list(loaded, scratch)?;
         }
+        Ok(())
     }
 
     /// [`Scan::list`] for one query and segments that are resident.
+    ///
+    /// # Errors
+    /// As there.
     pub fn resident(
         &self,
         list_no: usize,
@@ -204,18 +208,19 @@ impl Scan<'_> {
         segments: Range<usize>,
         before: u64,
         scratch: &mut Scratch,
-    ) {
-        self.enter(list_no, &[member], segments.clone(), before, scratch);
+    ) -> Result<(), IndexError> {
+        self.enter(list_no, &[member], segments.clone(), before, scratch)?;
         if scratch.members.is_empty() {
-            return;
+            return Ok(());
         }
         for at in segments {
             let Some((codes, rows)) = self.snapshot.resident(at) else { continue };
             let blocks = codes.blocks.read();
             let vectors = rows.map(|rows| rows.rows.read());
             let rows = rows.zip(vectors.as_deref());
-            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch);
+            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch)?;
         }
+        Ok(())
     }
 
     /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.
@@ -226,14 +231,22 @@ impl Scan<'_> {
         segments: Range<usize>,
         before: u64,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), IndexError> {
+        let refused = |_| IndexError::OutOfMemory { bytes: members.len() * self.snapshot.dim() * 4 };
         let mut local = std::mem::take(&mut scratch.members);
         local.clear();
         scratch.codes.clear();
         scratch.panel.clear();
+        // Room for all, here and for the hits below: nothing grows while a list is scanned.
+        local.try_room(members.len())?;
+        scratch.coeff.try_room(members.len())?;
+        scratch.limit.try_room(members.len())?;
         let heads = || self.snapshot.segments()[segments.clone()].iter().map(|s| &s.head);
         let coded = heads().any(|head| head.quantizer == Quantizer::Int8);
         let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
+        if coded {
+            scratch.codes.try_reserve(members.len()).map_err(refused)?;
+        }
         for (member, next) in members.iter().zip(members.iter().skip(1).chain([&members[0]])) {
             prefetch(self.query(next.query));
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
@@ -251,13 +264,15 @@ impl Scan<'_> {
             local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
         }
         if heads().any(|head| head.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
+            scratch.panel.try_reserve(local.len()).map_err(refused)?;
             scratch.panel.extend(local.iter().map(|m| (self.query(m.query), 0.0)));
         }
         scratch.members = local;
+        Ok(())
     }
 
     /// Scans the next segment of the list that was entered.
-    fn segment_of_list(&self, loaded: &Opened<'_>, scratch: &mut Scratch) {
+    fn segment_of_list(&self, loaded: &Opened<'_>, scratch: &mut Scratch) -> Result<(), IndexError> {
         let mut local = std::mem::take(&mut scratch.members);
         let head = &self.segment(loaded).head;
         for member in &mut local {
@@ -270,18 +285,19 @@ impl Scan<'_> {
             member.threshold = self.state(member.query).threshold();
         }
         match (loaded.codes.quantizer, loaded.rows) {
-            (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch),
+            (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch)?,
             (Quantizer::None, Some((_, vectors))) if local.len() < TILE_QUERIES => {
-                self.rows_exactly(loaded, vectors, &mut local, scratch);
+                self.rows_exactly(loaded, vectors, &mut local, scratch)?;
             }
             (Quantizer::None, Some((rows, vectors))) => {
-                self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch);
+                self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch)?;
             }
             (Quantizer::None, None) => {
                 debug_assert!(false, "rows without codes are loaded before a scan")
             }
         }
         scratch.members = local;
+        Ok(())
     }
 
     /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
@@ -408,7 +424,12 @@ impl Scan<'_> {
         )
     }
 
-    fn codes(&self, loaded: &Opened<'_>, members: &mut [Local], scratch: &mut Scratch) {
+    fn codes(
+        &self,
+        loaded: &Opened<'_>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
         let (codes, segment) = (loaded.codes, self.segment(loaded));
         scratch.coeff.clear();
@@ -422,6 +443,7 @@ impl Scan<'_> {
             let rows = chunk.min(slots - start);
             chunk = (2 * chunk).min(CHUNK);
             scratch.code_hits.clear();
+            scratch.code_hits.try_room(rows * members.len())?;
             kernels().scan_i8(
                 &CodeRows {
                     blocks: &loaded.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
@@ -454,6 +476,7 @@ impl Scan<'_> {
             }
             start += rows;
         }
+        Ok(())
     }
 
     fn rows_exactly(
@@ -462,7 +485,7 @@ impl Scan<'_> {
         vectors: &[f32],
         members: &mut [Local],
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
         let (codes, segment) = (loaded.codes, self.segment(loaded));
         for member in members {
@@ -470,7 +493,7 @@ impl Scan<'_> {
             let state = self.state(member.query);
             for start in (0..member.slots as usize).step_by(CHUNK) {
                 let chunk = CHUNK.min(member.slots as usize - start);
-                scratch.keys.resize(chunk, 0.0);
+                scratch.keys.try_resize(chunk, 0.0)?;
                 self.snapshot.metric().keys(
                     query,
                     &vectors[start * dim..(start + chunk) * dim],
@@ -484,6 +507,7 @@ impl Scan<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn rows_in_tiles(
@@ -493,7 +517,7 @@ impl Scan<'_> {
         vectors: &[f32],
         members: &mut [Local],
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
         let (codes, segment) = (loaded.codes, self.segment(loaded));
         scratch.limit.clear();
@@ -505,6 +529,7 @@ impl Scan<'_> {
         for start in (0..slots).step_by(CHUNK) {
             let end = slots.min(start + CHUNK);
             scratch.score_hits.clear();
+            scratch.score_hits.try_room((end - start) * members.len())?;
             kernels().scan_f32(
                 &scratch.panel,
                 &vectors[start * dim..end * dim],
@@ -533,6 +558,7 @@ impl Scan<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Values of `half norm - product` above this belong to keys above `threshold`.

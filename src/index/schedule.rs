@@ -11,7 +11,9 @@ use std::time::Instant;
 use crate::device::workers::{Cancelled, TICK, Workers};
 use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
 use crate::index::search::{Search, SearchMode};
-use crate::index::{IndexError, InvertedLists, Quantizer, Snapshot};
+use crate::index::{
+    IndexError, InvertedLists, Quantizer, Snapshot, TryExtend, try_collect, try_copy, try_filled, try_vec,
+};
 
 /// What one call may read beyond the budget before it is scanned and dropped.
 const TRANSIENT_BYTES: usize = 64 << 20;
@@ -77,7 +79,7 @@ impl<L: InvertedLists> Search<'_, L> {
         width: usize,
         ranks: Range<usize>,
     ) -> Result<bool, L::Error> {
-        let mut places: Vec<Option<Range<usize>>> = vec![None; self.snapshot.nlist()];
+        let mut places: Vec<Option<Range<usize>>> = try_filled(None, self.snapshot.nlist())?;
         let mut loaded = Vec::new();
         let mut transient = 0;
         for probes in probes.chunks_exact(width) {
@@ -89,7 +91,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 for at in self.snapshot.list(list_no as usize) {
                     let (segment, bytes) = self.load(at)?;
                     transient += bytes;
-                    loaded.push(segment);
+                    loaded.try_push(segment)?;
                 }
                 places[list_no as usize] = Some(first..loaded.len());
                 if transient > TRANSIENT_BYTES {
@@ -98,8 +100,8 @@ impl<L: InvertedLists> Search<'_, L> {
             }
         }
         let start = Instant::now();
-        let mut visits: Vec<(usize, Member)> = Vec::with_capacity(active.len() * ranks.len());
-        let mut ends = Vec::with_capacity(active.len());
+        let mut visits: Vec<(usize, Member)> = try_vec(active.len() * ranks.len())?;
+        let mut ends = try_vec(active.len())?;
         for (&query, probes) in active.iter().zip(probes.chunks_exact(width)) {
             for &list_no in &probes[ranks.clone()] {
                 visits.extend(self.allow(query, list_no).map(|member| (list_no as usize, member)));
@@ -118,9 +120,10 @@ impl<L: InvertedLists> Search<'_, L> {
                         scan.announce(first.codes, first.blocks);
                     }
                     if let Some(place) = places[*list_no].clone() {
-                        scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch);
+                        scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;
                     }
                 }
+                Ok(())
             })
         });
         self.stats.scan_us += start.elapsed().as_micros() as u64;
@@ -134,18 +137,17 @@ impl<L: InvertedLists> Search<'_, L> {
         work: impl FnOnce(&mut Self, &[Opened<'_>], &Scan<'_>) -> Result<(), L::Error>,
     ) -> Result<(), L::Error> {
         // Each buffer is opened once, here, so that threads do not contend for its lock.
-        let blocks: Vec<_> = loaded.iter().map(|l| l.codes.blocks.read()).collect();
-        let vectors: Vec<_> = loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())).collect();
-        let opened: Vec<Opened<'_>> = loaded
-            .iter()
-            .zip(blocks.iter().zip(&vectors))
-            .map(|(l, (blocks, vectors))| Opened {
-                at: l.at,
-                codes: &l.codes,
-                blocks,
-                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
-            })
-            .collect();
+        let blocks = try_collect(loaded.iter().map(|l| l.codes.blocks.read()))?;
+        let vectors = try_collect(loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())))?;
+        let opened =
+            try_collect(loaded.iter().zip(blocks.iter().zip(&vectors)).map(|(l, (blocks, vectors))| {
+                Opened {
+                    at: l.at,
+                    codes: &l.codes,
+                    blocks,
+                    rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
+                }
+            }))?;
         let states = std::mem::take(&mut self.states);
         let scan = Scan {
             snapshot: self.snapshot,
@@ -168,8 +170,8 @@ impl<L: InvertedLists> Search<'_, L> {
     ) -> Result<(), L::Error> {
         // A counting sort of (list, query) pairs by list.
         let nlist = self.snapshot.nlist();
-        let mut starts = vec![0_usize; nlist + 1];
-        let mut wanted: Vec<(u32, Member)> = Vec::with_capacity(active.len() * ranks.len());
+        let mut starts = try_filled(0_usize, nlist + 1)?;
+        let mut wanted: Vec<(u32, Member)> = try_vec(active.len() * ranks.len())?;
         for (&query, probes) in active.iter().zip(probes.chunks_exact(width.max(1))) {
             for &list_no in &probes[ranks.clone()] {
                 let Some(member) = self.allow(query, list_no) else { continue };
@@ -181,8 +183,8 @@ impl<L: InvertedLists> Search<'_, L> {
         for i in 0..nlist {
             starts[i + 1] += starts[i];
         }
-        let mut members = vec![Member { query: 0, rows: 0 }; wanted.len()];
-        let mut next = starts.clone();
+        let mut members = try_filled(Member { query: 0, rows: 0 }, wanted.len())?;
+        let mut next = try_copy(&starts)?;
         for (list_no, member) in wanted {
             members[next[list_no as usize]] = member;
             next[list_no as usize] += 1;
@@ -199,9 +201,9 @@ impl<L: InvertedLists> Search<'_, L> {
             for at in self.snapshot.list(list_no) {
                 let (segment, bytes) = self.load(at)?;
                 transient += bytes;
-                loaded.push(segment);
+                loaded.try_push(segment)?;
             }
-            groups.push((list_no, first..loaded.len()));
+            groups.try_push((list_no, first..loaded.len()))?;
             if transient > TRANSIENT_BYTES {
                 self.run(&starts, &members, &groups, &loaded)?;
                 loaded.clear();
@@ -268,12 +270,12 @@ impl<L: InvertedLists> Search<'_, L> {
                     cost += rows_of(&loaded[at]) * members.len() as u64 * dim;
                     passed += rows_of(&loaded[at]);
                     if cost >= share || at + 1 == of.end {
-                        tasks.push(Task {
+                        tasks.try_push(Task {
                             list_no: *list_no,
                             members: members.clone(),
                             segments: from..at + 1,
                             before,
-                        });
+                        })?;
                         (from, before, cost) = (at + 1, passed, 0);
                     }
                 }
@@ -285,7 +287,7 @@ impl<L: InvertedLists> Search<'_, L> {
             search.for_each_on(workers, tasks.len(), |i, scratch| {
                 let task = &tasks[i];
                 let members = &members[task.members.clone()];
-                scan.list(task.list_no, members, &opened[task.segments.clone()], task.before, scratch);
+                scan.list(task.list_no, members, &opened[task.segments.clone()], task.before, scratch)
             })
         });
         self.stats.scan_us += start.elapsed().as_micros() as u64;
@@ -295,7 +297,7 @@ impl<L: InvertedLists> Search<'_, L> {
     pub fn for_each(
         &mut self,
         tasks: usize,
-        task: impl Fn(usize, &mut Scratch) + Sync,
+        task: impl Fn(usize, &mut Scratch) -> Result<(), IndexError> + Sync,
     ) -> Result<(), L::Error> {
         self.for_each_on(self.params.workers, tasks, task)
     }
@@ -305,12 +307,12 @@ impl<L: InvertedLists> Search<'_, L> {
         &mut self,
         workers: Workers,
         tasks: usize,
-        task: impl Fn(usize, &mut Scratch) + Sync,
+        task: impl Fn(usize, &mut Scratch) -> Result<(), IndexError> + Sync,
     ) -> Result<(), L::Error> {
         let (scratch, dim) = (&self.scratch, self.snapshot.dim());
         let lists = &mut *self.lists;
         let mut failure = None;
-        let done = workers.for_each(
+        let done = workers.try_for_each(
             tasks,
             &mut || {
                 lists.tick().map_err(|error| {
@@ -320,16 +322,17 @@ impl<L: InvertedLists> Search<'_, L> {
             },
             |i| {
                 let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut mine = free.unwrap_or_else(|| Scratch::new(dim));
-                task(i, &mut mine);
+                let mut mine = free.map_or_else(|| Scratch::new(dim), Ok)?;
+                let done = task(i, &mut mine);
                 scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
+                done
             },
         );
         self.last_tick = Instant::now();
         match (done, failure) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(error)) => Err(error),
-            (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
+            (Err(error), None) => Err(error.into()),
         }
     }
 }

@@ -19,7 +19,9 @@ use crate::index::collect::{Bounds, Candidate, Collector, Key};
 use crate::index::one::One;
 use crate::index::scan::{RowFilter, Scratch, State};
 use crate::index::schedule::TASK_MIN;
-use crate::index::{InvertedLists, Snapshot};
+use crate::index::{
+    IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
+};
 use crate::kernels::prefetch;
 
 /// A row of an answer.
@@ -217,14 +219,15 @@ pub fn search_into<L: InvertedLists>(
     let nq = queries.len() / dim;
     let mut own = if nq == 1 { take(buffers) } else { Buffers::default() };
     if own.dim != dim {
-        own = Buffers { dim, row: vec![0.0; dim], ..Buffers::default() };
+        own = Buffers { dim, row: try_filled(0.0, dim)?, ..Buffers::default() };
     }
     let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
     states.iter_mut().for_each(|state| state.reset(params.k, bounds));
+    states.try_room(nq.saturating_sub(states.len()))?;
     states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
     allowance.clear();
-    allowance.resize(nq, if params.max_codes == 0 { u64::MAX } else { params.max_codes });
+    allowance.try_resize(nq, if params.max_codes == 0 { u64::MAX } else { params.max_codes })?;
     let mut search = Search {
         snapshot,
         cache,
@@ -260,11 +263,11 @@ impl<L: InvertedLists> Search<'_, L> {
     fn scan(&mut self) -> Result<(), L::Error> {
         let nq = self.states.len();
         if let Some(only) = self.params.lists {
-            let probes: Vec<u32> = (0..nq).flat_map(|_| only.iter().copied()).collect();
-            return self.grouped(&(0..nq as u32).collect::<Vec<_>>(), &probes, only.len(), 0..only.len());
+            let probes = try_collect((0..nq).flat_map(|_| only.iter().copied()))?;
+            return self.grouped(&try_collect(0..nq as u32)?, &probes, only.len(), 0..only.len());
         }
         let nlist = self.snapshot.nlist();
-        let mut active: Vec<u32> = (0..nq as u32).collect();
+        let mut active = try_collect(0..nq as u32)?;
         let mut done = 0;
         let mut width = self.params.nprobe.clamp(1, nlist);
         while !active.is_empty() {
@@ -294,22 +297,25 @@ impl<L: InvertedLists> Search<'_, L> {
         let start = Instant::now();
         let dim = self.snapshot.dim();
         let Some(coarse) = self.snapshot.coarse() else {
-            return Ok(vec![0; active.len()]);
+            return Ok(try_filled(0, active.len())?);
         };
         let block = (TASK_MIN as usize / (coarse.nlist() * dim)).clamp(1, 64);
-        let parts: Vec<Mutex<Vec<u32>>> = active.chunks(block).map(|_| Mutex::default()).collect();
+        let parts: Vec<Mutex<Vec<u32>>> = try_collect(active.chunks(block).map(|_| Mutex::default()))?;
         let queries = self.queries;
         self.for_each(parts.len(), |i, _| {
-            let mut out = Vec::with_capacity(block * width);
-            let mut gathered = Vec::with_capacity(block * dim);
+            let mut out = Vec::new();
+            let mut gathered = try_vec(block * dim)?;
             for &q in active.chunks(block).nth(i).unwrap_or_default() {
                 gathered.extend_from_slice(&queries[q as usize * dim..][..dim]);
             }
-            coarse.probe(&gathered, width, &mut ProbeScratch::default(), &mut out);
+            coarse.probe(&gathered, width, &mut ProbeScratch::default(), &mut out)?;
             *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = out;
+            Ok(())
         })?;
-        let probes = parts.into_iter().flat_map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let probes = probes.collect();
+        let mut probes = try_vec(active.len() * width)?;
+        for part in parts {
+            probes.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
         self.stats.probe_us += start.elapsed().as_micros() as u64;
         Ok(probes)
     }
@@ -317,7 +323,13 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Re-scores the candidates and orders the answers.
     fn finish(&mut self, top: &mut Top, row: &mut [f32], answers: &mut Answers) -> Result<(), L::Error> {
         let start = Instant::now();
-        self.states.iter_mut().for_each(|state| state.get_mut().prune());
+        for state in &mut self.states {
+            let collector = state.get_mut();
+            if collector.out_of_memory {
+                return Err(IndexError::OutOfMemory { bytes: size_of_val(&*collector.candidates) }.into());
+            }
+            collector.prune();
+        }
         self.warm()?;
         let results = match self.states.len() {
             0..=RESCORE_ALONE => Vec::new(),
@@ -325,11 +337,12 @@ impl<L: InvertedLists> Search<'_, L> {
         };
         let mut results = results.into_iter();
         let (snapshot, params, dim) = (self.snapshot, self.params, self.snapshot.dim());
+        answers.offsets.try_room(self.states.len() + 1)?;
         answers.offsets.push(0);
         for (state, query) in self.states.iter_mut().zip(self.queries.chunks_exact(dim)) {
             self.stats.rows_rescored += match results.next().flatten() {
                 Some((neighbors, rescored)) => {
-                    answers.neighbors.extend(neighbors);
+                    answers.neighbors.try_extend(neighbors)?;
                     rescored
                 }
                 None => {
@@ -365,11 +378,12 @@ impl<L: InvertedLists> Search<'_, L> {
     fn rescore_resident(&mut self) -> Result<Vec<Option<Rescored>>, L::Error> {
         let (snapshot, params, queries, dim) =
             (self.snapshot, self.params, self.queries, self.snapshot.dim());
-        let guards: Vec<_> = (0..snapshot.segments().len())
-            .map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read()))
-            .collect();
+        let guards = try_collect(
+            (0..snapshot.segments().len()).map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read())),
+        )?;
+        let results: Vec<Mutex<Option<Rescored>>> =
+            try_collect(self.states.iter().map(|_| Mutex::default()))?;
         let states = take(&mut self.states);
-        let results: Vec<Mutex<Option<Rescored>>> = states.iter().map(|_| Mutex::default()).collect();
         let tasks = states.len().div_ceil(RESCORE_QUERIES);
         let done = self.for_each(tasks, |task, _| {
             let mut top = Top::new();
@@ -388,16 +402,17 @@ impl<L: InvertedLists> Search<'_, L> {
                 candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
                 let query = &queries[q * dim..][..dim];
                 let mut neighbors = Vec::new();
+                // Every row is there.
                 let rescored = rescore(candidates, &params, &mut top, &mut neighbors, |c| {
-                    row(c).map(|row| snapshot.metric().key(query, row)).ok_or(())
-                });
-                *results[q].lock().unwrap_or_else(PoisonError::into_inner) =
-                    rescored.ok().map(|rescored| (neighbors, rescored));
+                    Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
+                })?;
+                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((neighbors, rescored));
             }
+            Ok(())
         });
         self.states = states;
         done?;
-        Ok(results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+        Ok(try_collect(results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner)))?)
     }
 
     /// Makes the vectors of segments resident from which enough rows are wanted.
@@ -408,7 +423,7 @@ impl<L: InvertedLists> Search<'_, L> {
         for state in &mut self.states {
             let cold =
                 |c: &&Candidate| c.key.is_nan() && snapshot.resident_vectors(c.segment as usize).is_none();
-            wanted.extend(state.get_mut().candidates.iter().filter(cold).map(|c| c.segment));
+            wanted.try_extend(state.get_mut().candidates.iter().filter(cold).map(|c| c.segment))?;
         }
         wanted.sort_unstable();
         for of_one in wanted.chunk_by(|a, b| a == b) {
@@ -435,7 +450,7 @@ type Top = BinaryHeap<(Key, i64)>;
 
 /// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// says how many keys had to be computed.
-fn rescore<E>(
+fn rescore<E: From<IndexError>>(
     candidates: &[Candidate],
     params: &SearchParams<'_>,
     top: &mut Top,
@@ -461,6 +476,7 @@ fn rescore<E>(
         }
         let row = (Key(key), candidate.rowid);
         if !full {
+            top.try_room(1)?;
             top.push(row);
         } else if let Some(mut worst) = top.peek_mut()
             && row < *worst
@@ -469,7 +485,7 @@ fn rescore<E>(
         }
     }
     let mut rows = take(top).into_sorted_vec();
-    out.extend(rows.drain(..).map(|(key, rowid)| Neighbor { rowid, key: key.0 }));
+    out.try_extend(rows.drain(..).map(|(key, rowid)| Neighbor { rowid, key: key.0 }))?;
     *top = rows.into();
     Ok(computed)
 }

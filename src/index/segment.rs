@@ -1,7 +1,7 @@
 //! Segments: the runs of rows that a list is made of.
 
 use crate::device::{Compute, Device, Resident};
-use crate::index::{IndexError, Metric, try_vec};
+use crate::index::{IndexError, Metric, try_filled, try_vec};
 use crate::kernels::{codes, kernels};
 
 /// The number of a segment: which generation and list it belongs to, and where in the list.
@@ -175,16 +175,15 @@ impl Codes {
             return Ok(Self { rowids, ..Self::default() });
         }
         let padded = rowids.len().next_multiple_of(16);
-        let mut blocks = try_vec(codes::blocks_len(dim, rowids.len()))?;
-        blocks.resize(codes::blocks_len(dim, rowids.len()), codes::ZERO);
+        let blocks = try_filled(codes::ZERO, codes::blocks_len(dim, rowids.len()))?;
         let mut out = Self {
             rowids,
-            scale: vec![0.0; padded],
-            norm: vec![0.0; padded],
-            error: vec![0.0; padded],
+            scale: try_filled(0.0, padded)?,
+            norm: try_filled(0.0, padded)?,
+            error: try_filled(0.0, padded)?,
             blocks,
         };
-        let mut code = vec![0; dim];
+        let mut code = try_filled(0, dim)?;
         for (slot, row) in rows.chunks_exact(dim).enumerate() {
             let encoded = kernels().encode(row, centroid, &mut code);
             out.scale[slot] = encoded.scale;
@@ -280,10 +279,10 @@ impl ResidentRows {
     /// Builds the resident form of `rows` (`[n][dim]`).
     ///
     /// # Errors
-    /// [`IndexError::Device`].
+    /// [`IndexError::Device`], [`IndexError::OutOfMemory`].
     pub fn new(device: &Device, metric: Metric, dim: usize, rows: Vec<f32>) -> Result<Self, IndexError> {
         let mut largest = 0.0_f32;
-        let mut half_norms = Vec::with_capacity(rows.len() / dim);
+        let mut half_norms = try_vec(rows.len() / dim)?;
         for row in rows.chunks_exact(dim) {
             let squared = kernels().dot(row, row);
             largest = if squared.is_nan() { f32::INFINITY } else { largest.max(squared) };

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
 use crate::index::segment::{ResidentCodes, ResidentRows};
-use crate::index::{CoarseQuantizer, IndexError, InvertedLists, Metric, Quantizer, SegmentHead};
+use crate::index::{
+    CoarseQuantizer, IndexError, InvertedLists, Metric, Quantizer, SegmentHead, try_filled, try_vec,
+};
 use crate::kernels::codes;
 
 /// A value and the memory that it was charged with. Without a charge it is transient: over the
@@ -66,7 +68,8 @@ impl Snapshot {
     /// from `previous` where number and stamp agree.
     ///
     /// # Errors
-    /// [`IndexError::InvalidParam`] if the heads are out of order or name a list that does not exist.
+    /// [`IndexError::InvalidParam`] if the heads are out of order or name a list that does not exist,
+    /// [`IndexError::OutOfMemory`].
     pub fn new(
         metric: Metric,
         dim: usize,
@@ -76,10 +79,10 @@ impl Snapshot {
         previous: Option<&Self>,
     ) -> Result<Self, IndexError> {
         let nlist = coarse.as_ref().map_or(1, |coarse| coarse.nlist());
-        let mut offsets = Vec::with_capacity(nlist + 1);
-        let mut segments = Vec::with_capacity(heads.len());
+        let mut offsets = try_vec(nlist + 1)?;
+        let mut segments = try_vec(heads.len())?;
         let mut missing = 0;
-        let mut list_rows = vec![0; nlist];
+        let mut list_rows = try_filled(0, nlist)?;
         let mut before = 0;
         for head in heads {
             let list_no = head.id.list_no() as usize;
@@ -118,7 +121,7 @@ impl Snapshot {
         while offsets.len() <= nlist {
             offsets.push(segments.len() as u32);
         }
-        let origin = vec![0.0; dim];
+        let origin = try_filled(0.0, dim)?;
         let codes_missing = AtomicUsize::new(missing);
         let rows = list_rows.iter().sum();
         Ok(Self { metric, dim, device, coarse, origin, offsets, segments, list_rows, rows, codes_missing })

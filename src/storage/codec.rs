@@ -3,9 +3,9 @@
 //! Decoding trusts nothing: every length, count and checksum is checked before it is used, and what
 //! is wrong is said in words. Encoding and decoding stand side by side, in the order of the page.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, try_vec};
+use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, TryGrow, try_collect, try_vec};
 use crate::kernels::codes::{blocks_len, padded_rows};
 
 /// The format that this program writes, and the newest that it reads.
@@ -52,16 +52,11 @@ pub fn rowids_end(rows: usize) -> usize {
 
 /// The version after an operation: `argument` is the concatenation of `parts`.
 pub fn next_ver(ver: &[u8; 16], op: u8, parts: &[&[u8]]) -> [u8; 16] {
-    let mut bytes = Vec::with_capacity(17 + parts.iter().map(|p| p.len()).sum::<usize>());
-    bytes.extend_from_slice(ver);
-    bytes.push(op);
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-    xxh3_128(&bytes).to_le_bytes()
-}
-
-/// The bytes of a run of f32.
-pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    let mut hash = Xxh3::new();
+    hash.update(ver);
+    hash.update(&[op]);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.digest128().to_le_bytes()
 }
 
 /// Appends little-endian f32 to `out`; `bytes` need not be aligned.
@@ -169,26 +164,28 @@ impl Seal {
     }
 
     /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`).
-    pub fn encode_centroids(&self, dim: usize, generation: i64, centroids: &[f32]) -> Vec<Vec<u8>> {
+    pub fn encode_centroids(
+        &self,
+        dim: usize,
+        generation: i64,
+        centroids: &[f32],
+    ) -> impl Iterator<Item = Result<Vec<u8>, IndexError>> {
         let per_chunk = centroids_per_chunk(dim);
-        (0_i64..)
-            .zip(centroids.chunks(per_chunk * dim))
-            .map(|(chunk, part)| {
-                let mut bytes = Vec::with_capacity(CENTROIDS_HEADER + part.len() * 4 + CHECKSUM);
-                bytes.extend_from_slice(&CENTROIDS);
-                for field in [
-                    FORMAT as u32,
-                    chunk as u32 * per_chunk as u32,
-                    (part.len() / dim) as u32,
-                    dim as u32,
-                    generation as u32,
-                ] {
-                    bytes.extend_from_slice(&field.to_le_bytes());
-                }
-                bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-                self.seal(b'q', chunk, bytes)
-            })
-            .collect()
+        (0_i64..).zip(centroids.chunks(per_chunk * dim)).map(move |(chunk, part)| {
+            let mut bytes = try_vec(CENTROIDS_HEADER + part.len() * 4 + CHECKSUM)?;
+            bytes.extend_from_slice(&CENTROIDS);
+            for field in [
+                FORMAT as u32,
+                chunk as u32 * per_chunk as u32,
+                (part.len() / dim) as u32,
+                dim as u32,
+                generation as u32,
+            ] {
+                bytes.extend_from_slice(&field.to_le_bytes());
+            }
+            bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+            Ok(self.seal(b'q', chunk, bytes))
+        })
     }
 
     /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it.
@@ -196,6 +193,19 @@ impl Seal {
     /// # Errors
     /// What is wrong with the blob.
     pub fn decode_centroids(
+        &self,
+        chunk: i64,
+        dim: usize,
+        generation: i64,
+        blob: &[u8],
+        out: &mut Vec<f32>,
+    ) -> Result<Result<(), Fault>, IndexError> {
+        // A count of its own header says how many there are; the blob cannot hold more than this.
+        out.try_room(blob.len() / 4)?;
+        Ok(self.read_centroids(chunk, dim, generation, blob, out))
+    }
+
+    fn read_centroids(
         &self,
         chunk: i64,
         dim: usize,
@@ -289,10 +299,13 @@ impl Seal {
     }
 
     /// `t_codes.data`.
-    pub fn encode_codes(&self, id: SegmentId, dim: usize, codes: &Codes) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn encode_codes(&self, id: SegmentId, dim: usize, codes: &Codes) -> Result<Vec<u8>, IndexError> {
         let rows = codes.rowids.len();
         let quantizer = if codes.blocks.is_empty() { Quantizer::None } else { Quantizer::Int8 };
-        let mut bytes = Vec::with_capacity(rowids_end(rows) + codes.scale.len() * 12 + codes.blocks.len());
+        let mut bytes = try_vec(rowids_end(rows) + codes.scale.len() * 12 + codes.blocks.len())?;
         bytes.extend_from_slice(&CODES);
         bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
         bytes.extend_from_slice(&(quantizer as u16).to_le_bytes());
@@ -307,7 +320,7 @@ impl Seal {
         let (rowids, rest) = self.codes_checksums(id, rows, &bytes);
         bytes[16..24].copy_from_slice(&rowids.to_le_bytes());
         bytes[24..32].copy_from_slice(&rest.to_le_bytes());
-        bytes
+        Ok(bytes)
     }
 
     fn codes_checksums(&self, id: SegmentId, rows: usize, bytes: &[u8]) -> (u64, u64) {
@@ -318,17 +331,31 @@ impl Seal {
     }
 
     fn rowids_checksum(&self, id: SegmentId, header: &[u8], rowids: &[u8]) -> u64 {
-        let mut bytes = Vec::with_capacity(header.len() + rowids.len());
-        bytes.extend_from_slice(header);
-        bytes.extend_from_slice(rowids);
-        self.checksum(b'c', id.raw(), &bytes)
+        let mut hash = Xxh3::with_seed(self.seed(b'c', id.raw()));
+        hash.update(header);
+        hash.update(rowids);
+        hash.digest()
     }
 
     /// Rowids out of the first [`rowids_end`] bytes of `t_codes.data`.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode_rowids(&self, head: &SegmentHead, dim: usize, bytes: &[u8]) -> Result<Vec<i64>, Fault> {
+    pub fn decode_rowids(
+        &self,
+        head: &SegmentHead,
+        dim: usize,
+        bytes: &[u8],
+    ) -> Result<Result<Vec<i64>, Fault>, IndexError> {
+        let rowids = match self.checked_rowids(head, dim, bytes) {
+            Ok(rowids) => rowids.chunks_exact(8),
+            Err(fault) => return Ok(Err(fault)),
+        };
+        try_collect(rowids.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])))
+            .map(Ok)
+    }
+
+    fn checked_rowids<'a>(&self, head: &SegmentHead, dim: usize, bytes: &'a [u8]) -> Result<&'a [u8], Fault> {
         let rows = head.rows as usize;
         let mut fields = Fields { bytes };
         fields.magic(CODES)?;
@@ -344,8 +371,7 @@ impl Seal {
         if self.rowids_checksum(head.id, &bytes[..16], &fields.bytes[..rows * 8]) != checksum {
             return Err("the checksum of the rowids does not match".into());
         }
-        let rowids = fields.bytes[..rows * 8].chunks_exact(8);
-        Ok(rowids.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect())
+        Ok(&fields.bytes[..rows * 8])
     }
 
     /// The codes in `t_codes.data`.
@@ -358,7 +384,7 @@ impl Seal {
         dim: usize,
         blob: &[u8],
     ) -> Result<Result<Codes, Fault>, IndexError> {
-        let rowids = match self.decode_rowids(head, dim, blob) {
+        let rowids = match self.decode_rowids(head, dim, blob)? {
             Ok(rowids) => rowids,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -396,8 +422,11 @@ impl Seal {
     }
 
     /// `t_vectors.data` of raw `rows` (`[rowids.len()][dim]`).
-    pub fn encode_vectors(&self, dim: usize, rowids: &[i64], rows: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(VECTORS_HEADER + rowids.len() * vector_stride(dim));
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn encode_vectors(&self, dim: usize, rowids: &[i64], rows: &[f32]) -> Result<Vec<u8>, IndexError> {
+        let mut bytes = try_vec(VECTORS_HEADER + rowids.len() * vector_stride(dim))?;
         bytes.extend_from_slice(&VECTORS);
         bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
         bytes.extend_from_slice(&0_u16.to_le_bytes());
@@ -409,7 +438,7 @@ impl Seal {
             let checksum = self.vector_checksum(rowid, &bytes[start..]);
             bytes.extend_from_slice(&checksum);
         }
-        bytes
+        Ok(bytes)
     }
 
     /// Checks the header and the length of `t_vectors.data`.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::index::InvertedLists;
+use crate::index::{InvertedLists, TryGrow, try_filled};
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
 use crate::storage::reader::{TableLists, read_coarse, read_heads};
@@ -43,8 +43,8 @@ fn check_into(
     let heads = read_heads(tables, state.seal(), i64::MIN, i64::MAX)?;
     let (first, last) = state.segments();
     let mut place: HashMap<i64, u32> = HashMap::new();
-    let origin = vec![0.0; layout.dim];
-    let mut code = vec![0; layout.dim];
+    let origin = try_filled(0.0, layout.dim)?;
+    let mut code = try_filled(0, layout.dim)?;
     for head in &heads {
         let id = head.id;
         let mut fault =
@@ -78,6 +78,7 @@ fn check_into(
             );
         }
         let centroid = coarse.as_ref().map_or(&*origin, |coarse| coarse.centroid(id.list_no() as usize));
+        place.try_room(head.live() as usize)?;
         for ((slot, &rowid), row) in (0_u32..).zip(&codes.rowids).zip(rows.chunks_exact(layout.dim)) {
             let distance = |scale: f64, code: &[i8]| -> f64 {
                 let of =

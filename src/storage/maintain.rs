@@ -7,7 +7,7 @@ use crate::device::workers::Workers;
 use crate::index::coarse::ProbeScratch;
 use crate::index::kmeans::{Sample, sample_size, train as k_means};
 use crate::index::maintain::{NEIGHBOURS, Renumbered, Target, large_parts};
-use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_vec};
+use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_copy, try_filled, try_vec};
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
@@ -97,11 +97,11 @@ pub fn maintain(
     let mut rows = chosen.rows;
     for (list_no, of_list) in strays {
         writer.remove(list_no, &of_list.rowids)?;
-        rows.append(of_list);
+        rows.append(&of_list)?;
     }
     write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
     done.moved = rows.rowids.len() as u64;
-    writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid())?;
+    writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid()?)?;
     tables.write_state(&state)?;
     done.state = state;
     done.coarse = Some(new_coarse);
@@ -160,7 +160,7 @@ impl Chosen {
                 solid.remove(&list_no);
                 self.split.insert(list_no, parts);
                 self.heads.insert(list_no, heads);
-                self.rows.append(of_list);
+                self.rows.append(&of_list)?;
             }
         }
         for (rows, list_no) in short {
@@ -182,7 +182,7 @@ impl Chosen {
     fn take(&mut self, writer: &mut Writer<'_>, list_no: u32) -> Result<(), StorageError> {
         let (heads, rows) = live_rows(writer, list_no)?;
         self.heads.insert(list_no, heads);
-        self.rows.append(rows);
+        self.rows.append(&rows)?;
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Chosen {
         let n = rows.rowids.len();
         let parts = self.target.parts(n as u64);
         // In the order of rowids: in which order they were written may differ where the content is equal.
-        let order = rows.by_rowid();
+        let order = rows.by_rowid()?;
         let count = sample_size(parts, n);
         let mut sample = try_vec(count * dim)?;
         for i in Sample::new(count, n, seed) {
@@ -215,7 +215,7 @@ fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>,
     let heads = writer.heads_of(list_no)?;
     let mut rows = Rows::default();
     for head in &heads {
-        rows.append(writer.live_rows(head)?);
+        rows.append(&writer.live_rows(head)?)?;
         writer.ticker.tick()?;
     }
     Ok((heads, rows))
@@ -239,7 +239,7 @@ fn strays(
     let mut centroids = try_vec(fresh.len() * dim)?;
     for &list_no in fresh {
         let centroid = new_coarse.centroid(list_no as usize);
-        coarse.nearest(centroid, NEIGHBOURS, &mut scratch, &mut around);
+        coarse.nearest(centroid, NEIGHBOURS, &mut scratch, &mut around)?;
         centroids.extend_from_slice(centroid);
         writer.ticker.tick()?;
     }
@@ -249,20 +249,18 @@ fn strays(
     // Which rows of a list are nearer to a fresh centroid.
     let nearer = |list_no: u32, rows: &Rows| -> Result<Rows, IndexError> {
         let own = coarse.centroid(list_no as usize);
-        let mut prepared = try_vec(rows.vectors.len())?;
-        prepared.extend_from_slice(&rows.vectors);
+        let mut prepared = try_copy(&rows.vectors)?;
         for row in prepared.chunks_exact_mut(dim) {
             layout.metric.prepare(row)?;
         }
-        let mut best = try_vec(rows.rowids.len())?;
-        best.resize(rows.rowids.len(), 0);
+        let mut best = try_filled(0, rows.rowids.len())?;
         fresh.assign(&prepared, &mut best)?;
         let mut moves = Rows::default();
-        for i in rows.by_rowid() {
+        for i in rows.by_rowid()? {
             let row = &prepared[i * dim..][..dim];
             let there = kernels().l2_squared(row, fresh.centroid(best[i] as usize));
             if there < kernels().l2_squared(row, own) {
-                moves.push(rows.rowids[i], &rows.vectors[i * dim..][..dim]);
+                moves.push(rows.rowids[i], &rows.vectors[i * dim..][..dim])?;
             }
         }
         Ok(moves)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::{
-    CoarseQuantizer, Codes, IndexError, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, try_vec,
+    CoarseQuantizer, Codes, IndexError, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, TryExtend,
+    TryGrow, try_copy, try_filled,
 };
 use crate::sqlite::{BlobReader, Kind, Ticker};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
@@ -57,10 +58,9 @@ impl<'a> TableLists<'a> {
         if reader.len() < end {
             return Err(corrupt("the blob ends before its last rowid".into()));
         }
-        let mut bytes = try_vec(end)?;
-        bytes.resize(end, 0);
+        let mut bytes = try_filled(0, end)?;
         reader.read_at(0, &mut bytes)?;
-        self.seal.decode_rowids(head, self.dim, &bytes).map_err(corrupt)
+        self.seal.decode_rowids(head, self.dim, &bytes)?.map_err(corrupt)
     }
 
     /// All vectors of a segment as they were given, `[head.rows][dim]`.
@@ -104,7 +104,8 @@ impl<'a> TableLists<'a> {
             Seal::check_vectors(head.rows as usize, self.dim, &header, len).map_err(corrupt)?;
             self.vectors = Some((head.id, reader));
         }
-        self.record.resize(vector_stride(self.dim), 0);
+        self.record.try_resize(vector_stride(self.dim), 0)?;
+        self.decoded.try_room(self.dim)?;
         if let Some((_, reader)) = &self.vectors {
             reader.read_at(VECTORS_HEADER + slot as usize * vector_stride(self.dim), &mut self.record)?;
         }
@@ -167,7 +168,7 @@ pub fn read_heads(
         let id = rows.i64(0);
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
         let head = seal.decode_head(SegmentId::from_raw(id), blob);
-        heads.push(head.map_err(|fault| tables.corrupt("lists", id, fault))?);
+        heads.try_push(head.map_err(|fault| tables.corrupt("lists", id, fault))?)?;
     }
     Ok(heads)
 }
@@ -205,7 +206,7 @@ pub fn read_coarse(
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
         state
             .seal()
-            .decode_centroids(number, dim, state.generation, blob, &mut centroids)
+            .decode_centroids(number, dim, state.generation, blob, &mut centroids)?
             .map_err(corrupt)?;
         chunk += 1;
     }
@@ -292,6 +293,7 @@ impl RowFinder {
     ) -> Result<Option<Vec<f32>>, StorageError> {
         let tables = lists.tables;
         let Some(list_no) = Self::list_of(tables, rowid)? else { return Ok(None) };
+        self.heads.try_room(1)?;
         let heads = match self.heads.entry(list_no) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
@@ -300,6 +302,7 @@ impl RowFinder {
             }
         };
         for head in heads.iter().filter(|head| (head.min_rowid..=head.max_rowid).contains(&rowid)) {
+            self.rowids.try_room(1)?;
             let rowids = match self.rowids.entry(head.id) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(lists.rowids(head)?),
@@ -307,7 +310,7 @@ impl RowFinder {
             if let Some(slot) =
                 (0..head.rows).find(|&slot| rowids[slot as usize] == rowid && head.alive(slot))
             {
-                return lists.raw_vector(head, slot, rowid).map(|vector| Some(vector.to_vec()));
+                return Ok(Some(try_copy(lists.raw_vector(head, slot, rowid)?)?));
             }
         }
         Err(tables.corrupt("rowids", rowid, format!("the row is not in list {list_no}")))

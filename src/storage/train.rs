@@ -4,9 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
-use crate::index::{CoarseQuantizer, Metric, SegmentHead, SegmentId, try_vec};
+use crate::index::{
+    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_f32_bytes,
+    try_filled, try_vec,
+};
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{centroids_per_chunk, f32_bytes, next_ver};
+use crate::storage::codec::{centroids_per_chunk, next_ver};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -61,7 +64,7 @@ pub fn train(
             &[
                 &generation.to_le_bytes(),
                 &(coarse.nlist() as i64).to_le_bytes(),
-                &f32_bytes(coarse.centroids()),
+                &try_f32_bytes(coarse.centroids())?,
             ],
         ),
         generation,
@@ -134,12 +137,13 @@ pub(super) fn write_centroids(
         tables.run(Sql::CentroidsDelete, &[])?;
     }
     let numbers = centroids_per_chunk(layout.dim) * layout.dim;
-    let chunks = state.seal().encode_centroids(layout.dim, state.generation, coarse.centroids());
+    let seal = state.seal();
+    let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids());
     for ((chunk, bytes), now) in (0_usize..).zip(chunks).zip(coarse.centroids().chunks(numbers)) {
         let then = before.and_then(|before| before.chunks(numbers).nth(chunk));
-        // By their bytes: -0.0 equals 0.0.
-        if then.is_none_or(|then| f32_bytes(then) != f32_bytes(now)) {
-            tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes)])?;
+        // Bit by bit: -0.0 equals 0.0.
+        if then.is_none_or(|then| !then.iter().map(|v| v.to_bits()).eq(now.iter().map(|v| v.to_bits()))) {
+            tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes?)])?;
         }
     }
     Ok(())
@@ -185,8 +189,7 @@ fn sample(
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
     for head in heads {
-        let chosen: Vec<u32> =
-            (0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()).collect();
+        let chosen = try_collect((0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()))?;
         if chosen.is_empty() {
             continue;
         }
@@ -195,7 +198,7 @@ fn sample(
         let vectors = lists.raw_vectors(head, &rowids)?;
         for slot in chosen {
             let start = sample.len();
-            sample.extend_from_slice(&vectors[slot as usize * dim..][..dim]);
+            sample.try_append(&vectors[slot as usize * dim..][..dim])?;
             layout.metric.prepare(&mut sample[start..])?;
         }
         ticker.tick()?;
@@ -217,9 +220,8 @@ fn rewrite(
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
-    let mut waiting: Vec<Rows> =
-        (0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::default()).collect();
-    let mut next_seq = vec![0_u32; waiting.len()];
+    let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::default()))?;
+    let mut next_seq = try_filled(0_u32, waiting.len())?;
     let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
     // Segments are read in groups, so that all threads have rows to assign.
@@ -229,21 +231,21 @@ fn rewrite(
         for head in group {
             let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
             let live = reader.live_rows(head)?;
-            lists_of.extend(std::iter::repeat_n(head.id.list_no(), live.rowids.len()));
-            rows.append(live);
+            lists_of.try_extend(std::iter::repeat_n(head.id.list_no(), live.rowids.len()))?;
+            rows.append(&live)?;
             // Gone at once: the new segments can have their pages.
             reader.delete_segment(head.id)?;
         }
         if reassign && let Some(coarse) = coarse {
             let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];
             lists_of = assign_rows(coarse, layout, rows.rowids.len(), ticker, row)?;
-            map.extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()));
+            map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
         for ((&rowid, vector), &list_no) in
             rows.rowids.iter().zip(rows.vectors.chunks_exact(dim)).zip(&lists_of)
         {
-            waiting[list_no as usize].push(rowid, vector);
+            waiting[list_no as usize].push(rowid, vector)?;
         }
         ticker.tick()?;
         if bytes >= MOVE_BYTES {
@@ -274,7 +276,7 @@ fn flush(
         for (rowids, vectors) in rows.rowids.chunks(most).zip(rows.vectors.chunks(most * dim)) {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
-            parts.push((id, Rows { rowids: rowids.to_vec(), vectors: vectors.to_vec() }));
+            parts.try_push((id, Rows { rowids: try_copy(rowids)?, vectors: try_copy(vectors)? }))?;
         }
     }
     let mut ticks = 0;

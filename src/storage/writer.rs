@@ -9,9 +9,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
-use crate::index::{CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId, try_vec};
+use crate::index::{
+    CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId, TryExtend, TryGrow,
+    try_collect, try_copy, try_f32_bytes, try_filled, try_vec,
+};
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{f32_bytes, next_ver};
+use crate::storage::codec::next_ver;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::{Sql, State, StorageError, Tables};
 
@@ -133,10 +136,10 @@ impl Buffer {
     /// # Errors
     /// [`IndexError::OutOfMemory`].
     pub fn insert(&mut self, tables: &Tables, rowid: i64, vector: &[f32]) -> Result<(), StorageError> {
-        self.vectors
-            .try_reserve(vector.len())
-            .map_err(|_| IndexError::OutOfMemory { bytes: size_of_val(vector) })?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &f32_bytes(vector)])?;
+        self.vectors.try_room(vector.len())?;
+        self.rowids.try_room(1)?;
+        self.places.try_room(1)?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?])?;
         self.places.insert(rowid, self.rowids.len());
         self.rowids.push(rowid);
         self.vectors.extend_from_slice(vector);
@@ -159,6 +162,8 @@ impl Buffer {
             else {
                 return Ok(false);
             };
+            self.deletes.try_room(1)?;
+            self.deleted.try_room(1)?;
             self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
             self.deletes.push((list_no, rowid));
             self.deleted.insert(rowid);
@@ -184,8 +189,8 @@ impl Buffer {
         let Some(ver) = self.ver else { return Ok(Written::default()) };
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
-        let live: Vec<usize> =
-            (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i)).collect();
+        let live = (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i));
+        let live = try_collect(live)?;
         state.rows += live.len() as i64 - self.deletes.len() as i64;
         let rows = (live.len() + self.deletes.len()) as u64;
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
@@ -243,21 +248,21 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub fn push(&mut self, rowid: i64, vector: &[f32]) {
-        self.rowids.push(rowid);
-        self.vectors.extend_from_slice(vector);
+    pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
+        self.rowids.try_push(rowid)?;
+        self.vectors.try_append(vector)
     }
 
-    pub fn append(&mut self, other: Self) {
-        self.rowids.extend(other.rowids);
-        self.vectors.extend(other.vectors);
+    pub fn append(&mut self, rows: &Self) -> Result<(), IndexError> {
+        self.rowids.try_append(&rows.rowids)?;
+        self.vectors.try_append(&rows.vectors)
     }
 
     /// The places of the rows in the order of their rowids.
-    pub fn by_rowid(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.rowids.len()).collect();
+    pub fn by_rowid(&self) -> Result<Vec<usize>, IndexError> {
+        let mut order = try_collect(0..self.rowids.len())?;
         order.sort_unstable_by_key(|&i| self.rowids[i]);
-        order
+        Ok(order)
     }
 
     pub fn bytes(&self) -> usize {
@@ -305,7 +310,7 @@ impl<'a> Writer<'a> {
         let mut rowids = Vec::new();
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();
-            rowids.extend(of_list.iter().map(|(_, rowid)| *rowid));
+            rowids.try_extend(of_list.iter().map(|(_, rowid)| *rowid))?;
             self.remove(of_list[0].0, &rowids)?;
         }
         deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
@@ -317,7 +322,7 @@ impl<'a> Writer<'a> {
 
     /// Removes rows from a list, given by their rowids, ascending. The map is left as it is.
     pub fn remove(&mut self, list_no: u32, rowids: &[i64]) -> Result<(), StorageError> {
-        let mut found = vec![false; rowids.len()];
+        let mut found = try_filled(false, rowids.len())?;
         let mut live = 0;
         for mut head in self.heads_of(list_no)? {
             let from = rowids.partition_point(|&rowid| rowid < head.min_rowid);
@@ -360,7 +365,7 @@ impl<'a> Writer<'a> {
         let mut rows = Rows::default();
         for ((slot, rowid), vector) in (0..).zip(rowids).zip(vectors.chunks_exact(dim)) {
             if head.alive(slot) {
-                rows.push(rowid, vector);
+                rows.push(rowid, vector)?;
             }
         }
         Ok(rows)
@@ -370,17 +375,18 @@ impl<'a> Writer<'a> {
     pub fn place(&mut self, rowids: &[i64], vectors: &[f32], live: &[usize]) -> Result<(), StorageError> {
         let dim = self.layout.dim;
         let assigned = self.assign(vectors, live)?;
-        let mut order: Vec<(u32, usize)> = assigned.into_iter().zip(live.iter().copied()).collect();
-        order.sort_by_key(|(list_no, _)| *list_no);
-        for of_list in order.chunk_by(|a, b| a.0 == b.0) {
+        let mut order = try_collect(assigned.into_iter().zip(live).zip(0_usize..))?;
+        // (A stable sort would allocate.)
+        order.sort_unstable_by_key(|&((list_no, _), at)| (list_no, at));
+        for of_list in order.chunk_by(|a, b| a.0.0 == b.0.0) {
             let mut fresh = Rows::default();
-            for &(_, i) in of_list {
-                fresh.push(rowids[i], &vectors[i * dim..(i + 1) * dim]);
+            for &((_, &i), _) in of_list {
+                fresh.push(rowids[i], &vectors[i * dim..(i + 1) * dim])?;
             }
-            self.append(of_list[0].0, fresh)?;
+            self.append(of_list[0].0.0, fresh)?;
             self.ticker.tick()?;
         }
-        let mut map: Vec<(i64, u32)> = order.into_iter().map(|(list_no, i)| (rowids[i], list_no)).collect();
+        let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rowids[i], list_no)))?;
         map.sort_unstable();
         self.write_map(&map)
     }
@@ -399,7 +405,7 @@ impl<'a> Writer<'a> {
 
     /// The list of each row at `live` places of `vectors`.
     fn assign(&mut self, vectors: &[f32], live: &[usize]) -> Result<Vec<u32>, StorageError> {
-        let Some(coarse) = self.coarse else { return Ok(vec![0; live.len()]) };
+        let Some(coarse) = self.coarse else { return Ok(try_filled(0, live.len())?) };
         let (layout, dim) = (self.layout, self.layout.dim);
         assign_rows(coarse, layout, live.len(), self.ticker, |i| &vectors[live[i] * dim..][..dim])
     }
@@ -415,8 +421,8 @@ impl<'a> Writer<'a> {
             next = tail.id.seq();
             rows = self.live_rows(&tail)?;
         }
-        rows.append(fresh);
-        let mut sealed: Vec<(SegmentId, usize)> = heads.iter().map(|h| (h.id, h.rows as usize)).collect();
+        rows.append(&fresh)?;
+        let mut sealed = try_collect(heads.iter().map(|h| (h.id, h.rows as usize)))?;
         let generation = self.state.generation;
         for (at, part) in self.cut(rows.rowids.len()) {
             if next >= SegmentId::MAX_SEQ {
@@ -426,13 +432,13 @@ impl<'a> Writer<'a> {
             let id = SegmentId::new(generation, list_no, next);
             let dim = self.layout.dim;
             let part_rows = Rows {
-                rowids: rows.rowids[at..at + part].to_vec(),
-                vectors: rows.vectors[at * dim..(at + part) * dim].to_vec(),
+                rowids: try_copy(&rows.rowids[at..at + part])?,
+                vectors: try_copy(&rows.vectors[at * dim..(at + part) * dim])?,
             };
             let is_sealed = part >= self.layout.tail_rows();
             self.write_rows(id, is_sealed, &part_rows)?;
             if is_sealed {
-                sealed.push((id, part));
+                sealed.try_push((id, part))?;
             }
             next += 1;
         }
@@ -458,7 +464,7 @@ impl<'a> Writer<'a> {
             let mut merged = Rows::default();
             let (first, end) = (last[0].0.raw(), last[3].0.raw());
             for head in read_heads(self.tables, self.state.seal(), first, end)? {
-                merged.append(self.live_rows(&head)?);
+                merged.append(&self.live_rows(&head)?)?;
                 self.delete_segment(head.id)?;
             }
             self.write_rows(last[0].0, true, &merged)?;
@@ -496,15 +502,14 @@ pub(super) fn encode(
     rows: &Rows,
 ) -> Result<Encoded, StorageError> {
     let dim = layout.dim;
-    let mut prepared = try_vec(rows.vectors.len())?;
-    prepared.extend_from_slice(&rows.vectors);
+    let mut prepared = try_copy(&rows.vectors)?;
     for row in prepared.chunks_exact_mut(dim) {
         layout.metric.prepare(row)?;
     }
-    let origin = vec![0.0; if coarse.is_none() { dim } else { 0 }];
+    let origin = try_filled(0.0, if coarse.is_none() { dim } else { 0 })?;
     let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(id.list_no() as usize));
     let radius = radius(dim, centroid, &prepared);
-    let codes = Codes::encode(quantizer, dim, centroid, rows.rowids.clone(), &prepared)?;
+    let codes = Codes::encode(quantizer, dim, centroid, try_copy(&rows.rowids)?, &prepared)?;
     let head = SegmentHead {
         id,
         sealed,
@@ -519,8 +524,8 @@ pub(super) fn encode(
     };
     let seal = state.seal();
     Ok(Encoded {
-        codes: seal.encode_codes(id, dim, &codes),
-        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors),
+        codes: seal.encode_codes(id, dim, &codes)?,
+        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors)?,
         head,
     })
 }
@@ -538,9 +543,9 @@ pub(super) fn assign_rows<'r>(
 ) -> Result<Vec<u32>, StorageError> {
     let dim = layout.dim;
     let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
-        (0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))).collect();
+        try_collect((0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))))?;
     let assign = |of_part: std::ops::Range<usize>| {
-        let mut out = vec![0; of_part.len()];
+        let mut out = try_filled(0, of_part.len())?;
         let mut prepared = try_vec(of_part.len() * dim)?;
         of_part.for_each(|i| prepared.extend_from_slice(row(i)));
         for row in prepared.chunks_exact_mut(dim) {
@@ -553,7 +558,7 @@ pub(super) fn assign_rows<'r>(
         let done = assign(i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS));
         *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = done;
     })?;
-    let mut assigned = Vec::with_capacity(n);
+    let mut assigned = try_vec(n)?;
     for part in parts {
         assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
     }
@@ -569,7 +574,7 @@ pub(super) fn parallel(
     ticker: &mut Ticker,
     task: impl Fn(usize) + Sync,
 ) -> Result<(), StorageError> {
-    ticking(ticker, |tick| Workers::all().for_each(tasks, tick, task))
+    ticking(ticker, |tick| Ok(Workers::all().for_each(tasks, tick, task)?))
 }
 
 /// Runs work that ticks; where a tick stopped it, the error is the ticker's own.
@@ -578,7 +583,7 @@ pub(super) fn parallel(
 /// What the ticker says.
 pub(super) fn ticking<T>(
     ticker: &mut Ticker,
-    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, Cancelled>,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
 ) -> Result<T, StorageError> {
     let mut failure = None;
     let done = work(&mut || {
@@ -590,6 +595,6 @@ pub(super) fn ticking<T>(
     match (done, failure) {
         (Ok(done), _) => Ok(done),
         (Err(_), Some(error)) => Err(error.into()),
-        (Err(Cancelled), None) => Err(IndexError::Interrupted.into()),
+        (Err(error), None) => Err(error.into()),
     }
 }

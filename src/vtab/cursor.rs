@@ -6,7 +6,9 @@ use std::mem::take;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::index::{Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead};
+use crate::index::{
+    Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, TryExtend, TryGrow,
+};
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
 use crate::vtab::inspect::Profile;
@@ -242,7 +244,7 @@ impl Cursor {
         let mut statement = tables.statement(Sql::RowidsScan)?;
         let mut rows = statement.query(&[from.into(), (*last).into(), RUN.into()])?;
         while rows.step()? {
-            run.push(rows.i64(0));
+            run.try_push(rows.i64(0))?;
         }
         *next = run.last().and_then(|rowid| rowid.checked_add(1)).filter(|next| next <= last);
         *seen += run.len() as i64;
@@ -391,7 +393,7 @@ impl Cursor {
         {
             let tables = table.tables();
             for &rowid in set {
-                only.extend(RowFinder::list_of(&tables, rowid)?);
+                only.try_extend(RowFinder::list_of(&tables, rowid)?)?;
             }
             only.sort_unstable();
             only.dedup();
@@ -463,11 +465,9 @@ impl Default for Rowids {
 impl Rowids {
     /// Takes a constraint. Rows that are left are looked at by SQLite again, so leaving one too many is no harm.
     fn narrow(&mut self, argument: Argument, value: &Value<'_>) -> Result<()> {
-        let mut keep = |only: HashSet<i64>| {
-            self.only = Some(match self.only.take() {
-                Some(before) => before.intersection(&only).copied().collect(),
-                None => only,
-            });
+        let mut keep = |only: HashSet<i64>| match &mut self.only {
+            Some(before) => before.retain(|rowid| only.contains(rowid)),
+            none => *none = Some(only),
         };
         match argument {
             Argument::RowidEq => keep(exact_rowid(value).into_iter().collect()),
@@ -475,6 +475,7 @@ impl Rowids {
                 let mut only = HashSet::new();
                 if let Some(mut list) = value.as_in_list()? {
                     while let Some(value) = list.next_value()? {
+                        only.try_room(1)?;
                         only.extend(exact_rowid(&value));
                     }
                 } else {
@@ -482,7 +483,7 @@ impl Rowids {
                 }
                 keep(only);
             }
-            Argument::RowidNe => self.not.extend(exact_rowid(value)),
+            Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
             _ if value.is_null() => keep(HashSet::new()),
             // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.
             _ => match (argument, rowids_around(value)) {

@@ -2,8 +2,9 @@
 
 use half::{bf16, f16};
 
-use crate::sqlite::{Context, Kind, Value};
-use crate::storage::codec::f32_bytes;
+use crate::index::try_f32_bytes;
+use crate::sqlite::{Context, Error, Kind, Value};
+
 use crate::vtab::vector::{from_blob, from_json};
 
 /// The type of a vector's elements. Bytes alone do not tell it: a blob carries it as its subtype, and one without is f32.
@@ -182,7 +183,7 @@ impl Vector {
     }
 
     /// Makes this the result of a function.
-    pub fn give(&self, context: &Context<'_>) {
+    pub fn give(&self, context: &Context<'_>) -> Result<(), Error> {
         match self {
             Self::Floats(Element::F16, values) => {
                 context.blob(&two_bytes(values, |v| f16::from_f32(v).to_le_bytes()))
@@ -190,13 +191,14 @@ impl Vector {
             Self::Floats(Element::Bf16, values) => {
                 context.blob(&two_bytes(values, |v| bf16::from_f32(v).to_le_bytes()));
             }
-            Self::Floats(_, values) => context.blob(&f32_bytes(values)),
+            Self::Floats(_, values) => context.blob(&try_f32_bytes(values)?),
             Self::Int8(values) => {
                 context.blob(&values.iter().map(|value| value.cast_unsigned()).collect::<Vec<_>>());
             }
             Self::Bits(bytes) => context.blob(bytes),
         }
         context.subtype(self.element().subtype());
+        Ok(())
     }
 }
 

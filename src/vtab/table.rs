@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crate::device::Device;
+use crate::index::cache::PerProcess;
 use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
@@ -19,15 +20,13 @@ mod upkeep;
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// What all connections of the process share.
-static CACHE: LazyLock<Cache> = LazyLock::new(|| {
-    let limit = std::env::var("SQLITE_IVF_CACHE_BYTES").ok().and_then(|text| text.parse().ok());
-    Cache::new(limit.unwrap_or(CACHE_BYTES))
-});
-
-/// The cache of this process.
+/// The cache of this process, which all its connections share.
 pub fn cache() -> &'static Cache {
-    &CACHE
+    static CACHES: PerProcess = PerProcess::new();
+    CACHES.get(|| {
+        let limit = std::env::var("SQLITE_IVF_CACHE_BYTES").ok().and_then(|text| text.parse().ok());
+        Cache::new(limit.unwrap_or(CACHE_BYTES))
+    })
 }
 
 /// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the

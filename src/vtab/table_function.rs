@@ -17,6 +17,13 @@ pub enum Cell {
     Blob(Vec<u8>),
 }
 
+impl Cell {
+    /// One vector, as its blob.
+    pub fn floats(vector: &[f32]) -> Self {
+        Self::Blob(vector.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+}
+
 /// A column: its name, and its value in a row.
 pub type Column<R> = (&'static str, fn(&R) -> Cell);
 

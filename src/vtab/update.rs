@@ -71,7 +71,7 @@ fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
     if vector.iter().all(|&v| v == 0.0) {
         column
             .metric
-            .prepare(&mut vector.clone())
+            .prepare(&mut [0.0])
             .map_err(|error| Error::constraint(format!("{}: {error}", column.name)))?;
     }
     Ok(vector)

@@ -1,6 +1,13 @@
 //! Vectors as users give them: blobs of little-endian f32, or JSON.
 
+use std::fmt;
+use std::io;
+
+use serde::Serialize;
+use serde::de::{self, DeserializeSeed, SeqAccess, Unexpected, Visitor};
+
 use crate::index::metric::check;
+use crate::index::{TryExtend, TryGrow};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::codec::read_f32;
 use crate::vtab::element::Vector;
@@ -11,7 +18,11 @@ use crate::vtab::element::Vector;
 /// What is wrong with the value.
 pub fn read(name: &str, value: &Value<'_>) -> Result<Vec<f32>> {
     let vector = Vector::read(value).and_then(Vector::into_f32);
-    vector.map_err(|what| Error::constraint(format!("{name}: {what}")))
+    vector.map_err(|what| wrong(name, what))
+}
+
+fn wrong(name: &str, what: String) -> Error {
+    if what == NO_ROOM { Error::nomem() } else { Error::constraint(format!("{name}: {what}")) }
 }
 
 /// The vector of `dim` elements in a value.
@@ -43,16 +54,17 @@ pub fn read_checked_into(name: &str, value: &Value<'_>, dim: usize, out: &mut Ve
 /// # Errors
 /// What is wrong with the value.
 pub fn read_batch(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>> {
-    let wrong = |what: String| Error::constraint(format!("{name}: {what}"));
+    let wrong = |what: String| wrong(name, what);
     let vectors = match value.kind() {
         Kind::Blob => from_blob(value.blob()?).map_err(wrong)?,
         Kind::Text => {
-            let rows: Vec<Vec<f32>> = serde_json::from_str(value.text()?)
-                .map_err(|error| wrong(format!("not a JSON array of arrays of numbers: {error}")))?;
-            if let Some(row) = rows.iter().find(|row| row.len() != dim) {
-                return Err(wrong(format!("a vector of {} dimensions, expected {dim}", row.len())));
+            let mut vectors = Vec::new();
+            let odd = parse(value.text()?, Rows { dim, out: &mut vectors })
+                .map_err(|error| wrong(json_error("a JSON array of arrays of numbers", &error)))?;
+            if let Some(found) = odd {
+                return Err(wrong(format!("a vector of {found} dimensions, expected {dim}")));
             }
-            rows.concat()
+            vectors
         }
         other => {
             let text = format!(
@@ -79,7 +91,8 @@ pub(super) fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
     if !blob.len().is_multiple_of(4) {
         return Err(format!("a blob of {} bytes is not a vector of 4-byte floats", blob.len()));
     }
-    let mut vector = Vec::with_capacity(blob.len() / 4);
+    let mut vector = Vec::new();
+    vector.try_room(blob.len() / 4).map_err(|_| NO_ROOM)?;
     read_f32(blob, &mut vector);
     Ok(vector)
 }
@@ -87,7 +100,140 @@ pub(super) fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
 /// The numbers of a JSON array.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// What is wrong with the text, or [`NO_ROOM`].
 pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON array of numbers: {error}"))
+    let mut vector = Vec::new();
+    let read = parse(text, Floats { out: &mut vector });
+    read.map_err(|error| json_error("a JSON array of numbers", &error))?;
+    Ok(vector)
+}
+
+fn parse<'de, S: DeserializeSeed<'de>>(text: &'de str, what: S) -> serde_json::Result<S::Value> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = what.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}
+
+/// What the visitors below say where memory runs out: serde carries nothing but texts.
+pub(super) const NO_ROOM: &str = "out of memory for the numbers of a vector";
+
+fn json_error(expected: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with(NO_ROOM) { NO_ROOM.into() } else { format!("not {expected}: {text}") }
+}
+
+/// The numbers of an array, appended to `out`; how many.
+struct Floats<'a> {
+    out: &'a mut Vec<f32>,
+}
+
+impl<'de> DeserializeSeed<'de> for Floats<'_> {
+    type Value = usize;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<usize, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Floats<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<usize, A::Error> {
+        let start = self.out.len();
+        while let Some(number) = array.next_element_seed(Float)? {
+            self.out.try_push(number).map_err(|_| de::Error::custom(NO_ROOM))?;
+        }
+        Ok(self.out.len() - start)
+    }
+}
+
+/// A number. Unlike serde's own f32 it does not quote what stands in its place, which may be long.
+struct Float;
+
+impl<'de> DeserializeSeed<'de> for Float {
+    type Value = f32;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<f32, D::Error> {
+        json.deserialize_f32(self)
+    }
+}
+
+impl Visitor<'_> for Float {
+    type Value = f32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<f32, E> {
+        Ok(number as f32)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<f32, E> {
+        Ok(number as f32)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<f32, E> {
+        Ok(number as f32)
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> std::result::Result<f32, E> {
+        Err(E::invalid_type(Unexpected::Other("a text"), &self))
+    }
+}
+
+/// Arrays of numbers, appended to `out`; the length of the first that has not `dim`.
+struct Rows<'a> {
+    dim: usize,
+    out: &'a mut Vec<f32>,
+}
+
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<Option<usize>, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of arrays of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<Option<usize>, A::Error> {
+        let mut odd = None;
+        while let Some(count) = array.next_element_seed(Floats { out: &mut *self.out })? {
+            odd = odd.or((count != self.dim).then_some(count));
+        }
+        Ok(odd)
+    }
+}
+
+/// A vector as JSON.
+///
+/// # Errors
+/// `SQLITE_NOMEM`.
+pub fn to_json<T: Serialize>(vector: &[T]) -> Result<String> {
+    struct Text(Vec<u8>);
+    impl io::Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.try_append(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut text = Text(Vec::new());
+    serde_json::to_writer(&mut text, vector).map_err(|_| Error::nomem())?;
+    String::from_utf8(text.0).map_err(|error| Error::internal(error.to_string()))
 }

@@ -9,7 +9,7 @@
 use std::sync::Mutex;
 
 use super::{Members, Training};
-use crate::device::workers::Cancelled;
+use crate::index::{IndexError, try_collect, try_copy, try_filled};
 use crate::kernels::kernels;
 
 /// The share of all lists that one pass may move, so that their neighbours settle in between.
@@ -27,32 +27,32 @@ pub(super) fn exchange(
     training: &mut Training<'_>,
     members: &Members,
     centroids: &mut [f32],
-) -> Result<(), Cancelled> {
+) -> Result<(), IndexError> {
     let Training { space, workers, tick, .. } = training;
     let dim = space.dim;
     let lists = centroids.len() / dim;
     let size = |list: usize| members.list(list).len();
-    let mut by_size: Vec<usize> = (0..lists).collect();
-    by_size.sort_by_key(|&list| size(list));
+    let mut by_size = try_collect(0..lists)?;
+    by_size.sort_unstable_by_key(|&list| (size(list), list));
     let empty = by_size.partition_point(|&list| size(list) == 0);
     let (small, big) = by_size.split_at(empty.max(lists / MOVED));
     let (mut moved, mut tried) = (0, 0);
     loop {
         // A list whose rows are all equal cannot be split: the next one is tried in its place.
         let pairs = big.iter().rev().skip(tried).zip(&small[moved..]);
-        let from: Vec<usize> = pairs
-            .take_while(|(big, small)| size(**big) > APART * size(**small))
-            .map(|(&big, _)| big)
-            .collect();
+        let from = try_collect(
+            pairs.take_while(|(big, small)| size(**big) > APART * size(**small)).map(|(&big, _)| big),
+        )?;
         if from.is_empty() {
             return Ok(());
         }
-        let found: Vec<_> = from.iter().map(|_| Mutex::new(None)).collect();
-        workers.for_each(from.len(), tick, |i| {
+        let found = try_collect(from.iter().map(|_| Mutex::new(None)))?;
+        workers.try_for_each(from.len(), tick, |i| {
             let rows = members.list(from[i]);
             let step = rows.len().div_ceil(HALVES_ROWS).max(1);
-            let picks: Vec<u32> = rows.iter().copied().step_by(step).collect();
-            *found[i].lock().expect("no task panics") = halves(&space.gather(&picks), dim);
+            let picks = try_collect(rows.iter().copied().step_by(step))?;
+            *found[i].lock().expect("no task panics") = halves(&space.gather(&picks)?, dim)?;
+            Ok::<(), IndexError>(())
         })?;
         for (&from, found) in from.iter().zip(found) {
             if let Some([left, right]) = found.into_inner().expect("no task panics") {
@@ -67,33 +67,30 @@ pub(super) fn exchange(
 
 /// The means of two equal halves of `rows`, `[m][dim]`, parted across the line between their means;
 /// none where all rows are equal.
-fn halves(rows: &[f32], dim: usize) -> Option<[Vec<f32>; 2]> {
+fn halves(rows: &[f32], dim: usize) -> Result<Option<[Vec<f32>; 2]>, IndexError> {
     let row = |i: usize| &rows[i * dim..][..dim];
     let count = rows.len() / dim;
     let farthest = |from: &[f32]| {
         let distances = (0..count).map(|i| (kernels().l2_squared(from, row(i)), i));
         distances.max_by(|a, b| a.0.total_cmp(&b.0))
     };
-    let (_, a) = farthest(rows.get(..dim)?)?;
-    let (apart, b) = farthest(row(a))?;
-    if apart <= 0.0 {
-        return None;
-    }
-    let mut means = [row(a).to_vec(), row(b).to_vec()];
+    let Some((_, a)) = rows.get(..dim).and_then(farthest) else { return Ok(None) };
+    let Some((_, b)) = farthest(row(a)).filter(|(apart, _)| *apart > 0.0) else { return Ok(None) };
+    let mut means = [try_copy(row(a))?, try_copy(row(b))?];
     for _ in 0..3 {
-        let line: Vec<f32> = means[1].iter().zip(&means[0]).map(|(b, a)| b - a).collect();
-        let mut along: Vec<(f32, usize)> = (0..count).map(|i| (kernels().dot(row(i), &line), i)).collect();
-        along.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let line = try_collect(means[1].iter().zip(&means[0]).map(|(b, a)| b - a))?;
+        let mut along = try_collect((0..count).map(|i| (kernels().dot(row(i), &line), i)))?;
+        along.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let (low, high) = along.split_at(count / 2);
         for (mean, half) in means.iter_mut().zip([low, high]) {
-            let mut sum = vec![0.0; dim];
+            let mut sum = try_filled(0.0, dim)?;
             for &(_, i) in half {
                 sum.iter_mut().zip(row(i)).for_each(|(s, &x)| *s += f64::from(x));
             }
             mean.iter_mut().zip(&sum).for_each(|(m, s)| *m = (s / half.len() as f64) as f32);
         }
     }
-    Some(means)
+    Ok(Some(means))
 }
 
 #[cfg(test)]
@@ -141,7 +138,7 @@ pub(super) mod tests {
     #[test]
     fn rows_on_a_line_are_parted_in_equal_halves() {
         let rows: Vec<f32> = (0..100).flat_map(|i| [i as f32, 0.0]).collect();
-        let [mut low, mut high] = halves(&rows, 2).unwrap();
+        let [mut low, mut high] = halves(&rows, 2).unwrap().unwrap();
         if low[0] > high[0] {
             std::mem::swap(&mut low, &mut high);
         }
@@ -150,9 +147,9 @@ pub(super) mod tests {
 
     #[test]
     fn equal_rows_and_single_rows_have_no_halves() {
-        assert_eq!(halves(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], 2), None);
-        assert_eq!(halves(&[1.0, 2.0], 2), None);
-        assert_eq!(halves(&[], 2), None);
+        assert!(halves(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], 2).unwrap().is_none());
+        assert!(halves(&[1.0, 2.0], 2).unwrap().is_none());
+        assert!(halves(&[], 2).unwrap().is_none());
     }
 
     #[test]

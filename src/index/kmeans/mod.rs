@@ -15,7 +15,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::device::workers::{Cancelled, Workers};
-use crate::kernels::{Panel, kernels};
+use crate::index::coarse::panel;
+use crate::index::{IndexError, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
+use crate::kernels::kernels;
 
 mod balance;
 mod sample;
@@ -69,14 +71,14 @@ impl TrainParams {
 /// If `dim` is 0, or the sample has 2^32 rows or more.
 ///
 /// # Errors
-/// [`Cancelled`] when `tick` asked for it.
+/// [`IndexError::Interrupted`] when `tick` asked for it, [`IndexError::OutOfMemory`].
 pub fn train(
     sample: &[f32],
     dim: usize,
     params: &TrainParams,
     workers: Workers,
     tick: &mut dyn FnMut() -> Result<(), Cancelled>,
-) -> Result<Vec<f32>, Cancelled> {
+) -> Result<Vec<f32>, IndexError> {
     assert!(dim > 0 && sample.len() / dim <= u32::MAX as usize, "shape of the sample");
     if sample.is_empty() || params.nlist == 0 {
         return Ok(Vec::new());
@@ -98,9 +100,9 @@ pub fn train(
     let passes = params.refinements.max(1);
     for pass in 0..passes {
         let step = if pass + FULL_PASSES < passes { early } else { 1 };
-        let all = Groups::one(training.some(step, pass), nlist);
+        let all = Groups::one(training.some(step, pass), nlist)?;
         let best = training.assign(&all, &centroids)?;
-        let members = Members::of(&all.order, &best, nlist);
+        let members = Members::of(&all.order, &best, nlist)?;
         training.means(&members, &mut centroids)?;
         if pass + 1 < passes {
             balance::exchange(&mut training, &members, &mut centroids)?;
@@ -109,7 +111,7 @@ pub fn train(
             // Lists that are empty to the end are those for which there were no rows to part.
             let used = (0..nlist).filter(|&list| !members.list(list).is_empty());
             centroids =
-                used.flat_map(|list| training.space.restored(&centroids[list * dim..][..dim])).collect();
+                try_collect(used.flat_map(|list| training.space.restored(&centroids[list * dim..][..dim])))?;
         }
     }
     let distinct = few_distinct(&centroids, dim, nlist, training.tick)?;
@@ -122,7 +124,7 @@ fn few_distinct(
     dim: usize,
     most: usize,
     tick: &mut dyn FnMut() -> Result<(), Cancelled>,
-) -> Result<Option<Vec<f32>>, Cancelled> {
+) -> Result<Option<Vec<f32>>, IndexError> {
     struct Row<'a>(&'a [f32]);
     impl Hash for Row<'_> {
         fn hash<H: Hasher>(&self, state: &mut H) {
@@ -143,11 +145,12 @@ fn few_distinct(
         if i % TASK_ELEMENTS.div_ceil(dim) == 0 {
             tick()?;
         }
+        seen.try_room(1)?;
         if seen.insert(Row(row)) {
             if seen.len() > most {
                 return Ok(None);
             }
-            found.extend_from_slice(row);
+            found.try_append(row)?;
         }
     }
     Ok(Some(found))
@@ -169,9 +172,12 @@ impl<'a> Space<'a> {
         dim: usize,
         workers: Workers,
         tick: &mut dyn FnMut() -> Result<(), Cancelled>,
-    ) -> Result<Self, Cancelled> {
+    ) -> Result<Self, IndexError> {
         let chunk = TASK_ELEMENTS.div_ceil(dim) * dim;
-        let parts: Vec<Mutex<Vec<f64>>> = sample.chunks(chunk).map(|_| Mutex::new(vec![0.0; dim])).collect();
+        let mut parts: Vec<Mutex<Vec<f64>>> = try_vec(sample.len().div_ceil(chunk))?;
+        for _ in 0..sample.len().div_ceil(chunk) {
+            parts.push(Mutex::new(try_filled(0.0, dim)?));
+        }
         workers.for_each(parts.len(), tick, |i| {
             let rows = &sample[i * chunk..sample.len().min((i + 1) * chunk)];
             let mut sum = parts[i].lock().expect("no task panics");
@@ -180,12 +186,12 @@ impl<'a> Space<'a> {
             }
         })?;
         let rows = (sample.len() / dim) as f64;
-        let mut mean = vec![0.0; dim];
+        let mut mean = try_filled(0.0, dim)?;
         for part in &parts {
             let part = part.lock().expect("no task panics");
             mean.iter_mut().zip(part.iter()).for_each(|(m, s)| *m += s / rows);
         }
-        let widest: Vec<Mutex<f64>> = parts.iter().map(|_| Mutex::new(0.0)).collect();
+        let widest: Vec<Mutex<f64>> = try_collect(parts.iter().map(|_| Mutex::new(0.0)))?;
         workers.for_each(parts.len(), tick, |i| {
             let rows = &sample[i * chunk..sample.len().min((i + 1) * chunk)];
             let far = |row: &[f32]| {
@@ -197,7 +203,7 @@ impl<'a> Space<'a> {
             widest.iter().map(|w| *w.lock().expect("no task panics")).fold(f64::MIN_POSITIVE, f64::max);
         // A power of two, so that scaling rounds nothing.
         let scale = (-widest.log2().floor()).clamp(-126.0, 126.0).exp2() as f32;
-        let mean = mean.iter().map(|m| (m * f64::from(scale)) as f32).collect();
+        let mean = try_collect(mean.iter().map(|m| (m * f64::from(scale)) as f32))?;
         Ok(Self { sample, dim, mean, scale })
     }
 
@@ -214,10 +220,10 @@ impl<'a> Space<'a> {
     }
 
     /// The rows `rows`, `[rows.len()][dim]`.
-    fn gather(&self, rows: &[u32]) -> Vec<f32> {
-        let mut out = vec![0.0; rows.len() * self.dim];
+    fn gather(&self, rows: &[u32]) -> Result<Vec<f32>, IndexError> {
+        let mut out = try_filled(0.0, rows.len() * self.dim)?;
         rows.iter().zip(out.chunks_exact_mut(self.dim)).for_each(|(&row, out)| self.copy(row, out));
-        out
+        Ok(out)
     }
 
     /// A centroid of this space back among the rows' own values.
@@ -243,32 +249,30 @@ struct Group {
 
 impl Groups {
     /// One group of the rows `rows`.
-    fn one(rows: impl Iterator<Item = usize>, lists: usize) -> Self {
-        let order: Vec<u32> = rows.map(|row| row as u32).collect();
-        Self { groups: vec![Group { rows: 0..order.len(), lists: 0..lists }], order }
+    fn one(rows: impl Iterator<Item = usize>, lists: usize) -> Result<Self, IndexError> {
+        let order = try_collect(rows.map(|row| row as u32))?;
+        Ok(Self { groups: vec![Group { rows: 0..order.len(), lists: 0..lists }], order })
     }
 
     /// A group for each list of `members`, with lists in proportion to its members: largest
     /// remainder, at least one for any member.
-    fn proportional(members: Members, lists: usize) -> Self {
-        let sizes: Vec<usize> = members.offsets.windows(2).map(|o| o[1] - o[0]).collect();
+    fn proportional(members: Members, lists: usize) -> Result<Self, IndexError> {
+        let sizes = try_collect(members.offsets.windows(2).map(|o| o[1] - o[0]))?;
         let used = sizes.iter().filter(|&&size| size > 0).count();
         let spare = lists.saturating_sub(used);
         let total = members.rows.len();
-        let mut shares: Vec<usize> =
-            sizes.iter().map(|&size| usize::from(size > 0) + spare * size / total).collect();
-        let mut by_remainder: Vec<usize> = (0..sizes.len()).filter(|&i| sizes[i] > 0).collect();
-        by_remainder.sort_by_key(|&i| std::cmp::Reverse(spare * sizes[i] % total));
+        let mut shares = try_collect(sizes.iter().map(|&size| usize::from(size > 0) + spare * size / total))?;
+        let mut by_remainder = try_collect((0..sizes.len()).filter(|&i| sizes[i] > 0))?;
+        by_remainder.sort_unstable_by_key(|&i| (std::cmp::Reverse(spare * sizes[i] % total), i));
         let left = lists - shares.iter().sum::<usize>();
         by_remainder.iter().take(left).for_each(|&i| shares[i] += 1);
         let mut first = 0;
-        let groups = std::iter::zip(members.offsets.windows(2), shares)
-            .map(|(offset, share)| {
+        let groups =
+            try_collect(std::iter::zip(members.offsets.windows(2), shares).map(|(offset, share)| {
                 first += share;
                 Group { rows: offset[0]..offset[1], lists: first - share..first }
-            })
-            .collect();
-        Self { order: members.rows, groups }
+            }))?;
+        Ok(Self { order: members.rows, groups })
     }
 
     fn lists(&self) -> usize {
@@ -284,20 +288,20 @@ struct Members {
 
 impl Members {
     /// By counting: row `order[i]` belongs to list `best[i]`.
-    fn of(order: &[u32], best: &[u32], lists: usize) -> Self {
-        let mut offsets = vec![0; lists + 1];
+    fn of(order: &[u32], best: &[u32], lists: usize) -> Result<Self, IndexError> {
+        let mut offsets = try_filled(0, lists + 1)?;
         best.iter().for_each(|&list| offsets[list as usize + 1] += 1);
         for list in 0..lists {
             offsets[list + 1] += offsets[list];
         }
-        let mut next = offsets.clone();
-        let mut rows = vec![0; order.len()];
+        let mut next = try_copy(&offsets)?;
+        let mut rows = try_filled(0, order.len())?;
         for (&row, &list) in order.iter().zip(best) {
             let at = &mut next[list as usize];
             rows[*at] = row;
             *at += 1;
         }
-        Self { rows, offsets }
+        Ok(Self { rows, offsets })
     }
 
     fn list(&self, list: usize) -> &[u32] {
@@ -323,32 +327,31 @@ impl Training<'_> {
     }
 
     /// First centroids, from one of `step` rows.
-    fn start(&mut self, nlist: usize, step: usize, iterations: usize) -> Result<Vec<f32>, Cancelled> {
+    fn start(&mut self, nlist: usize, step: usize, iterations: usize) -> Result<Vec<f32>, IndexError> {
         let rows = self.space.rows();
-        let some = Groups::one(self.some(step, 0), nlist);
+        let some = Groups::one(self.some(step, 0), nlist)?;
         if nlist < FLAT_BELOW {
             return self.level(&some, iterations);
         }
         let lists = (nlist as f64).sqrt().round() as usize;
         let few = (rows / (MESO_ROWS * lists)).max(1);
-        let centroids = self.level(&Groups::one(self.some(few, 0), lists), iterations)?;
+        let centroids = self.level(&Groups::one(self.some(few, 0), lists)?, iterations)?;
         let meso = Groups { groups: vec![Group { rows: 0..some.order.len(), lists: 0..lists }], ..some };
         let best = self.assign(&meso, &centroids)?;
-        let members = Members::of(&meso.order, &best, lists);
-        self.level(&Groups::proportional(members, nlist), iterations)
+        let members = Members::of(&meso.order, &best, lists)?;
+        self.level(&Groups::proportional(members, nlist)?, iterations)
     }
 
     /// Lloyd's algorithm in every group at once, from rows of its own. A list may stay empty.
-    fn level(&mut self, groups: &Groups, iterations: usize) -> Result<Vec<f32>, Cancelled> {
-        let mut centroids = Vec::with_capacity(groups.lists() * self.space.dim);
+    fn level(&mut self, groups: &Groups, iterations: usize) -> Result<Vec<f32>, IndexError> {
+        let mut centroids = try_vec(groups.lists() * self.space.dim)?;
         for group in &groups.groups {
             let (rows, lists) = (group.rows.len(), group.lists.len());
-            let picks: Vec<u32> = Sample::new(lists, rows, self.seed ^ 0x6d65_616e)
+            let picks = Sample::new(lists, rows, self.seed ^ 0x6d65_616e)
                 .chain(std::iter::repeat(0))
                 .take(lists)
-                .map(|i| groups.order[group.rows.start + i])
-                .collect();
-            centroids.extend(self.space.gather(&picks));
+                .map(|i| groups.order[group.rows.start + i]);
+            centroids.try_extend(self.space.gather(&try_collect(picks)?)?)?;
         }
         let mut last = Vec::new();
         for _ in 0..iterations {
@@ -356,7 +359,7 @@ impl Training<'_> {
             if best == last {
                 break;
             }
-            let members = Members::of(&groups.order, &best, groups.lists());
+            let members = Members::of(&groups.order, &best, groups.lists())?;
             self.means(&members, &mut centroids)?;
             last = best;
         }
@@ -364,15 +367,15 @@ impl Training<'_> {
     }
 
     /// The nearest of its group's centroids for each row of `groups.order`.
-    fn assign(&mut self, groups: &Groups, centroids: &[f32]) -> Result<Vec<u32>, Cancelled> {
+    fn assign(&mut self, groups: &Groups, centroids: &[f32]) -> Result<Vec<u32>, IndexError> {
         let Self { space, workers, tick, .. } = self;
         let dim = space.dim;
-        let mut best = vec![0u32; groups.order.len()];
-        let mut panels = Vec::with_capacity(groups.groups.len());
+        let mut best = try_filled(0u32, groups.order.len())?;
+        let mut panels = try_vec(groups.groups.len())?;
         let mut tasks = Vec::new();
         let mut rest = best.as_mut_slice();
         for (g, group) in groups.groups.iter().enumerate() {
-            let mut panel = Panel::new(dim);
+            let mut panel = panel(dim, group.lists.len())?;
             for c in centroids[group.lists.start * dim..group.lists.end * dim].chunks_exact(dim) {
                 let norm: f64 = c.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
                 panel.push(c, (0.5 * norm) as f32);
@@ -381,46 +384,49 @@ impl Training<'_> {
             let (mine, others) = rest.split_at_mut(group.rows.len());
             rest = others;
             let chunk = (TASK_MACS / (dim * group.lists.len().max(1))).min(TASK_ELEMENTS / dim).max(16);
-            tasks.extend(
+            tasks.try_extend(
                 std::iter::zip(mine.chunks_mut(chunk), groups.order[group.rows.clone()].chunks(chunk))
                     .map(|(best, rows)| Mutex::new((g, rows, best))),
-            );
+            )?;
         }
-        workers.for_each(tasks.len(), tick, |i| {
+        workers.try_for_each(tasks.len(), tick, |i| {
             let mut task = tasks[i].lock().expect("no task panics");
             let (g, rows, best) = &mut *task;
-            let mut score = vec![0.0; rows.len()];
-            kernels().assign(&panels[*g], &space.gather(rows), best, &mut score);
+            let mut score = try_filled(0.0, rows.len())?;
+            kernels().assign(&panels[*g], &space.gather(rows)?, best, &mut score);
             let first = groups.groups[*g].lists.start as u32;
             best.iter_mut().for_each(|list| *list += first);
+            Ok::<(), IndexError>(())
         })?;
         drop(tasks);
         Ok(best)
     }
 
     /// Moves each centroid that has members to their mean.
-    fn means(&mut self, members: &Members, centroids: &mut [f32]) -> Result<(), Cancelled> {
+    fn means(&mut self, members: &Members, centroids: &mut [f32]) -> Result<(), IndexError> {
         let Self { space, workers, tick, .. } = self;
         let dim = space.dim;
         // A long list is several tasks, each an f64 sum; they are added in their order below.
         let chunk = (TASK_ELEMENTS * 4 / dim).max(16);
         let lists = members.offsets.len() - 1;
-        let tasks: Vec<(usize, &[u32])> = (0..lists)
-            .flat_map(|list| members.list(list).chunks(chunk).map(move |rows| (list, rows)))
-            .collect();
-        let sums: Vec<Mutex<Vec<f64>>> = tasks.iter().map(|_| Mutex::new(Vec::new())).collect();
-        workers.for_each(tasks.len(), tick, |i| {
-            let mut sum = vec![0.0; dim];
-            let mut copy = vec![0.0; dim];
+        let tasks = try_collect(
+            (0..lists).flat_map(|list| members.list(list).chunks(chunk).map(move |rows| (list, rows))),
+        )?;
+        let sums: Vec<Mutex<Vec<f64>>> = try_collect(tasks.iter().map(|_| Mutex::new(Vec::new())))?;
+        workers.try_for_each(tasks.len(), tick, |i| {
+            let mut sum = try_filled(0.0, dim)?;
+            let mut copy = try_filled(0.0, dim)?;
             for &row in tasks[i].1 {
                 space.copy(row, &mut copy);
                 sum.iter_mut().zip(&copy).for_each(|(s, &x)| *s += f64::from(x));
             }
             *sums[i].lock().expect("no task panics") = sum;
+            Ok::<(), IndexError>(())
         })?;
         let mut tasks = tasks.iter().zip(&sums).peekable();
+        let mut sum = try_filled(0.0, dim)?;
         for list in 0..lists {
-            let mut sum = vec![0.0; dim];
+            sum.fill(0.0);
             while let Some((_, part)) = tasks.next_if(|(task, _)| task.0 == list) {
                 let part = part.lock().expect("no task panics");
                 sum.iter_mut().zip(part.iter()).for_each(|(s, p)| *s += p);
@@ -442,11 +448,12 @@ impl Training<'_> {
         let length = f64::from(length) * f64::from(self.space.scale);
         for centroid in centroids.chunks_exact_mut(self.space.dim) {
             let full = centroid.iter().zip(mean).map(|(&c, &m)| f64::from(c) + f64::from(m));
-            let now = full.clone().map(|v| v * v).sum::<f64>().sqrt();
+            let now = full.map(|v| v * v).sum::<f64>().sqrt();
             if now > 0.0 {
-                let scaled: Vec<f64> = full.map(|v| v * length / now).collect();
-                let centred = scaled.iter().zip(mean).map(|(v, &m)| (v - f64::from(m)) as f32);
-                centroid.iter_mut().zip(centred).for_each(|(c, v)| *c = v);
+                for (c, &m) in centroid.iter_mut().zip(mean) {
+                    let full = f64::from(*c) + f64::from(m);
+                    *c = (full * length / now - f64::from(m)) as f32;
+                }
             }
         }
     }
@@ -573,7 +580,8 @@ mod tests {
                 left -= 1;
                 if left < 0 { Err(Cancelled) } else { Ok(()) }
             };
-            assert_eq!(train(&rows, 16, &TrainParams::new(64), Workers::new(2), &mut tick), Err(Cancelled));
+            let stopped = train(&rows, 16, &TrainParams::new(64), Workers::new(2), &mut tick);
+            assert!(matches!(stopped, Err(IndexError::Interrupted)));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Vectors to other vectors, and to JSON.
 
 use super::Call;
-use crate::index::Metric;
+use crate::index::{Metric, try_collect};
 use crate::sqlite::{Kind, Result};
 use crate::vtab::element::{Element, Vector};
+use crate::vtab::vector;
 
 /// The subtype by which SQLite's JSON functions know a text as JSON.
 const SUBTYPE_JSON: u32 = 74;
@@ -11,13 +12,13 @@ const SUBTYPE_JSON: u32 = 74;
 /// `vec_to_json(v)`.
 pub fn to_json(call: &Call<'_>) -> Result<()> {
     let text = match call.vector(0)? {
-        Vector::Floats(_, values) => serde_json::to_string(&values),
-        Vector::Int8(values) => serde_json::to_string(&values),
+        Vector::Floats(_, values) => vector::to_json(&values)?,
+        Vector::Int8(values) => vector::to_json(&values)?,
         Vector::Bits(bytes) => {
-            serde_json::to_string(&(0..bytes.len() * 8).map(|i| Vector::bit(&bytes, i)).collect::<Vec<_>>())
+            vector::to_json(&try_collect((0..bytes.len() * 8).map(|i| Vector::bit(&bytes, i)))?)?
         }
     };
-    call.context.text(&text.map_err(|error| call.wrong(error))?);
+    call.context.text(&text);
     call.context.subtype(SUBTYPE_JSON);
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::sqlite::{
 };
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::table_function;
+use crate::vtab::vector::NO_ROOM;
 use distance::Distance;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
@@ -100,7 +101,7 @@ fn version(call: &Call<'_>) -> Result<()> {
 
 impl Call<'_> {
     fn wrong(&self, what: impl std::fmt::Display) -> Error {
-        Error::generic(format!("{}: {what}", self.name))
+        function_error(self.name, what)
     }
 
     /// The vector in an argument.
@@ -129,11 +130,16 @@ impl Call<'_> {
     }
 
     fn give(&self, vector: &Vector) -> Result<()> {
-        vector.give(self.context);
-        Ok(())
+        vector.give(self.context)
     }
 
     fn make(&self, element: Element) -> Result<()> {
         self.give(&self.whole(Vector::read_as(&self.args[0], element))?)
     }
+}
+
+/// The error of a function.
+fn function_error(name: &str, what: impl std::fmt::Display) -> Error {
+    let what = what.to_string();
+    if what == NO_ROOM { Error::nomem() } else { Error::generic(format!("{name}: {what}")) }
 }

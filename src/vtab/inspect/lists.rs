@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::index::{CoarseQuantizer, SegmentId, Snapshot};
 use crate::sqlite::{Db, Result, Value};
 use crate::storage::Sql;
-use crate::storage::codec::f32_bytes;
 use crate::vtab::table::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
@@ -79,7 +78,7 @@ impl TableFunction for IvfCentroids {
     const NAME: &'static str = "ivf_centroids";
     const COLUMNS: &'static [Column<Self::Row>] = &[
         ("list_no", |(list_no, _)| Cell::I64(*list_no as i64)),
-        ("centroid", |(list_no, coarse)| Cell::Blob(f32_bytes(coarse.centroid(*list_no)))),
+        ("centroid", |(list_no, coarse)| Cell::floats(coarse.centroid(*list_no))),
     ];
     const ARGUMENTS: &'static [&'static str] = &["t"];
     const REQUIRED: usize = 1;
