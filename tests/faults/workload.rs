@@ -61,6 +61,11 @@ fn insert(how: &str, rowids: std::ops::Range<u64>, seed: u64) -> Step {
     both(format!("{how}(rowid, vec) VALUES {}", rows.join(",")))
 }
 
+fn delete_all(table: &str) -> Step {
+    let sql = format!("INSERT INTO {table}({table}) VALUES ('delete-all')");
+    Step { sql, model: Some(format!("DELETE FROM {table}")) }
+}
+
 fn search(table: &str) -> Step {
     only(&format!("SELECT rowid FROM {table} WHERE vec MATCH {} AND k = 3", literal(9)))
 }
@@ -74,10 +79,9 @@ pub fn another(table: &str) -> (String, (i64, Vec<u8>)) {
 pub fn acts() -> Vec<Vec<Step>> {
     const INSERT: &str = "INSERT INTO t";
     vec![
-        vec![create("nlist=3, train_at=300")],
+        vec![create("nlist=3, train_at=100")],
         vec![insert(INSERT, 1..2, 0)],
-        // Seals a segment.
-        vec![insert(INSERT, 2..262, 0)],
+        vec![insert(INSERT, 2..62, 0)],
         // Trains on its own.
         vec![
             both("BEGIN"),
@@ -93,7 +97,7 @@ pub fn acts() -> Vec<Vec<Step>> {
         ],
         vec![insert(INSERT, 500..501, 0)],
         // Compacts segments.
-        vec![both("DELETE FROM t WHERE rowid BETWEEN 30 AND 410")],
+        vec![both("DELETE FROM t WHERE rowid BETWEEN 20 AND 410")],
         vec![
             both("BEGIN"),
             both(format!("UPDATE t SET vec = {} WHERE rowid IN (3, 4, 411)", literal(5))),
@@ -120,15 +124,7 @@ pub fn acts() -> Vec<Vec<Step>> {
         vec![only("INSERT INTO t(t) VALUES ('optimize')")],
         vec![both("ALTER TABLE t RENAME TO u")],
         vec![insert("INSERT INTO u", 700..701, 0)],
-        vec![
-            both("BEGIN"),
-            Step {
-                sql: "INSERT INTO u(u) VALUES ('delete-all')".into(),
-                model: Some("DELETE FROM u".into()),
-            },
-            insert("INSERT INTO u", 800..803, 0),
-            both("COMMIT"),
-        ],
+        vec![both("BEGIN"), delete_all("u"), insert("INSERT INTO u", 800..803, 0), both("COMMIT")],
         vec![only("VACUUM")],
         vec![both("DROP TABLE u")],
         vec![
@@ -140,6 +136,10 @@ pub fn acts() -> Vec<Vec<Step>> {
             insert("INSERT INTO u", 30..32, 3),
             both("COMMIT"),
         ],
+        vec![delete_all("u")],
+        // Seals a segment, which the next act rewrites.
+        vec![insert("INSERT INTO u", 1..270, 4)],
+        vec![both("DELETE FROM u WHERE rowid BETWEEN 10 AND 260")],
     ]
 }
 
