@@ -17,6 +17,9 @@ use rusqlite::Connection;
 const DIM: usize = 6;
 /// Where a process that is to be killed finds its database.
 const DATABASE: &str = "SQLITE_IVF_KILL_DATABASE";
+/// What it says.
+const DOING: &str = "now ";
+const DONE: &str = "acknowledged ";
 /// Rows that stay.
 const KEPT: i64 = 120;
 
@@ -69,27 +72,45 @@ impl Commit {
         (0..20).for_each(|n| insert(self.number + n));
         run(connection, "DELETE FROM t WHERE rowid % 3 = 0; ROLLBACK TO s");
         match self.kind {
-            6 => run(connection, r#"INSERT INTO t(t) VALUES ('train:{"nlist":5,"max_iterations":3}')"#),
-            7 => run(connection, "INSERT INTO t(t) VALUES ('optimize')"),
+            6 => command(connection, r#"train:{"nlist":5}"#),
+            7 => command(connection, "optimize"),
             _ => {}
         }
         insert(self.number);
         connection.execute("DELETE FROM t WHERE rowid <= ?1", [self.number - KEPT]).unwrap();
         run(connection, "COMMIT");
-        // What changes no row.
-        match self.number % 11 {
-            0 => run(connection, "VACUUM"),
-            1 | 6 => run(connection, "PRAGMA wal_checkpoint(TRUNCATE)"),
-            2 => run(connection, "INSERT INTO t(t) VALUES ('train')"),
-            3 => run(connection, "INSERT INTO t(t) VALUES ('optimize')"),
-            _ => {}
-        }
+    }
+}
+
+fn command(connection: &Connection, text: &str) {
+    connection.execute("INSERT INTO t(t) VALUES (?1)", [text]).unwrap();
+}
+
+/// What the process does beside its commits, none of which changes a row.
+fn tend(connection: &Connection, number: i64) {
+    match number % 10 {
+        0 => doing("VACUUM", || run(connection, "VACUUM")),
+        2 | 7 => doing("checkpoint", || run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")),
+        4 => doing("train", || command(connection, "train")),
+        6 => doing("optimize", || command(connection, "optimize")),
+        _ => {}
     }
 }
 
 /// The number of the commit that the database holds.
 fn held(connection: &Connection) -> i64 {
     number(connection, "SELECT coalesce(max(rowid), 0) FROM t")
+}
+
+/// Tells the parent. A pipe keeps what was written into it, in lines of their own whatever the test harness writes.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}\n").as_bytes()).and_then(|()| out.flush()).unwrap();
+}
+
+fn doing(what: &str, act: impl FnOnce()) {
+    say(&format!("{DOING}{what}"));
+    act();
 }
 
 /// Not a test of its own: what the killed process does.
@@ -99,15 +120,15 @@ fn a_process_writes_until_it_is_killed() {
     let connection = open(path);
     run(&connection, "PRAGMA synchronous = OFF; PRAGMA cache_size = 20");
     for number in held(&connection) + 1.. {
-        Commit::new(number).run(&connection);
-        // A pipe keeps what was written into it.
-        std::io::stdout().write_all(format!("\nacknowledged {number}\n").as_bytes()).unwrap();
-        std::io::stdout().flush().unwrap();
+        let commit = Commit::new(number);
+        doing(if commit.is_transaction() { "transaction" } else { "insert" }, || commit.run(&connection));
+        say(&format!("{DONE}{number}"));
+        tend(&connection, number);
     }
 }
 
-/// Starts a process on the database and kills it: the last commit that it acknowledged.
-fn kill_one(path: &Path, after: Duration) -> Option<i64> {
+/// Starts a process on the database and kills it: the last commit that it acknowledged, and what it was doing.
+fn kill_one(path: &Path, after: Duration) -> (Option<i64>, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_process_writes_until_it_is_killed", "--nocapture", "--test-threads=1"])
         .env(DATABASE, path)
@@ -123,8 +144,10 @@ fn kill_one(path: &Path, after: Duration) -> Option<i64> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(complaint.is_empty(), "{complaint}");
     let said = String::from_utf8(output.stdout).unwrap();
+    // The last line may be half of one.
     let said = &said[..said.rfind('\n').unwrap_or(0)];
-    said.lines().filter_map(|line| line.strip_prefix("acknowledged ")).next_back().map(|n| n.parse().unwrap())
+    let last = |start| said.lines().rev().find_map(|line| line.strip_prefix(start));
+    (last(DONE).map(|number| number.parse().unwrap()), last(DOING).unwrap_or("opening").into())
 }
 
 fn holds(journal: &str) {
@@ -139,9 +162,12 @@ fn holds(journal: &str) {
     let mut numbers = Numbers::new(kills + journal.len() as u64);
     let mut rows = Rows::new();
     let mut known = 0;
+    let mut killed: BTreeMap<String, u64> = BTreeMap::new();
     for kill in 0..kills {
         let after = Duration::from_micros(5_000 + numbers.below(55_000));
-        let acknowledged = kill_one(&path, after).unwrap_or(known);
+        let (acknowledged, doing) = kill_one(&path, after);
+        let acknowledged = acknowledged.unwrap_or(known);
+        *killed.entry(doing).or_insert(0) += 1;
         let connection = open(&path);
         let held = held(&connection);
         // It may have been killed before it could say so.
@@ -153,8 +179,9 @@ fn holds(journal: &str) {
         known = held;
         check(&connection, &rows, kill);
     }
-    writeln!(std::io::stderr(), "{journal}: {kills} kills, {known} commits").unwrap();
-    assert!(known > 0);
+    // Not taken in by the test harness.
+    writeln!(std::io::stderr(), "{journal}: {kills} kills after {known} commits, {killed:?}").unwrap();
+    assert!(known > 0, "it never came to a commit");
 }
 
 fn check(connection: &Connection, rows: &Rows, kill: u64) {
