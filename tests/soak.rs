@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Numbers, blob, floats, number, run, search};
+use common::{Numbers, blob, floats, number, search};
 use rusqlite::Connection;
 use sqlite_ivf::Metric;
 
@@ -123,6 +123,16 @@ fn connect(path: &Path) -> Connection {
     let connection = common::open(path);
     connection.busy_timeout(BUSY_TIMEOUT).unwrap();
     connection
+}
+
+/// Runs statements; an error tells how long they waited.
+#[track_caller]
+fn run(connection: &Connection, sql: &str) {
+    let start = Instant::now();
+    if let Err(error) = connection.execute_batch(sql) {
+        let (code, message) = common::failure::<()>(Err(error));
+        panic!("{sql}: {message} ({code}) after {:?}", start.elapsed());
+    }
 }
 
 fn play(connection: &Connection, steps: &[Step]) {

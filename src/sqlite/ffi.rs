@@ -110,6 +110,7 @@ pub(super) const SQLITE_INNOCUOUS: c_int = 0x20_0000;
 pub(super) const SQLITE_RESULT_SUBTYPE: c_int = 0x100_0000;
 
 pub(super) const SQLITE_PREPARE_PERSISTENT: c_uint = 1;
+pub(super) const SQLITE_PREPARE_NO_VTAB: c_uint = 4;
 pub(super) const SQLITE_LIMIT_LENGTH: c_int = 0;
 pub(super) const SQLITE_FCNTL_HAS_MOVED: c_int = 20;
 pub(super) const SQLITE_TXN_READ: c_int = 1;

@@ -160,16 +160,6 @@ pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: 
     })
 }
 
-/// Whether a function of this name can be called with `n_args` arguments on this connection.
-///
-/// # Errors
-/// Whatever SQLite reports.
-pub fn function_exists(db: Db, name: &str, n_args: i32) -> Result<bool> {
-    let sql =
-        "SELECT 1 FROM pragma_function_list WHERE name = ?1 COLLATE NOCASE AND narg IN (?2, -1) LIMIT 1";
-    Ok(db.query_i64(sql, &[Param::Text(name), Param::I64(i64::from(n_args))])?.is_some())
-}
-
 /// The functions of this connection whose names start with `prefix`, in lower case, with their numbers of arguments (-1 for
 /// any). One look at SQLite's list takes about 75 microseconds: to check many names, ask once.
 ///

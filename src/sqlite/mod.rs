@@ -26,9 +26,7 @@ mod vtab;
 pub use api::{Api, Conflict, Db, MIN_VERSION, TxnState};
 pub use blob::BlobReader;
 pub use error::{Error, Result};
-pub use function::{
-    Aggregate, FunctionFlags, function_exists, functions_with_prefix, register_aggregate, register_scalar,
-};
+pub use function::{Aggregate, FunctionFlags, functions_with_prefix, register_aggregate, register_scalar};
 pub use host::{EntryPoint, HostSymbols, capture_api, enter};
 pub use index_info::{BestIndex, Constraint, IndexInfo, Op, OrderBy};
 #[cfg(any(test, feature = "rusqlite"))]

@@ -73,7 +73,8 @@ impl Statement {
         let (mut statement, mut tail) = (ptr::null_mut(), start);
         // SAFETY: `length` bytes of SQL are good, and the connection is open.
         let code = unsafe {
-            let flags = ffi::SQLITE_PREPARE_PERSISTENT;
+            // No virtual tables: a shadow table that is a view of its own table would recurse until the stack ends.
+            let flags = ffi::SQLITE_PREPARE_PERSISTENT | ffi::SQLITE_PREPARE_NO_VTAB;
             call!(db.api(), prepare_v3(db.handle(), start, length, flags, &raw mut statement, &raw mut tail))
         };
         db.check(code)?;
