@@ -13,7 +13,8 @@ pub struct Version {
     pub uuid: [u8; 16],
     /// The hash chain over all that was written to the table.
     pub stamp: [u8; 16],
-    /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode.
+    /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode, which are a file's own
+    /// while it is open.
     pub file: (u64, u64),
 }
 
@@ -165,9 +166,17 @@ impl Cache {
 
     /// Forgets every version of the table in that file.
     pub fn forget(&self, version: &Version) {
+        self.forget_if(|v| v.uuid == version.uuid && v.file == version.file);
+    }
+
+    /// Forgets every table in that file.
+    pub fn forget_file(&self, file: (u64, u64)) {
+        self.forget_if(|v| v.file == file);
+    }
+
+    fn forget_if(&self, unwanted: impl Fn(&Version) -> bool) {
         let mut entries = self.lock();
-        let dropped: Vec<_> =
-            entries.snapshots.extract_if(|v, _| v.uuid == version.uuid && v.file == version.file).collect();
+        let dropped: Vec<_> = entries.snapshots.extract_if(|v, _| unwanted(v)).collect();
         drop(entries);
         drop(dropped);
     }
@@ -178,33 +187,33 @@ impl Cache {
     }
 }
 
-/// A cache for each process. A child after fork() makes its own: a thread that the child does not have may have held the
+/// A value for each process. A child after fork() makes its own: a thread that the child does not have may have held the
 /// lock of its parent's.
 #[derive(Debug, Default)]
-pub struct PerProcess {
-    first: OnceLock<Box<Process>>,
+pub struct PerProcess<T> {
+    first: OnceLock<Box<Process<T>>>,
 }
 
 #[derive(Debug)]
-struct Process {
+struct Process<T> {
     id: u32,
-    cache: Cache,
+    value: T,
     /// Of a child of this process.
-    next: OnceLock<Box<Process>>,
+    next: OnceLock<Box<Process<T>>>,
 }
 
-impl PerProcess {
+impl<T> PerProcess<T> {
     /// None so far.
     pub const fn new() -> Self {
         Self { first: OnceLock::new() }
     }
 
-    /// The cache of the running process; `make` makes it.
-    pub fn get(&self, make: impl FnOnce() -> Cache) -> &Cache {
+    /// The value of the running process; `make` makes it.
+    pub fn get(&self, make: impl FnOnce() -> T) -> &T {
         self.of(std::process::id(), make)
     }
 
-    fn of(&self, id: u32, make: impl FnOnce() -> Cache) -> &Cache {
+    fn of(&self, id: u32, make: impl FnOnce() -> T) -> &T {
         let mut make = Some(make);
         let mut place = &self.first;
         loop {
@@ -215,13 +224,13 @@ impl PerProcess {
                     process
                 }
                 (None, Some(make)) => {
-                    place.get_or_init(|| Box::new(Process { id, cache: make(), next: OnceLock::new() }))
+                    place.get_or_init(|| Box::new(Process { id, value: make(), next: OnceLock::new() }))
                 }
                 // Another thread of this process was first, so the place after its own is not looked at.
-                (None, None) => unreachable!("a process has one cache"),
+                (None, None) => unreachable!("a process has one value"),
             };
             if process.id == id {
-                return &process.cache;
+                return &process.value;
             }
             place = &process.next;
         }

@@ -3,6 +3,7 @@
 mod command;
 mod cursor;
 mod element;
+mod file;
 mod functions;
 mod inspect;
 mod options;

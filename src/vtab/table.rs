@@ -11,6 +11,7 @@ use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::cursor::Warm;
+use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
 use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
@@ -22,7 +23,7 @@ const CACHE_BYTES: usize = 1 << 30;
 
 /// The cache of this process, which all its connections share.
 pub fn cache() -> &'static Cache {
-    static CACHES: PerProcess = PerProcess::new();
+    static CACHES: PerProcess<Cache> = PerProcess::new();
     CACHES.get(|| {
         let limit = std::env::var("SQLITE_IVF_CACHE_BYTES").ok().and_then(|text| text.parse().ok());
         Cache::new(limit.unwrap_or(CACHE_BYTES))
@@ -43,8 +44,8 @@ pub struct Table {
     name: RefCell<String>,
     pub options: Options,
     pub layout: Layout,
-    /// Device and inode of the file; none where snapshots must not be shared.
-    file: Option<(u64, u64)>,
+    /// None where snapshots must not be shared.
+    file: RefCell<Option<OpenFile>>,
     tables: RefCell<Rc<Tables>>,
     buffer: RefCell<Buffer>,
     /// What was written since the lists were last looked after.
@@ -79,7 +80,7 @@ impl Table {
             name: RefCell::new(name.to_string()),
             options,
             layout,
-            file: file_identity(db, schema),
+            file: RefCell::new(OpenFile::of(db, schema)),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
             buffer: RefCell::default(),
             written: RefCell::default(),
@@ -135,6 +136,12 @@ impl Table {
         if let Some(table) = open
             && !table.is_unmade()?
         {
+            // A statement may have kept it while another file was attached under the name of the schema.
+            let file = OpenFile::of(db, schema);
+            *table.file.borrow_mut() = file;
+            *table.private.borrow_mut() = None;
+            *table.settings.borrow_mut() = None;
+            *table.coarse.borrow_mut() = None;
             return Ok(table);
         }
         let table = Self::new(db, schema, name, options);
@@ -392,8 +399,9 @@ impl Table {
     /// The snapshot of a state of the tables.
     fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
         // A transaction that writes may be rolled back: what it sees stays with it.
-        let shared = self.file.filter(|_| !self.db.txn_state_is_write(&self.schema));
-        let version = self.file.map(|file| Version { uuid: state.uuid, stamp: state.stamp, file });
+        let file = self.file.borrow().as_ref().map(OpenFile::id);
+        let shared = file.filter(|_| !self.db.txn_state_is_write(&self.schema));
+        let version = file.map(|file| Version { uuid: state.uuid, stamp: state.stamp, file });
         if let (Some(_), Some(version)) = (shared, &version)
             && let Some(snapshot) = cache().get(version)
         {
@@ -460,7 +468,7 @@ impl Table {
     pub fn unload(&self) -> Result<()> {
         self.flush()?;
         *self.private.borrow_mut() = None;
-        if let Some(file) = self.file {
+        if let Some(file) = self.file.borrow().as_ref().map(OpenFile::id) {
             let state = self.tables().read_state()?;
             cache().forget(&Version { uuid: state.uuid, stamp: state.stamp, file });
         }
@@ -517,24 +525,4 @@ fn draw_uuid() -> [u8; 16] {
         half.copy_from_slice(&RandomState::new().hash_one((number, std::process::id())).to_le_bytes());
     }
     uuid
-}
-
-/// Which file the schema is, for as long as the file is open.
-fn file_identity(db: Db, schema: &str) -> Option<(u64, u64)> {
-    let path = db.file_name(schema).filter(|path| !path.is_empty())?;
-    if db.file_has_moved(schema) {
-        return None;
-    }
-    let metadata = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        Some((metadata.dev(), metadata.ino()))
-    }
-    #[cfg(not(unix))]
-    {
-        // No inode here: each connection keeps its own snapshots.
-        let _ = metadata;
-        None
-    }
 }

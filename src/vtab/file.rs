@@ -1,0 +1,130 @@
+//! Which file a table is in. Memory that mirrors a table is keyed by it, and must not outlive it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::index::cache::PerProcess;
+use crate::sqlite::Db;
+use crate::vtab::table::cache;
+
+/// A file that a table of this process is in: device and inode. As long as the file is open no other file can have them.
+pub struct OpenFile {
+    id: (u64, u64),
+    path: PathBuf,
+}
+
+/// What is known of a file that snapshots are kept of.
+enum Known {
+    /// So many tables are in it.
+    Open(usize),
+    /// Nobody has it open any more. Another file may come to have its inode, or other content may be put into it: the
+    /// snapshots are of use only if it was not touched meanwhile.
+    Left(Untouched),
+}
+
+/// The size of a file and the time of its last change, which no program can set.
+#[derive(PartialEq)]
+struct Untouched {
+    size: u64,
+    changed: Duration,
+}
+
+/// Files whose snapshots are kept though nobody has them open, at most.
+const LEFT_KEPT: usize = 64;
+/// A file that was changed so recently may change again without its time showing it: file systems count in ticks.
+const TICK: Duration = Duration::from_millis(100);
+
+type Files = HashMap<(u64, u64), Known>;
+
+static KNOWN: PerProcess<Mutex<Files>> = PerProcess::new();
+
+fn known() -> MutexGuard<'static, Files> {
+    KNOWN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OpenFile {
+    /// The file of a schema; none where that cannot be told for sure.
+    pub fn of(db: Db, schema: &str) -> Option<Self> {
+        let path = PathBuf::from(db.file_name(schema).filter(|path| !path.is_empty())?);
+        let (id, untouched) = look(&path)?;
+        // Asked after looking: what was looked at is what SQLite has open.
+        if db.file_has_moved(schema) {
+            return None;
+        }
+        let mut known = known();
+        let tables = match known.get(&id) {
+            Some(Known::Open(tables)) => *tables,
+            Some(Known::Left(left)) if *left == untouched => 0,
+            _ => {
+                cache().forget_file(id);
+                0
+            }
+        };
+        known.insert(id, Known::Open(tables + 1));
+        Some(Self { id, path })
+    }
+
+    /// Device and inode.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        let mut known = known();
+        match known.get_mut(&self.id) {
+            Some(Known::Open(tables)) if *tables > 1 => *tables -= 1,
+            _ => match look(&self.path) {
+                Some((id, untouched)) if id == self.id && untouched.is_settled() => {
+                    known.insert(id, Known::Left(untouched));
+                    forget_some(&mut known);
+                }
+                _ => forget(&mut known, self.id),
+            },
+        }
+    }
+}
+
+fn forget(known: &mut Files, id: (u64, u64)) {
+    known.remove(&id);
+    cache().forget_file(id);
+}
+
+/// Keeps few files that nobody has open, those that were changed last.
+fn forget_some(known: &mut Files) {
+    let mut left: Vec<_> = known
+        .iter()
+        .filter_map(|(id, known)| match known {
+            Known::Left(untouched) => Some((untouched.changed, *id)),
+            Known::Open(_) => None,
+        })
+        .collect();
+    if left.len() > LEFT_KEPT {
+        left.sort_unstable();
+        left.drain(..left.len() - LEFT_KEPT).for_each(|(_, id)| forget(known, id));
+    }
+}
+
+impl Untouched {
+    fn is_settled(&self) -> bool {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        now.checked_sub(self.changed).is_some_and(|age| age > TICK)
+    }
+}
+
+#[cfg(unix)]
+fn look(path: &Path) -> Option<((u64, u64), Untouched)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    let changed = Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    Some(((metadata.dev(), metadata.ino()), Untouched { size: metadata.size(), changed }))
+}
+
+#[cfg(not(unix))]
+fn look(_: &Path) -> Option<((u64, u64), Untouched)> {
+    // No inode here: each connection keeps its own snapshots.
+    None
+}
