@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Numbers, blob, floats, number, search};
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionState};
 use sqlite_ivf::Metric;
 
 const SECONDS: u64 = 8;
@@ -200,13 +200,15 @@ fn disturb(orders: &Orders) -> u64 {
                 3 => "ANALYZE",
                 4 => "VACUUM",
                 5 => "PRAGMA wal_checkpoint(PASSIVE)",
-                6 => "PRAGMA wal_checkpoint(RESTART)",
-                7 => "PRAGMA wal_checkpoint(TRUNCATE)",
+                6 => "PRAGMA busy_timeout = 100; PRAGMA wal_checkpoint(RESTART)",
+                7 => "PRAGMA busy_timeout = 100; PRAGMA wal_checkpoint(TRUNCATE)",
                 _ => {
                     "CREATE VIRTUAL TABLE IF NOT EXISTS u USING ivf(vec float[2]); INSERT INTO u(vec) VALUES ('[1, 2]'); DROP TABLE u"
                 }
             },
         );
+        // A checkpoint that waits for readers holds up writers meanwhile, and readers who take turns never end: it gives up.
+        connection.busy_timeout(BUSY_TIMEOUT).unwrap();
         n += 1;
         std::thread::sleep(Duration::from_millis(30 + numbers.below(90)));
     }
@@ -360,6 +362,11 @@ fn read(orders: &Orders, which: u64) -> u64 {
         kept.in_transaction();
         for _ in 0..8 {
             kept.in_autocommit();
+        }
+        for reader in [&kept, &fresh] {
+            // What goes on reading holds up every checkpoint.
+            let state = reader.connection.transaction_state(Some("main")).unwrap();
+            assert_eq!(state, TransactionState::None, "a statement is left open");
         }
     }
     queries + kept.queries + fresh.queries
