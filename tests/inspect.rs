@@ -142,3 +142,19 @@ fn a_file_that_cannot_be_written_can_be_looked_into() {
         assert_eq!(number(&connection, recall), 1);
     }
 }
+
+#[test]
+fn what_one_connection_preloads_serves_all_of_them() {
+    let (_folder, path) = scratch();
+    let db = open(&path);
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], train_at=100)");
+    fill(&db, "t", 1, 500, 8, 5);
+    run(&db, "INSERT INTO t(t) VALUES ('unload')");
+    let other = open(&path);
+    search(&other, "t", &[0.0; 8], 1, 1.0).unwrap();
+    let resident = |db: &Connection| number(db, "SELECT resident_codes FROM ivf_stats('t')");
+    let before = resident(&other);
+    run(&db, "INSERT INTO t(t) VALUES ('preload')");
+    assert!(resident(&db) > before, "{before}");
+    assert_eq!(resident(&db), resident(&other));
+}

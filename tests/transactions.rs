@@ -755,7 +755,8 @@ fn assert_stopped(what: &str, result: Result<i64, rusqlite::Error>, since: Insta
         other => panic!("{what} was not interrupted: {other:?}"),
     }
     println!("{what} stopped after {} ms", late.as_millis());
-    assert!(late < Duration::from_secs(1), "{what} went on for {late:?}");
+    // It is some milliseconds; other work on the machine may hold it up.
+    assert!(late < Duration::from_secs(5), "{what} went on for {late:?}");
 }
 
 #[test]

@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn a_list_is_long_or_short_by_its_share_of_the_target() {
         let target = Target::new(100_000, 100);
-        assert!(target.is_long(2001) && !target.is_long(2000));
+        assert!(target.is_long(1501) && !target.is_long(1500));
         assert!(target.is_short(249) && !target.is_short(250));
-        assert_eq!([2001, 2600, 9700].map(|rows| target.parts(rows)), [2, 3, 10]);
+        assert_eq!([1501, 2600, 9700].map(|rows| target.parts(rows)), [2, 3, 10]);
         // A target of few rows splits nothing small, and an empty table joins nothing.
-        assert!(!Target::new(10, 5).is_long(16) && Target::new(10, 5).is_long(17));
+        assert!(!Target::new(10, 5).is_long(12) && Target::new(10, 5).is_long(13));
         assert!(!Target::new(0, 5).is_short(0));
     }
 

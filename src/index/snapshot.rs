@@ -192,6 +192,17 @@ impl Snapshot {
         })
     }
 
+    /// Takes over what another snapshot of the same version has made resident.
+    pub fn adopt(&self, same: &Self) {
+        for (segment, other) in self.segments.iter().zip(&same.segments) {
+            if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
+                // What is there already is as good.
+                other.codes.get().map(|codes| segment.codes.set(Arc::clone(codes)));
+                other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
+            }
+        }
+    }
+
     /// Whether a scan of a segment has to read nothing.
     pub(crate) fn is_resident(&self, at: usize) -> bool {
         let segment = &self.segments[at];

@@ -1,6 +1,6 @@
 //! What a connection knows: its tables, its modules.
 
-use super::{Db, Param, Result};
+use super::{Db, Param, Result, Statement};
 
 /// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
 /// stands alone.
@@ -36,7 +36,7 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
 /// # Errors
 /// Whatever SQLite or the module reports.
 pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
-    db.prepare(&format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name))).map(drop)
+    Statement::prepare_with(db, &format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name)), 0).map(drop)
 }
 
 /// Whether a module of this name is registered.

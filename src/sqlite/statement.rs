@@ -1,6 +1,6 @@
 //! Inner statements: prepared once, run many times, always left reset.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_uint};
 use std::{mem, ptr};
 
 use super::api::call;
@@ -67,14 +67,18 @@ impl Statement {
 
     /// Prepares the first statement of a text, and returns what follows it. None where only white space was left.
     pub(super) fn prepare_next(db: Db, sql: &str) -> Result<(Option<Statement>, &str)> {
+        // No virtual tables: a shadow table that is a view of its own table would recurse until the stack ends.
+        Statement::prepare_with(db, sql, ffi::SQLITE_PREPARE_PERSISTENT | ffi::SQLITE_PREPARE_NO_VTAB)
+    }
+
+    /// [`Statement::prepare_next`] with flags of SQLite's.
+    pub(super) fn prepare_with(db: Db, sql: &str, flags: c_uint) -> Result<(Option<Statement>, &str)> {
         let too_big = |_| Error::new(ffi::SQLITE_TOOBIG, "SQL text too long");
         let length = c_int::try_from(sql.len()).map_err(too_big)?;
         let start: *const c_char = sql.as_ptr().cast();
         let (mut statement, mut tail) = (ptr::null_mut(), start);
         // SAFETY: `length` bytes of SQL are good, and the connection is open.
         let code = unsafe {
-            // No virtual tables: a shadow table that is a view of its own table would recurse until the stack ends.
-            let flags = ffi::SQLITE_PREPARE_PERSISTENT | ffi::SQLITE_PREPARE_NO_VTAB;
             call!(db.api(), prepare_v3(db.handle(), start, length, flags, &raw mut statement, &raw mut tail))
         };
         db.check(code)?;

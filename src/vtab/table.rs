@@ -402,19 +402,22 @@ impl Table {
         let file = self.file.borrow().as_ref().map(OpenFile::id);
         let shared = file.filter(|_| !self.db.txn_state_is_write(&self.schema));
         let version = file.map(|file| Version { uuid: state.uuid, stamp: state.stamp, file });
+        let private = self.private.borrow().clone();
+        let own = private.as_ref().filter(|(of, _)| (of.uuid, of.stamp) == (state.uuid, state.stamp));
         if let (Some(_), Some(version)) = (shared, &version)
             && let Some(snapshot) = cache().get(version)
         {
+            if let Some((_, own)) = own {
+                snapshot.adopt(own);
+                *self.private.borrow_mut() = None;
+            }
             return Ok(snapshot);
         }
-        let private = self.private.borrow().clone();
-        if let Some((of, snapshot)) = &private
-            && (of.uuid, of.stamp) == (state.uuid, state.stamp)
-        {
+        if let Some((_, own)) = own {
             // Once committed, it is as good as any.
             return Ok(match version.filter(|_| shared.is_some()) {
-                Some(version) => cache().insert(version, Arc::clone(snapshot)),
-                None => Arc::clone(snapshot),
+                Some(version) => cache().insert(version, Arc::clone(own)),
+                None => Arc::clone(own),
             });
         }
         let previous = private
