@@ -240,7 +240,16 @@ impl Table {
     /// What `change` or writing fails with.
     pub fn buffered<T>(&self, change: impl FnOnce(&mut Buffer, &Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
-        let done = change(&mut *self.buffer.try_borrow_mut().map_err(|_| self.in_use())?, &self.tables())?;
+        let rollbacks = self.rollbacks.get();
+        let done = {
+            let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
+            let done = change(&mut buffer, &self.tables());
+            // SQLite rolls back where an inner statement runs out of memory, even one that only reads.
+            if rollbacks != self.rollbacks.get() {
+                buffer.clear();
+            }
+            done?
+        };
         if self.buffer.borrow().is_full() {
             self.flush()?;
         }
