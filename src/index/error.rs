@@ -36,6 +36,14 @@ pub enum IndexError {
         /// How many bytes were asked for.
         bytes: usize,
     },
+    /// A row is nearer than the bound that its code gives: the code is not the row's.
+    #[error("row {rowid} is nearer than its code says")]
+    WrongBound {
+        /// The segment, as a place in [`crate::index::Snapshot::segments`].
+        segment: u32,
+        /// The row.
+        rowid: i64,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -470,7 +470,10 @@ fn rescore<E: From<IndexError>>(
         } else {
             candidate.key
         };
-        debug_assert!(key >= candidate.lower, "a lower bound of {} for a key of {key}", candidate.lower);
+        // A bound that its row contradicts may have ruled other rows out: there is no answer.
+        if key < candidate.lower {
+            return Err(IndexError::WrongBound { segment: candidate.segment, rowid: candidate.rowid }.into());
+        }
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;
         }

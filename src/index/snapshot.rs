@@ -107,6 +107,7 @@ impl Snapshot {
                 if let Some(old) = previous.segments.get(before)
                     && old.head.id == segment.head.id
                     && old.head.stamp == segment.head.stamp
+                    && (old.head.rows, old.head.quantizer) == (segment.head.rows, segment.head.quantizer)
                 {
                     segment.codes = old.codes.clone();
                     segment.vectors = old.vectors.clone();

@@ -35,6 +35,9 @@ const ROW_CHECKSUM: usize = 4;
 /// Bytes of centroids in a chunk, at most (one centroid, if that is larger).
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Rows of a segment, at most: a small head cannot claim many.
+pub const SEGMENT_ROWS: u32 = 2048;
+
 /// Centroids in a chunk.
 pub fn centroids_per_chunk(dim: usize) -> usize {
     (CHUNK_BYTES / (dim * 4)).max(1)
@@ -269,7 +272,8 @@ impl Seal {
         let validity = fields.bytes.to_vec();
         let bits: u32 = validity.iter().map(|byte| byte.count_ones()).sum();
         let expected = if dead == 0 { 0 } else { (rows as usize).div_ceil(8) };
-        if rows == 0 || dead > rows || min_rowid > max_rowid || radius.is_nan() || radius < 0.0 {
+        let is_radius = radius >= 0.0;
+        if !(1..=SEGMENT_ROWS).contains(&rows) || dead > rows || min_rowid > max_rowid || !is_radius {
             return Err(format!(
                 "{rows} rows, {dead} dead, rowids {min_rowid} to {max_rowid}, radius {radius}"
             ));
@@ -408,8 +412,12 @@ impl Seal {
             *to = try_vec(padded)?;
             read_f32(part, to);
         }
-        if codes.error.iter().chain(&codes.norm).any(|v| v.is_nan() || *v < 0.0) {
-            return Ok(Err("a norm or an error bound of the codes is negative or not a number".into()));
+        let is_length = |v: &f32| *v >= 0.0;
+        if !codes.error.iter().chain(&codes.norm).chain(&codes.scale).all(is_length)
+            || codes.scale.contains(&f32::INFINITY)
+        {
+            let fault = "a scale, a norm or an error bound of the codes is negative or not a number";
+            return Ok(Err(fault.into()));
         }
         codes.blocks = try_vec(blocks)?;
         codes.blocks.extend_from_slice(&body[padded * 12..]);
@@ -462,8 +470,12 @@ impl Seal {
     pub fn decode_vector(&self, rowid: i64, record: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
         match record.split_last_chunk() {
             Some((vector, checksum)) if *checksum == self.vector_checksum(rowid, vector) => {
+                let start = out.len();
                 read_f32(vector, out);
-                Ok(())
+                match out[start..].iter().position(|v| !v.is_finite()) {
+                    Some(at) => Err(format!("element {at} of the vector of row {rowid} is not finite")),
+                    None => Ok(()),
+                }
             }
             _ => Err(format!("the checksum of the vector of row {rowid} does not match")),
         }

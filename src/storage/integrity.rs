@@ -1,15 +1,18 @@
 //! The integrity check: everything that the tables say of each other.
 
-use std::collections::HashMap;
-
-use crate::index::{InvertedLists, TryGrow, try_filled};
+use crate::index::{CoarseQuantizer, Codes, InvertedLists, SegmentHead, SegmentId, TryExtend, try_filled};
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
-use crate::storage::reader::{TableLists, read_coarse, read_heads};
-use crate::storage::{Layout, Sql, StorageError, Tables};
+use crate::storage::reader::{TableLists, read_coarse};
+use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// Findings that one check reports, at most.
 const MOST: usize = 100;
+/// Rows of the map that are held against the lists at a time: about 32 MiB. Of larger tables the rowids are read once for
+/// each so many rows.
+const WINDOW: usize = 2 << 20;
+/// What f64 and a rounding to f32 may differ by, relatively.
+const ROUNDING: f64 = 1e-6;
 
 /// What is wrong with the tables, a line each; nothing if all is well.
 ///
@@ -18,128 +21,290 @@ const MOST: usize = 100;
 /// # Errors
 /// What keeps the check from being done: an interrupt, an I/O error. Damage is not an error.
 pub fn check(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Vec<String>, StorageError> {
-    let mut faults = Vec::new();
-    match check_into(tables, layout, ticker, &mut faults) {
-        Ok(()) => {}
-        Err(error @ (StorageError::Corrupt { .. } | StorageError::UnsupportedFormat { .. })) => {
-            faults.push(error.to_string());
-        }
-        Err(error) => return Err(error),
-    }
-    faults.truncate(MOST);
-    Ok(faults)
+    let mut check = Check { tables, layout, ticker, faults: Vec::new() };
+    let done = check.tables();
+    check.found(done)?;
+    check.faults.truncate(MOST);
+    Ok(check.faults)
 }
 
-fn check_into(
-    tables: &Tables,
-    layout: &Layout,
-    ticker: &mut Ticker,
-    faults: &mut Vec<String>,
-) -> Result<(), StorageError> {
-    tables.check_format()?;
-    let state = tables.read_state()?;
-    tables.read_settings(state.seal())?;
-    let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
-    let heads = read_heads(tables, state.seal(), i64::MIN, i64::MAX)?;
-    let (first, last) = state.segments();
-    let mut place: HashMap<i64, u32> = HashMap::new();
-    let origin = try_filled(0.0, layout.dim)?;
-    let mut code = try_filled(0, layout.dim)?;
-    for head in &heads {
-        let id = head.id;
-        let mut fault =
-            |table: &str, detail: String| faults.push(tables.corrupt(table, id.raw(), detail).to_string());
-        if !(first..=last).contains(&id.raw()) || i64::from(id.list_no()) >= state.nlist.max(1) {
-            fault("lists", "a segment of another generation, or of a list that is not there".into());
-            continue;
+struct Check<'a> {
+    tables: &'a Tables,
+    layout: &'a Layout,
+    ticker: &'a mut Ticker,
+    faults: Vec<String>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, table: &str, row: i64, detail: impl Into<String>) {
+        self.faults.push(self.tables.corrupt(table, row, detail).to_string());
+    }
+
+    /// Notes damage, and passes on what was read without any; other errors end the check.
+    fn found<T>(&mut self, read: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ (StorageError::Corrupt { .. } | StorageError::UnsupportedFormat { .. })) => {
+                self.faults.push(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        let mut lists = TableLists::new(tables, &state, layout.metric, layout.dim, ticker);
-        let codes = match lists.codes(head) {
-            Ok(codes) => codes,
-            Err(StorageError::Corrupt { detail, .. }) => {
-                fault("codes", detail);
-                continue;
+    }
+
+    fn is_full(&self) -> bool {
+        self.faults.len() >= MOST
+    }
+
+    fn lists(&mut self, state: &State) -> TableLists<'_> {
+        TableLists::new(self.tables, state, self.layout.metric, self.layout.dim, self.ticker)
+    }
+
+    fn tables(&mut self) -> Result<(), StorageError> {
+        let tables = self.tables;
+        tables.check_format()?;
+        self.no_others("config", Sql::ConfigStrays)?;
+        self.no_others("state", Sql::StateStrays)?;
+        let state = tables.read_state()?;
+        let settings = tables.read_settings(state.seal());
+        self.found(settings)?;
+        let coarse = read_coarse(tables, &state, self.layout.metric, self.layout.dim, None)?;
+        if coarse.is_none() {
+            self.no_others("centroids", Sql::CentroidsRead)?;
+            if state.centroids != 0 {
+                self.fault("state", 1, "a hash of centroids, but there are none");
             }
-            Err(error) => return Err(error),
-        };
-        let rows = match lists.vectors(head, &codes.rowids) {
-            Ok(rows) => rows,
-            Err(StorageError::Corrupt { detail, .. }) => {
-                fault("vectors", detail);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let bounds = (codes.rowids.iter().min(), codes.rowids.iter().max());
-        if bounds != (Some(&head.min_rowid), Some(&head.max_rowid)) {
-            fault(
-                "lists",
-                format!("rowids {} to {} are not those of the codes", head.min_rowid, head.max_rowid),
-            );
         }
-        let centroid = coarse.as_ref().map_or(&*origin, |coarse| coarse.centroid(id.list_no() as usize));
-        place.try_room(head.live() as usize)?;
-        for ((slot, &rowid), row) in (0_u32..).zip(&codes.rowids).zip(rows.chunks_exact(layout.dim)) {
-            let distance = |scale: f64, code: &[i8]| -> f64 {
-                let of =
-                    |((&x, &c), &e): ((&f32, &f32), &i8)| f64::from(x) - f64::from(c) - scale * f64::from(e);
-                row.iter().zip(centroid).zip(code).map(of).map(|d| d * d).sum::<f64>().sqrt()
-            };
-            code.fill(0);
-            if distance(0.0, &code) > f64::from(head.radius) * (1.0 + 1e-6) {
-                fault("lists", format!("row {rowid} is farther from the centroid than the radius says"));
+        let heads = self.heads(&state)?;
+        self.same_segments("codes", Sql::CodesScan, &heads)?;
+        self.same_segments("vectors", Sql::VectorsScan, &heads)?;
+        for head in &heads {
+            if self.is_full() {
+                return Ok(());
             }
-            if !codes.blocks.is_empty() {
-                read_row(&codes.blocks, layout.dim, slot as usize, &mut code);
-                let apart = distance(f64::from(codes.scale[slot as usize]), &code);
-                if apart > f64::from(codes.error[slot as usize]) {
-                    fault("codes", format!("the code of row {rowid} is off by {apart}, more than its bound"));
+            self.segment(&state, coarse.as_deref(), head)?;
+            self.ticker.tick()?;
+        }
+        let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
+        if live != state.rows {
+            self.fault("state", 1, format!("{} rows, but the lists hold {live}", state.rows));
+        }
+        self.map(&state, &heads)
+    }
+
+    /// There is no row but those that are looked at elsewhere.
+    fn no_others(&mut self, table: &str, which: Sql) -> Result<(), StorageError> {
+        let tables = self.tables;
+        let mut statement = tables.statement(which)?;
+        let mut rows = statement.query(&[])?;
+        if rows.step()? {
+            self.fault(table, rows.i64(0), "a row that does not belong there");
+        }
+        Ok(())
+    }
+
+    /// The heads of the lists' segments, each sound in itself.
+    fn heads(&mut self, state: &State) -> Result<Vec<SegmentHead>, StorageError> {
+        let tables = self.tables;
+        let (first, last) = state.segments();
+        let mut statement = tables.statement(Sql::ListsRead)?;
+        let mut rows = statement.query(&[i64::MIN.into(), i64::MAX.into()])?;
+        let mut heads: Vec<SegmentHead> = Vec::new();
+        while rows.step()? && !self.is_full() {
+            let id = rows.i64(0);
+            let segment = SegmentId::from_raw(id);
+            if !(first..=last).contains(&id) {
+                self.fault("lists", id, "a segment of another generation");
+            } else if i64::from(segment.list_no()) >= state.nlist.max(1) {
+                self.fault(
+                    "lists",
+                    id,
+                    format!("a segment of list {}, which is not there", segment.list_no()),
+                );
+            } else {
+                let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
+                match state.seal().decode_head(segment, blob) {
+                    Ok(head) => heads.try_push(head)?,
+                    Err(detail) => self.fault("lists", id, detail),
                 }
             }
-            if head.alive(slot) && place.insert(rowid, id.list_no()).is_some() {
-                fault("lists", format!("row {rowid} is there twice"));
+            if heads.len() % 1024 == 1023 {
+                self.ticker.tick()?;
             }
         }
-        ticker.tick()?;
-        if faults.len() >= MOST {
-            return Ok(());
+        let tail_rows = self.layout.tail_rows();
+        for (at, head) in heads.iter().enumerate() {
+            let (id, rows) = (head.id.raw(), head.rows as usize);
+            let is_last = heads.get(at + 1).is_none_or(|next| next.id.list_no() != head.id.list_no());
+            if !head.sealed && !is_last {
+                self.fault("lists", id, "a tail that is not the last segment of its list");
+            }
+            if rows > self.layout.sealed_rows() || (!head.sealed && rows >= tail_rows) {
+                let kind = if head.sealed { "segment" } else { "tail" };
+                self.fault("lists", id, format!("a {kind} of {rows} rows, which are too many"));
+            }
+        }
+        Ok(heads)
+    }
+
+    /// A table has no row but for the segments in the directory. (One that is missing is found when its segment is read.)
+    fn same_segments(&mut self, table: &str, which: Sql, heads: &[SegmentHead]) -> Result<(), StorageError> {
+        let tables = self.tables;
+        let mut statement = tables.statement(which)?;
+        let mut rows = statement.query(&[])?;
+        while rows.step()? && !self.is_full() {
+            let id = rows.i64(0);
+            if heads.binary_search_by_key(&id, |head| head.id.raw()).is_err() {
+                self.fault(table, id, "a segment without a sound head");
+            }
+        }
+        Ok(())
+    }
+
+    /// Codes and vectors of a segment are what its head says, and each other's.
+    fn segment(
+        &mut self,
+        state: &State,
+        coarse: Option<&CoarseQuantizer>,
+        head: &SegmentHead,
+    ) -> Result<(), StorageError> {
+        let dim = self.layout.dim;
+        let id = head.id.raw();
+        let codes = self.lists(state).codes(head);
+        let Some(codes) = self.found(codes)? else { return Ok(()) };
+        let rows = self.lists(state).vectors(head, &codes.rowids);
+        let Some(rows) = self.found(rows)? else { return Ok(()) };
+        let bounds = (codes.rowids.iter().min(), codes.rowids.iter().max());
+        if bounds != (Some(&head.min_rowid), Some(&head.max_rowid)) {
+            let detail =
+                format!("rowids {} to {} are not those of the codes", head.min_rowid, head.max_rowid);
+            self.fault("lists", id, detail);
+        }
+        let origin = try_filled(0.0, dim)?;
+        let centroid = coarse.map_or(&*origin, |coarse| coarse.centroid(head.id.list_no() as usize));
+        let mut code = try_filled(0, dim)?;
+        for ((slot, &rowid), row) in codes.rowids.iter().enumerate().zip(rows.chunks_exact(dim)) {
+            let within = |distance: f64, bound: f32| distance <= f64::from(bound) * (1.0 + 1e-12);
+            code.fill(0);
+            if !within(residual(row, centroid, 0.0, &code), head.radius) {
+                self.fault(
+                    "lists",
+                    id,
+                    format!("row {rowid} is farther from the centroid than the radius says"),
+                );
+            }
+            if codes.blocks.is_empty() {
+                continue;
+            }
+            read_row(&codes.blocks, dim, slot, &mut code);
+            let scale = f64::from(codes.scale[slot]);
+            let apart = residual(row, centroid, scale, &code);
+            if !within(apart, codes.error[slot]) {
+                self.fault(
+                    "codes",
+                    id,
+                    format!("the code of row {rowid} is off by {apart}, more than its bound"),
+                );
+            }
+            let norm = scale * scale * code.iter().map(|&e| f64::from(e) * f64::from(e)).sum::<f64>();
+            let stored = codes.norm[slot];
+            let off = (f64::from(norm as f32) - f64::from(stored)).abs();
+            // Equal infinities differ by what is not a number.
+            if norm as f32 != stored && !(off <= norm * ROUNDING + f64::from(f32::MIN_POSITIVE)) {
+                self.fault(
+                    "codes",
+                    id,
+                    format!("the norm of the code of row {rowid} is {norm}, not {stored}"),
+                );
+            }
+        }
+        self.padding(head, &codes, &mut code);
+        Ok(())
+    }
+
+    /// Slots after the last row are empty.
+    fn padding(&mut self, head: &SegmentHead, codes: &Codes, code: &mut [i8]) {
+        for slot in codes.rowids.len()..codes.scale.len() {
+            read_row(&codes.blocks, code.len(), slot, code);
+            let numbers = [codes.scale[slot], codes.norm[slot], codes.error[slot]];
+            if numbers.iter().any(|&number| number != 0.0) || code.iter().any(|&e| e != 0) {
+                self.fault(
+                    "codes",
+                    head.id.raw(),
+                    format!("slot {slot} is not empty, but past the last row"),
+                );
+            }
         }
     }
-    let mut statement = tables.statement(Sql::RowidsScan)?;
-    let mut rows = statement.query(&[i64::MIN.into(), i64::MAX.into(), (-1).into()])?;
-    let mut mapped = 0_i64;
-    while rows.step()? {
-        let (rowid, list_no) = (rows.i64(0), rows.i64(1));
-        mapped += 1;
-        if rows.kind(1) != Kind::Integer || place.get(&rowid).is_none_or(|&list| i64::from(list) != list_no) {
-            faults.push(
-                tables.corrupt("rowids", rowid, format!("the row is not in list {list_no}")).to_string(),
-            );
+
+    /// The map has each live row once, at the list that it is in.
+    fn map(&mut self, state: &State, heads: &[SegmentHead]) -> Result<(), StorageError> {
+        let mut from = Some(i64::MIN);
+        while let Some(first) = from.filter(|_| !self.is_full()) {
+            let window = self.window(first)?;
+            let last = match window.last() {
+                Some(&(last, _)) if window.len() == WINDOW => last,
+                _ => i64::MAX,
+            };
+            let mut seen = try_filled(false, window.len())?;
+            for head in heads.iter().filter(|head| head.min_rowid <= last && head.max_rowid >= first) {
+                // Where they cannot be read that has been said.
+                let Ok(rowids) = self.lists(state).rowids(head) else { continue };
+                let list_no = i64::from(head.id.list_no());
+                for (slot, rowid) in (0..).zip(rowids) {
+                    if !head.alive(slot) || !(first..=last).contains(&rowid) {
+                        continue;
+                    }
+                    let Ok(at) = window.binary_search_by_key(&rowid, |(rowid, _)| *rowid) else {
+                        self.fault("rowids", rowid, format!("the row is missing, it is in list {list_no}"));
+                        continue;
+                    };
+                    if std::mem::replace(&mut seen[at], true) {
+                        self.fault("lists", head.id.raw(), format!("row {rowid} is there twice"));
+                    }
+                    if window[at].1 != list_no {
+                        let detail = format!("list {}, but the row is in list {list_no}", window[at].1);
+                        self.fault("rowids", rowid, detail);
+                    }
+                }
+                self.ticker.tick()?;
+                if self.is_full() {
+                    return Ok(());
+                }
+            }
+            for ((rowid, list_no), _) in window.iter().zip(&seen).filter(|(_, seen)| !**seen).take(MOST) {
+                self.fault("rowids", *rowid, format!("the row is not in list {list_no}"));
+            }
+            from = last.checked_add(1);
         }
-        if faults.len() >= MOST {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Rows of the map from `first` on, with their lists.
+    fn window(&mut self, first: i64) -> Result<Vec<(i64, i64)>, StorageError> {
+        let tables = self.tables;
+        let mut statement = tables.statement(Sql::RowidsScan)?;
+        let mut rows = statement.query(&[first.into(), i64::MAX.into(), (WINDOW as i64).into()])?;
+        let mut window = Vec::new();
+        while rows.step()? {
+            let (rowid, list_no) = (rows.i64(0), rows.i64(1));
+            if rows.kind(1) != Kind::Integer && !self.is_full() {
+                self.fault("rowids", rowid, "not a list number");
+            }
+            window.try_push((rowid, list_no))?;
+            if window.len() % 4096 == 0 {
+                self.ticker.tick()?;
+            }
         }
+        Ok(window)
     }
-    let live = place.len() as i64;
-    if live != state.rows {
-        faults.push(
-            tables.corrupt("state", 1, format!("{} rows, the lists hold {live}", state.rows)).to_string(),
-        );
-    }
-    if mapped != live {
-        faults.push(tables.corrupt("rowids", 0, format!("{mapped} rows, the lists hold {live}")).to_string());
-    }
-    for (table, which) in [("codes", "codes"), ("vectors", "vectors")] {
-        let sql = format!(
-            "SELECT count(*) FROM \"{}\".\"{}\"",
-            tables.schema().replace('"', "\"\""),
-            tables.shadow(which).replace('"', "\"\"")
-        );
-        let segments = tables.db().query_i64(&sql, &[])?.unwrap_or(0);
-        if segments != heads.len() as i64 {
-            let detail = format!("{segments} segments, the directory has {}", heads.len());
-            faults.push(tables.corrupt(table, 0, detail).to_string());
-        }
-    }
-    Ok(())
+}
+
+/// How far a row is from centroid + scale * code.
+fn residual(row: &[f32], centroid: &[f32], scale: f64, code: &[i8]) -> f64 {
+    let terms = row.iter().zip(centroid).zip(code);
+    terms
+        .map(|((&x, &c), &e)| (f64::from(x) - f64::from(c) - scale * f64::from(e)).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }

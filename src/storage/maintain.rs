@@ -32,7 +32,7 @@ pub struct Upkeep<'a> {
 
 /// Whether a list of `rows` rows is to be split. `solid` as in [`Upkeep`].
 pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64>) -> bool {
-    target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= 2 * then)
+    target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= then.saturating_mul(2))
 }
 
 /// What [`maintain`] did.

@@ -293,6 +293,7 @@ impl RowFinder {
     ) -> Result<Option<Vec<f32>>, StorageError> {
         let tables = lists.tables;
         let Some(list_no) = Self::list_of(tables, rowid)? else { return Ok(None) };
+        state.check_list(tables, list_no, rowid)?;
         self.heads.try_room(1)?;
         let heads = match self.heads.entry(list_no) {
             Entry::Occupied(known) => known.into_mut(),

@@ -11,6 +11,9 @@ use crate::storage::codec::{FORMAT, Seal};
 /// What follows the table's name and an underscore in the names of its shadow tables.
 pub const SHADOW_NAMES: [&str; 7] = ["config", "state", "centroids", "lists", "codes", "vectors", "rowids"];
 
+/// More rows than any file has: sums of what a state says do not overflow.
+const MOST_ROWS: i64 = 1 << 48;
+
 macro_rules! statements {
     ($($name:ident $file:literal),* $(,)?) => {
         /// The statements of `sql/`, by file.
@@ -30,12 +33,13 @@ macro_rules! statements {
 
 statements! {
     Create "create", Drop "drop", Rename "rename",
-    ConfigRead "config_read", ConfigWrite "config_write",
-    StateRead "state_read", StateWrite "state_write",
+    ConfigRead "config_read", ConfigStrays "config_strays", ConfigWrite "config_write",
+    StateRead "state_read", StateStrays "state_strays", StateWrite "state_write",
     CentroidsRead "centroids_read", CentroidsWrite "centroids_write", CentroidsDelete "centroids_delete",
     ListsRead "lists_read", ListsWrite "lists_write", ListsDelete "lists_delete",
-    CodesRead "codes_read", CodesWrite "codes_write", CodesDelete "codes_delete",
-    VectorsRead "vectors_read", VectorsWrite "vectors_write", VectorsDelete "vectors_delete",
+    CodesRead "codes_read", CodesScan "codes_scan", CodesWrite "codes_write", CodesDelete "codes_delete",
+    VectorsRead "vectors_read", VectorsScan "vectors_scan", VectorsWrite "vectors_write",
+    VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
     RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
@@ -120,11 +124,6 @@ impl Tables {
     /// The connection.
     pub fn db(&self) -> Db {
         self.db
-    }
-
-    /// The schema.
-    pub fn schema(&self) -> &str {
-        &self.schema
     }
 
     /// The name of a shadow table, without its schema.
@@ -291,7 +290,7 @@ impl Tables {
         if rows.i64(7) != state.checksum() {
             return Err(corrupt("the checksum does not match"));
         }
-        if state.rows < 0
+        if !(0..MOST_ROWS).contains(&state.rows)
             || !(0..SegmentId::GENERATIONS).contains(&state.generation)
             || !(0..=SegmentId::MAX_LISTS as i64).contains(&state.nlist)
         {
@@ -348,6 +347,18 @@ impl State {
             &self.stamp,
             [self.rows, self.generation, self.nlist, self.centroids],
         )
+    }
+
+    /// A row that the map has in `list_no` can be there.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn check_list(&self, tables: &Tables, list_no: u32, rowid: i64) -> Result<(), StorageError> {
+        let nlist = self.nlist.max(1);
+        if i64::from(list_no) < nlist {
+            return Ok(());
+        }
+        Err(tables.corrupt("rowids", rowid, format!("list {list_no} is not one of {nlist}")))
     }
 
     /// The seal of the table.

@@ -9,7 +9,7 @@ use crate::index::{
     try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{centroids_per_chunk, next_ver};
+use crate::storage::codec::{centroids_per_chunk, next_ver, vector_stride};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -173,6 +173,17 @@ fn finish(
     Ok(state)
 }
 
+/// As many vectors as the heads claim are there: room is made for a sample of them.
+fn check_bytes(tables: &Tables, state: &State, dim: usize) -> Result<(), StorageError> {
+    let mut statement = tables.statement(Sql::BytesRead)?;
+    let mut sums = statement.query(&[])?;
+    let held = if sums.step()? { sums.i64(3) } else { 0 };
+    if i128::from(held) >= i128::from(state.rows) * vector_stride(dim) as i128 {
+        return Ok(());
+    }
+    Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of vectors", state.rows)))
+}
+
 /// A sample of the prepared rows, `[sample_size][dim]`.
 fn sample(
     tables: &Tables,
@@ -186,6 +197,7 @@ fn sample(
     let dim = layout.dim;
     let rows = state.rows as usize;
     let wanted = sample_size(nlist, rows);
+    check_bytes(tables, state, dim)?;
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
     for head in heads {
@@ -249,15 +261,16 @@ fn rewrite(
         }
         ticker.tick()?;
         if bytes >= MOVE_BYTES {
-            flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, ticker)?;
+            flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, false, ticker)?;
             bytes = 0;
         }
     }
-    flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, ticker)?;
+    flush(tables, layout, &new, coarse, &mut waiting, &mut next_seq, true, ticker)?;
     Ok(map)
 }
 
-/// Writes what waits as segments, the last of a list as its tail if it is small.
+/// Writes what waits as segments; with the last of the rows, the last segment of a list is its tail if it is small.
+#[allow(clippy::too_many_arguments)]
 fn flush(
     tables: &Tables,
     layout: &Layout,
@@ -265,6 +278,7 @@ fn flush(
     coarse: Option<&CoarseQuantizer>,
     waiting: &mut [Rows],
     next_seq: &mut [u32],
+    is_last: bool,
     ticker: &mut Ticker,
 ) -> Result<(), StorageError> {
     let dim = layout.dim;
@@ -286,7 +300,7 @@ fn flush(
             group.iter().map(|_| Mutex::default()).collect();
         parallel(group.len(), ticker, |i| {
             let (id, rows) = &group[i];
-            let sealed = rows.rowids.len() >= layout.tail_rows();
+            let sealed = !is_last || rows.rowids.len() >= layout.tail_rows();
             let segment = encode(layout, coarse, &state, *id, sealed, layout.quantizer, rows);
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;

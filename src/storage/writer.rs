@@ -14,7 +14,7 @@ use crate::index::{
     try_collect, try_copy, try_f32_bytes, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::next_ver;
+use crate::storage::codec::{SEGMENT_ROWS, next_ver};
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::{Sql, State, StorageError, Tables};
 
@@ -37,7 +37,7 @@ impl Layout {
 
     /// Rows of a sealed segment, at most.
     pub fn sealed_rows(&self) -> usize {
-        ((1 << 20) / (self.dim * 4)).clamp(256, 2048)
+        ((1 << 20) / (self.dim * 4)).clamp(256, SEGMENT_ROWS as usize)
     }
 
     /// Sealed segments of one level are merged four at a time.
@@ -191,7 +191,15 @@ impl Buffer {
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
         let live = (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i));
         let live = try_collect(live)?;
-        state.rows += live.len() as i64 - self.deletes.len() as i64;
+        let rows = state.rows + live.len() as i64 - self.deletes.len() as i64;
+        if rows < 0 {
+            return Err(tables.corrupt(
+                "state",
+                1,
+                format!("{} rows, which are fewer than there are", state.rows),
+            ));
+        }
+        state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
         writer.delete(std::mem::take(&mut self.deletes))?;
@@ -307,6 +315,9 @@ impl<'a> Writer<'a> {
     /// Deletes rows of the tables, given with their lists.
     fn delete(&mut self, mut deletes: Vec<(u32, i64)>) -> Result<(), StorageError> {
         deletes.sort_unstable();
+        if let Some(&(list_no, rowid)) = deletes.last() {
+            self.state.check_list(self.tables, list_no, rowid)?;
+        }
         let mut rowids = Vec::new();
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();

@@ -1,8 +1,8 @@
 //! Searching a table, for cursors and for those that look inside.
 
-use crate::index::{Answers, Buffers, SearchParams, Snapshot, search_into};
+use crate::index::{Answers, Buffers, IndexError, SearchParams, Snapshot, search_into};
 use crate::sqlite::{Error, Result};
-use crate::storage::{State, TableLists};
+use crate::storage::{State, StorageError, TableLists};
 use crate::vtab::table::{Table, cache};
 
 impl Table {
@@ -49,7 +49,14 @@ impl Table {
     ) -> Result<()> {
         self.reading(|tables, ticker| {
             let mut lists = TableLists::new(tables, state, self.layout.metric, self.layout.dim, ticker);
-            Ok(search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers)?)
+            let done = search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers);
+            Ok(done.map_err(|error| match error {
+                StorageError::Index(fault @ IndexError::WrongBound { segment, .. }) => {
+                    let id = snapshot.segments()[segment as usize].head.id;
+                    tables.corrupt("codes", id.raw(), fault.to_string())
+                }
+                other => other,
+            })?)
         })
     }
 }

@@ -304,7 +304,14 @@ impl Table {
         self.flush()?;
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
-        Ok(storage::check(&tables, &self.layout, &mut ticker)?)
+        let mut faults = storage::check(&tables, &self.layout, &mut ticker)?;
+        if faults.is_empty() {
+            // As they stand there now, whatever is remembered.
+            self.settings.take();
+            let state = tables.read_state()?;
+            faults.extend(self.settings(&state).err().map(|error| error.message));
+        }
+        Ok(faults)
     }
 
     /// A savepoint opens.

@@ -61,7 +61,7 @@ impl TableFunction for IvfLists {
         let mut rows = statement.query(&[first.into(), last.into()])?;
         while rows.step()? {
             if let Some(list) = lists.get_mut(SegmentId::from_raw(rows.i64(0)).list_no() as usize) {
-                list.bytes += rows.i64(1);
+                list.bytes = list.bytes.saturating_add(rows.i64(1));
             }
         }
         Ok(lists)

@@ -59,7 +59,7 @@ impl TableFunction for IvfStats {
         ("splits", |s| Cell::I64(s.settings.splits as i64)),
         ("joins", |s| Cell::I64(s.settings.joins as i64)),
         ("moved", |s| Cell::I64(s.settings.moved as i64)),
-        ("bytes", |s| Cell::I64(s.bytes.iter().sum())),
+        ("bytes", |s| Cell::I64(s.bytes.iter().fold(0, |sum, of| sum.saturating_add(*of)))),
         ("bytes_centroids", |s| Cell::I64(s.bytes[0])),
         ("bytes_lists", |s| Cell::I64(s.bytes[1])),
         ("bytes_codes", |s| Cell::I64(s.bytes[2])),

@@ -124,6 +124,8 @@ impl Table {
     /// The rows of each list.
     fn list_sizes(&self) -> Result<BTreeMap<u32, u64>> {
         let state = self.tables().read_state()?;
+        // There are as many lists as the state says.
+        read_coarse(&self.tables(), &state, self.layout.metric, self.layout.dim, None)?;
         let mut sizes: BTreeMap<u32, u64> = (0..state.nlist as u32).map(|list_no| (list_no, 0)).collect();
         for head in read_all_heads(&self.tables(), &state)? {
             *sizes.entry(head.id.list_no()).or_default() += u64::from(head.live());
@@ -152,9 +154,9 @@ impl Table {
         let Some(kept) = kept else { return Ok(false) };
         let changed = kept.splits + kept.joins > 0;
         let before = settings.clone();
-        settings.splits += kept.splits;
-        settings.joins += kept.joins;
-        settings.moved += kept.moved;
+        settings.splits = settings.splits.saturating_add(kept.splits);
+        settings.joins = settings.joins.saturating_add(kept.joins);
+        settings.moved = settings.moved.saturating_add(kept.moved);
         settings.set_solid(kept.solid);
         if settings != before {
             self.write_settings(&settings)?;

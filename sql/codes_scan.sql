@@ -1,0 +1,2 @@
+-- -> segment
+SELECT segment FROM {codes} ORDER BY segment

@@ -1,0 +1,2 @@
+-- -> id of a row beside the one
+SELECT id FROM {state} WHERE id <> 1

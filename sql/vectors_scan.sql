@@ -1,0 +1,2 @@
+-- -> segment
+SELECT segment FROM {vectors} ORDER BY segment
