@@ -134,18 +134,7 @@ impl Victim {
 
     /// Changes a blob and seals it again.
     fn forge(&self, table: &str, id: i64, change: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut bytes = self.get(table, id);
-        change(&mut bytes);
-        match table {
-            "lists" => self.forger.seal(b'h', id, &mut bytes),
-            "centroids" => self.forger.seal(b'q', id, &mut bytes),
-            "codes" => self.forger.seal_codes(id, &mut bytes),
-            _ => self.forger.seal_vectors(&forge::rowids(&self.get("codes", id)), &mut bytes),
-        }
-        self.put(table, id, &bytes);
-        if table == "centroids" {
-            self.forger.seal_state(&self.plain, "t").unwrap();
-        }
+        self.forger.change(&self.plain, ("t", table, id), change).unwrap();
         names(table, id)
     }
 

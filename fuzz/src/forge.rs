@@ -56,6 +56,35 @@ impl Forger {
         }
     }
 
+    /// Changes the blob in row `id` of a shadow table, and makes its checksums right, and those of the state.
+    pub fn change(
+        &self,
+        connection: &Connection,
+        (t, table, id): (&str, &str, i64),
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        let (key, column) = match table {
+            "lists" => ("segment", "head"),
+            "centroids" => ("chunk", "data"),
+            _ => ("segment", "data"),
+        };
+        let get = |table: &str, column: &str| -> Result<Vec<u8>> {
+            let sql = format!("SELECT {column} FROM {t}_{table} WHERE {key} = ?1");
+            connection.query_row(&sql, [id], |row| row.get(0))
+        };
+        let mut blob = get(table, column)?;
+        change(&mut blob);
+        match table {
+            "lists" => self.seal(b'h', id, &mut blob),
+            "centroids" => self.seal(b'q', id, &mut blob),
+            "codes" => self.seal_codes(id, &mut blob),
+            _ => self.seal_vectors(&rowids(&get("codes", "data")?), &mut blob),
+        }
+        let sql = format!("UPDATE {t}_{table} SET {column} = ?1 WHERE {key} = ?2");
+        connection.execute(&sql, (blob, id))?;
+        if table == "centroids" { self.seal_state(connection, t) } else { Ok(()) }
+    }
+
     /// Makes every checksum of table `t` right, whatever else the tables say.
     pub fn seal_all(&self, connection: &Connection, t: &str) -> Result<()> {
         for (table, key, column, kind) in [
@@ -103,12 +132,15 @@ impl Forger {
             .collect();
         let hash = if centroids.is_empty() { 0 } else { xxh3_64(&centroids) as i64 };
         let sql = format!("SELECT ver, stamp, rows, generation, nlist FROM {t}_state WHERE id = 1");
-        let state: Result<(Vec<u8>, Vec<u8>, i64, i64, i64)> = connection
-            .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
+        let state = connection.query_row(&sql, [], |row| {
+            let mut bytes = [row.get::<_, Vec<u8>>(0)?, row.get(1)?].concat();
+            for number in [row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?, hash] {
+                bytes.extend(number.to_le_bytes());
+            }
+            Ok(bytes)
+        });
         // A state whose columns have other types has no checksum.
-        let Ok((ver, stamp, rows, generation, nlist)) = state else { return Ok(()) };
-        let mut bytes = [ver, stamp].concat();
-        [rows, generation, nlist, hash].iter().for_each(|n| bytes.extend(n.to_le_bytes()));
+        let Ok(bytes) = state else { return Ok(()) };
         let checksum = self.checksum(b's', 1, &bytes) as i64;
         connection
             .execute(&format!("UPDATE {t}_state SET centroids = ?1, checksum = ?2"), (hash, checksum))?;
