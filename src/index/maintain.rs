@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::index::{CoarseQuantizer, IndexError, Metric, try_vec};
+use crate::index::{CoarseQuantizer, IndexError, Metric, TryExtend, try_collect, try_filled, try_vec};
 
 /// A list of more than that many times the target is split.
 const LONG: f64 = 1.5;
@@ -68,17 +68,17 @@ pub fn large_parts(
         return Ok(None);
     }
     let n = sample.len() / dim;
-    let mut lists = try_vec(n)?;
-    lists.resize(n, 0);
+    let mut lists = try_filled(0, n)?;
     let found = CoarseQuantizer::new(Metric::L2, dim, centroids)?;
     found.assign(sample, &mut lists)?;
-    let mut sizes = vec![0_u64; found.nlist()];
+    let mut sizes = try_filled(0_u64, found.nlist())?;
     lists.iter().for_each(|&list_no| sizes[list_no as usize] += 1);
-    let kept: Vec<f32> = (0..found.nlist())
-        .filter(|&part| !target.is_short(sizes[part] * rows as u64 / n as u64))
-        .flat_map(|part| found.centroid(part))
-        .copied()
-        .collect();
+    let mut kept = try_vec(found.centroids().len())?;
+    for part in 0..found.nlist() {
+        if !target.is_short(sizes[part] * rows as u64 / n as u64) {
+            kept.extend_from_slice(found.centroid(part));
+        }
+    }
     Ok((kept.len() > dim).then_some(kept))
 }
 
@@ -97,13 +97,16 @@ pub struct Renumbered {
 impl Renumbered {
     /// `centroids` (`[nlist][dim]`) with each list of `split` replaced by its parts, and without those of `joined`. Not
     /// every list may be joined, unless one is split.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
     pub fn new(
         centroids: &[f32],
         dim: usize,
         split: &BTreeMap<u32, Vec<f32>>,
         joined: &BTreeSet<u32>,
-    ) -> Self {
-        let mut lists: Vec<Option<&[f32]>> = centroids.chunks_exact(dim).map(Some).collect();
+    ) -> Result<Self, IndexError> {
+        let mut lists = try_collect(centroids.chunks_exact(dim).map(Some))?;
         let mut fresh = BTreeSet::new();
         let mut holes = joined.clone();
         for &list_no in joined {
@@ -113,7 +116,7 @@ impl Renumbered {
             for (i, part) in parts.chunks_exact(dim).enumerate() {
                 let at = if i == 0 { list_no } else { holes.pop_first().unwrap_or(lists.len() as u32) };
                 if at as usize == lists.len() {
-                    lists.push(None);
+                    lists.try_push(None)?;
                 }
                 lists[at as usize] = Some(part);
                 fresh.insert(at);
@@ -137,11 +140,9 @@ impl Renumbered {
                 }
             }
         }
-        Self {
-            centroids: lists.into_iter().flatten().flatten().copied().collect(),
-            fresh: fresh.into_iter().collect(),
-            moved,
-        }
+        let mut centroids = try_vec(lists.len() * dim)?;
+        lists.into_iter().flatten().for_each(|centroid| centroids.extend_from_slice(centroid));
+        Ok(Self { centroids, fresh: fresh.into_iter().collect(), moved })
     }
 }
 
@@ -174,7 +175,7 @@ mod tests {
     fn renumbered(nlist: usize, split: &[(u32, &[f32])], joined: &[u32]) -> Renumbered {
         let centroids: Vec<f32> = (0..nlist).map(|i| i as f32).collect();
         let split = split.iter().map(|(list_no, parts)| (*list_no, parts.to_vec())).collect();
-        Renumbered::new(&centroids, 1, &split, &joined.iter().copied().collect())
+        Renumbered::new(&centroids, 1, &split, &joined.iter().copied().collect()).unwrap()
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn maintain(
     if chosen.split.is_empty() && chosen.joined.is_empty() {
         return Ok(done);
     }
-    let numbered = Renumbered::new(coarse.centroids(), layout.dim, &chosen.split, &chosen.joined);
+    let numbered = Renumbered::new(coarse.centroids(), layout.dim, &chosen.split, &chosen.joined)?;
     let new_coarse = CoarseQuantizer::new(layout.metric, layout.dim, numbered.centroids)?;
     let (nlist, hash) = (new_coarse.nlist() as i64, new_coarse.hash() as i64);
     let ver = next_ver(&old.ver, b'M', &[&nlist.to_le_bytes(), &hash.to_le_bytes()]);

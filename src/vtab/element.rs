@@ -2,10 +2,10 @@
 
 use half::{bf16, f16};
 
-use crate::index::try_f32_bytes;
+use crate::index::{IndexError, TryExtend, try_collect, try_f32_bytes, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
 
-use crate::vtab::vector::{from_blob, from_json};
+use crate::vtab::vector::{NO_ROOM, from_blob, from_json, int8_from_json};
 
 /// The type of a vector's elements. Bytes alone do not tell it: a blob carries it as its subtype, and one without is f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +72,7 @@ impl Vector {
             Kind::Text if element != Element::Bit => {
                 let text = value.text().map_err(|error| error.message)?;
                 if element == Element::Int8 {
-                    let numbers = serde_json::from_str(text);
-                    return numbers.map(Self::Int8).map_err(|error| {
-                        format!("not a JSON array of whole numbers from -128 to 127: {error}")
-                    });
+                    return int8_from_json(text).map(Self::Int8);
                 }
                 Self::floats(element, from_json(text)?)
             }
@@ -94,15 +91,15 @@ impl Vector {
 
     fn from_bytes(element: Element, bytes: &[u8]) -> Result<Self, Fault> {
         let two = |widen: fn([u8; 2]) -> f32| match bytes.as_chunks() {
-            (pairs, []) => Ok(pairs.iter().map(|pair| widen(*pair)).collect()),
+            (pairs, []) => collected(pairs.iter().map(|pair| widen(*pair))),
             _ => Err(format!("a blob of {} bytes is not a vector of 2-byte floats", bytes.len())),
         };
         Ok(match element {
             Element::F32 => Self::Floats(element, from_blob(bytes)?),
             Element::F16 => Self::Floats(element, two(|pair| f16::from_le_bytes(pair).to_f32())?),
             Element::Bf16 => Self::Floats(element, two(|pair| bf16::from_le_bytes(pair).to_f32())?),
-            Element::Int8 => Self::Int8(bytes.iter().map(|byte| byte.cast_signed()).collect()),
-            Element::Bit => Self::Bits(bytes.to_vec()),
+            Element::Int8 => Self::Int8(collected(bytes.iter().map(|byte| byte.cast_signed()))?),
+            Element::Bit => Self::Bits(collected(bytes.iter().copied())?),
         })
     }
 
@@ -133,7 +130,7 @@ impl Vector {
         match self {
             Self::Floats(_, values) if element.is_float() => Self::floats(element, values),
             Self::Int8(values) if element.is_float() => {
-                Ok(Self::Floats(element, values.iter().map(|&value| value.into()).collect()))
+                Ok(Self::Floats(element, collected(values.iter().map(|&value| value.into()))?))
             }
             other => Err(format!(
                 "a {} vector where {} is needed{}",
@@ -186,14 +183,14 @@ impl Vector {
     pub fn give(&self, context: &Context<'_>) -> Result<(), Error> {
         match self {
             Self::Floats(Element::F16, values) => {
-                context.blob(&two_bytes(values, |v| f16::from_f32(v).to_le_bytes()))
+                context.blob(&two_bytes(values, |v| f16::from_f32(v).to_le_bytes())?);
             }
             Self::Floats(Element::Bf16, values) => {
-                context.blob(&two_bytes(values, |v| bf16::from_f32(v).to_le_bytes()));
+                context.blob(&two_bytes(values, |v| bf16::from_f32(v).to_le_bytes())?);
             }
             Self::Floats(_, values) => context.blob(&try_f32_bytes(values)?),
             Self::Int8(values) => {
-                context.blob(&values.iter().map(|value| value.cast_unsigned()).collect::<Vec<_>>());
+                context.blob(&try_collect(values.iter().map(|value| value.cast_unsigned()))?);
             }
             Self::Bits(bytes) => context.blob(bytes),
         }
@@ -207,6 +204,13 @@ fn subtype_of(value: &Value<'_>) -> Option<Element> {
     Element::ALL.into_iter().find(|element| element.subtype() == subtype)
 }
 
-fn two_bytes(values: &[f32], bytes: impl Fn(f32) -> [u8; 2]) -> Vec<u8> {
-    values.iter().flat_map(|&value| bytes(value)).collect()
+/// What an iterator gives, or [`NO_ROOM`].
+pub fn collected<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>, Fault> {
+    try_collect(values).map_err(|_| NO_ROOM.into())
+}
+
+fn two_bytes(values: &[f32], bytes: impl Fn(f32) -> [u8; 2]) -> Result<Vec<u8>, IndexError> {
+    let mut all = try_vec(2 * values.len())?;
+    values.iter().try_for_each(|&value| all.try_append(&bytes(value)))?;
+    Ok(all)
 }

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::index::{try_copy, try_f32_bytes};
 use crate::sqlite::{
     BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Result, TableKind, VTab, VTabArgs, VTabCursor, Value,
     register_module,
@@ -15,12 +16,14 @@ pub enum Cell {
     F64(f64),
     Text(String),
     Blob(Vec<u8>),
+    /// There was no memory for it.
+    Refused,
 }
 
 impl Cell {
     /// One vector, as its blob.
     pub fn floats(vector: &[f32]) -> Self {
-        Self::Blob(vector.iter().flat_map(|v| v.to_le_bytes()).collect())
+        try_f32_bytes(vector).map_or(Self::Refused, Self::Blob)
     }
 }
 
@@ -155,16 +158,21 @@ impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
 
     fn column(&self, _: &Function<F>, context: &Context<'_>, column: i32) -> Result<()> {
         let column = column as usize;
+        let made;
         let cell = match F::COLUMNS.get(column) {
-            Some((_, value)) => self.rows.get(self.at).map(value),
-            None => self.arguments.get(column - F::COLUMNS.len()).cloned(),
+            Some((_, value)) => {
+                made = self.rows.get(self.at).map(value);
+                made.as_ref()
+            }
+            None => self.arguments.get(column - F::COLUMNS.len()),
         };
-        match cell.unwrap_or(Cell::Null) {
+        match cell.unwrap_or(&Cell::Null) {
             Cell::Null => context.null(),
-            Cell::I64(value) => context.i64(value),
-            Cell::F64(value) => context.f64(value),
-            Cell::Text(value) => context.text(&value),
-            Cell::Blob(value) => context.blob(&value),
+            Cell::I64(value) => context.i64(*value),
+            Cell::F64(value) => context.f64(*value),
+            Cell::Text(value) => context.text(value),
+            Cell::Blob(value) => context.blob(value),
+            Cell::Refused => return Err(Error::nomem()),
         }
         Ok(())
     }
@@ -180,7 +188,10 @@ fn cell(value: &Option<Value<'_>>) -> Result<Cell> {
         Kind::Null => Cell::Null,
         Kind::Integer => Cell::I64(value.i64()),
         Kind::Real => Cell::F64(value.f64()),
-        Kind::Text => Cell::Text(value.text()?.into()),
-        Kind::Blob => Cell::Blob(value.blob()?.into()),
+        Kind::Text => {
+            let copy = try_copy(value.text()?.as_bytes())?;
+            Cell::Text(String::from_utf8(copy).map_err(|error| Error::internal(error.to_string()))?)
+        }
+        Kind::Blob => Cell::Blob(try_copy(value.blob()?)?),
     })
 }

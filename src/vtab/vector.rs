@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::{self, DeserializeSeed, SeqAccess, Unexpected, Visitor};
@@ -103,8 +104,16 @@ pub(super) fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
 /// What is wrong with the text, or [`NO_ROOM`].
 pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
     let mut vector = Vec::new();
-    let read = parse(text, Floats { out: &mut vector });
+    let read = parse(text, Numbers { of: Float, out: &mut vector });
     read.map_err(|error| json_error("a JSON array of numbers", &error))?;
+    Ok(vector)
+}
+
+/// As [`from_json`], of int8.
+pub(super) fn int8_from_json(text: &str) -> std::result::Result<Vec<i8>, String> {
+    let mut vector = Vec::new();
+    let read = parse(text, Numbers { of: PhantomData::<i8>, out: &mut vector });
+    read.map_err(|error| json_error("a JSON array of whole numbers from -128 to 127", &error))?;
     Ok(vector)
 }
 
@@ -124,11 +133,12 @@ fn json_error(expected: &str, error: &serde_json::Error) -> String {
 }
 
 /// The numbers of an array, appended to `out`; how many.
-struct Floats<'a> {
-    out: &'a mut Vec<f32>,
+struct Numbers<'a, S, T> {
+    of: S,
+    out: &'a mut Vec<T>,
 }
 
-impl<'de> DeserializeSeed<'de> for Floats<'_> {
+impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> DeserializeSeed<'de> for Numbers<'_, S, T> {
     type Value = usize;
 
     fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<usize, D::Error> {
@@ -136,7 +146,7 @@ impl<'de> DeserializeSeed<'de> for Floats<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Floats<'_> {
+impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> Visitor<'de> for Numbers<'_, S, T> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,7 +155,7 @@ impl<'de> Visitor<'de> for Floats<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<usize, A::Error> {
         let start = self.out.len();
-        while let Some(number) = array.next_element_seed(Float)? {
+        while let Some(number) = array.next_element_seed(self.of)? {
             self.out.try_push(number).map_err(|_| de::Error::custom(NO_ROOM))?;
         }
         Ok(self.out.len() - start)
@@ -153,6 +163,7 @@ impl<'de> Visitor<'de> for Floats<'_> {
 }
 
 /// A number. Unlike serde's own f32 it does not quote what stands in its place, which may be long.
+#[derive(Clone, Copy)]
 struct Float;
 
 impl<'de> DeserializeSeed<'de> for Float {
@@ -210,7 +221,7 @@ impl<'de> Visitor<'de> for Rows<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<Option<usize>, A::Error> {
         let mut odd = None;
-        while let Some(count) = array.next_element_seed(Floats { out: &mut *self.out })? {
+        while let Some(count) = array.next_element_seed(Numbers { of: Float, out: &mut *self.out })? {
             odd = odd.or((count != self.dim).then_some(count));
         }
         Ok(odd)

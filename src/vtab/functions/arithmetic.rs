@@ -1,7 +1,7 @@
 //! Vectors to other vectors, and to JSON.
 
 use super::Call;
-use crate::index::{Metric, try_collect};
+use crate::index::{Metric, try_collect, try_copy};
 use crate::sqlite::{Kind, Result};
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::vector;
@@ -27,11 +27,11 @@ pub fn to_json(call: &Call<'_>) -> Result<()> {
 pub fn combine(call: &Call<'_>, floats: fn(f32, f32) -> f32, bytes: fn(i8, i8) -> i8) -> Result<()> {
     let combined = match call.pair()? {
         (Vector::Floats(element, a), Vector::Floats(_, b)) => {
-            let values = a.iter().zip(&b).map(|(&a, &b)| floats(a, b)).collect();
+            let values = try_collect(a.iter().zip(&b).map(|(&a, &b)| floats(a, b)))?;
             Vector::floats(element, values).map_err(|fault| call.wrong(fault))?
         }
         (Vector::Int8(a), Vector::Int8(b)) => {
-            Vector::Int8(a.iter().zip(&b).map(|(&a, &b)| bytes(a, b)).collect())
+            Vector::Int8(try_collect(a.iter().zip(&b).map(|(&a, &b)| bytes(a, b)))?)
         }
         _ => return Err(call.wrong("bit vectors have no sum and no difference")),
     };
@@ -49,13 +49,13 @@ pub fn slice(call: &Call<'_>) -> Result<()> {
     }
     let range = start as usize..end as usize;
     call.give(&match vector {
-        Vector::Floats(element, values) => Vector::Floats(element, values[range].to_vec()),
-        Vector::Int8(values) => Vector::Int8(values[range].to_vec()),
+        Vector::Floats(element, values) => Vector::Floats(element, try_copy(&values[range])?),
+        Vector::Int8(values) => Vector::Int8(try_copy(&values[range])?),
         Vector::Bits(bytes) => {
             if start % 8 != 0 || end % 8 != 0 {
                 return Err(call.wrong("start and end of a bit vector must be divisible by 8"));
             }
-            Vector::Bits(bytes[range.start / 8..range.end / 8].to_vec())
+            Vector::Bits(try_copy(&bytes[range.start / 8..range.end / 8])?)
         }
     })
 }
@@ -74,20 +74,21 @@ pub fn quantize_int8(call: &Call<'_>) -> Result<()> {
         return Err(call.wrong("the 2nd argument must be 'unit'"));
     }
     // A cast cuts towards zero and stops at the ends.
-    call.give(&Vector::Int8(values.iter().map(|v| ((v + 1.0) / (2.0 / 255.0) - 128.0) as i8).collect()))
+    let quantized = values.iter().map(|v| ((v + 1.0) / (2.0 / 255.0) - 128.0) as i8);
+    call.give(&Vector::Int8(try_collect(quantized)?))
 }
 
 /// `vec_quantize_binary(v)`: a bit per element, set where it is above zero.
 pub fn quantize_binary(call: &Call<'_>) -> Result<()> {
     let above: Vec<bool> = match call.vector(0)? {
-        Vector::Floats(_, values) => values.iter().map(|&v| v > 0.0).collect(),
-        Vector::Int8(values) => values.iter().map(|&v| v > 0).collect(),
+        Vector::Floats(_, values) => try_collect(values.iter().map(|&v| v > 0.0))?,
+        Vector::Int8(values) => try_collect(values.iter().map(|&v| v > 0))?,
         Vector::Bits(_) => return Err(call.wrong("takes floats or int8, got bit")),
     };
     match above.as_chunks::<8>() {
         (eights, []) => {
             let byte = |eight: &[bool; 8]| (0..8).fold(0, |byte, i| byte | u8::from(eight[i]) << i);
-            call.give(&Vector::Bits(eights.iter().map(byte).collect()))
+            call.give(&Vector::Bits(try_collect(eights.iter().map(byte))?))
         }
         _ => Err(call.wrong(format!("the number of elements must be divisible by 8, got {}", above.len()))),
     }

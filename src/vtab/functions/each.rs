@@ -1,7 +1,9 @@
 //! `vec_each(v)`: the elements of a vector, a row each.
 
-use crate::sqlite::{Db, Error, Result, Value};
+use crate::index::try_collect;
+use crate::sqlite::{Db, Result, Value};
 use crate::vtab::element::Vector;
+use crate::vtab::functions::function_error;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
 pub struct Each;
@@ -18,12 +20,14 @@ impl TableFunction for Each {
 
     fn rows(_: Db, (): &(), arguments: &[Option<Value<'_>>]) -> Result<Vec<Cell>> {
         let Some(Some(value)) = arguments.first() else { return Ok(Vec::new()) };
-        let vector = Vector::read(value).map_err(|fault| Error::generic(format!("vec_each: {fault}")))?;
+        let vector = Vector::read(value).map_err(|fault| function_error("vec_each", fault))?;
         Ok(match vector {
-            Vector::Floats(_, values) => values.into_iter().map(|value| Cell::F64(value.into())).collect(),
-            Vector::Int8(values) => values.into_iter().map(|value| Cell::I64(value.into())).collect(),
+            Vector::Floats(_, values) => {
+                try_collect(values.into_iter().map(|value| Cell::F64(value.into())))?
+            }
+            Vector::Int8(values) => try_collect(values.into_iter().map(|value| Cell::I64(value.into())))?,
             Vector::Bits(bytes) => {
-                (0..bytes.len() * 8).map(|i| Cell::I64(Vector::bit(&bytes, i).into())).collect()
+                try_collect((0..bytes.len() * 8).map(|i| Cell::I64(Vector::bit(&bytes, i).into())))?
             }
         })
     }

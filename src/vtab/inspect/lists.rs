@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::index::{CoarseQuantizer, SegmentId, Snapshot};
+use crate::index::{CoarseQuantizer, SegmentId, Snapshot, try_collect};
 use crate::sqlite::{Db, Result, Value};
 use crate::storage::Sql;
 use crate::vtab::table::Connection;
@@ -52,9 +52,8 @@ impl TableFunction for IvfLists {
     fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<List>> {
         let table = super::table(db, connection, Self::NAME, arguments)?;
         let (state, snapshot) = table.current()?;
-        let mut lists: Vec<List> = (0..snapshot.nlist())
-            .map(|list_no| List { list_no, snapshot: Arc::clone(&snapshot), bytes: 0 })
-            .collect();
+        let list = |list_no| List { list_no, snapshot: Arc::clone(&snapshot), bytes: 0 };
+        let mut lists = try_collect((0..snapshot.nlist()).map(list))?;
         let tables = table.tables();
         let (first, last) = state.segments();
         let mut statement = tables.statement(Sql::SegmentsBytes)?;
@@ -85,7 +84,7 @@ impl TableFunction for IvfCentroids {
 
     fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Self::Row>> {
         let (_, snapshot) = super::table(db, connection, Self::NAME, arguments)?.current()?;
-        let coarse = snapshot.coarse().cloned();
-        Ok(coarse.into_iter().flat_map(|c| (0..c.nlist()).map(move |i| (i, Arc::clone(&c)))).collect())
+        let Some(coarse) = snapshot.coarse() else { return Ok(Vec::new()) };
+        Ok(try_collect((0..coarse.nlist()).map(|list_no| (list_no, Arc::clone(coarse))))?)
     }
 }

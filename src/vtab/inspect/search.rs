@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::index::{Answers, SearchParams, SearchStats};
+use crate::index::{Answers, SearchParams, SearchStats, try_collect};
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::vtab::options::Nprobe;
 use crate::vtab::table::Connection;
@@ -124,7 +124,7 @@ impl TableFunction for IvfRecall {
         let exact = table.search(&state, &snapshot, &queries, exact)?;
         let mut hits = 0;
         for i in 0..exact.queries() {
-            let mut of_query: Vec<i64> = exact.of(i).iter().map(|row| row.rowid).collect();
+            let mut of_query = try_collect(exact.of(i).iter().map(|row| row.rowid))?;
             of_query.sort_unstable();
             hits += found.of(i).iter().filter(|row| of_query.binary_search(&row.rowid).is_ok()).count();
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::device::workers::Workers;
-use crate::index::{Quantizer, Snapshot};
+use crate::index::{Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::{Sql, State, is_due};
@@ -86,7 +86,7 @@ impl TableFunction for IvfStats {
         let settings = if state.nlist > 0 { table.settings(&state)? } else { Settings::default() };
         let trains_at = table.trains_at(&state);
         let bytes = read_bytes(&table)?;
-        let sizes: Vec<u64> = (0..snapshot.nlist()).map(|list_no| snapshot.list_rows(list_no)).collect();
+        let sizes = try_collect((0..snapshot.nlist()).map(|list_no| snapshot.list_rows(list_no)))?;
         let largest = sizes.iter().copied().max().unwrap_or(0);
         let smallest = sizes.iter().copied().min().unwrap_or(0);
         let imbalance = variation(&sizes);
