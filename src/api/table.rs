@@ -7,7 +7,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::{Error, Result, Search, TableOptions, Train};
-use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_f32_bytes, try_filled};
+use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_filled};
+use crate::storage::codec::try_f32_bytes;
 use crate::vtab::Options;
 
 /// A row of an answer.

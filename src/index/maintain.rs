@@ -74,8 +74,8 @@ pub fn large_parts(
     let mut sizes = try_filled(0_u64, found.nlist())?;
     lists.iter().for_each(|&list_no| sizes[list_no as usize] += 1);
     let mut kept = try_vec(found.centroids().len())?;
-    for part in 0..found.nlist() {
-        if !target.is_short(sizes[part] * rows as u64 / n as u64) {
+    for (part, size) in sizes.iter().enumerate() {
+        if !target.is_short(size * rows as u64 / n as u64) {
             kept.extend_from_slice(found.centroid(part));
         }
     }

@@ -112,13 +112,6 @@ pub(crate) fn try_collect<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<
     Ok(vec)
 }
 
-/// The little-endian bytes of a run of f32.
-pub(crate) fn try_f32_bytes(values: &[f32]) -> Result<Vec<u8>, IndexError> {
-    let mut bytes = try_vec(values.len().saturating_mul(4))?;
-    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +131,5 @@ mod tests {
         let odd = || (0..5000_u32).filter(|n| n % 2 == 1);
         assert_eq!(try_collect(odd()).unwrap(), odd().collect::<Vec<_>>());
         assert_eq!(try_copy(&[1, 2]).unwrap(), try_collect([1, 2]).unwrap());
-        assert_eq!(try_f32_bytes(&[1.0]).unwrap(), 1.0_f32.to_le_bytes());
     }
 }

@@ -25,7 +25,7 @@ pub use cache::{Cache, Version};
 pub use coarse::CoarseQuantizer;
 pub use error::IndexError;
 pub use lists::{InvertedLists, MemoryLists};
-pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_f32_bytes, try_filled, try_vec};
+pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
 pub use metric::Metric;
 pub use scan::RowFilter;
 pub use search::{Answers, Buffers, Neighbor, SearchMode, SearchParams, SearchStats, search, search_into};

@@ -188,7 +188,7 @@ pub(super) struct Search<'a, L: InvertedLists> {
 /// The nearest rows of each prepared query in `queries` (`[nq][dim]`).
 ///
 /// # Errors
-/// What `lists` fails with, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or when a tick of
+/// What `lists` fails with, [`IndexError::OutOfMemory`], or when a tick of
 /// `lists` says so.
 pub fn search<L: InvertedLists>(
     snapshot: &Snapshot,

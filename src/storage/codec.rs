@@ -38,6 +38,13 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Rows of a segment, at most: a small head cannot claim many.
 pub const SEGMENT_ROWS: u32 = 2048;
 
+/// The little-endian bytes of a run of f32.
+pub(crate) fn try_f32_bytes(values: &[f32]) -> Result<Vec<u8>, IndexError> {
+    let mut bytes = try_vec(values.len().saturating_mul(4))?;
+    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    Ok(bytes)
+}
+
 /// Centroids in a chunk.
 pub fn centroids_per_chunk(dim: usize) -> usize {
     (CHUNK_BYTES / (dim * 4)).max(1)

@@ -210,7 +210,8 @@ impl Check<'_> {
             let stored = codes.norm[slot];
             let off = (f64::from(norm as f32) - f64::from(stored)).abs();
             // Equal infinities differ by what is not a number.
-            if norm as f32 != stored && !(off <= norm * ROUNDING + f64::from(f32::MIN_POSITIVE)) {
+            let same = norm as f32 == stored || off <= norm * ROUNDING + f64::from(f32::MIN_POSITIVE);
+            if !same {
                 self.fault(
                     "codes",
                     id,

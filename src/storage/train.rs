@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{
-    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_f32_bytes,
-    try_filled, try_vec,
+    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{centroids_per_chunk, next_ver, vector_stride};
+use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};

@@ -11,10 +11,10 @@ use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
 use crate::index::{
     CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId, TryExtend, TryGrow,
-    try_collect, try_copy, try_f32_bytes, try_filled, try_vec,
+    try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{SEGMENT_ROWS, next_ver};
+use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::{Sql, State, StorageError, Tables};
 

@@ -2,8 +2,9 @@
 
 use half::{bf16, f16};
 
-use crate::index::{IndexError, TryExtend, try_collect, try_f32_bytes, try_vec};
+use crate::index::{IndexError, TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
+use crate::storage::codec::try_f32_bytes;
 
 use crate::vtab::vector::{NO_ROOM, from_blob, from_json, int8_from_json};
 

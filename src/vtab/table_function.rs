@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 
-use crate::index::{try_copy, try_f32_bytes};
+use crate::index::try_copy;
 use crate::sqlite::{
     BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Result, TableKind, VTab, VTabArgs, VTabCursor, Value,
     register_module,
 };
+use crate::storage::codec::try_f32_bytes;
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq)]

@@ -160,7 +160,7 @@ impl Stage {
         let connection = self.open().unwrap();
         // What is in memory now must not be used later.
         self.search(&connection, before).unwrap();
-        let other = (seed % 3 == 0).then(|| self.open().unwrap());
+        let other = seed.is_multiple_of(3).then(|| self.open().unwrap());
         if let Some(other) = &other {
             self.search(other, before).unwrap();
         }
@@ -189,7 +189,7 @@ impl Stage {
         if fault == Fault::PowerLoss {
             drop((connection, other));
             self.lose_power(seed);
-            if seed % 4 == 0 {
+            if seed.is_multiple_of(4) {
                 // And once more, while what was lost is being recovered.
                 disk().arm(fault, 1 + seed / 4 % 16);
                 drop(self.open().and_then(|connection| self.look(&connection, &[]).map(|_| ())));
@@ -198,7 +198,7 @@ impl Stage {
             }
         } else {
             if let (Some((n, _)), false) = (&failed, connection.is_autocommit()) {
-                if seed % 2 == 0 {
+                if seed.is_multiple_of(2) {
                     expected = self.go_on(&connection, act, *n);
                 }
                 if !connection.is_autocommit() {
@@ -216,7 +216,7 @@ impl Stage {
             if let Some(other) = &other {
                 self.look(other, &[now]).map_err(|error| format!("another connection: {error}"))?;
             }
-            if seed / 2 % 2 == 0 {
+            if (seed / 2).is_multiple_of(2) {
                 let now =
                     self.write(&connection, act, now).map_err(|e| format!("the same connection: {e}"))?;
                 if let Some(other) = &other {
@@ -224,7 +224,7 @@ impl Stage {
                 }
                 expected = vec![now];
             }
-            if seed / 4 % 2 == 0 {
+            if (seed / 4).is_multiple_of(2) {
                 // The program dies without closing.
                 disk().stop();
             }
