@@ -67,8 +67,9 @@ const STATEMENTS: &[&str] = &[
     "SELECT rowid, distance FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 3 AND nprobe = -1",
     "SELECT rowid, distance FROM t WHERE vec MATCH '[0.1, 0, 0, 0]' AND k = 50",
     "SELECT rowid FROM t WHERE vec MATCH '[0.5, 0, 0, 0]' AND k = 5 AND max_codes = 10",
-    "SELECT rowid FROM t WHERE vec MATCH '[0, 0, 0, 0]' AND distance < 0.5",
-    "SELECT query, rowid FROM t WHERE batch MATCH zeroblob(160) AND k = 4",
+    "SELECT rowid FROM t WHERE vec MATCH '[0, 0, 0, 1]' AND distance < 0.5",
+    // Ten queries of four times 0.75.
+    "SELECT query, rowid FROM t WHERE batch MATCH CAST(replace(hex(zeroblob(40)), '00', 'AAA?') AS BLOB) AND k = 4",
     "SELECT * FROM ivf_stats('t')",
     "SELECT * FROM ivf_lists('t')",
     "INSERT INTO t(t) VALUES ('preload')",
@@ -362,14 +363,7 @@ fn a_segment_that_changes_its_size_but_not_its_stamp_under_an_open_connection_do
             b.truncate(64);
         };
         forger.change(&plain, ("t", "lists", id), grow).unwrap();
-        let live: i64 = forge::blobs(&plain, "t", "lists", "segment", "head")
-            .unwrap()
-            .iter()
-            .map(|(_, head)| {
-                let number = |at: usize| i64::from(u32::from_le_bytes(head[at..at + 4].try_into().unwrap()));
-                number(8) - number(12)
-            })
-            .sum();
+        let live: i64 = forge::blobs(&plain, "t", "lists", "segment", "head").unwrap().iter().map(live).sum();
         run(&plain, &format!("UPDATE t_state SET rows = {live}, stamp = zeroblob(16)"));
         forger.seal_state(&plain, "t").unwrap();
         let refused = outcome(&connection, all).unwrap_err();
@@ -405,4 +399,69 @@ fn a_shadow_table_without_end_can_be_interrupted() {
         let answer = statement.query([]).and_then(|mut rows| rows.next().map(drop));
         assert_eq!(failure(answer).0 & 0xff, ffi::SQLITE_INTERRUPT);
     }
+}
+
+/// Rounds of lies; `SQLITE_IVF_LIES` says how many, and from which seed on: `1000` or `1000:7`.
+#[test]
+fn many_lies_at_once_end_in_errors_or_rows() {
+    let asked = std::env::var("SQLITE_IVF_LIES").unwrap_or_else(|_| "150".into());
+    let (rounds, first) = asked.split_once(':').unwrap_or((&asked, "0"));
+    let (rounds, first): (u64, u64) = (rounds.parse().unwrap(), first.parse().unwrap());
+    let quantized = [SMALL, "vec float[4] distance_metric=cosine, train_at=100, quantizer=none"];
+    let mut liars = quantized.map(Liar::new);
+    for seed in first..first + rounds {
+        let mut numbers = common::Numbers::new(seed);
+        liars[seed as usize % 2].tell(|plain, forger| {
+            for _ in 0..=numbers.below(3) {
+                let (table, key, column) = [
+                    ("lists", "segment", "head"),
+                    ("codes", "segment", "data"),
+                    ("vectors", "segment", "data"),
+                    ("centroids", "chunk", "data"),
+                ][numbers.below(4) as usize];
+                let mut blobs = forge::blobs(plain, "t", table, key, column).unwrap();
+                blobs.retain(|(_, blob)| !blob.is_empty());
+                if blobs.is_empty() {
+                    continue;
+                }
+                let (id, mut blob) = blobs[numbers.below(blobs.len() as u64) as usize].clone();
+                // The header, more often than not.
+                let within = if numbers.below(3) == 0 { blob.len() } else { blob.len().min(80) };
+                let at = numbers.below(within as u64) as usize;
+                match numbers.below(6) {
+                    0 => blob.truncate(at),
+                    1 => blob[at] ^= 1 << numbers.below(8),
+                    2 => blob[at..].fill(numbers.below(256) as u8),
+                    3 => blob.extend(vec![0; at]),
+                    _ => {
+                        let at = at / 4 * 4;
+                        let value = [0, 1, 16, 255, 2048, i32::MAX as u32, u32::MAX, numbers.next() as u32];
+                        let value = value[numbers.below(8) as usize].to_le_bytes();
+                        let end = blob.len().min(at + 4);
+                        blob[at..end].copy_from_slice(&value[..end - at]);
+                    }
+                }
+                let sql = format!("UPDATE t_{table} SET {column} = ?1 WHERE {key} = ?2");
+                plain.execute(&sql, (blob, id)).unwrap();
+                if numbers.below(4) == 0 {
+                    let column = ["rows", "nlist", "generation", "stamp"][numbers.below(4) as usize];
+                    let value = ["0", "1", "7", "zeroblob(16)", "1 << 20"][numbers.below(5) as usize];
+                    run(plain, &format!("UPDATE t_state SET {column} = {value}"));
+                }
+            }
+            forger.seal_all(plain, "t").unwrap();
+            // The hands of an attacker who wants to be read have the sum right.
+            let live: i64 =
+                forge::blobs(plain, "t", "lists", "segment", "head").unwrap().iter().map(live).sum();
+            run(plain, &format!("UPDATE t_state SET rows = {live}"));
+            forger.seal_state(plain, "t").unwrap();
+        });
+    }
+}
+
+/// The live rows that a head claims.
+fn live((_, head): &(i64, Vec<u8>)) -> i64 {
+    let number =
+        |at: usize| head.get(at..at + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().unwrap()).into());
+    number(8) - number(12)
 }

@@ -26,8 +26,8 @@ pub struct Training {
     pub max_iterations: Option<usize>,
 }
 
-/// Rows that wait to be written to their new lists, at most, in bytes.
-pub(super) const MOVE_BYTES: usize = 256 << 20;
+/// Rows that wait to be written to their new lists, at most, in bytes. (Few in unit tests, which then write several times.)
+pub(super) const MOVE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
 /// rows stays as it is.
@@ -315,4 +315,35 @@ fn flush(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Quantizer;
+    use crate::sqlite::linked_db;
+    use crate::storage::{Buffer, check};
+
+    #[test]
+    fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let db = linked_db(&connection).unwrap();
+        let tables = Tables::new(db, "main", "t");
+        tables.create([7; 16], b"").unwrap();
+        let layout = Layout { metric: Metric::L2, dim: 2, quantizer: Quantizer::Int8 };
+        let mut ticker = Ticker::new(db);
+        let mut buffer = Buffer::default();
+        for rowid in 0..2000 {
+            buffer.insert(&tables, rowid, &[(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32]).unwrap();
+        }
+        buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
+        // The second training reads forty segments, in groups of sixteen.
+        for seed in 0..2 {
+            let training = Training { nlist: 40, explicit: true, seed, max_iterations: None };
+            assert_eq!(train(&tables, &layout, &training, &mut ticker).unwrap().nlist, 40);
+            assert_eq!(check(&tables, &layout, &mut ticker).unwrap(), Vec::<String>::new());
+        }
+        let state = tables.read_state().unwrap();
+        assert!(read_all_heads(&tables, &state).unwrap().len() > 60);
+    }
 }
