@@ -23,6 +23,8 @@ static ALLOCATOR: allocators::Failing = allocators::Failing;
 
 /// What the child is told: whose memory, which scenario, from which point, how many points (0 for all).
 const CHILD: &str = "SQLITE_IVF_OOM_CHILD";
+/// The file that it is to copy: made once, since making it takes longer than most scenarios.
+const TEMPLATE: &str = "SQLITE_IVF_OOM_TEMPLATE";
 
 fn scenarios_of(whose: &str) -> (Scale, Vec<Scenario>) {
     match whose {
@@ -58,6 +60,11 @@ fn sweep(whose: &str, points: u64) {
     let only = std::env::var("SQLITE_IVF_OOM_ONLY").unwrap_or_default();
     let mut faults = Vec::new();
     let mut runs = 0;
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("template");
+    let host = observer(&template);
+    host.run(&scenarios::template(scenarios_of(whose).0)).unwrap();
+    host.close().unwrap();
     for scenario in scenarios_of(whose).1.iter().filter(|scenario| scenario.name.contains(&only)) {
         for and_after in [false, true] {
             let mut from = 1;
@@ -66,6 +73,7 @@ fn sweep(whose: &str, points: u64) {
                 let output = Command::new(std::env::current_exe().unwrap())
                     .args(["--exact", "runs_one_scenario", "--ignored", "--nocapture"])
                     .env(CHILD, &told)
+                    .env(TEMPLATE, &template)
                     .env("RAYON_NUM_THREADS", "2")
                     .output()
                     .unwrap();
@@ -99,14 +107,14 @@ fn runs_one_scenario() {
         panic!("{told}")
     };
     allocators::wrap_sqlite();
-    let (scale, all) = scenarios_of(whose);
+    let (_, all) = scenarios_of(whose);
     let scenario = all.into_iter().find(|scenario| scenario.name == name).unwrap();
     let memory = if whose == "sqlite" { &SQLITE } else { &RUST };
     memory
         .traced
         .store(std::env::var_os("SQLITE_IVF_OOM_TRACE").is_some(), std::sync::atomic::Ordering::SeqCst);
     let and_after = and_after == "true";
-    let mut stand = Stand::new(&scenario, scale, memory);
+    let mut stand = Stand::new(&scenario, memory);
     let total = stand.dry_run();
     let points = points.parse::<u64>().unwrap();
     let stride = if points == 0 { 1 } else { total.div_ceil(points).max(1) };
@@ -137,16 +145,15 @@ struct Stand<'a> {
 }
 
 impl<'a> Stand<'a> {
-    fn new(scenario: &'a Scenario, scale: Scale, memory: &'static Countdown) -> Self {
+    fn new(scenario: &'a Scenario, memory: &'static Countdown) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::open(&folder.path().join("template")).unwrap();
+        let host = Host::open(&folder.path().join("first")).unwrap();
         if scenario.registered {
             // Before anything else: the first registration opens a connection of its own.
             sqlite_ivf::register(&host.face()).unwrap();
         } else {
             host.load(&common::library()).unwrap();
         }
-        host.run(&scenarios::template(scale)).unwrap();
         host.close().unwrap();
         Self { scenario, memory, folder, copies: 0, answers: Vec::new(), committed: Vec::new() }
     }
@@ -156,7 +163,7 @@ impl<'a> Stand<'a> {
         let old = self.folder.path().join(self.copies.to_string());
         self.copies += 1;
         let path = self.folder.path().join(self.copies.to_string());
-        std::fs::copy(self.folder.path().join("template"), &path).unwrap();
+        std::fs::copy(std::env::var_os(TEMPLATE).unwrap(), &path).unwrap();
         let _ = std::fs::remove_file(old);
         let host = Host::open(&path).unwrap();
         host.run("PRAGMA synchronous = OFF").unwrap();

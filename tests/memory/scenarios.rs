@@ -49,10 +49,15 @@ fn vector(scale: Scale, i: &str) -> String {
 
 /// SQL that inserts the rows `first..=last`.
 fn rows(scale: Scale, table: &str, first: usize, last: usize) -> String {
+    rows_of(scale, table, first, last, "i")
+}
+
+/// As [`rows`], with the vectors of the numbers that an expression gives for the rowid `i`.
+fn rows_of(scale: Scale, table: &str, first: usize, last: usize, of: &str) -> String {
     format!(
         "INSERT INTO {table}(rowid, vec) WITH RECURSIVE c(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM c WHERE i < {last})
          SELECT i, {} FROM c;",
-        vector(scale, "i")
+        vector(scale, of)
     )
 }
 
@@ -148,7 +153,17 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
         format!("SELECT rowid, distance FROM t WHERE vec MATCH {q} {what} ORDER BY distance, rowid")
     };
     let command = |table: &str, text: &str| format!("INSERT INTO {table}({table}) VALUES ('{text}')");
+    // Many rows in one place, so that its list is long.
+    let drifted = |table: &str| rows_of(scale, table, 20_001, 20_000 + n / 4, "0");
+    // An error where no list was split or joined.
+    let was = "CREATE TABLE was AS SELECT centroids FROM t_state UNION ALL SELECT centroids FROM grows_state";
+    let changed = |table: &str| {
+        format!(
+            "SELECT CASE WHEN centroids IN was THEN abs(-9223372036854775807 - 1) ELSE nlist END FROM {table}_state"
+        )
+    };
     let big = "(SELECT vec_pack(vec) FROM t)";
+    let few = "(SELECT vec_pack(vec) FROM t WHERE rowid < 200)";
     vec![
         of("create", vec![format!("CREATE VIRTUAL TABLE fresh USING ivf(vec float[{}] distance_metric=cosine)", scale.dim)]),
         of("insert", vec![
@@ -212,6 +227,21 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "RELEASE b".into(), "ROLLBACK TO a".into(), one("9004", "4"), "RELEASE a".into(), "COMMIT".into(),
         ]),
         of("optimize", vec![command("t", "optimize"), command("plain", "optimize")]),
+        warm("split", &(drifted("t") + &rows(scale, "grows", 1, n / 2) + was), vec![
+            command("t", "optimize"), changed("t"),
+            // Not by a command: in the transaction that made a list long.
+            drifted("grows"), changed("grows"),
+        ]),
+        warm("join", &format!("DELETE FROM t WHERE rowid IN (SELECT rowid FROM t_rowids WHERE list_no < 5 AND rowid % 40 > 1); {was}"), vec![
+            command("t", "optimize"), changed("t"),
+        ]),
+        warm("look inside", &command("t", "train:{\"nlist\":250,\"max_iterations\":1}"), vec![
+            "SELECT rows, nlist, training, segments, tails, deleted, largest_list, imbalance, bytes, ver, stamp FROM ivf_stats('t')".into(),
+            "SELECT * FROM ivf_lists('t')".into(),
+            "SELECT * FROM ivf_centroids('t')".into(),
+            format!("SELECT recall, queries, rows_scanned FROM ivf_recall('t', (SELECT vec_pack(vec) FROM t WHERE rowid <= 9), {k}, 3)"),
+            "SELECT stage, n FROM ivf_profile('t') WHERE n >= 0".into(),
+        ]),
         of("integrity-check", vec![command("t", "integrity-check"), "PRAGMA integrity_check".into()]),
         of("settings", vec![
             command("t", "nprobe=2"), command("t", "max_codes=50"), command("t", "preload"), with("AND k = 4"), command("t", "unload"),
@@ -223,8 +253,17 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             format!("SELECT vec_length({big}), length(vec_to_json({big}))"),
             format!("SELECT vec_f32(vec_to_json({big})), vec_normalize({big})"),
             format!("SELECT vec_distance_l2({big}, {big}), vec_distance_cosine({big}, {big}), vec_distance_ip({big}, {big}), vec_distance_l1({big}, {big})"),
+            format!("SELECT vec_add({few}, {few}), vec_slice({few}, 0, vec_length({few}) - 8), vec_f16({few}), vec_bf16({few})"),
+            format!("SELECT vec_int8(vec_to_json(vec_quantize_int8({few}, 'unit'))), vec_to_json(vec_quantize_binary({few}))"),
+            format!("SELECT vec_sub(vec_int8({few}), vec_int8({few})), vec_slice(vec_bit({few}), 8, 16), vec_to_json(vec_f16(vec_int8({few})))"),
             "SELECT ivf_version(), length(ivf_debug()) > 9".into(),
             format!("SELECT count(*) FROM t WHERE batch MATCH (SELECT '[' || group_concat(vec_to_json(vec)) || ']' FROM t WHERE rowid < {batch}) AND k = 3"),
+        ]),
+        of("vec_each", vec![
+            format!("SELECT count(*), sum(value), max(length(vector)) FROM vec_each({few})"),
+            format!("SELECT sum(value) FROM vec_each(vec_int8({few}))"),
+            format!("SELECT sum(value), max(length(vector)) FROM vec_each(vec_to_json({few}))"),
+            "SELECT sum(e.value) FROM plain, vec_each(plain.vec) AS e WHERE plain.rowid < 20".into(),
         ]),
         Scenario { steps: face(scale), ..of("the Rust face", vec![]) },
     ]
