@@ -19,7 +19,7 @@ pub struct Scale {
 /// So many blocks that each can fail in turn.
 pub const SMALL: Scale = Scale { rows: 300, dim: 8, k: 10, batch: 20 };
 /// So large that buffers are, too.
-pub const LARGE: Scale = Scale { rows: 3000, dim: 64, k: 2000, batch: 500 };
+pub const LARGE: Scale = Scale { rows: 2000, dim: 64, k: 1500, batch: 300 };
 
 type Step = Box<dyn Fn(&Host) -> Answer>;
 
