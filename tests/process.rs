@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{Numbers, assert_sound, brute_force, fill, open, run, scratch, search};
@@ -18,13 +19,17 @@ unsafe extern "C" {
 
 const DIM: usize = 16;
 
-/// SQLite's own count of memory has a lock, which a fork among threads may find held.
-fn without_memory_statistics() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
+/// One test at a time, without SQLite's count of memory: a fork that finds a lock of SQLite's own held by another thread, of
+/// another test for one, leaves a child that waits for ever.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static ONCE: Once = Once::new();
     // SAFETY: one int, before the first connection of the test.
     ONCE.call_once(|| unsafe {
         ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0_i32);
     });
+    guard
 }
 
 fn made(path: &std::path::Path, rows: i64) -> Connection {
@@ -82,7 +87,7 @@ fn uses_it(path: &std::path::Path) {
 
 #[test]
 fn a_child_answers_after_its_parent_has_used_everything() {
-    without_memory_statistics();
+    let _alone = alone();
     let (folder, path) = scratch();
     let db = made(&path, 2000);
     let query = Numbers::new(3).vector(DIM);
@@ -94,22 +99,26 @@ fn a_child_answers_after_its_parent_has_used_everything() {
 
 #[test]
 fn a_child_answers_that_was_forked_while_other_threads_search() {
-    without_memory_statistics();
+    let _alone = alone();
     let (folder, path) = scratch();
     made(&path, 2000);
     let stop = AtomicBool::new(false);
+    // Opening takes locks of SQLite's that searching does not.
+    let open_all = Barrier::new(4);
     std::thread::scope(|scope| {
         for seed in 0..3 {
-            let (path, stop) = (&path, &stop);
+            let (path, stop, open_all) = (&path, &stop, &open_all);
             scope.spawn(move || {
                 let db = open(path);
                 let query = Numbers::new(seed).vector(DIM);
+                search(&db, "t", &query, 5, -1.0).unwrap();
+                open_all.wait();
                 while !stop.load(Ordering::Relaxed) {
                     search(&db, "t", &query, 5, -1.0).unwrap();
                 }
             });
         }
-        std::thread::sleep(Duration::from_millis(50));
+        open_all.wait();
         let forks = std::env::var("SQLITE_IVF_FORKS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
         let answered =
             (0..forks).filter(|i| child_does(|| uses_it(&folder.path().join(i.to_string())))).count();
@@ -120,7 +129,7 @@ fn a_child_answers_that_was_forked_while_other_threads_search() {
 
 #[test]
 fn connections_in_threads_answer_alike_while_one_writes() {
-    without_memory_statistics();
+    let _alone = alone();
     let (_folder, path) = scratch();
     let db = made(&path, 800);
     run(&db, "PRAGMA journal_mode = WAL");
