@@ -38,8 +38,6 @@ pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64
 /// What [`maintain`] did.
 #[derive(Debug)]
 pub struct Upkept {
-    /// The table's state after it.
-    pub state: State,
     /// The centroids after it, if there are others.
     pub coarse: Option<CoarseQuantizer>,
     /// As in [`Upkeep`].
@@ -68,7 +66,6 @@ pub fn maintain(
     let mut chosen = Chosen { target: Target::new(old.rows as u64, asked.nlist), ..Chosen::default() };
     let solid = chosen.choose(&mut writer, &asked)?;
     let mut done = Upkept {
-        state: old,
         coarse: None,
         solid,
         splits: chosen.split.len() as u64,
@@ -103,7 +100,6 @@ pub fn maintain(
     done.moved = rows.rowids.len() as u64;
     writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid()?)?;
     tables.write_state(&state)?;
-    done.state = state;
     done.coarse = Some(new_coarse);
     Ok(done)
 }

@@ -1,6 +1,7 @@
 //! Training, and keeping lists near one size.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::index::maintain::Target;
 use crate::sqlite::{Result, ffi};
@@ -152,6 +153,9 @@ impl Table {
                 None => Ok(None),
             })?;
         let Some(kept) = kept else { return Ok(false) };
+        if let Some(coarse) = kept.coarse {
+            *self.coarse.borrow_mut() = Some(Arc::new(coarse));
+        }
         let changed = kept.splits + kept.joins > 0;
         let before = settings.clone();
         settings.splits = settings.splits.saturating_add(kept.splits);
