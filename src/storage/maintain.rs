@@ -7,7 +7,7 @@ use crate::device::workers::Workers;
 use crate::index::coarse::ProbeScratch;
 use crate::index::kmeans::{Sample, sample_size, train as k_means};
 use crate::index::maintain::{NEIGHBOURS, Renumbered, Target, large_parts};
-use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_copy, try_filled, try_vec};
+use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_collect, try_copy, try_filled, try_vec};
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
@@ -240,7 +240,7 @@ fn strays(
         writer.ticker.tick()?;
     }
     let around: BTreeSet<u32> = around.into_iter().filter(|list_no| !taken.contains_key(list_no)).collect();
-    let around: Vec<u32> = around.into_iter().collect();
+    let around = try_collect(around)?;
     let fresh = CoarseQuantizer::new(layout.metric, dim, centroids)?;
     // Which rows of a list are nearer to a fresh centroid.
     let nearer = |list_no: u32, rows: &Rows| -> Result<Rows, IndexError> {
@@ -264,12 +264,12 @@ fn strays(
     let mut strays = Vec::new();
     // Read by this thread, compared on all of them.
     for group in around.chunks(16) {
-        let mut lists = Vec::with_capacity(group.len());
+        let mut lists = try_vec(group.len())?;
         for &list_no in group {
             lists.push((list_no, live_rows(writer, list_no)?.1));
         }
         let found: Vec<Mutex<Result<Rows, IndexError>>> =
-            lists.iter().map(|_| Mutex::new(Ok(Rows::default()))).collect();
+            try_collect(lists.iter().map(|_| Mutex::new(Ok(Rows::default()))))?;
         parallel(lists.len(), writer.ticker, |i| {
             let rows = nearer(lists[i].0, &lists[i].1);
             *found[i].lock().unwrap_or_else(PoisonError::into_inner) = rows;

@@ -296,7 +296,7 @@ fn flush(
     // Encoded on all threads, written by this one; a group at a time, so that few bytes wait.
     for group in parts.chunks(64) {
         let encoded: Vec<Mutex<Option<Result<Encoded, StorageError>>>> =
-            group.iter().map(|_| Mutex::default()).collect();
+            try_collect(group.iter().map(|_| Mutex::default()))?;
         parallel(group.len(), ticker, |i| {
             let (id, rows) = &group[i];
             let sealed = !is_last || rows.rowids.len() >= layout.tail_rows();
