@@ -104,9 +104,10 @@ fn face(scale: Scale) -> Vec<Step> {
             hits,
         )
     };
+    // Made here: what a step allocates of its own is not the library's.
+    let queries: Vec<f32> = (0..scale.batch).flat_map(at).collect();
     let batch = move |host: &Host| {
         let connection = host.face();
-        let queries = (0..scale.batch).flat_map(at).collect::<Vec<f32>>();
         let found = Table::open(&connection, "t").and_then(|t| t.search_batch(&queries, &Search::new(9)));
         told(found, |all| all.iter().map(hits).fold(0, |a, b| mix(a, &b.to_le_bytes())))
     };
