@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, TryGrow, try_collect, try_vec};
+use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, try_collect, try_vec};
 use crate::kernels::codes::{blocks_len, padded_rows};
 
 /// The format that this program writes, and the newest that it reads.
@@ -198,24 +198,11 @@ impl Seal {
         })
     }
 
-    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it.
+    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's.
     ///
     /// # Errors
     /// What is wrong with the blob.
     pub fn decode_centroids(
-        &self,
-        chunk: i64,
-        dim: usize,
-        generation: i64,
-        blob: &[u8],
-        out: &mut Vec<f32>,
-    ) -> Result<Result<(), Fault>, IndexError> {
-        // A count of its own header says how many there are; the blob cannot hold more than this.
-        out.try_room(blob.len() / 4)?;
-        Ok(self.read_centroids(chunk, dim, generation, blob, out))
-    }
-
-    fn read_centroids(
         &self,
         chunk: i64,
         dim: usize,

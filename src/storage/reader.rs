@@ -204,9 +204,11 @@ pub fn read_coarse(
             return Err(corrupt(format!("expected chunk {chunk}")));
         }
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
+        // A count of its own header says how many there are; the blob cannot hold more than this.
+        centroids.try_room(blob.len() / 4)?;
         state
             .seal()
-            .decode_centroids(number, dim, state.generation, blob, &mut centroids)?
+            .decode_centroids(number, dim, state.generation, blob, &mut centroids)
             .map_err(corrupt)?;
         chunk += 1;
     }
