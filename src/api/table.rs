@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::{Error, Result, Search, TableOptions, Train};
+use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
 use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_filled};
 use crate::storage::codec::try_f32_bytes;
 use crate::vtab::Options;
@@ -300,6 +301,32 @@ impl<'c> Table<'c> {
     /// Arguments out of range, [`Error::Interrupted`].
     pub fn train(&self, train: &Train) -> Result<()> {
         self.command(&train.command())
+    }
+
+    /// [`Table::train`], which tells `callback` how far it is, see [`with_progress`].
+    ///
+    /// # Errors
+    /// As [`Table::train`]; [`Error::Interrupted`] where the callback breaks, and the table is as it was.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use sqlite_ivf::{Table, TableOptions, Train};
+    /// # let db = rusqlite::Connection::open_in_memory()?;
+    /// # sqlite_ivf::register(&db)?;
+    /// # let items = Table::create(&db, "items", &TableOptions::new(2))?;
+    /// # items.insert_many((0..500).map(|i| (i, [i as f32, 1.0])))?;
+    /// items.train_with(&Train::new(), |progress| {
+    ///     eprintln!("{}: {:.0}%", progress.stage, 100.0 * progress.fraction());
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn train_with(
+        &self,
+        train: &Train,
+        callback: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        with_progress(callback, || self.train(train))
     }
 
     /// Packs the lists into as few segments as they need, without deleted rows.

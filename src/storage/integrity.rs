@@ -78,11 +78,13 @@ impl Check<'_> {
         let heads = self.heads(&state)?;
         self.same_segments("codes", Sql::CodesScan, &heads)?;
         self.same_segments("vectors", Sql::VectorsScan, &heads)?;
+        self.ticker.stage("rows", heads.iter().map(|head| u64::from(head.rows)).sum())?;
         for head in &heads {
             if self.is_full() {
                 return Ok(());
             }
             self.segment(&state, coarse.as_deref(), head)?;
+            self.ticker.advance(head.rows.into());
             self.ticker.tick()?;
         }
         let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
@@ -240,6 +242,7 @@ impl Check<'_> {
 
     /// The map has each live row once, at the list that it is in.
     fn map(&mut self, state: &State, heads: &[SegmentHead]) -> Result<(), StorageError> {
+        self.ticker.stage("map", u64::try_from(state.rows).unwrap_or(0))?;
         let mut from = Some(i64::MIN);
         while let Some(first) = from.filter(|_| !self.is_full()) {
             let window = self.window(first)?;
@@ -273,6 +276,7 @@ impl Check<'_> {
                     return Ok(());
                 }
             }
+            self.ticker.advance(window.len() as u64);
             for ((rowid, list_no), _) in window.iter().zip(&seen).filter(|(_, seen)| !**seen).take(MOST) {
                 self.fault("rowids", *rowid, format!("the row is not in list {list_no}"));
             }

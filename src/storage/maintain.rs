@@ -98,6 +98,7 @@ pub fn maintain(
     }
     write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
     done.moved = rows.rowids.len() as u64;
+    writer.ticker.stage("move", done.moved)?;
     writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid()?)?;
     tables.write_state(&state)?;
     done.coarse = Some(new_coarse);
@@ -141,6 +142,7 @@ impl Chosen {
         }
         long.sort_unstable();
         short.sort_unstable();
+        writer.ticker.stage("split", (long.len() + short.len()) as u64)?;
         let mut left = asked.budget.max(1);
         for (std::cmp::Reverse(rows), list_no) in long {
             if left == 0 || self.rows.bytes() >= MOVE_BYTES {
@@ -148,6 +150,7 @@ impl Chosen {
             }
             left = left.saturating_sub(rows);
             solid.insert(list_no, rows);
+            writer.ticker.advance(1);
             if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
                 continue;
             }
@@ -168,6 +171,7 @@ impl Chosen {
             // Another list may take the number of the one that goes.
             left = left.saturating_sub(rows + self.target.rows());
             solid.remove(&list_no);
+            writer.ticker.advance(1);
             self.joined.insert(list_no);
             self.take(writer, list_no)?;
         }
@@ -262,11 +266,13 @@ fn strays(
         Ok(moves)
     };
     let mut strays = Vec::new();
+    writer.ticker.stage("compare", around.len() as u64)?;
     // Read by this thread, compared on all of them.
     for group in around.chunks(16) {
         let mut lists = try_vec(group.len())?;
         for &list_no in group {
             lists.push((list_no, live_rows(writer, list_no)?.1));
+            writer.ticker.advance(1);
         }
         let found: Vec<Mutex<Result<Rows, IndexError>>> =
             try_collect(lists.iter().map(|_| Mutex::new(Ok(Rows::default()))))?;

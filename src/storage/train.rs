@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::Workers;
-use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
+use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
 use crate::index::{
     CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
-use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
+use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking_at};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -28,6 +28,9 @@ pub struct Training {
 
 /// Rows that wait to be written to their new lists, at most, in bytes. (Few in unit tests, which then write several times.)
 pub(super) const MOVE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+
+/// Rows of the map between two reports of how far it is.
+const MAP_ROWS: usize = 1 << 10;
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
 /// rows stays as it is.
@@ -52,7 +55,7 @@ pub fn train(
         params.max_iterations = most;
         params.refinements = params.refinements.min(most.max(1));
     }
-    let centroids = ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))?;
+    let centroids = k_means(&sample, layout.dim, &params, ticker)?;
     drop(sample);
     let coarse = CoarseQuantizer::new(layout.metric, layout.dim, centroids)?;
     let generation = next_generation(&state);
@@ -148,6 +151,19 @@ pub(super) fn write_centroids(
     Ok(())
 }
 
+/// The centroids of `sample`.
+fn k_means(
+    sample: &[f32],
+    dim: usize,
+    params: &TrainParams,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    ticker.stage("k-means", 0)?;
+    let passes = Passes::default();
+    let at = |ticker: &mut Ticker| ticker.reach(passes.done() as u64, passes.total() as u64);
+    ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
+}
+
 fn next_generation(state: &State) -> i64 {
     (state.generation + 1) % SegmentId::GENERATIONS
 }
@@ -166,8 +182,12 @@ fn finish(
 ) -> Result<State, StorageError> {
     map.sort_unstable();
     let state = stamped(new);
+    ticker.stage("map", map.len() as u64)?;
     let mut writer = Writer::new(tables, layout, Some(coarse), state, ticker);
-    writer.write_map(&map)?;
+    for part in map.chunks(MAP_ROWS) {
+        writer.write_map(part)?;
+        writer.ticker.advance(part.len() as u64);
+    }
     tables.write_state(&state)?;
     Ok(state)
 }
@@ -199,7 +219,9 @@ fn sample(
     check_bytes(tables, state, dim)?;
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
+    ticker.stage("sample", rows as u64)?;
     for head in heads {
+        ticker.advance(head.live().into());
         let chosen = try_collect((0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()))?;
         if chosen.is_empty() {
             continue;
@@ -235,6 +257,8 @@ fn rewrite(
     let mut next_seq = try_filled(0_u32, waiting.len())?;
     let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
+    // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
+    ticker.stage(if reassign { "assign and write" } else { "pack" }, 2 * old.rows as u64)?;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
         let mut rows = Rows::default();
@@ -253,6 +277,7 @@ fn rewrite(
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
+        ticker.advance(rows.rowids.len() as u64);
         for ((&rowid, vector), &list_no) in
             rows.rowids.iter().zip(rows.vectors.chunks_exact(dim)).zip(&lists_of)
         {
@@ -304,10 +329,11 @@ fn flush(
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;
         let writer = Writer::new(tables, layout, coarse, state, ticker);
-        for segment in encoded {
+        for (segment, (_, rows)) in encoded.into_iter().zip(group) {
             if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 writer.write(&segment?)?;
             }
+            writer.ticker.advance(rows.rowids.len() as u64);
             ticks += 1;
             if ticks % 8 == 0 {
                 writer.ticker.tick()?;

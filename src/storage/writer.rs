@@ -201,6 +201,7 @@ impl Buffer {
         }
         state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
+        ticker.stage("flush", rows)?;
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
         writer.delete(std::mem::take(&mut self.deletes))?;
         writer.place(&self.rowids, &self.vectors, &live)?;
@@ -322,6 +323,7 @@ impl<'a> Writer<'a> {
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();
             rowids.try_extend(of_list.iter().map(|(_, rowid)| *rowid))?;
+            self.ticker.advance(rowids.len() as u64);
             self.remove(of_list[0].0, &rowids)?;
         }
         deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
@@ -395,6 +397,7 @@ impl<'a> Writer<'a> {
                 fresh.push(rowids[i], &vectors[i * dim..(i + 1) * dim])?;
             }
             self.append(of_list[0].0.0, fresh)?;
+            self.ticker.advance(of_list.len() as u64);
             self.ticker.tick()?;
         }
         let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rowids[i], list_no)))?;
@@ -596,8 +599,21 @@ pub(super) fn ticking<T>(
     ticker: &mut Ticker,
     work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
 ) -> Result<T, StorageError> {
+    ticking_at(ticker, |_| {}, work)
+}
+
+/// [`ticking`]; before each tick `at` says how far the work is.
+///
+/// # Errors
+/// What the ticker says.
+pub(super) fn ticking_at<T>(
+    ticker: &mut Ticker,
+    at: impl Fn(&mut Ticker),
+    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
+) -> Result<T, StorageError> {
     let mut failure = None;
     let done = work(&mut || {
+        at(ticker);
         ticker.tick().map_err(|error| {
             failure = Some(error);
             Cancelled

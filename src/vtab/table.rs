@@ -16,6 +16,7 @@ use crate::vtab::inspect::Profile;
 use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
 
+pub mod progress;
 mod upkeep;
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
@@ -301,6 +302,7 @@ impl Table {
     /// # Errors
     /// What keeps the check from being done.
     pub fn check(&self) -> Result<Vec<String>> {
+        let _watched = self.watched("integrity-check")?;
         self.flush()?;
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
