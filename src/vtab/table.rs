@@ -31,6 +31,9 @@ pub fn cache() -> &'static Cache {
     })
 }
 
+/// What was found of rows, and the stamp that it belongs to.
+pub type Known = ([u8; 16], RowFinder);
+
 /// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
 /// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
         let layout =
             Layout { metric: options.column.metric, dim: options.column.dim, quantizer: options.quantizer };
+        let shape = Rc::new(options.shape());
         Self {
             db,
             schema: schema.to_string(),
@@ -82,7 +86,7 @@ impl Table {
             options,
             layout,
             file: RefCell::new(OpenFile::of(db, schema)),
-            tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
+            tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
             buffer: RefCell::default(),
             written: RefCell::default(),
             level: Cell::new(-1),
@@ -177,7 +181,8 @@ impl Table {
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
         self.tables().rename(new)?;
-        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new));
+        let shape = Rc::clone(self.tables().shape());
+        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new, shape));
         *self.name.borrow_mut() = new.to_string();
         Ok(())
     }
@@ -470,7 +475,19 @@ impl Table {
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn vector_with(&self, rowid: i64, known: &mut ([u8; 16], RowFinder)) -> Result<Option<Vec<f32>>> {
+    pub fn vector_with(&self, rowid: i64, known: &mut Known) -> Result<Option<Vec<f32>>> {
+        self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
+    }
+
+    /// Runs `find` with what was found of rows before.
+    ///
+    /// # Errors
+    /// What `find` fails with.
+    pub fn finding<T>(
+        &self,
+        known: &mut Known,
+        find: impl FnOnce(&mut RowFinder, &mut TableLists<'_>, &State) -> std::result::Result<T, StorageError>,
+    ) -> Result<T> {
         self.flush()?;
         self.reading(|tables, ticker| {
             let state = tables.read_state()?;
@@ -478,7 +495,7 @@ impl Table {
                 *known = (state.stamp, RowFinder::default());
             }
             let mut lists = TableLists::new(tables, &state, self.layout.metric, self.layout.dim, ticker);
-            Ok(known.1.vector(&mut lists, &state, rowid)?)
+            Ok(find(&mut known.1, &mut lists, &state)?)
         })
     }
 
