@@ -9,8 +9,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
 use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_filled};
+use crate::sqlite;
 use crate::storage::codec::try_f32_bytes;
-use crate::vtab::Options;
+use crate::vtab::{Options, vec0};
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,7 +67,7 @@ impl<'c> Table<'c> {
         })
     }
 
-    /// A table that exists.
+    /// A table that exists, of the module `ivf` or, where feature `vec0` made it, `vec0`.
     ///
     /// # Errors
     /// [`Error::NoSuchTable`].
@@ -80,9 +81,15 @@ impl<'c> Table<'c> {
             .optional()?;
         let missing = || Error::NoSuchTable(name.to_string());
         let (name, sql) = sql.ok_or_else(missing)?;
-        let arguments = module_arguments(&sql, "ivf").ok_or_else(missing)?;
+        let of = |module| Some((module, module_arguments(&sql, module)?));
+        let (module, arguments) = of("ivf").or_else(|| of(vec0::MODULE)).ok_or_else(missing)?;
+        let invalid = |error: sqlite::Error| Error::Invalid(error.message);
+        if module == vec0::MODULE {
+            vec0::check_origin(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
+        }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let column = Options::parse(&arguments).map_err(|error| Error::Invalid(error.message))?.column;
+        let arguments = vec0::arguments(module, &arguments).map_err(invalid)?;
+        let column = Options::parse(&arguments).map_err(invalid)?.column;
         Ok(Self {
             connection,
             name: quoted(&name),

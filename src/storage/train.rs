@@ -356,7 +356,7 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t", Default::default());
-        tables.create([7; 16], b"").unwrap();
+        tables.create([7; 16], b"", false).unwrap();
         let layout = Layout { metric: Metric::L2, dim: 2, quantizer: Quantizer::Int8 };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();

@@ -102,7 +102,7 @@ impl Table {
         }
     }
 
-    /// Makes the shadow tables of a new table.
+    /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
     ///
     /// # Errors
     /// What SQLite says of them.
@@ -112,11 +112,12 @@ impl Table {
         schema: &str,
         name: &str,
         options: Options,
+        fenced: bool,
     ) -> Result<Rc<Self>> {
         let table = Self::new(db, schema, name, options);
         let last_rowid = db.last_insert_rowid();
         let uuid = draw_uuid();
-        let created = table.tables().create(uuid, &Settings::default().encode()?);
+        let created = table.tables().create(uuid, &Settings::default().encode()?, fenced);
         db.set_last_insert_rowid(last_rowid);
         created?;
         table.made.set(Some(uuid));

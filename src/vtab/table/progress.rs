@@ -134,7 +134,7 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
         let options = Options::parse(&["vec float[2]"]).unwrap();
-        let table = Table::create(db, &Connection::default(), "main", "watched", options).unwrap();
+        let table = Table::create(db, &Connection::default(), "main", "watched", options, false).unwrap();
         let step = |stage, done, total| Step { stage, done, total };
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let _outer = table.watched("outer").unwrap();
