@@ -32,8 +32,21 @@ fn wrong(name: &str, what: String) -> Error {
 /// What is wrong with the value.
 pub fn read_checked(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>> {
     let vector = read(name, value)?;
-    check(&vector, dim).map_err(|error| Error::constraint(format!("{name}: {error}")))?;
+    check(&vector, dim).map_err(|error| {
+        let bytes = if value.kind() == Kind::Blob { value.blob().map_or(0, <[u8]>::len) } else { 0 };
+        Error::constraint(format!("{name}: {error}{}", other_width(bytes, dim)))
+    })?;
     Ok(vector)
+}
+
+/// What a blob that is no vector of `dim` 4-byte floats may have been meant for, by its length.
+fn other_width(bytes: usize, dim: usize) -> &'static str {
+    match bytes.checked_div(dim).filter(|each| each * dim == bytes) {
+        Some(8) => " (8-byte floats? Elements are 4-byte floats, float32)",
+        Some(2) => " (2-byte floats? vec_f16(v) or vec_bf16(v) says so)",
+        Some(1) => " (1-byte integers? vec_int8(v) says so)",
+        _ => "",
+    }
 }
 
 /// [`read_checked`] into a vector that is kept.
@@ -129,7 +142,17 @@ pub(super) const NO_ROOM: &str = "out of memory for the numbers of a vector";
 
 fn json_error(expected: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.starts_with(NO_ROOM) { NO_ROOM.into() } else { format!("not {expected}: {text}") }
+    if text.starts_with(NO_ROOM) {
+        return NO_ROOM.into();
+    }
+    let hint = if text.starts_with("invalid type: sequence") {
+        " (one vector is asked for; batch MATCH takes an array of arrays, an INSERT one row for each)"
+    } else if text == "expected value at line 1 column 1" {
+        " (bytes are bound as a blob, not as a text)"
+    } else {
+        ""
+    };
+    format!("not {expected}: {text}{hint}")
 }
 
 /// The numbers of an array, appended to `out`; how many.
