@@ -77,6 +77,29 @@ fn a_program_for_sqlite_vec_gets_the_same_answers_from_either() {
             assert_eq!(answers.last().unwrap().len(), 2, "{sql}");
         }
         answers.push(vec![(count(db, "v"), 0.0)]);
+        // All sorts of columns.
+        run(
+            db,
+            "CREATE VIRTUAL TABLE w USING vec0(id INTEGER PRIMARY KEY, user_id INTEGER PARTITION KEY,
+               embedding float[2] distance_metric=cosine, tag TEXT, year INTEGER, +note TEXT);
+             INSERT INTO w(id, user_id, embedding, tag, year, note) VALUES (3, 1, '[1,0]', 'a', 2000, 'three'),
+               (5, 1, '[1,1]', 'b', 2001, 'five'), (7, 2, '[1,0.5]', 'a', 2002, 'seven'), (9, 1, '[0,1]', 'a', 2003, 'nine')",
+        );
+        for filter in ["user_id = 1", "tag = 'a'", "year > 2000 AND user_id = 1", "id IN (5, 9)"] {
+            let sql = format!(
+                "SELECT id, distance, note FROM w WHERE embedding MATCH '[1,0.1]' AND k = 2 AND {filter} ORDER BY distance"
+            );
+            let mut statement = db.prepare(&sql).unwrap();
+            let rows = statement.query_map([], |row| {
+                Ok((
+                    row.get::<_, i64>(0)? * 100 + row.get::<_, String>(2)?.len() as i64,
+                    row.get::<_, f64>(1)?,
+                ))
+            });
+            answers.push(rows.unwrap().map(Result::unwrap).collect::<Vec<_>>());
+            assert_eq!(answers.last().unwrap().len(), 2, "{sql}");
+        }
+        run(db, "DROP TABLE w");
         assert!(text(db, "SELECT vec_version()").starts_with('v'));
         assert!(!text(db, "SELECT vec_debug()").is_empty());
         run(db, "DROP TABLE v");
