@@ -40,7 +40,7 @@ pub struct ValueColumn {
     /// Its place among the columns of that role; those of metadata and partitions are counted together.
     pub slot: usize,
     /// The type as SQLite shall see it.
-    declared: &'static str,
+    pub declared: &'static str,
 }
 
 impl ValueColumn {

@@ -200,7 +200,7 @@ impl Options {
             metadata: self.columns.packed().map(|column| column.kind).collect(),
             partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
             text_key: self.columns.text_key().is_some(),
-            auxiliary: self.columns.of(Role::Auxiliary).count(),
+            auxiliary: self.columns.of(Role::Auxiliary).map(|column| column.declared).collect(),
         }
     }
 
