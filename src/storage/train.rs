@@ -118,7 +118,10 @@ pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
 /// How the centroids of `sample` are trained.
 pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
     // Cosine compares directions; inner products of vectors of one length do, too.
-    let length = if layout.metric == Metric::L2 { None } else { common_length(sample, layout.dim) };
+    let length = match layout.metric {
+        Metric::Cosine | Metric::Ip => common_length(sample, layout.dim),
+        Metric::L2 | Metric::L1 | Metric::Hamming => None,
+    };
     TrainParams { seed, length, ..TrainParams::new(nlist) }
 }
 
