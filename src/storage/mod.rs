@@ -1,6 +1,7 @@
 //! Shadow tables to lists and back. The only place that knows the bytes of `docs/format.md`.
 
 pub mod codec;
+mod element;
 mod error;
 mod integrity;
 mod maintain;
@@ -9,6 +10,7 @@ mod tables;
 mod train;
 mod writer;
 
+pub use element::Element;
 pub use error::StorageError;
 pub use integrity::check;
 pub use maintain::{Upkeep, is_due, maintain};

@@ -14,15 +14,17 @@ use crate::index::{
     try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
+use crate::storage::codec::{SEGMENT_ROWS, next_ver};
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
-use crate::storage::{Sql, State, StorageError, Tables};
+use crate::storage::{Element, Sql, State, StorageError, Tables};
 
 /// How rows are laid out in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// The metric.
     pub metric: Metric,
+    /// What vectors are stored as.
+    pub element: Element,
     /// The dimension.
     pub dim: usize,
     /// How rows are coded.
@@ -131,15 +133,21 @@ impl Buffer {
         })
     }
 
-    /// Adds a row that is not there. `vector` was checked.
+    /// Adds a row that is not there. `vector` was checked, and is what `element` holds.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
-    pub fn insert(&mut self, tables: &Tables, rowid: i64, vector: &[f32]) -> Result<(), StorageError> {
+    pub fn insert(
+        &mut self,
+        tables: &Tables,
+        element: Element,
+        rowid: i64,
+        vector: &[f32],
+    ) -> Result<(), StorageError> {
         self.vectors.try_room(vector.len())?;
         self.rowids.try_room(1)?;
         self.places.try_room(1)?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?])?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?])?;
         self.places.insert(rowid, self.rowids.len());
         self.rowids.push(rowid);
         self.vectors.extend_from_slice(vector);
@@ -290,7 +298,7 @@ impl<'a> Writer<'a> {
     }
 
     fn lists(&mut self) -> TableLists<'_> {
-        TableLists::new(self.tables, &self.state, self.layout.metric, self.layout.dim, self.ticker)
+        TableLists::new(self.tables, &self.state, self.layout, self.ticker)
     }
 
     /// The heads of a list.
@@ -536,7 +544,7 @@ pub(super) fn encode(
     let seal = state.seal();
     Ok(Encoded {
         codes: seal.encode_codes(id, dim, &codes)?,
-        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors)?,
+        vectors: seal.encode_vectors(layout.element, dim, &rows.rowids, &rows.vectors)?,
         head,
     })
 }

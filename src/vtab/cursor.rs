@@ -11,6 +11,7 @@ use crate::index::{
 };
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
+use crate::vtab::element::subtype;
 use crate::vtab::inspect::Profile;
 use crate::vtab::options::Nprobe;
 use crate::vtab::plan::{self, Argument};
@@ -221,17 +222,17 @@ impl Cursor {
             }
         };
         match vector {
-            Some(vector) => context.blob_with(vector.len() * 4, |bytes| {
-                for (to, value) in bytes.chunks_exact_mut(4).zip(vector) {
-                    to.copy_from_slice(&value.to_le_bytes());
-                }
-                Ok(())
-            }),
-            None => {
-                context.null();
-                Ok(())
+            Some(vector) => {
+                let element = table.layout.element;
+                context.blob_with(element.bytes(vector.len()), |bytes| {
+                    element.narrow(vector, bytes);
+                    Ok(())
+                })?;
+                context.subtype(subtype(element));
             }
+            None => context.null(),
         }
+        Ok(())
     }
 
     /// Reads the next run of rowids.
@@ -281,8 +282,7 @@ impl Cursor {
                     continue;
                 }
                 table.reading(|tables, ticker| {
-                    let mut lists =
-                        TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+                    let mut lists = TableLists::new(tables, state, &table.layout, ticker);
                     *rowids = lists.rowids(head)?;
                     *vectors = lists.raw_vectors(head, rowids)?;
                     Ok(lists.tick()?)
@@ -330,8 +330,10 @@ impl Cursor {
         for (argument, value) in given {
             let value = &value;
             match argument {
-                Argument::Match => vector::read_checked_into(&column.name, value, column.dim, queries)?,
-                Argument::Batch => *queries = vector::read_batch("batch", value, column.dim)?,
+                Argument::Match => {
+                    vector::read_checked_into(&column.name, value, column.element, column.dim, queries)?;
+                }
+                Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
                 Argument::K | Argument::Limit => {
                     let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
                         Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))

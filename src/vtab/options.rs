@@ -3,12 +3,15 @@
 use crate::device::Device;
 use crate::index::{Metric, Quantizer, SearchMode, SegmentId};
 use crate::sqlite::{Error, Result};
+use crate::storage::Element;
 
 /// The vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// What its vectors are made of.
+    pub element: Element,
     /// How many elements a vector has.
     pub dim: usize,
     /// How distance is defined.
@@ -50,8 +53,8 @@ pub struct Options {
     pub nprobe: Nprobe,
     /// Rows scanned at most, where a query does not say; 0 for no limit.
     pub max_codes: u64,
-    /// How rows are coded.
-    pub quantizer: Quantizer,
+    /// How rows are coded; none for what suits the metric.
+    pub quantizer: Option<Quantizer>,
     /// When the table is trained on its own.
     pub train_at: TrainAt,
     /// The device, by name.
@@ -78,11 +81,11 @@ impl Options {
     pub fn parse(arguments: &[&str]) -> Result<Self> {
         let mut column = None;
         let mut options = Self {
-            column: Column { name: String::new(), dim: 0, metric: Metric::L2 },
+            column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
             nlist: None,
             nprobe: Nprobe::Auto,
             max_codes: 0,
-            quantizer: Quantizer::Int8,
+            quantizer: None,
             train_at: TrainAt::Auto,
             device: "auto".into(),
             search_mode: SearchMode::Auto,
@@ -109,7 +112,18 @@ impl Options {
         options.column = column.ok_or_else(|| {
             Error::generic("a vector column is expected, like: vec float[384] distance_metric=cosine")
         })?;
+        if options.column.metric == Metric::L1 && options.quantizer == Some(Quantizer::Int8) {
+            return Err(Error::generic(
+                "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes bound no l1 distance",
+            ));
+        }
         Ok(options)
+    }
+
+    /// How rows are coded.
+    pub fn quantizer(&self) -> Quantizer {
+        let auto = if self.column.metric == Metric::L1 { Quantizer::None } else { Quantizer::Int8 };
+        self.quantizer.unwrap_or(auto)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -127,8 +141,9 @@ impl Options {
             "seed" => self.seed = if auto { 1234 } else { number(0, u64::MAX)? },
             "quantizer" => {
                 self.quantizer = match value.to_ascii_lowercase().as_str() {
-                    "int8" | "auto" => Quantizer::Int8,
-                    "none" => Quantizer::None,
+                    "auto" => None,
+                    "int8" => Some(Quantizer::Int8),
+                    "none" => Some(Quantizer::None),
                     _ => {
                         let names = Quantizer::NAMES.join(", ");
                         return Err(Error::generic(format!(
@@ -237,7 +252,9 @@ impl Column {
     /// Reads what follows the name: `float[384] distance_metric=cosine`.
     fn parse(name: String, rest: &str) -> Result<Self> {
         let expected = format!(
-            "expected {name} float[N], N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip"
+            "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
+             (of bit: hamming)",
+            Element::NAMES[1..].join(", ")
         );
         let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
         let end = rest.find(']').map_or(rest.len(), |end| end + 1);
@@ -245,15 +262,17 @@ impl Column {
         let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
             return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
         };
-        match element.trim().to_ascii_lowercase().as_str() {
-            "float" | "float32" | "f32" => {}
-            other => return Err(wrong(format!("element type '{other}' is not supported"))),
-        }
+        let element = element.trim();
+        let element = Element::from_name(element)
+            .ok_or_else(|| wrong(format!("element type '{element}' is not supported")))?;
         let dim = match dim.trim().parse::<usize>() {
             Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
             _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
         };
-        let mut metric = Metric::L2;
+        if !dim.is_multiple_of(element.group()) {
+            return Err(wrong(format!("{dim} bits are not whole bytes: a multiple of 8 is expected")));
+        }
+        let mut metric = element.metrics()[0];
         settings = settings.trim();
         while !settings.is_empty() {
             let (key, after) = identifier(settings)?;
@@ -266,13 +285,19 @@ impl Column {
             if !key.eq_ignore_ascii_case("distance_metric") {
                 return Err(wrong(format!("'{key}' is not a setting of a column")));
             }
-            metric = Metric::from_name(unquoted(value)).ok_or_else(|| {
-                let names = Metric::NAMES.join(", ");
-                Error::generic(format!("distance_metric must be one of {names}, got '{value}'"))
+            let names: Vec<&str> = element.metrics().iter().map(|metric| metric.name()).collect();
+            let known =
+                Metric::from_name(unquoted(value)).filter(|metric| element.metrics().contains(metric));
+            metric = known.ok_or_else(|| {
+                Error::generic(format!(
+                    "distance_metric of {} must be one of {}, got '{value}'",
+                    element.name(),
+                    names.join(", ")
+                ))
             })?;
             settings = after.trim();
         }
-        Ok(Self { name, dim, metric })
+        Ok(Self { name, element, dim, metric })
     }
 }
 
@@ -334,10 +359,32 @@ mod tests {
             "seed=7",
         ])
         .unwrap();
-        assert_eq!(options.column, Column { name: "my vec".into(), dim: 384, metric: Metric::Cosine });
+        assert_eq!(
+            options.column,
+            Column { name: "my vec".into(), element: Element::F32, dim: 384, metric: Metric::Cosine }
+        );
         assert_eq!((options.nlist, options.nprobe, options.max_codes), (Some(256), Nprobe::Share(0.1), 5000));
-        assert_eq!((options.quantizer, options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
+        assert_eq!((options.quantizer(), options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
         assert_eq!((options.device.as_str(), options.search_mode), ("cpu", SearchMode::Csr));
+    }
+
+    #[test]
+    fn a_column_is_of_any_element_with_a_metric_of_its_own() {
+        for (text, element, metric, quantizer) in [
+            ("v f32[8]", Element::F32, Metric::L2, Quantizer::Int8),
+            ("v HALF[3]", Element::F16, Metric::L2, Quantizer::Int8),
+            ("v bf16[3] distance_metric=cosine", Element::Bf16, Metric::Cosine, Quantizer::Int8),
+            ("v int8[3] distance_metric='ip'", Element::Int8, Metric::Ip, Quantizer::Int8),
+            ("v i8[3] distance_metric=L1", Element::Int8, Metric::L1, Quantizer::None),
+            ("v bit[16]", Element::Bit, Metric::Hamming, Quantizer::Int8),
+            ("v bit[16] distance_metric=hamming", Element::Bit, Metric::Hamming, Quantizer::Int8),
+        ] {
+            for other in ["nlist=2", "quantizer=auto"] {
+                let options = Options::parse(&[text, other]).unwrap();
+                assert_eq!((options.column.element, options.column.metric), (element, metric), "{text}");
+                assert_eq!(options.quantizer(), quantizer, "{text}");
+            }
+        }
     }
 
     #[test]
@@ -355,7 +402,23 @@ mod tests {
             (&["vec float[3]", "distance_metric=l2"], &["belongs to the vector column"]),
             (&["vec float[0]"], &["'0'", "from 1 to 16384"]),
             (&["vec float"], &["'float' is not a vector type", "float[N]"]),
-            (&["vec int8[4]"], &["'int8' is not supported"]),
+            (
+                &["vec double[4]"],
+                &["'double' is not supported", "float[N] (or float16, bfloat16, int8, bit)"],
+            ),
+            (&["vec bit[12]"], &["12 bits are not whole bytes"]),
+            (
+                &["vec bit[16] distance_metric=l2"],
+                &["distance_metric of bit must be one of hamming, got 'l2'"],
+            ),
+            (
+                &["vec int8[4] distance_metric=hamming"],
+                &["distance_metric of int8", "l2, cosine, ip, l1", "'hamming'"],
+            ),
+            (
+                &["quantizer=int8", "vec float[3] distance_metric=l1"],
+                &["auto or none with distance_metric=l1", "'int8'"],
+            ),
             (&["vec float[3]", "other float[4]"], &["one vector column", "'other float[4]'"]),
             (&["nlist=4"], &["a vector column is expected"]),
             (&["\"vec float[3]"], &["no closing"]),

@@ -13,7 +13,7 @@ use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, Table
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::{Nprobe, Options};
+use crate::vtab::options::{Column, Nprobe, Options};
 use crate::vtab::settings::Settings;
 
 mod upkeep;
@@ -72,8 +72,8 @@ pub struct Table {
 
 impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
-        let layout =
-            Layout { metric: options.column.metric, dim: options.column.dim, quantizer: options.quantizer };
+        let Column { element, dim, metric, .. } = options.column;
+        let layout = Layout { metric, element, dim, quantizer: options.quantizer() };
         Self {
             db,
             schema: schema.to_string(),
@@ -475,7 +475,7 @@ impl Table {
             if known.0 != state.stamp {
                 *known = (state.stamp, RowFinder::default());
             }
-            let mut lists = TableLists::new(tables, &state, self.layout.metric, self.layout.dim, ticker);
+            let mut lists = TableLists::new(tables, &state, &self.layout, ticker);
             Ok(known.1.vector(&mut lists, &state, rowid)?)
         })
     }

@@ -60,14 +60,14 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         None => table.buffered(|buffer, tables| Ok(buffer.next_rowid(tables)?))?,
     };
     make_way(table, rowid)?;
-    table.buffered(|buffer, tables| Ok(buffer.insert(tables, rowid, &vector)?))?;
+    table.buffered(|buffer, tables| Ok(buffer.insert(tables, column.element, rowid, &vector)?))?;
     Ok(rowid)
 }
 
 /// A vector that the table can hold. A zero vector under cosine is found here, not when it is written.
 fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
     let column = &table.options.column;
-    let vector = vector::read_checked(&column.name, value, column.dim)?;
+    let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
     if vector.iter().all(|&v| v == 0.0) {
         column
             .metric
@@ -132,7 +132,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     }
     table.buffered(|buffer, tables| {
         buffer.delete(tables, old)?;
-        Ok(buffer.insert(tables, new, &vector)?)
+        Ok(buffer.insert(tables, column.element, new, &vector)?)
     })?;
     Ok(new)
 }

@@ -7,6 +7,7 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{
     Context, Db, Error, FunctionFlags, Result, Value, functions_with_prefix, module_exists,
@@ -15,7 +16,6 @@ use crate::sqlite::{
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::table_function;
 use crate::vtab::vector::NO_ROOM;
-use distance::Distance;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -42,11 +42,11 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("vec_normalize", 1, arithmetic::normalize),
     ("vec_quantize_int8", 2, arithmetic::quantize_int8),
     ("vec_quantize_binary", 1, arithmetic::quantize_binary),
-    ("vec_distance_l2", 2, |call| distance::distance(call, Distance::L2)),
-    ("vec_distance_cosine", 2, |call| distance::distance(call, Distance::Cosine)),
-    ("vec_distance_ip", 2, |call| distance::distance(call, Distance::Ip)),
-    ("vec_distance_l1", 2, |call| distance::distance(call, Distance::L1)),
-    ("vec_distance_hamming", 2, |call| distance::distance(call, Distance::Hamming)),
+    ("vec_distance_l2", 2, |call| distance::distance(call, Metric::L2)),
+    ("vec_distance_cosine", 2, |call| distance::distance(call, Metric::Cosine)),
+    ("vec_distance_ip", 2, |call| distance::distance(call, Metric::Ip)),
+    ("vec_distance_l1", 2, |call| distance::distance(call, Metric::L1)),
+    ("vec_distance_hamming", 2, |call| distance::distance(call, Metric::Hamming)),
     ("ivf_version", 0, version),
 ];
 
@@ -127,6 +127,10 @@ impl Call<'_> {
             Ok(vector) if vector.len() == 0 => Err(self.wrong("a vector has one element at least")),
             vector => vector.map_err(|fault| self.wrong(fault)),
         }
+    }
+
+    fn widened(&self, vector: Vector) -> Result<Vec<f32>> {
+        vector.widened().map_err(|fault| self.wrong(fault))
     }
 
     fn give(&self, vector: &Vector) -> Result<()> {
