@@ -107,7 +107,11 @@ impl Vector {
         Ok(Self::Floats(element, values))
     }
 
-    fn into_element(self, element: Element) -> Result<Self, Fault> {
+    /// The same values as other elements, rounded if they are floats.
+    ///
+    /// # Errors
+    /// Values that would not stay what they are.
+    pub fn into_element(self, element: Element) -> Result<Self, Fault> {
         if self.element() == element {
             return Ok(self);
         }

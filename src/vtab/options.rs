@@ -290,9 +290,9 @@ impl Column {
                 Metric::from_name(unquoted(value)).filter(|metric| element.metrics().contains(metric));
             metric = known.ok_or_else(|| {
                 Error::generic(format!(
-                    "distance_metric of {} must be one of {}, got '{value}'",
-                    element.name(),
-                    names.join(", ")
+                    "distance_metric must be one of {} for {}, got '{value}'",
+                    names.join(", "),
+                    element.name()
                 ))
             })?;
             settings = after.trim();
@@ -407,14 +407,8 @@ mod tests {
                 &["'double' is not supported", "float[N] (or float16, bfloat16, int8, bit)"],
             ),
             (&["vec bit[12]"], &["12 bits are not whole bytes"]),
-            (
-                &["vec bit[16] distance_metric=l2"],
-                &["distance_metric of bit must be one of hamming, got 'l2'"],
-            ),
-            (
-                &["vec int8[4] distance_metric=hamming"],
-                &["distance_metric of int8", "l2, cosine, ip, l1", "'hamming'"],
-            ),
+            (&["vec bit[16] distance_metric=l2"], &["must be one of hamming for bit, got 'l2'"]),
+            (&["vec int8[4] distance_metric=hamming"], &["l2, cosine, ip, l1 for int8", "'hamming'"]),
             (
                 &["quantizer=int8", "vec float[3] distance_metric=l1"],
                 &["auto or none with distance_metric=l1", "'int8'"],

@@ -38,18 +38,20 @@ pub fn read_checked_into(
     out: &mut Vec<f32>,
 ) -> Result<()> {
     let bytes = if value.kind() == Kind::Blob { value.blob()? } else { &[] };
-    if bytes.len() == element.bytes(dim) && element_of(value).is_none_or(|of| of == element) {
+    let known = element_of(value);
+    // SQLite forgets what a blob holds on some ways (through an UPDATE, for one). Its length tells floats of two widths apart.
+    let is_f32 = known.is_none() && element != Element::F32 && bytes.len() == Element::F32.bytes(dim);
+    if bytes.len() == element.bytes(dim) && known.is_none_or(|known| known == element) {
         out.clear();
         out.try_room(dim)?;
         element.widen(bytes, out);
     } else {
-        let vector = Vector::read_as(value, element).and_then(Vector::widened);
-        *out = vector.map_err(|what| wrong(name, what))?;
+        let found = if is_f32 && element.is_float() { Element::F32 } else { element };
+        let vector = Vector::read_as(value, found).and_then(|vector| vector.into_element(element));
+        *out = vector.and_then(Vector::widened).map_err(|what| wrong(name, what))?;
     }
     check(out, dim).map_err(|error| {
-        let is_f32 = bytes.len() == dim * 4 && element_of(value).is_none();
         let hint = match element {
-            Element::F16 | Element::Bf16 if is_f32 => ": 4-byte floats are given as vec_f32(v)",
             Element::Int8 if is_f32 => ": vec_quantize_int8(v, 'unit') makes one of 4-byte floats",
             Element::Bit if is_f32 => ": vec_quantize_binary(v) makes one of 4-byte floats",
             _ => "",

@@ -10,7 +10,7 @@ mod tests;
 use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{
-    Context, Db, Error, FunctionFlags, Result, Value, functions_with_prefix, module_exists,
+    Context, Db, Error, FunctionFlags, Kind, Result, Value, functions_with_prefix, module_exists,
     register_aggregate, register_scalar,
 };
 use crate::vtab::element::{Element, Vector};
@@ -109,9 +109,20 @@ impl Call<'_> {
         self.whole(Vector::read(&self.args[at]))
     }
 
-    /// Two vectors of one type and length.
+    /// Two vectors of one type and length. JSON beside a blob is read as what the blob holds.
     fn pair(&self) -> Result<(Vector, Vector)> {
-        let (a, b) = (self.vector(0)?, self.vector(1)?);
+        let as_other = |at: usize, other: &Vector| match self.args[at].kind() {
+            Kind::Text => self.whole(Vector::read_as(&self.args[at], other.element())),
+            _ => self.vector(at),
+        };
+        let (a, b) = if self.args[0].kind() == Kind::Text {
+            let b = self.vector(1)?;
+            (as_other(0, &b)?, b)
+        } else {
+            let a = self.vector(0)?;
+            let b = as_other(1, &a)?;
+            (a, b)
+        };
         if a.element() != b.element() {
             let (a, b) = (a.element().name(), b.element().name());
             return Err(self.wrong(format!("the vectors are of different types, {a} and {b}")));
