@@ -608,8 +608,15 @@ impl World {
                 let bytes = bytes(element, vector);
                 format!("x'{}'", bytes.iter().fold(String::new(), |text, b| format!("{text}{b:02x}")))
             }
-            1 if element == Element::Int8 => format!("vec_int8('{text}')"),
-            1 => format!("vec_f32('{text}')"),
+            1 => {
+                let function = match element {
+                    Element::F16 => "vec_f16",
+                    Element::Bf16 => "vec_bf16",
+                    Element::Int8 => "vec_int8",
+                    _ => "vec_f32",
+                };
+                format!("{function}('{text}')")
+            }
             _ => format!("'{text}'"),
         }
     }

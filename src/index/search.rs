@@ -16,8 +16,9 @@ use crate::device::workers::{TICK, Workers};
 use crate::index::cache::Cache;
 use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
+use crate::index::filter::{Filtered, RowFilter};
 use crate::index::one::One;
-use crate::index::scan::{RowFilter, Scratch, State};
+use crate::index::scan::{Scratch, State};
 use crate::index::schedule::TASK_MIN;
 use crate::index::{
     IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
@@ -128,6 +129,8 @@ pub struct Answers {
     pub offsets: Vec<usize>,
     /// All neighbours.
     pub neighbors: Vec<Neighbor>,
+    /// Where each of them stands: its segment, as a place in [`Snapshot::segments`], and its slot.
+    pub places: Vec<(u32, u32)>,
     /// What the search did.
     pub stats: SearchStats,
 }
@@ -136,6 +139,12 @@ impl Answers {
     /// How many queries.
     pub fn queries(&self) -> usize {
         self.offsets.len().saturating_sub(1)
+    }
+
+    /// Adds the neighbours of one query.
+    fn append(&mut self, of_query: &Self) -> Result<(), IndexError> {
+        self.neighbors.try_append(&of_query.neighbors)?;
+        self.places.try_append(&of_query.places)
     }
 
     /// The neighbours of query `i`, nearest first.
@@ -182,6 +191,7 @@ pub(super) struct Search<'a, L: InvertedLists> {
     pub stats: SearchStats,
     pub scratch: Mutex<Vec<Scratch>>,
     pub one: One,
+    pub filtered: Filtered,
     pub last_tick: Instant,
 }
 
@@ -239,6 +249,7 @@ pub fn search_into<L: InvertedLists>(
         stats: SearchStats::default(),
         scratch: Mutex::new(scratch),
         one,
+        filtered: Filtered::default(),
         last_tick: Instant::now(),
     };
     if params.k > 0 && snapshot.rows() > 0 {
@@ -249,6 +260,7 @@ pub fn search_into<L: InvertedLists>(
     }
     answers.offsets.clear();
     answers.neighbors.clear();
+    answers.places.clear();
     search.finish(&mut top, &mut row, answers)?;
     let Search { mut states, allowance, scratch, one, .. } = search;
     if nq == 1 && states.iter_mut().all(|state| state.get_mut().candidates.capacity() <= CANDIDATES_KEPT) {
@@ -268,7 +280,7 @@ impl<L: InvertedLists> Search<'_, L> {
         }
         let nlist = self.snapshot.nlist();
         let mut active = try_collect(0..nq as u32)?;
-        let mut done = 0;
+        let (mut done, mut seen) = (0, 0);
         let mut width = self.params.nprobe.clamp(1, nlist);
         while !active.is_empty() {
             let probes = self.probe(&active, width)?;
@@ -279,14 +291,21 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
                 self.grouped(&active, &probes, width, done..width)?;
             }
-            done = width;
-            if done == nlist {
+            if width == nlist {
                 break;
             }
-            active.retain(|&q| {
-                let state = self.states[q as usize].get_mut();
-                self.allowance[q as usize] > 0 && !state.full() && self.params.k != usize::MAX
-            });
+            let mut left = try_vec(active.len())?;
+            for (&q, probes) in active.iter().zip(probes.chunks_exact(width)) {
+                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX {
+                    continue;
+                }
+                let enough = self.has_enough(q as usize, &probes[seen..])?;
+                if !(enough && self.states[q as usize].get_mut().full()) {
+                    left.push(q);
+                }
+            }
+            active = left;
+            (done, seen) = (width, width);
             width = (2 * width).min(nlist);
         }
         Ok(())
@@ -320,6 +339,15 @@ impl<L: InvertedLists> Search<'_, L> {
         Ok(probes)
     }
 
+    /// Ticks, if the last one was a while ago.
+    pub fn tick_if_due(&mut self) -> Result<(), L::Error> {
+        if self.last_tick.elapsed() >= TICK {
+            self.lists.tick()?;
+            self.last_tick = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Re-scores the candidates and orders the answers.
     fn finish(&mut self, top: &mut Top, row: &mut [f32], answers: &mut Answers) -> Result<(), L::Error> {
         let start = Instant::now();
@@ -341,15 +369,15 @@ impl<L: InvertedLists> Search<'_, L> {
         answers.offsets.push(0);
         for (state, query) in self.states.iter_mut().zip(self.queries.chunks_exact(dim)) {
             self.stats.rows_rescored += match results.next().flatten() {
-                Some((neighbors, rescored)) => {
-                    answers.neighbors.try_extend(neighbors)?;
+                Some((found, rescored)) => {
+                    answers.append(&found)?;
                     rescored
                 }
                 None => {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(candidates, &params, top, &mut answers.neighbors, |c| {
+                    rescore(candidates, &params, top, answers, |c| {
                         if let Some(rows) = snapshot.resident_vectors(c.segment as usize) {
                             let rows = rows.rows.read();
                             return Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]));
@@ -401,12 +429,12 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
                 candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
                 let query = &queries[q * dim..][..dim];
-                let mut neighbors = Vec::new();
+                let mut found = Answers::default();
                 // Every row is there.
-                let rescored = rescore(candidates, &params, &mut top, &mut neighbors, |c| {
+                let rescored = rescore(candidates, &params, &mut top, &mut found, |c| {
                     Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
                 })?;
-                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((neighbors, rescored));
+                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
             }
             Ok(())
         });
@@ -431,10 +459,7 @@ impl<L: InvertedLists> Search<'_, L> {
             if self.snapshot.worth_keeping(at, of_one.len(), self.cache) {
                 let codes = self.snapshot.codes(at, self.cache, self.lists)?;
                 self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
-                if self.last_tick.elapsed() >= TICK {
-                    self.lists.tick()?;
-                    self.last_tick = Instant::now();
-                }
+                self.tick_if_due()?;
             }
         }
         self.one.cold = wanted;
@@ -442,11 +467,11 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 }
 
-/// Neighbours, nearest first, and how many keys were computed for them.
-type Rescored = (Vec<Neighbor>, u64);
+/// Neighbours of one query, nearest first, and how many keys were computed for them.
+type Rescored = (Answers, u64);
 
-/// The nearest rows so far, the farthest of them on top.
-type Top = BinaryHeap<(Key, i64)>;
+/// The nearest rows so far with their places, the farthest of them on top.
+type Top = BinaryHeap<(Key, i64, (u32, u32))>;
 
 /// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// says how many keys had to be computed.
@@ -454,7 +479,7 @@ fn rescore<E: From<IndexError>>(
     candidates: &[Candidate],
     params: &SearchParams<'_>,
     top: &mut Top,
-    out: &mut Vec<Neighbor>,
+    out: &mut Answers,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
     top.clear();
@@ -477,7 +502,7 @@ fn rescore<E: From<IndexError>>(
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;
         }
-        let row = (Key(key), candidate.rowid);
+        let row = (Key(key), candidate.rowid, (candidate.segment, candidate.slot));
         if !full {
             top.try_room(1)?;
             top.push(row);
@@ -488,7 +513,8 @@ fn rescore<E: From<IndexError>>(
         }
     }
     let mut rows = take(top).into_sorted_vec();
-    out.try_extend(rows.drain(..).map(|(key, rowid)| Neighbor { rowid, key: key.0 }))?;
+    out.neighbors.try_extend(rows.iter().map(|(key, rowid, _)| Neighbor { rowid: *rowid, key: key.0 }))?;
+    out.places.try_extend(rows.drain(..).map(|(_, _, place)| place))?;
     *top = rows.into();
     Ok(computed)
 }

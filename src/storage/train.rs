@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{
-    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
+    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
@@ -104,7 +104,9 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
 /// As [`train`].
 pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let state = tables.read_state()?;
-    for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete] {
+    let metadata = (!tables.shape().metadata.is_empty()).then_some(Sql::MetadataDelete);
+    let always = [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete];
+    for which in always.into_iter().chain(metadata) {
         tables.run(which, &[i64::MIN.into(), i64::MAX.into()])?;
     }
     tables.run(Sql::CentroidsDelete, &[])?;
@@ -234,13 +236,13 @@ fn rewrite(
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
-    let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::default()))?;
+    let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::new(tables)))?;
     let mut next_seq = try_filled(0_u32, waiting.len())?;
     let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(tables);
         let mut lists_of = Vec::new();
         for head in group {
             let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
@@ -256,10 +258,8 @@ fn rewrite(
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
-        for ((&rowid, vector), &list_no) in
-            rows.rowids.iter().zip(rows.vectors.chunks_exact(dim)).zip(&lists_of)
-        {
-            waiting[list_no as usize].push(rowid, vector)?;
+        for (i, &list_no) in lists_of.iter().enumerate() {
+            waiting[list_no as usize].push_from(&rows, i, dim)?;
         }
         ticker.tick()?;
         if bytes >= MOVE_BYTES {
@@ -288,11 +288,12 @@ fn flush(
     let most = layout.sealed_rows();
     let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
     for (list_no, rows) in waiting.iter_mut().enumerate() {
-        let rows = std::mem::take(rows);
-        for (rowids, vectors) in rows.rowids.chunks(most).zip(rows.vectors.chunks(most * dim)) {
+        let rows = std::mem::replace(rows, Rows::new(tables));
+        for start in (0..rows.rowids.len()).step_by(most) {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
-            parts.try_push((id, Rows { rowids: try_copy(rowids)?, vectors: try_copy(vectors)? }))?;
+            let end = rows.rowids.len().min(start + most);
+            parts.try_push((id, rows.range(start..end, dim)?))?;
         }
     }
     let mut ticks = 0;
@@ -331,14 +332,14 @@ mod tests {
     fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
-        let tables = Tables::new(db, "main", "t");
+        let tables = Tables::new(db, "main", "t", Default::default());
         tables.create([7; 16], b"").unwrap();
         let layout = Layout { metric: Metric::L2, element: Element::F32, dim: 2, quantizer: Quantizer::Int8 };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {
             let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
-            buffer.insert(&tables, layout.element, rowid, &vector).unwrap();
+            buffer.insert(&tables, layout.element, rowid, &vector, &[]).unwrap();
         }
         buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
         // The second training reads forty segments, in groups of sixteen.

@@ -107,11 +107,7 @@ impl Vector {
         Ok(Self::Floats(element, values))
     }
 
-    /// The same values as other elements, rounded if they are floats.
-    ///
-    /// # Errors
-    /// Values that would not stay what they are.
-    pub fn into_element(self, element: Element) -> Result<Self, Fault> {
+    fn into_element(self, element: Element) -> Result<Self, Fault> {
         if self.element() == element {
             return Ok(self);
         }

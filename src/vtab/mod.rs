@@ -1,9 +1,11 @@
 //! The SQL face: what a person types, in terms of the engine.
 
+mod columns;
 mod command;
 mod cursor;
 mod element;
 mod file;
+mod filter;
 mod functions;
 mod inspect;
 mod options;
@@ -60,7 +62,7 @@ impl VTab for Ivf {
     }
 
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
-        plan::best_index(info)
+        plan::best_index(&self.table.options.columns, info)
     }
 
     fn open(&self) -> Result<Cursor> {

@@ -3,20 +3,8 @@
 use crate::device::Device;
 use crate::index::{Metric, Quantizer, SearchMode, SegmentId};
 use crate::sqlite::{Error, Result};
-use crate::storage::Element;
-
-/// The vector column.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// What its vectors are made of.
-    pub element: Element,
-    /// How many elements a vector has.
-    pub dim: usize,
-    /// How distance is defined.
-    pub metric: Metric,
-}
+use crate::storage::{Element, Shape};
+use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
 
 /// How many lists a query probes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +35,8 @@ pub enum TrainAt {
 pub struct Options {
     /// The vector column.
     pub column: Column,
+    /// All columns.
+    pub columns: Columns,
     /// Lists; none for as many as the number of rows suggests.
     pub nlist: Option<u64>,
     /// Lists probed, where a query does not say.
@@ -70,8 +60,8 @@ impl TrainAt {
     pub const AUTO_ROWS: u64 = 10_000;
 }
 
-const MAX_DIM: usize = 16_384;
-const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, search_mode, device, seed";
+/// The options that a CREATE statement may have.
+pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, search_mode, device, seed";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE.
@@ -82,6 +72,7 @@ impl Options {
         let mut column = None;
         let mut options = Self {
             column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
+            columns: Columns::default(),
             nlist: None,
             nprobe: Nprobe::Auto,
             max_codes: 0,
@@ -91,22 +82,30 @@ impl Options {
             search_mode: SearchMode::Auto,
             seed: 1234,
         };
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = Vec::new();
         for argument in arguments.iter().map(|a| a.trim()) {
-            let (name, rest) = identifier(argument)?;
-            if let Some(value) = rest.strip_prefix('=') {
-                let name = name.to_ascii_lowercase();
-                if seen.contains(&name) {
-                    return Err(Error::generic(format!("option '{name}' is given twice")));
-                }
-                options.set(&name, unquoted(value.trim()))?;
-                seen.push(name);
+            let is_auxiliary = argument.starts_with('+');
+            let (name, rest) = identifier(argument.trim_start_matches('+').trim_start())?;
+            if let Some(value) = rest.strip_prefix('=')
+                && !is_auxiliary
+            {
+                options.set_once(&mut seen, &name, value)?;
+            } else if is_auxiliary {
+                options.columns.push_auxiliary(name, rest)?;
+            } else if !columns::is_vector(rest) {
+                options.columns.push_value(name, rest)?;
             } else if column.is_some() {
                 return Err(Error::generic(format!(
-                    "one vector column is expected, '{argument}' is another column; options are {OPTION_NAMES}"
+                    "one vector column is expected, '{argument}' is another: make a table for each"
                 )));
             } else {
-                column = Some(Column::parse(name, rest)?);
+                let (parsed, index) = Column::parse(name, rest)?;
+                options.columns.push_vector(&parsed.name)?;
+                column = Some(parsed);
+                for setting in index {
+                    let (name, value) = columns::setting(setting)?;
+                    options.set_once(&mut seen, &name, value)?;
+                }
             }
         }
         options.column = column.ok_or_else(|| {
@@ -124,6 +123,16 @@ impl Options {
     pub fn quantizer(&self) -> Quantizer {
         let auto = if self.column.metric == Metric::L1 { Quantizer::None } else { Quantizer::Int8 };
         self.quantizer.unwrap_or(auto)
+    }
+
+    fn set_once(&mut self, seen: &mut Vec<String>, name: &str, value: &str) -> Result<()> {
+        let name = name.to_ascii_lowercase();
+        if seen.contains(&name) {
+            return Err(Error::generic(format!("option '{name}' is given twice")));
+        }
+        self.set(&name, unquoted(value.trim()))?;
+        seen.push(name);
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -197,15 +206,14 @@ impl Options {
         Ok(())
     }
 
-    /// The table as SQLite shall see it. Columns in the order of [`crate::vtab::plan`].
+    /// What the table has beside vectors.
+    pub fn shape(&self) -> Shape {
+        Shape { metadata: self.columns.of(Role::Metadata).map(|column| column.kind).collect() }
+    }
+
+    /// The table as SQLite shall see it.
     pub fn declaration(&self, table: &str) -> String {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!(
-            "CREATE TABLE x({} BLOB, {} TEXT HIDDEN, distance REAL HIDDEN, k INTEGER HIDDEN, nprobe NUMERIC HIDDEN, \
-             max_codes INTEGER HIDDEN, batch BLOB HIDDEN, query INTEGER HIDDEN)",
-            quoted(&self.column.name),
-            quoted(table),
-        )
+        self.columns.declaration(table)
     }
 }
 
@@ -246,95 +254,6 @@ impl Nprobe {
         // Values beyond nlist are the exact search, like -1.
         (lists.ceil() as usize).max(1)
     }
-}
-
-impl Column {
-    /// Reads what follows the name: `float[384] distance_metric=cosine`.
-    fn parse(name: String, rest: &str) -> Result<Self> {
-        let expected = format!(
-            "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
-             (of bit: hamming)",
-            Element::NAMES[1..].join(", ")
-        );
-        let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
-        let end = rest.find(']').map_or(rest.len(), |end| end + 1);
-        let (kind, mut settings) = rest.split_at(end);
-        let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
-            return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
-        };
-        let element = element.trim();
-        let element = Element::from_name(element)
-            .ok_or_else(|| wrong(format!("element type '{element}' is not supported")))?;
-        let dim = match dim.trim().parse::<usize>() {
-            Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
-            _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
-        };
-        if !dim.is_multiple_of(element.group()) {
-            return Err(wrong(format!("{dim} bits are not whole bytes: a multiple of 8 is expected")));
-        }
-        let mut metric = element.metrics()[0];
-        settings = settings.trim();
-        while !settings.is_empty() {
-            let (key, after) = identifier(settings)?;
-            let Some(value) = after.strip_prefix('=') else {
-                return Err(wrong(format!("'{settings}' is not understood")));
-            };
-            let value = value.trim_start();
-            let end = value.find(char::is_whitespace).unwrap_or(value.len());
-            let (value, after) = value.split_at(end);
-            if !key.eq_ignore_ascii_case("distance_metric") {
-                return Err(wrong(format!("'{key}' is not a setting of a column")));
-            }
-            let names: Vec<&str> = element.metrics().iter().map(|metric| metric.name()).collect();
-            let known =
-                Metric::from_name(unquoted(value)).filter(|metric| element.metrics().contains(metric));
-            metric = known.ok_or_else(|| {
-                Error::generic(format!(
-                    "distance_metric must be one of {} for {}, got '{value}'",
-                    names.join(", "),
-                    element.name()
-                ))
-            })?;
-            settings = after.trim();
-        }
-        Ok(Self { name, element, dim, metric })
-    }
-}
-
-/// Splits an identifier, bare or quoted, off the front, and the blanks after it.
-fn identifier(text: &str) -> Result<(String, &str)> {
-    let close = match text.chars().next() {
-        Some(quote @ ('"' | '`' | '\'')) => Some(quote),
-        Some('[') => Some(']'),
-        _ => None,
-    };
-    if let Some(close) = close {
-        let mut name = String::new();
-        let mut rest = text[1..].char_indices().peekable();
-        while let Some((at, c)) = rest.next() {
-            if c != close {
-                name.push(c);
-            } else if rest.peek().is_some_and(|&(_, next)| next == close && close != ']') {
-                name.push(close);
-                rest.next();
-            } else {
-                return Ok((name, text[1 + at + c.len_utf8()..].trim_start()));
-            }
-        }
-        return Err(Error::generic(format!("{text} has no closing {close}")));
-    }
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
-    if end == 0 {
-        return Err(Error::generic(format!("'{text}' is neither a column nor an option ({OPTION_NAMES})")));
-    }
-    Ok((text[..end].to_string(), text[end..].trim_start()))
-}
-
-fn unquoted(value: &str) -> &str {
-    ['"', '\'']
-        .iter()
-        .find_map(|&quote| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)))
-        .unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -401,7 +320,11 @@ mod tests {
             (&["vec float[3] distance_metric=l3"], &["l2, cosine, ip", "'l3'"]),
             (&["vec float[3]", "distance_metric=l2"], &["belongs to the vector column"]),
             (&["vec float[0]"], &["'0'", "from 1 to 16384"]),
-            (&["vec float"], &["'float' is not a vector type", "float[N]"]),
+            (&["vec float"], &["a vector column is expected", "float[384]"]),
+            (&["vec float[3] indexed by hnsw()"], &["INDEXED BY ivf(...) or flat()"]),
+            (&["vec float[3]", "id FLOAT PRIMARY KEY"], &["a key is INTEGER or TEXT", "'FLOAT'"]),
+            (&["vec float[3]", "tags json"], &["'json' is not understood", "BOOLEAN", "float[N]"]),
+            (&["vec float[3]", "k INTEGER"], &["cannot be named 'k'"]),
             (
                 &["vec double[4]"],
                 &["'double' is not supported", "float[N] (or float16, bfloat16, int8, bit)"],
@@ -423,6 +346,16 @@ mod tests {
                 assert!(message.contains(word), "{arguments:?}: {message:?} lacks {word:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_settings_of_an_index_may_stand_at_its_column() {
+        let options =
+            Options::parse(&["vec float[3] distance_metric=ip INDEXED BY ivf(nlist=9, nprobe=3)", "seed=2"])
+                .unwrap();
+        assert_eq!((options.nlist, options.nprobe, options.seed), (Some(9), Nprobe::Lists(3), 2));
+        let options = Options::parse(&["vec float[3] indexed by flat()"]).unwrap();
+        assert_eq!(options.train_at, TrainAt::Off);
     }
 
     #[test]

@@ -10,10 +10,11 @@ use crate::index::cache::PerProcess;
 use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::vtab::columns::Column;
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::{Column, Nprobe, Options};
+use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
 
 mod upkeep;
@@ -29,6 +30,9 @@ pub fn cache() -> &'static Cache {
         Cache::new(limit.unwrap_or(CACHE_BYTES))
     })
 }
+
+/// What was found of rows, and the stamp that it belongs to.
+pub type Known = ([u8; 16], RowFinder);
 
 /// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
 /// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
@@ -74,6 +78,7 @@ impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
         let Column { element, dim, metric, .. } = options.column;
         let layout = Layout { metric, element, dim, quantizer: options.quantizer() };
+        let shape = Rc::new(options.shape());
         Self {
             db,
             schema: schema.to_string(),
@@ -81,7 +86,7 @@ impl Table {
             options,
             layout,
             file: RefCell::new(OpenFile::of(db, schema)),
-            tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
+            tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
             buffer: RefCell::default(),
             written: RefCell::default(),
             level: Cell::new(-1),
@@ -176,7 +181,8 @@ impl Table {
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
         self.tables().rename(new)?;
-        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new));
+        let shape = Rc::clone(self.tables().shape());
+        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new, shape));
         *self.name.borrow_mut() = new.to_string();
         Ok(())
     }
@@ -468,7 +474,19 @@ impl Table {
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn vector_with(&self, rowid: i64, known: &mut ([u8; 16], RowFinder)) -> Result<Option<Vec<f32>>> {
+    pub fn vector_with(&self, rowid: i64, known: &mut Known) -> Result<Option<Vec<f32>>> {
+        self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
+    }
+
+    /// Runs `find` with what was found of rows before.
+    ///
+    /// # Errors
+    /// What `find` fails with.
+    pub fn finding<T>(
+        &self,
+        known: &mut Known,
+        find: impl FnOnce(&mut RowFinder, &mut TableLists<'_>, &State) -> std::result::Result<T, StorageError>,
+    ) -> Result<T> {
         self.flush()?;
         self.reading(|tables, ticker| {
             let state = tables.read_state()?;
@@ -476,7 +494,7 @@ impl Table {
                 *known = (state.stamp, RowFinder::default());
             }
             let mut lists = TableLists::new(tables, &state, &self.layout, ticker);
-            Ok(known.1.vector(&mut lists, &state, rowid)?)
+            Ok(find(&mut known.1, &mut lists, &state)?)
         })
     }
 

@@ -39,22 +39,23 @@ pub fn read_checked_into(
 ) -> Result<()> {
     let bytes = if value.kind() == Kind::Blob { value.blob()? } else { &[] };
     let known = element_of(value);
-    // SQLite forgets what a blob holds on some ways (through an UPDATE, for one). Its length tells floats of two widths apart.
-    let is_f32 = known.is_none() && element != Element::F32 && bytes.len() == Element::F32.bytes(dim);
     if bytes.len() == element.bytes(dim) && known.is_none_or(|known| known == element) {
         out.clear();
         out.try_room(dim)?;
         element.widen(bytes, out);
     } else {
-        let found = if is_f32 && element.is_float() { Element::F32 } else { element };
-        let vector = Vector::read_as(value, found).and_then(|vector| vector.into_element(element));
-        *out = vector.and_then(Vector::widened).map_err(|what| wrong(name, what))?;
+        let vector = Vector::read_as(value, element).and_then(Vector::widened);
+        *out = vector.map_err(|what| wrong(name, what))?;
     }
     check(out, dim).map_err(|error| {
+        // SQLite forgets what a blob holds on some ways (through an UPDATE, for one), so that it may be given right and come wrong.
         let hint = match element {
-            Element::Int8 if is_f32 => ": vec_quantize_int8(v, 'unit') makes one of 4-byte floats",
-            Element::Bit if is_f32 => ": vec_quantize_binary(v) makes one of 4-byte floats",
-            _ => "",
+            _ if known.is_some() || bytes.len() != Element::F32.bytes(dim) => "",
+            Element::F32 => "",
+            Element::F16 => ": vec_f16(vec_f32(v)) makes one of 4-byte floats",
+            Element::Bf16 => ": vec_bf16(vec_f32(v)) makes one of 4-byte floats",
+            Element::Int8 => ": vec_quantize_int8(v, 'unit') makes one of 4-byte floats",
+            Element::Bit => ": vec_quantize_binary(v) makes one of 4-byte floats",
         };
         wrong(name, format!("{error}{hint}"))
     })
