@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn hamming_counts_the_bits_that_differ_at_any_dimension() {
+        for dim in [8, 16, 24, 1000, 16_384] {
+            let bits = |step: usize| (0..dim).map(|i| (i * i * step % 7 % 2) as f32).collect::<Vec<f32>>();
+            for (a, b) in [(bits(1), bits(3)), (bits(5), bits(5)), (vec![0.0; dim], vec![1.0; dim])] {
+                let differ = a.iter().zip(&b).filter(|(a, b)| a != b).count();
+                assert_eq!(Metric::Hamming.distance(Metric::Hamming.key(&a, &b)), differ as f64);
+                let key = Metric::Hamming.largest_key(differ as f64, true);
+                assert_eq!(key.map(|key| Metric::Hamming.key(&a, &b) <= key), (differ > 0).then_some(false));
+            }
+        }
+    }
+
+    #[test]
     fn cosine_of_a_vector_with_itself_is_exactly_zero_at_any_length() {
         for scale in [1e-40_f32, 1e-20, 1.0, 1e20, 1e37] {
             let mut a: Vec<f32> = (1..=7).map(|i| i as f32 * scale).collect();
