@@ -173,11 +173,12 @@ impl Vector {
     /// # Errors
     /// `SQLITE_NOMEM`.
     pub fn append_to(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
-        Ok(match self {
+        match self {
             Self::Floats(element, values) => element.try_append(values, bytes)?,
             Self::Int8(values) => bytes.try_extend(values.iter().map(|value| value.cast_unsigned()))?,
             Self::Bits(bits) => bytes.try_append(bits)?,
-        })
+        }
+        Ok(())
     }
 
     /// Makes this the result of a function.
