@@ -33,19 +33,21 @@ struct Visit {
 impl<L: InvertedLists> Search<'_, L> {
     /// Probes until the query has its k rows, or no list is left for it.
     pub fn one(&mut self) -> Result<(), L::Error> {
-        let nlist = self.snapshot.nlist();
+        let partitions = self.params.partitions;
+        let widest = self.snapshot.widest(partitions);
         let only = self.params.lists;
-        let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
+        let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
         let (mut done, mut seen) = (0, 0);
         loop {
-            self.choose(width)?;
+            let width = only.map_or_else(|| self.snapshot.width(partitions, nprobe), <[u32]>::len);
+            self.choose(nprobe)?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
             }
             self.visit(done..width)?;
             let ended = self.allowance[0] == 0 || self.params.k == usize::MAX;
-            if ended || width == nlist || only.is_some() {
+            if ended || nprobe >= widest || only.is_some() {
                 return Ok(());
             }
             let probes = take(&mut self.one.probes);
@@ -55,18 +57,20 @@ impl<L: InvertedLists> Search<'_, L> {
                 return Ok(());
             }
             (done, seen) = (width, width);
-            width = (2 * width).min(nlist);
+            nprobe = (2 * nprobe).min(widest);
         }
     }
 
-    /// The `width` nearest lists, or those that hold wanted rows.
-    fn choose(&mut self, width: usize) -> Result<(), L::Error> {
+    /// The `nprobe` nearest lists of each partition, or those that hold wanted rows.
+    fn choose(&mut self, nprobe: usize) -> Result<(), L::Error> {
         let start = Instant::now();
         let One { probe, probes, .. } = &mut self.one;
         probes.clear();
         match (self.params.lists, self.snapshot.coarse()) {
             (Some(only), _) => probes.try_append(only)?,
-            (None, Some(coarse)) => coarse.probe(self.queries, width, probe, probes)?,
+            (None, Some(coarse)) => {
+                coarse.probe(self.queries, self.params.partitions, nprobe, probe, probes)?;
+            }
             (None, None) => probes.push(0),
         }
         self.stats.probe_us += start.elapsed().as_micros() as u64;

@@ -51,6 +51,8 @@ pub struct SearchParams<'a> {
     pub filter: Option<&'a dyn RowFilter>,
     /// The only lists that hold wanted rows, ascending: all of them are scanned instead of `nprobe`.
     pub lists: Option<&'a [u32]>,
+    /// The only partitions of interest, ascending; `nprobe` lists of each are probed.
+    pub partitions: Option<&'a [u32]>,
     /// How the work is cut. The answer does not depend on it.
     pub mode: SearchMode,
     /// The threads that may take part. The answer does not depend on it.
@@ -95,6 +97,7 @@ impl SearchParams<'_> {
             above_key: None,
             filter: None,
             lists: None,
+            partitions: None,
             mode: SearchMode::Auto,
             workers: Workers::all(),
         }
@@ -278,12 +281,16 @@ impl<L: InvertedLists> Search<'_, L> {
             let probes = try_collect((0..nq).flat_map(|_| only.iter().copied()))?;
             return self.grouped(&try_collect(0..nq as u32)?, &probes, only.len(), 0..only.len());
         }
-        let nlist = self.snapshot.nlist();
+        let widest = self.snapshot.widest(self.params.partitions);
         let mut active = try_collect(0..nq as u32)?;
         let (mut done, mut seen) = (0, 0);
-        let mut width = self.params.nprobe.clamp(1, nlist);
+        let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
         while !active.is_empty() {
-            let probes = self.probe(&active, width)?;
+            let width = self.snapshot.width(self.params.partitions, nprobe);
+            if width == 0 {
+                break;
+            }
+            let probes = self.probe(&active, nprobe, width)?;
             if !(self.pays_alone(active.len(), width) && self.alone(&active, &probes, width, done..width)?) {
                 if done == 0 && width > 1 && self.params.k != usize::MAX {
                     self.grouped(&active, &probes, width, 0..1)?;
@@ -291,7 +298,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
                 self.grouped(&active, &probes, width, done..width)?;
             }
-            if width == nlist {
+            if nprobe == widest {
                 break;
             }
             let mut left = try_vec(active.len())?;
@@ -306,13 +313,13 @@ impl<L: InvertedLists> Search<'_, L> {
             }
             active = left;
             (done, seen) = (width, width);
-            width = (2 * width).min(nlist);
+            nprobe = (2 * nprobe).min(widest);
         }
         Ok(())
     }
 
-    /// The `width` nearest lists of each active query, `[active][width]`.
-    fn probe(&mut self, active: &[u32], width: usize) -> Result<Vec<u32>, L::Error> {
+    /// The nearest lists of each active query, `nprobe` of each partition, `[active][width]`.
+    fn probe(&mut self, active: &[u32], nprobe: usize, width: usize) -> Result<Vec<u32>, L::Error> {
         let start = Instant::now();
         let dim = self.snapshot.dim();
         let Some(coarse) = self.snapshot.coarse() else {
@@ -320,14 +327,14 @@ impl<L: InvertedLists> Search<'_, L> {
         };
         let block = (TASK_MIN as usize / (coarse.nlist() * dim)).clamp(1, 64);
         let parts: Vec<Mutex<Vec<u32>>> = try_collect(active.chunks(block).map(|_| Mutex::default()))?;
-        let queries = self.queries;
+        let (queries, partitions) = (self.queries, self.params.partitions);
         self.for_each(parts.len(), |i, _| {
             let mut out = Vec::new();
             let mut gathered = try_vec(block * dim)?;
             for &q in active.chunks(block).nth(i).unwrap_or_default() {
                 gathered.extend_from_slice(&queries[q as usize * dim..][..dim]);
             }
-            coarse.probe(&gathered, width, &mut ProbeScratch::default(), &mut out)?;
+            coarse.probe(&gathered, partitions, nprobe, &mut ProbeScratch::default(), &mut out)?;
             *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = out;
             Ok(())
         })?;

@@ -178,16 +178,18 @@ impl Seal {
         self.checksum(b's', 1, &bytes) as i64
     }
 
-    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`).
+    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`) and the partition of each, if there are such.
     pub fn encode_centroids(
         &self,
         dim: usize,
         generation: i64,
         centroids: &[f32],
+        partitions: &[u32],
     ) -> impl Iterator<Item = Result<Vec<u8>, IndexError>> {
         let per_chunk = centroids_per_chunk(dim);
-        (0_i64..).zip(centroids.chunks(per_chunk * dim)).map(move |(chunk, part)| {
-            let mut bytes = try_vec(CENTROIDS_HEADER + part.len() * 4 + CHECKSUM)?;
+        let of_chunks = partitions.chunks(per_chunk).chain(std::iter::repeat(&[][..]));
+        (0_i64..).zip(centroids.chunks(per_chunk * dim)).zip(of_chunks).map(move |((chunk, part), of)| {
+            let mut bytes = try_vec(CENTROIDS_HEADER + part.len() * 4 + of.len() * 4 + CHECKSUM)?;
             bytes.extend_from_slice(&CENTROIDS);
             for field in [
                 FORMAT as u32,
@@ -199,11 +201,13 @@ impl Seal {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
             bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+            bytes.extend(of.iter().flat_map(|v| v.to_le_bytes()));
             Ok(self.seal(b'q', chunk, bytes))
         })
     }
 
-    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's.
+    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's; and their
+    /// partitions, where lists have such.
     ///
     /// # Errors
     /// What is wrong with the blob.
@@ -214,6 +218,7 @@ impl Seal {
         generation: i64,
         blob: &[u8],
         out: &mut Vec<f32>,
+        partitions: Option<&mut Vec<u32>>,
     ) -> Result<(), Fault> {
         let mut fields = Fields { bytes: self.unseal(b'q', chunk, blob)? };
         fields.magic(CENTROIDS)?;
@@ -222,11 +227,16 @@ impl Seal {
         let count = fields.u32("number of centroids")? as usize;
         Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
         Fields::expect(i64::from(fields.u32("generation")?), generation, "the generation")?;
-        if count.checked_mul(dim * 4) != Some(fields.bytes.len()) {
+        let of_one = dim * 4 + if partitions.is_some() { 4 } else { 0 };
+        if count.checked_mul(of_one) != Some(fields.bytes.len()) {
             return Err(format!("{} bytes are not {count} centroids", fields.bytes.len()));
         }
+        let (centroids, of) = fields.bytes.split_at(count * dim * 4);
         let start = out.len();
-        read_f32(fields.bytes, out);
+        read_f32(centroids, out);
+        if let Some(partitions) = partitions {
+            partitions.extend(of.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
+        }
         match out[start..].iter().position(|v| !v.is_finite()) {
             Some(at) => Err(format!("element {at} of the centroids is not finite")),
             None => Ok(()),

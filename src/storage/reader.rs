@@ -204,6 +204,7 @@ pub fn read_coarse(
     let mut statement = tables.statement(Sql::CentroidsRead)?;
     let mut rows = statement.query(&[])?;
     let mut centroids = Vec::new();
+    let mut partitions = Vec::new();
     let mut chunk = 0;
     while rows.step()? {
         let number = rows.i64(0);
@@ -214,9 +215,15 @@ pub fn read_coarse(
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
         // A count of its own header says how many there are; the blob cannot hold more than this.
         centroids.try_room(blob.len() / 4)?;
+        let of_lists = if tables.is_partitioned() {
+            partitions.try_room(blob.len() / (dim * 4))?;
+            Some(&mut partitions)
+        } else {
+            None
+        };
         state
             .seal()
-            .decode_centroids(number, dim, state.generation, blob, &mut centroids)
+            .decode_centroids(number, dim, state.generation, blob, &mut centroids, of_lists)
             .map_err(corrupt)?;
         chunk += 1;
     }
@@ -226,7 +233,7 @@ pub fn read_coarse(
     if centroids.is_empty() {
         return Err(wrong(0));
     }
-    let coarse = CoarseQuantizer::new(metric, dim, centroids)?;
+    let coarse = CoarseQuantizer::with_partitions(metric, dim, centroids, partitions)?;
     if is_it(&coarse) { Ok(Some(Arc::new(coarse))) } else { Err(wrong(coarse.nlist())) }
 }
 

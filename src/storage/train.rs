@@ -1,11 +1,12 @@
 //! Training and optimizing: every row moves to a new generation of lists, in one pass.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{
-    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_filled, try_vec,
+    CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
@@ -24,6 +25,8 @@ pub struct Training {
     pub seed: u64,
     /// Iterations of k-means, at most; none for the default.
     pub max_iterations: Option<usize>,
+    /// Where rows have partitions: those of fewer rows keep a single list.
+    pub partition_rows: u64,
 }
 
 /// Rows that wait to be written to their new lists, at most, in bytes. (Few in unit tests, which then write several times.)
@@ -46,15 +49,18 @@ pub fn train(
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
-    let sample = sample(tables, layout, &state, &heads, nlist, training.seed, ticker)?;
-    let mut params = train_params(layout, &sample, nlist, training.seed);
-    if let Some(most) = training.max_iterations {
-        params.max_iterations = most;
-        params.refinements = params.refinements.min(most.max(1));
-    }
-    let centroids = ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))?;
-    drop(sample);
-    let coarse = CoarseQuantizer::new(layout.metric, layout.dim, centroids)?;
+    let old = if tables.is_partitioned() {
+        read_coarse(tables, &state, layout.metric, layout.dim, None)?
+    } else {
+        None
+    };
+    let coarse = match &old {
+        Some(old) => train_partitions(tables, layout, &state, old, &heads, training, ticker)?,
+        None => {
+            let centroids = centroids(tables, layout, &state, &heads, nlist, training, ticker)?;
+            CoarseQuantizer::new(layout.metric, layout.dim, centroids)?
+        }
+    };
     let generation = next_generation(&state);
     let new = State {
         ver: next_ver(
@@ -72,10 +78,72 @@ pub fn train(
         ..state
     };
     write_centroids(tables, layout, &new, &coarse, None)?;
-    let map = rewrite(tables, layout, &state, new, Some(&coarse), true, &heads, ticker)?;
+    let reassign = Some(old.as_deref());
+    let map = rewrite(tables, layout, &state, new, Some(&coarse), reassign, &heads, ticker)?;
     // Every row has a new list: writing the map anew, in order, beats changing it row by row.
     tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
     finish(tables, layout, &coarse, new, map, ticker)
+}
+
+/// The centroids of `nlist` lists for the live rows of `heads`, as many as `state` counts.
+fn centroids(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    heads: &[SegmentHead],
+    nlist: usize,
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    let sample = sample(tables, layout, state, heads, nlist, training.seed, ticker)?;
+    let mut params = train_params(layout, &sample, nlist, training.seed);
+    if let Some(most) = training.max_iterations {
+        params.max_iterations = most;
+        params.refinements = params.refinements.min(most.max(1));
+    }
+    ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))
+}
+
+/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one, at the origin.
+fn train_partitions(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    old: &CoarseQuantizer,
+    heads: &[SegmentHead],
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<CoarseQuantizer, StorageError> {
+    let mut of_partition: BTreeMap<u32, Vec<SegmentHead>> =
+        old.partitions().iter().map(|&partition| (partition, Vec::new())).collect();
+    for head in heads {
+        let of_one = of_partition.entry(old.partition(head.id.list_no())).or_default();
+        of_one.try_push(head.clone())?;
+    }
+    let (mut all, mut partitions) = (Vec::new(), Vec::new());
+    for (partition, heads) in of_partition {
+        let rows = heads.iter().map(|head| u64::from(head.live())).sum::<u64>();
+        let mut found = Vec::new();
+        if rows >= training.partition_rows.max(1) {
+            let nlist = if training.explicit { training.nlist } else { auto_nlist(rows) };
+            let of_rows = State { rows: rows as i64, ..*state };
+            found = centroids(tables, layout, &of_rows, &heads, nlist, training, ticker)?;
+        }
+        if found.is_empty() {
+            found = try_filled(0.0, layout.dim)?;
+        }
+        partitions.try_extend(std::iter::repeat_n(partition, found.len() / layout.dim))?;
+        all.try_append(&found)?;
+        if partitions.len() > SegmentId::MAX_LISTS {
+            return Err(IndexError::InvalidParam(format!("more than {} lists", SegmentId::MAX_LISTS)).into());
+        }
+    }
+    Ok(CoarseQuantizer::with_partitions(layout.metric, layout.dim, all, partitions)?)
+}
+
+/// Lists for that many rows: the square root, so that scanning lists and scanning centroids cost alike.
+pub fn auto_nlist(rows: u64) -> usize {
+    ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
 }
 
 /// Writes every list anew: dead rows go, segments are as large as they may be.
@@ -92,7 +160,7 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
         // The centroids are the same, but their chunks name the generation.
         write_centroids(tables, layout, &new, coarse, None)?;
     }
-    rewrite(tables, layout, &state, new, coarse.as_deref(), false, &heads, ticker)?;
+    rewrite(tables, layout, &state, new, coarse.as_deref(), None, &heads, ticker)?;
     let stamped = stamped(new);
     tables.write_state(&stamped)?;
     Ok(stamped)
@@ -105,11 +173,15 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
 pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let state = tables.read_state()?;
     let metadata = (!tables.shape().metadata.is_empty()).then_some(Sql::MetadataDelete);
+    let auxiliary = (tables.shape().auxiliary_columns() > 0).then_some(Sql::AuxiliaryDelete);
     let always = [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete];
-    for which in always.into_iter().chain(metadata) {
+    for which in always.into_iter().chain(metadata).chain(auxiliary) {
         tables.run(which, &[i64::MIN.into(), i64::MAX.into()])?;
     }
     tables.run(Sql::CentroidsDelete, &[])?;
+    if tables.is_partitioned() {
+        tables.run(Sql::PartitionsDelete, &[])?;
+    }
     let generation = next_generation(&state);
     let ver = next_ver(&state.ver, b'X', &[]);
     let new = stamped(State { ver, rows: 0, generation, nlist: 0, centroids: 0, ..state });
@@ -136,17 +208,21 @@ pub(super) fn write_centroids(
     coarse: &CoarseQuantizer,
     before: Option<&CoarseQuantizer>,
 ) -> Result<(), StorageError> {
-    let before = before.filter(|before| before.nlist() <= coarse.nlist()).map(CoarseQuantizer::centroids);
+    let before = before.filter(|before| before.nlist() <= coarse.nlist());
     if before.is_none() {
         tables.run(Sql::CentroidsDelete, &[])?;
     }
-    let numbers = centroids_per_chunk(layout.dim) * layout.dim;
+    let per_chunk = centroids_per_chunk(layout.dim);
     let seal = state.seal();
-    let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids());
-    for ((chunk, bytes), now) in (0_usize..).zip(chunks).zip(coarse.centroids().chunks(numbers)) {
-        let then = before.and_then(|before| before.chunks(numbers).nth(chunk));
-        // Bit by bit: -0.0 equals 0.0.
-        if then.is_none_or(|then| !then.iter().map(|v| v.to_bits()).eq(now.iter().map(|v| v.to_bits()))) {
+    // Bit by bit: -0.0 equals 0.0.
+    let of_chunk = |coarse: &CoarseQuantizer, chunk: usize| -> Vec<u32> {
+        let centroids = coarse.centroids().chunks(per_chunk * layout.dim).nth(chunk).unwrap_or_default();
+        let partitions = coarse.partitions().chunks(per_chunk).nth(chunk).unwrap_or_default();
+        centroids.iter().map(|v| v.to_bits()).chain(partitions.iter().copied()).collect()
+    };
+    let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids(), coarse.partitions());
+    for (chunk, bytes) in (0_usize..).zip(chunks) {
+        if before.is_none_or(|before| of_chunk(before, chunk) != of_chunk(coarse, chunk)) {
             tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes?)])?;
         }
     }
@@ -222,8 +298,8 @@ fn sample(
     Ok(sample)
 }
 
-/// Moves every live row of `heads` to its list in the generation of `new`: the nearest one if
-/// `reassign`, else the one that it is in. Returns where the rows are now.
+/// Moves every live row of `heads` to its list in the generation of `new`: the one that it is in, or with `reassign` the
+/// nearest one, of the partition that it has in the old lists if there are such. Returns where the rows are now.
 #[allow(clippy::too_many_arguments)]
 fn rewrite(
     tables: &Tables,
@@ -231,14 +307,14 @@ fn rewrite(
     old: &State,
     new: State,
     coarse: Option<&CoarseQuantizer>,
-    reassign: bool,
+    reassign: Option<Option<&CoarseQuantizer>>,
     heads: &[SegmentHead],
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
     let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::new(tables)))?;
     let mut next_seq = try_filled(0_u32, waiting.len())?;
-    let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
+    let mut map = try_vec(if reassign.is_some() { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
@@ -252,9 +328,13 @@ fn rewrite(
             // Gone at once: the new segments can have their pages.
             reader.delete_segment(head.id)?;
         }
-        if reassign && let Some(coarse) = coarse {
+        if let (Some(partitioned), Some(coarse)) = (reassign, coarse) {
             let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];
-            lists_of = assign_rows(coarse, layout, rows.rowids.len(), ticker, row)?;
+            let partitions = match partitioned {
+                Some(old) => try_collect(lists_of.iter().map(|&list_no| old.partition(list_no)))?,
+                None => Vec::new(),
+            };
+            lists_of = assign_rows(coarse, layout, rows.rowids.len(), &partitions, ticker, row)?;
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
@@ -339,12 +419,13 @@ mod tests {
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {
             let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
-            buffer.insert(&tables, layout.element, rowid, &vector, &[]).unwrap();
+            buffer.insert(&tables, layout.element, rowid, &vector, &[], &[]).unwrap();
         }
         buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
         // The second training reads forty segments, in groups of sixteen.
         for seed in 0..2 {
-            let training = Training { nlist: 40, explicit: true, seed, max_iterations: None };
+            let training =
+                Training { nlist: 40, explicit: true, seed, max_iterations: None, partition_rows: 0 };
             assert_eq!(train(&tables, &layout, &training, &mut ticker).unwrap().nlist, 40);
             assert_eq!(check(&tables, &layout, &mut ticker).unwrap(), Vec::<String>::new());
         }

@@ -15,6 +15,7 @@ use crate::index::{
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{SEGMENT_ROWS, next_ver};
+use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::{Element, Sql, State, StorageError, Tables};
 
@@ -133,7 +134,7 @@ impl Buffer {
     }
 
     /// Adds a row that is not there. `vector`, which is what `element` holds, and `metadata`, a value for each column, were
-    /// checked.
+    /// checked; `others` stand for what the row has in other tables.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -144,6 +145,7 @@ impl Buffer {
         rowid: i64,
         vector: &[f32],
         metadata: &[Datum<'_>],
+        others: &[u8],
     ) -> Result<(), StorageError> {
         if self.rows.rowids.is_empty() {
             self.rows = Rows::new(tables);
@@ -151,7 +153,7 @@ impl Buffer {
         self.places.try_room(1)?;
         let mut values = Vec::new();
         metadata.iter().try_for_each(|value| value.write(&mut values))?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?, &values])?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?, &values, others])?;
         self.places.insert(rowid, self.rows.rowids.len());
         self.rows.push(rowid, vector)?;
         self.rows.metadata.push(metadata.iter().copied())?;
@@ -159,6 +161,14 @@ impl Buffer {
             *max = (*max).max(Some(rowid));
         }
         Ok(())
+    }
+
+    /// A row stays where it is and has other values in other tables, for which `others` stand.
+    ///
+    /// # Errors
+    /// What reading the state fails with.
+    pub fn update(&mut self, tables: &Tables, rowid: i64, others: &[u8]) -> Result<(), StorageError> {
+        self.advance(tables, b'U', &[&rowid.to_le_bytes(), others])
     }
 
     /// Deletes a row; false if there is none.
@@ -186,7 +196,7 @@ impl Buffer {
         Ok(true)
     }
 
-    /// Writes what waits to the tables, and returns what that changed.
+    /// Writes what waits to the tables, and returns what that changed; also the quantizer, if lists were added.
     ///
     /// # Errors
     /// What writing fails with: the transaction must then not go on, since a part may be written.
@@ -196,9 +206,9 @@ impl Buffer {
         layout: &Layout,
         coarse: Option<&CoarseQuantizer>,
         ticker: &mut Ticker,
-    ) -> Result<Written, StorageError> {
+    ) -> Result<(Written, Option<CoarseQuantizer>), StorageError> {
         let mut state = tables.read_state()?;
-        let Some(ver) = self.ver else { return Ok(Written::default()) };
+        let Some(ver) = self.ver else { return Ok(Default::default()) };
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
         let rowids = &self.rows.rowids;
@@ -214,14 +224,26 @@ impl Buffer {
         }
         state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
+        let deletes = std::mem::take(&mut self.deletes);
+        let partitions = tables.partitions_of(&self.rows, &live)?;
+        let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
+        let coarse = wider.as_ref().or(coarse);
+        if let Some(coarse) = coarse.filter(|_| tables.is_partitioned()) {
+            let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
+            partitions.iter().for_each(|&partition| *changes.entry(partition).or_default() += 1);
+            for &(list_no, _) in &deletes {
+                *changes.entry(coarse.partition(list_no)).or_default() -= 1;
+            }
+            tables.count_partitions(&changes)?;
+        }
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
-        writer.delete(std::mem::take(&mut self.deletes))?;
-        writer.place(&self.rows, &live)?;
+        writer.delete(deletes)?;
+        writer.place(&self.rows, &live, &partitions)?;
         let lists = writer.sizes;
         tables.write_state(&state)?;
         let max_rowid = self.max_rowid;
         *self = Self { max_rowid, ..Self::default() };
-        Ok(Written { rows, lists })
+        Ok((Written { rows, lists }, wider))
     }
 }
 
@@ -422,10 +444,11 @@ impl<'a> Writer<'a> {
         Ok(rows)
     }
 
-    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map.
-    pub fn place(&mut self, rows: &Rows, live: &[usize]) -> Result<(), StorageError> {
+    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map. `partitions` are those of the
+    /// live rows, where rows have such.
+    pub fn place(&mut self, rows: &Rows, live: &[usize], partitions: &[u32]) -> Result<(), StorageError> {
         let dim = self.layout.dim;
-        let assigned = self.assign(&rows.vectors, live)?;
+        let assigned = self.assign(&rows.vectors, live, partitions)?;
         let mut order = try_collect(assigned.into_iter().zip(live).zip(0_usize..))?;
         // (A stable sort would allocate.)
         order.sort_unstable_by_key(|&((list_no, _), at)| (list_no, at));
@@ -455,10 +478,16 @@ impl<'a> Writer<'a> {
     }
 
     /// The list of each row at `live` places of `vectors`.
-    fn assign(&mut self, vectors: &[f32], live: &[usize]) -> Result<Vec<u32>, StorageError> {
+    fn assign(
+        &mut self,
+        vectors: &[f32],
+        live: &[usize],
+        partitions: &[u32],
+    ) -> Result<Vec<u32>, StorageError> {
         let Some(coarse) = self.coarse else { return Ok(try_filled(0, live.len())?) };
         let (layout, dim) = (self.layout, self.layout.dim);
-        assign_rows(coarse, layout, live.len(), self.ticker, |i| &vectors[live[i] * dim..][..dim])
+        let row = |i: usize| &vectors[live[i] * dim..][..dim];
+        assign_rows(coarse, layout, live.len(), partitions, self.ticker, row)
     }
 
     /// Appends rows to a list: to its tail first, sealed segments of what the tail cannot hold.
@@ -584,13 +613,51 @@ pub(super) fn encode(
     })
 }
 
-/// The list of each of `n` rows, which `row` gives as they were stored.
+/// The list of each of `n` rows, which `row` gives as they were stored, in their `partitions`, if they have such.
 ///
 /// # Errors
 /// [`IndexError::OutOfMemory`], or what the ticker says.
 pub(super) fn assign_rows<'r>(
     coarse: &CoarseQuantizer,
     layout: &Layout,
+    n: usize,
+    partitions: &[u32],
+    ticker: &mut Ticker,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+) -> Result<Vec<u32>, StorageError> {
+    if !partitions.is_empty() {
+        return assign_in_partitions(coarse, layout, partitions, ticker, row);
+    }
+    assign_in(coarse, layout, None, n, ticker, row)
+}
+
+/// As [`assign_rows`]: the rows of one partition after those of another.
+fn assign_in_partitions<'r>(
+    coarse: &CoarseQuantizer,
+    layout: &Layout,
+    partitions: &[u32],
+    ticker: &mut Ticker,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+) -> Result<Vec<u32>, StorageError> {
+    let mut order = try_collect(0..partitions.len())?;
+    order.sort_unstable_by_key(|&i| (partitions[i], i));
+    let mut assigned = try_filled(0, partitions.len())?;
+    for of_one in order.chunk_by(|&a, &b| partitions[a] == partitions[b]) {
+        let partition = partitions[of_one[0]];
+        let lists = match coarse.lists_of(partition) {
+            [list_no] => try_filled(*list_no, of_one.len())?,
+            _ => assign_in(coarse, layout, Some(partition), of_one.len(), ticker, |i| row(of_one[i]))?,
+        };
+        of_one.iter().zip(lists).for_each(|(&i, list_no)| assigned[i] = list_no);
+    }
+    Ok(assigned)
+}
+
+/// The list of each of `n` rows, all of one partition.
+fn assign_in<'r>(
+    coarse: &CoarseQuantizer,
+    layout: &Layout,
+    partition: Option<u32>,
     n: usize,
     ticker: &mut Ticker,
     row: impl Fn(usize) -> &'r [f32] + Sync,
@@ -605,7 +672,10 @@ pub(super) fn assign_rows<'r>(
         for row in prepared.chunks_exact_mut(dim) {
             layout.metric.prepare(row)?;
         }
-        coarse.assign(&prepared, &mut out)?;
+        match partition {
+            Some(partition) => coarse.assign_in(partition, &prepared, &mut out)?,
+            None => coarse.assign(&prepared, &mut out)?,
+        }
         Ok(out)
     };
     parallel(parts.len(), ticker, |i| {

@@ -40,10 +40,17 @@ pub struct ValueColumn {
     pub kind: ValueKind,
     /// What it is for.
     pub role: Role,
-    /// Its place among the columns of that role.
+    /// Its place among the columns of that role; those of metadata and partitions are counted together.
     pub slot: usize,
     /// The type as SQLite shall see it.
     declared: &'static str,
+}
+
+impl ValueColumn {
+    /// Whether its values are packed beside the vectors.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.role, Role::Metadata | Role::Partition)
+    }
 }
 
 /// A hidden column.
@@ -106,9 +113,34 @@ impl Columns {
         self.values.iter().filter(move |column| column.role == role)
     }
 
+    /// The metadata and partition columns, whose values are packed beside the vectors, in the order of their slots.
+    pub fn packed(&self) -> impl Iterator<Item = &ValueColumn> {
+        self.values.iter().filter(|column| column.is_packed())
+    }
+
     /// The text that is the primary key, if the table has one.
     pub fn text_key(&self) -> Option<&ValueColumn> {
         self.of(Role::Key).find(|column| column.kind == ValueKind::Text)
+    }
+
+    /// The place of a text key or an auxiliary column among the values of a row that stand in a table of their own.
+    pub fn auxiliary_slot(&self, column: &ValueColumn) -> usize {
+        match column.role {
+            Role::Key => 0,
+            _ => usize::from(self.text_key().is_some()) + column.slot,
+        }
+    }
+
+    /// The columns whose values stand in a table of their own, in the order of their slots.
+    pub fn auxiliary(&self) -> impl Iterator<Item = (usize, &ValueColumn)> {
+        let stored = |column: &ValueColumn| match column.role {
+            Role::Key => column.kind == ValueKind::Text,
+            role => role == Role::Auxiliary,
+        };
+        let mut columns: Vec<_> =
+            self.values.iter().enumerate().filter(|(_, column)| stored(column)).collect();
+        columns.sort_by_key(|(_, column)| self.auxiliary_slot(column));
+        columns.into_iter()
     }
 
     /// What stands at column number `column`, -1 for the rowid.
@@ -191,7 +223,10 @@ impl Columns {
             let text = format!("at most {MAX_VALUES} columns beside the vector, '{name}' is one too many");
             return Err(Error::generic(text));
         }
-        let slot = self.of(role).count();
+        let slot = match role {
+            Role::Metadata | Role::Partition => self.packed().count(),
+            role => self.of(role).count(),
+        };
         self.declared.push(At::Value(self.values.len()));
         self.values.push(ValueColumn { name, kind, role, slot, declared });
         Ok(())

@@ -101,6 +101,7 @@ fn train(table: &Table, argument: Option<&str>) -> Result<()> {
         explicit: given.nlist.is_some(),
         seed: given.seed.unwrap_or(default.seed),
         max_iterations: given.max_iterations,
+        ..default
     })?;
     Ok(())
 }

@@ -208,7 +208,12 @@ impl Options {
 
     /// What the table has beside vectors.
     pub fn shape(&self) -> Shape {
-        Shape { metadata: self.columns.of(Role::Metadata).map(|column| column.kind).collect() }
+        Shape {
+            metadata: self.columns.packed().map(|column| column.kind).collect(),
+            partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
+            text_key: self.columns.text_key().is_some(),
+            auxiliary: self.columns.of(Role::Auxiliary).count(),
+        }
     }
 
     /// The table as SQLite shall see it.

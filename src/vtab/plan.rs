@@ -218,7 +218,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         return Ok(BestIndex::Unusable);
     }
     let is_vector = |at| at == At::Vector;
-    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].role == Role::Metadata);
+    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
     let kind = match (place(Argument::Match), place(Argument::Batch)) {
         (Some(_), None) => KNN,
         (None, Some(_)) => BATCHED,

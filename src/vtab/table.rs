@@ -159,6 +159,11 @@ impl Table {
         Rc::clone(&self.tables.borrow())
     }
 
+    /// Whether rows have values in a table of their own.
+    pub fn has_auxiliary(&self) -> bool {
+        self.options.columns.auxiliary().next().is_some()
+    }
+
     /// The name, as it is now.
     pub fn name(&self) -> String {
         self.name.borrow().clone()
@@ -221,12 +226,20 @@ impl Table {
 
     /// Runs a change of the tables; if it fails half-way the transaction cannot go on.
     fn writing<T>(&self, change: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
+        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
+        self.changing(|tables| change(tables, &mut ticker))
+    }
+
+    /// [`Table::writing`] of what takes no time. A statement of `change` may open a savepoint, before which what waits is written.
+    ///
+    /// # Errors
+    /// What `change` fails with.
+    pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         let tables = self.tables();
-        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         let last_rowid = self.db.last_insert_rowid();
         let rollbacks = self.rollbacks.get();
-        let done = change(&tables, &mut ticker);
+        let done = change(&tables);
         // What the user inserted last, not what went into the shadow tables.
         self.db.set_last_insert_rowid(last_rowid);
         // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
@@ -279,9 +292,9 @@ impl Table {
         let known = self.coarse.borrow().clone();
         let done = self.writing(|tables, ticker| {
             let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
-            let written = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
+            let (written, wider) = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
             self.written.borrow_mut().extend(written);
-            *self.coarse.borrow_mut() = coarse;
+            *self.coarse.borrow_mut() = wider.map(Arc::new).or(coarse);
             Ok(())
         });
         if done.is_err() {

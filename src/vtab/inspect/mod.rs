@@ -23,6 +23,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<stats::IvfStats>(db, Rc::clone(connection))?;
     register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
     register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
+    register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))
 }
