@@ -28,6 +28,8 @@ mod vtab;
 #[cfg(feature = "rusqlite")]
 pub use api::{Error, Hit, Result, Search, Table, TableOptions, Train, register, register_auto};
 pub use index::{Metric, Quantizer};
+#[cfg(feature = "rusqlite")]
+pub use storage::Element;
 
 /// Registers everything on a connection.
 #[cfg(any(feature = "loadable", feature = "rusqlite"))]

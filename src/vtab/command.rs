@@ -110,7 +110,7 @@ fn train(table: &Table, argument: Option<&str>) -> Result<()> {
 fn preload(table: &Table) -> Result<()> {
     let (state, snapshot) = table.current()?;
     table.reading(|tables, ticker| {
-        let mut lists = TableLists::new(tables, &state, snapshot.metric(), snapshot.dim(), ticker);
+        let mut lists = TableLists::new(tables, &state, &table.layout, ticker);
         for at in 0..snapshot.segments().len() {
             snapshot.codes(at, cache(), &mut lists)?;
             lists.tick()?;
