@@ -32,7 +32,7 @@ macro_rules! files {
 }
 
 files! {
-    batch commands create delete_rows distance drop_table elements filters functions insert inspect join keys metadata metrics names partitions
+    batch commands create delete_rows distance drop_table elements errors filters functions insert inspect join keys metadata metrics names partitions
     rename scan search train update_rows
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Everything here is SQL underneath, and mixes freely with SQL on the same connection and in the same transaction.
 
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use rusqlite::{Connection, ffi};
 
 use crate::index::IndexError;
@@ -10,6 +13,7 @@ use crate::sqlite;
 mod options;
 mod table;
 
+pub use crate::sqlite::Progress;
 pub use options::{Search, TableOptions, Train};
 pub use table::{Hit, Table};
 
@@ -115,6 +119,52 @@ pub fn register(connection: &Connection) -> Result<()> {
 /// ```
 pub fn register_auto() -> Result<()> {
     Ok(crate::loadable::register_auto()?)
+}
+
+/// Runs `work`, and tells `callback` how far the long commands are that it runs on this thread: trainings (the automatic one at a
+/// COMMIT too), `optimize`, `preload`, `integrity-check`. The callback is called at the beginning of each stage and about every
+/// millisecond, by this thread, in the middle of a statement: it must not use the connection.
+///
+/// [`ControlFlow::Break`] ends the statement like `sqlite3_interrupt`: [`Error::Interrupted`]; the transaction is rolled back, and
+/// the database is as it was before it. So does a panic of the callback, which then goes on.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use sqlite_ivf::{Table, TableOptions, with_progress};
+///
+/// let db = rusqlite::Connection::open_in_memory()?;
+/// sqlite_ivf::register(&db)?;
+/// let items = Table::create(&db, "items", &TableOptions::new(2).train_at(500))?;
+/// db.execute_batch("BEGIN")?;
+/// items.insert_many((0..500).map(|i| (i, [i as f32, 1.0])))?;
+/// let mut stages = Vec::new();
+/// with_progress(
+///     |progress| {
+///         stages.push((progress.command, progress.stage));
+///         ControlFlow::Continue(())
+///     },
+///     || db.execute_batch("COMMIT"),
+/// )?;
+/// assert!(stages.contains(&("train", "k-means")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn with_progress<T>(
+    mut callback: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    work: impl FnOnce() -> T,
+) -> T {
+    let mut panic = None;
+    // A panic must not unwind through a change that is half done.
+    let mut contained = |progress: &Progress<'_>| {
+        catch_unwind(AssertUnwindSafe(|| callback(progress))).unwrap_or_else(|payload| {
+            panic = Some(payload);
+            ControlFlow::Break(())
+        })
+    };
+    let done = sqlite::listening(&mut contained, work);
+    match panic {
+        Some(payload) => resume_unwind(payload),
+        None => done,
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::{Error, Result, Search, TableOptions, Train};
+use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
 use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
+use crate::sqlite;
 use crate::storage::Element;
-use crate::vtab::Options;
+use crate::vtab::{Options, vec0};
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +72,7 @@ impl<'c> Table<'c> {
         })
     }
 
-    /// A table that exists.
+    /// A table that exists, of the module `ivf` or, where feature `vec0` made it, `vec0`.
     ///
     /// # Errors
     /// [`Error::NoSuchTable`].
@@ -84,9 +86,15 @@ impl<'c> Table<'c> {
             .optional()?;
         let missing = || Error::NoSuchTable(name.to_string());
         let (name, sql) = sql.ok_or_else(missing)?;
-        let arguments = module_arguments(&sql, "ivf").ok_or_else(missing)?;
+        let of = |module| Some((module, module_arguments(&sql, module)?));
+        let (module, arguments) = of("ivf").or_else(|| of(vec0::MODULE)).ok_or_else(missing)?;
+        let invalid = |error: sqlite::Error| Error::Invalid(error.message);
+        if module == vec0::MODULE {
+            vec0::check_origin(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
+        }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let column = Options::parse(&arguments).map_err(|error| Error::Invalid(error.message))?.column;
+        let arguments = vec0::arguments(module, &arguments).map_err(invalid)?;
+        let column = Options::parse(&arguments).map_err(invalid)?.column;
         Ok(Self {
             connection,
             name: quoted(&name),
@@ -327,6 +335,32 @@ impl<'c> Table<'c> {
     /// Arguments out of range, [`Error::Interrupted`].
     pub fn train(&self, train: &Train) -> Result<()> {
         self.command(&train.command())
+    }
+
+    /// [`Table::train`], which tells `callback` how far it is, see [`with_progress`].
+    ///
+    /// # Errors
+    /// As [`Table::train`]; [`Error::Interrupted`] where the callback breaks, and the table is as it was.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use sqlite_ivf::{Table, TableOptions, Train};
+    /// # let db = rusqlite::Connection::open_in_memory()?;
+    /// # sqlite_ivf::register(&db)?;
+    /// # let items = Table::create(&db, "items", &TableOptions::new(2))?;
+    /// # items.insert_many((0..500).map(|i| (i, [i as f32, 1.0])))?;
+    /// items.train_with(&Train::new(), |progress| {
+    ///     eprintln!("{}: {:.0}%", progress.stage, 100.0 * progress.fraction());
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn train_with(
+        &self,
+        train: &Train,
+        callback: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        with_progress(callback, || self.train(train))
     }
 
     /// Packs the lists into as few segments as they need, without deleted rows.

@@ -90,11 +90,13 @@ impl Check<'_> {
             self.same_segments("metadata", Sql::MetadataScan, &heads)?;
         }
         let mut partitions = self.partitions(coarse.as_deref())?;
+        self.ticker.stage("rows", heads.iter().map(|head| u64::from(head.rows)).sum())?;
         for head in &heads {
             if self.is_full() {
                 return Ok(());
             }
             self.segment(&state, coarse.as_deref(), head, &mut partitions)?;
+            self.ticker.advance(head.rows.into());
             self.ticker.tick()?;
         }
         for (partition, (claimed, found, _)) in partitions {
@@ -315,6 +317,7 @@ impl Check<'_> {
 
     /// The map has each live row once, at the list that it is in.
     fn map(&mut self, state: &State, heads: &[SegmentHead]) -> Result<(), StorageError> {
+        self.ticker.stage("map", u64::try_from(state.rows).unwrap_or(0))?;
         let mut from = Some(i64::MIN);
         while let Some(first) = from.filter(|_| !self.is_full()) {
             let window = self.window(first)?;
@@ -348,6 +351,7 @@ impl Check<'_> {
                     return Ok(());
                 }
             }
+            self.ticker.advance(window.len() as u64);
             for ((rowid, list_no), _) in window.iter().zip(&seen).filter(|(_, seen)| !**seen).take(MOST) {
                 self.fault("rowids", *rowid, format!("the row is not in list {list_no}"));
             }

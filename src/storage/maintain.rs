@@ -13,8 +13,9 @@ use crate::index::{
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
+use crate::storage::ticking::{parallel, ticking};
 use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
-use crate::storage::writer::{Rows, Writer, parallel, ticking};
+use crate::storage::writer::{Rows, Writer};
 use crate::storage::{Layout, State, StorageError, Tables};
 
 /// What is asked of [`maintain`].
@@ -121,6 +122,7 @@ pub fn maintain(
     }
     write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
     done.moved = rows.rowids.len() as u64;
+    writer.ticker.stage("move", done.moved)?;
     let order = rows.by_rowid()?;
     let partitions = tables.partitions_of(&rows, &order)?;
     writer.place(&rows, &order, &partitions)?;
@@ -167,6 +169,7 @@ impl Chosen {
         }
         long.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));
         short.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));
+        writer.ticker.stage("split", (long.len() + short.len()) as u64)?;
         let mut left = asked.budget.max(1);
         for (std::cmp::Reverse(rows), list_no, target) in long {
             if left == 0 || self.rows.bytes() >= MOVE_BYTES {
@@ -174,6 +177,7 @@ impl Chosen {
             }
             left = left.saturating_sub(rows);
             solid.insert(list_no, rows);
+            writer.ticker.advance(1);
             if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
                 continue;
             }
@@ -198,6 +202,7 @@ impl Chosen {
             // Another list may take the number of the one that goes.
             left = left.saturating_sub(rows + target.rows());
             solid.remove(&list_no);
+            writer.ticker.advance(1);
             self.joined.insert(list_no);
             self.take(writer, list_no)?;
         }
@@ -308,11 +313,13 @@ fn strays_of_one(
         Ok(moves)
     };
     let mut strays = Vec::new();
+    writer.ticker.stage("compare", around.len() as u64)?;
     // Read by this thread, compared on all of them.
     for group in around.chunks(16) {
         let mut lists = try_vec(group.len())?;
         for &list_no in group {
             lists.push((list_no, live_rows(writer, list_no)?.1));
+            writer.ticker.advance(1);
         }
         let found: Vec<Mutex<Result<Rows, IndexError>>> =
             try_collect(lists.iter().map(|_| Mutex::new(Ok(Rows::default()))))?;

@@ -10,6 +10,7 @@ mod metadata;
 mod partitions;
 mod reader;
 mod tables;
+mod ticking;
 mod train;
 mod writer;
 

@@ -39,6 +39,19 @@ impl<'a> TableLists<'a> {
         }
     }
 
+    /// A stage of the work on the lists begins, see [`Ticker::stage`].
+    ///
+    /// # Errors
+    /// As [`Ticker::stage`].
+    pub fn stage(&mut self, stage: &'static str, total: u64) -> Result<(), StorageError> {
+        Ok(self.ticker.stage(stage, total)?)
+    }
+
+    /// So many more of the stage are done.
+    pub fn advance(&mut self, more: u64) {
+        self.ticker.advance(more);
+    }
+
     /// The rowids of a segment, without its codes.
     ///
     /// # Errors

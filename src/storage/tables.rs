@@ -54,7 +54,8 @@ statements! {
     VectorsRead "vectors_read", VectorsScan "vectors_scan", VectorsWrite "vectors_write",
     VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
-    RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
+    RowidsWrite "rowids_write", RowidsDelete "rowids_delete", RowidsCreate "rowids_create",
+    RowidsFence "rowids_fence",
     MetadataCreate "metadata_create", MetadataDrop "metadata_drop", MetadataRename "metadata_rename",
     MetadataRead "metadata_read", MetadataScan "metadata_scan", MetadataWrite "metadata_write",
     MetadataDelete "metadata_delete", MetadataBytes "metadata_bytes",
@@ -237,15 +238,17 @@ impl Tables {
         self.statement(which)?.execute(params)
     }
 
-    /// Makes the shadow tables and the state of an empty table.
+    /// Makes the shadow tables and the state of an empty table. `fenced` is for one that a sqlite-vec, if it is loaded later, will
+    /// take for its own.
     ///
     /// # Errors
     /// What SQLite says, for example that a table of such a name exists.
-    pub fn create(&self, uuid: [u8; 16], settings: &[u8]) -> SqliteResult<()> {
+    pub fn create(&self, uuid: [u8; 16], settings: &[u8], fenced: bool) -> SqliteResult<()> {
         self.execute_all(
             [Sql::Create, Sql::MetadataCreate, Sql::AuxiliaryCreate, Sql::PartitionsCreate],
             "",
         )?;
+        self.db.execute(&self.text(if fenced { Sql::RowidsFence } else { Sql::RowidsCreate }))?;
         self.run(Sql::ConfigWrite, &["format".into(), FORMAT.into()])?;
         self.write_settings(Seal::new(uuid), settings)?;
         self.write_state(&State {
@@ -462,7 +465,7 @@ mod tests {
             auxiliary: vec!["TEXT", "BLOB"],
         });
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
-        tables.create([7; 16], b"x").unwrap();
+        tables.create([7; 16], b"x", false).unwrap();
         for &which in Sql::ALL {
             let file = which.template();
             if !["CREATE", "DROP", "ALTER"].iter().any(|verb| file.contains(&format!("\n{verb} "))) {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::workers::Workers;
-use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
+use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
 use crate::index::{
     CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
-use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
+use crate::storage::ticking::{parallel, ticking_at};
+use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -31,6 +32,9 @@ pub struct Training {
 
 /// Rows that wait to be written to their new lists, at most, in bytes. (Few in unit tests, which then write several times.)
 pub(super) const MOVE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+
+/// Rows of the map between two reports of how far it is.
+const MAP_ROWS: usize = 1 << 10;
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
 /// rows stays as it is.
@@ -101,7 +105,7 @@ fn centroids(
         params.max_iterations = most;
         params.refinements = params.refinements.min(most.max(1));
     }
-    ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))
+    k_means(&sample, layout.dim, &params, ticker)
 }
 
 /// New lists for each partition of at least `training.partition_rows` rows; one list for each other one, at the origin.
@@ -229,6 +233,19 @@ pub(super) fn write_centroids(
     Ok(())
 }
 
+/// The centroids of `sample`.
+fn k_means(
+    sample: &[f32],
+    dim: usize,
+    params: &TrainParams,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    ticker.stage("k-means", 0)?;
+    let passes = Passes::default();
+    let at = |ticker: &mut Ticker| ticker.reach(passes.done() as u64, passes.total() as u64);
+    ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
+}
+
 fn next_generation(state: &State) -> i64 {
     (state.generation + 1) % SegmentId::GENERATIONS
 }
@@ -247,8 +264,12 @@ fn finish(
 ) -> Result<State, StorageError> {
     map.sort_unstable();
     let state = stamped(new);
+    ticker.stage("map", map.len() as u64)?;
     let mut writer = Writer::new(tables, layout, Some(coarse), state, ticker);
-    writer.write_map(&map)?;
+    for part in map.chunks(MAP_ROWS) {
+        writer.write_map(part)?;
+        writer.ticker.advance(part.len() as u64);
+    }
     tables.write_state(&state)?;
     Ok(state)
 }
@@ -280,7 +301,9 @@ fn sample(
     check_bytes(tables, layout, state)?;
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
+    ticker.stage("sample", rows as u64)?;
     for head in heads {
+        ticker.advance(head.live().into());
         let chosen = try_collect((0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()))?;
         if chosen.is_empty() {
             continue;
@@ -316,6 +339,8 @@ fn rewrite(
     let mut next_seq = try_filled(0_u32, waiting.len())?;
     let mut map = try_vec(if reassign.is_some() { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
+    // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
+    ticker.stage(if reassign.is_some() { "assign and write" } else { "pack" }, 2 * old.rows as u64)?;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
         let mut rows = Rows::new(tables);
@@ -338,6 +363,7 @@ fn rewrite(
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
+        ticker.advance(rows.rowids.len() as u64);
         for (i, &list_no) in lists_of.iter().enumerate() {
             waiting[list_no as usize].push_from(&rows, i, dim)?;
         }
@@ -388,10 +414,11 @@ fn flush(
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;
         let writer = Writer::new(tables, layout, coarse, state, ticker);
-        for segment in encoded {
+        for (segment, (_, rows)) in encoded.into_iter().zip(group) {
             if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 writer.write(&segment?)?;
             }
+            writer.ticker.advance(rows.rowids.len() as u64);
             ticks += 1;
             if ticks % 8 == 0 {
                 writer.ticker.tick()?;
@@ -413,7 +440,7 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t", Default::default());
-        tables.create([7; 16], b"").unwrap();
+        tables.create([7; 16], b"", false).unwrap();
         let layout = Layout { metric: Metric::L2, element: Element::F32, dim: 2, quantizer: Quantizer::Int8 };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
 use crate::index::{
     CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, Metadata, Metric, Quantizer, SegmentHead,
@@ -17,6 +16,7 @@ use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{SEGMENT_ROWS, next_ver};
 use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
+use crate::storage::ticking::parallel;
 use crate::storage::{Element, Sql, State, StorageError, Tables};
 
 /// How rows are laid out in lists.
@@ -224,6 +224,7 @@ impl Buffer {
         }
         state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
+        ticker.stage("flush", rows)?;
         let deletes = std::mem::take(&mut self.deletes);
         let partitions = tables.partitions_of(&self.rows, &live)?;
         let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
@@ -385,6 +386,7 @@ impl<'a> Writer<'a> {
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();
             rowids.try_extend(of_list.iter().map(|(_, rowid)| *rowid))?;
+            self.ticker.advance(rowids.len() as u64);
             self.remove(of_list[0].0, &rowids)?;
         }
         deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
@@ -458,6 +460,7 @@ impl<'a> Writer<'a> {
                 fresh.push_from(rows, i, dim)?;
             }
             self.append(of_list[0].0.0, fresh)?;
+            self.ticker.advance(of_list.len() as u64);
             self.ticker.tick()?;
         }
         let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rows.rowids[i], list_no)))?;
@@ -687,38 +690,4 @@ fn assign_in<'r>(
         assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
     }
     Ok(assigned)
-}
-
-/// Runs tasks on all threads, ticking.
-///
-/// # Errors
-/// What the ticker says.
-pub(super) fn parallel(
-    tasks: usize,
-    ticker: &mut Ticker,
-    task: impl Fn(usize) + Sync,
-) -> Result<(), StorageError> {
-    ticking(ticker, |tick| Ok(Workers::all().for_each(tasks, tick, task)?))
-}
-
-/// Runs work that ticks; where a tick stopped it, the error is the ticker's own.
-///
-/// # Errors
-/// What the ticker says.
-pub(super) fn ticking<T>(
-    ticker: &mut Ticker,
-    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
-) -> Result<T, StorageError> {
-    let mut failure = None;
-    let done = work(&mut || {
-        ticker.tick().map_err(|error| {
-            failure = Some(error);
-            Cancelled
-        })
-    });
-    match (done, failure) {
-        (Ok(done), _) => Ok(done),
-        (Err(_), Some(error)) => Err(error.into()),
-        (Err(error), None) => Err(error.into()),
-    }
 }

@@ -177,6 +177,11 @@ impl Columns {
         self.declared.len()
     }
 
+    /// The name of the hidden column of a number.
+    pub fn hidden_name(&self, column: usize) -> &'static str {
+        column.checked_sub(self.declared.len()).and_then(|at| HIDDEN.get(at)).map_or("", |(_, name, _)| name)
+    }
+
     /// The table as SQLite shall see it.
     pub fn declaration(&self, table: &str) -> String {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));

@@ -401,7 +401,8 @@ impl Cursor {
                 Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
                 Argument::K | Argument::Limit => {
                     let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
-                        Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))
+                        let name = if argument == Argument::K { "k" } else { "the LIMIT of a search" };
+                        Error::generic(format!("{name} must be a whole number from 0, got {}", shown(value)))
                     })?;
                     params.k = k as usize;
                     self.k = (argument == Argument::K).then_some(k as i64);

@@ -224,6 +224,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         // Another join order makes the query vector known.
         return Ok(BestIndex::Unusable);
     }
+    check_query(columns, info, &usable)?;
     let is_vector = |at| at == At::Vector;
     let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
     let kind = match (place(Argument::Match), place(Argument::Batch)) {
@@ -260,8 +261,8 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
             chosen.extend(place(Argument::Offset).map(|offset| (Argument::Offset, offset)));
         } else if !usable.iter().any(|(a, _)| is_upper(a)) {
             return Err(Error::generic(
-                "a search needs k: add AND k = 10 to the WHERE clause (LIMIT alone is enough where SQLite passes it on, \
-                 from 3.41), or a bound like AND distance < 0.5",
+                "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
+                 enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
             ));
         }
     }
@@ -289,6 +290,34 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
     info.set_estimated_rows(k.clamp(1, 1 << 40));
     Ok(BestIndex::Ok)
+}
+
+/// What a statement cannot mean: SQLite would say it in other words, or find no row.
+fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> Result<()> {
+    let given = |wanted: Argument| usable.iter().filter(|(argument, _)| *argument == wanted).count();
+    let queries = given(Argument::Match) + given(Argument::Batch);
+    if given(Argument::Match) > 1 || given(Argument::Batch) > 1 {
+        return Err(Error::generic(
+            "MATCH is given twice: a search takes one query; batch MATCH takes many, one after the other",
+        ));
+    }
+    if queries == 0 && given(Argument::K) > 0 {
+        return Err(Error::generic(
+            "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
+        ));
+    }
+    for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
+        let name = match columns.at(constraint.column) {
+            At::Vector | At::Hidden(Hidden::Batch) => continue,
+            At::Value(value) => &columns.values()[value].name,
+            At::Rowid => "rowid",
+            At::Hidden(_) => "a hidden column",
+        };
+        return Err(Error::generic(format!(
+            "{name} takes no MATCH, which is for the vector: vec MATCH ? AND k = 10; compare {name} with =, < or LIKE"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a collation has a say in the comparison. (A condition on numbers is told one, too.)

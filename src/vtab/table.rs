@@ -17,6 +17,7 @@ use crate::vtab::inspect::Profile;
 use crate::vtab::options::{Nprobe, Options};
 use crate::vtab::settings::Settings;
 
+pub mod progress;
 mod upkeep;
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
@@ -102,7 +103,7 @@ impl Table {
         }
     }
 
-    /// Makes the shadow tables of a new table.
+    /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
     ///
     /// # Errors
     /// What SQLite says of them.
@@ -112,11 +113,12 @@ impl Table {
         schema: &str,
         name: &str,
         options: Options,
+        fenced: bool,
     ) -> Result<Rc<Self>> {
         let table = Self::new(db, schema, name, options);
         let last_rowid = db.last_insert_rowid();
         let uuid = draw_uuid();
-        let created = table.tables().create(uuid, &Settings::default().encode()?);
+        let created = table.tables().create(uuid, &Settings::default().encode()?, fenced);
         db.set_last_insert_rowid(last_rowid);
         created?;
         table.made.set(Some(uuid));
@@ -320,6 +322,7 @@ impl Table {
     /// # Errors
     /// What keeps the check from being done.
     pub fn check(&self) -> Result<Vec<String>> {
+        let _watched = self.watched("integrity-check")?;
         self.flush()?;
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;

@@ -45,11 +45,21 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         if text.kind() != Kind::Text {
             return Err(Error::generic(format!("a command is a text, got {}", text.kind().name())));
         }
+        if rowid.is_some() || columns.iter().filter(|value| !value.is_null()).count() > 1 {
+            let name = table.name();
+            return Err(Error::generic(format!(
+                "a command stands alone: INSERT INTO {name}({name}) VALUES ('...'); rows are inserted by another statement"
+            )));
+        }
         let db = table.tables().db();
         let last_rowid = db.last_insert_rowid();
         command::run(table, text.text()?)?;
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);
+    }
+    if let Some(at) = (of.command_at() + 1..columns.len()).find(|&at| !columns[at].is_null()) {
+        let name = of.hidden_name(at);
+        return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
     }
     let vector = checked(table, &columns[of.vector_at()])?;
     let metadata = metadata(table, columns)?;
@@ -246,7 +256,7 @@ fn make_way(table: &Table, rowid: i64) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "UNIQUE constraint failed: {}.rowid (row {rowid} exists; INSERT OR REPLACE replaces it)",
+        "UNIQUE constraint failed: {}.rowid (row {rowid} exists; OR REPLACE replaces it)",
         table.name()
     );
     Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))

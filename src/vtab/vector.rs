@@ -26,6 +26,16 @@ pub fn read_checked(name: &str, value: &Value<'_>, element: Element, dim: usize)
     Ok(vector)
 }
 
+/// What a blob that is no vector of `dim` 4-byte floats may have been meant for, by its length.
+fn other_width(bytes: usize, dim: usize) -> &'static str {
+    match bytes.checked_div(dim).filter(|each| each * dim == bytes) {
+        Some(8) => " (8-byte floats? Elements are 4-byte floats, float32)",
+        Some(2) => " (2-byte floats? vec_f16(v) or vec_bf16(v) says so)",
+        Some(1) => " (1-byte integers? vec_int8(v) says so)",
+        _ => "",
+    }
+}
+
 /// [`read_checked`] into a vector that is kept.
 ///
 /// # Errors
@@ -50,6 +60,7 @@ pub fn read_checked_into(
     check(out, dim).map_err(|error| {
         // SQLite forgets what a blob holds on some ways (through an UPDATE, for one), so that it may be given right and come wrong.
         let hint = match element {
+            Element::F32 if known.is_none() => other_width(bytes.len(), dim),
             _ if known.is_some() || bytes.len() != Element::F32.bytes(dim) => "",
             Element::F32 => "",
             Element::F16 => ": vec_f16(vec_f32(v)) makes one of 4-byte floats",
@@ -139,7 +150,17 @@ pub(super) const NO_ROOM: &str = "out of memory for the numbers of a vector";
 
 fn json_error(expected: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.starts_with(NO_ROOM) { NO_ROOM.into() } else { format!("not {expected}: {text}") }
+    if text.starts_with(NO_ROOM) {
+        return NO_ROOM.into();
+    }
+    let hint = if text.starts_with("invalid type: sequence") {
+        " (one vector is asked for; batch MATCH takes an array of arrays, an INSERT one row for each)"
+    } else if text == "expected value at line 1 column 1" {
+        " (bytes are bound as a blob, not as a text)"
+    } else {
+        ""
+    };
+    format!("not {expected}: {text}{hint}")
 }
 
 /// The numbers of an array, appended to `out`; how many.

@@ -78,20 +78,64 @@ pub fn register(db: Db) -> Result<()> {
         table_function::register::<each::Each>(db, ())?;
     }
     let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
-    register_scalar(db, "ivf_debug", 0, state, |context, _| {
-        let budget = super::table::cache().budget();
-        context.text(&format!(
-            "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
-            env!("CARGO_PKG_VERSION"),
-            crate::storage::codec::FORMAT,
-            kernels().isa,
-            crate::device::workers::Workers::all().threads(),
-            budget.used(),
-            budget.limit(),
-            context.db().api().version(),
-        ));
-        Ok(())
-    })
+    register_scalar(db, "ivf_debug", 0, state, |context, _| debug(context))
+}
+
+/// What `vec_version()` says where no sqlite-vec does.
+#[cfg(feature = "vec0")]
+const STAND_IN: &str = concat!("v", env!("CARGO_PKG_VERSION"), " (sqlite-ivf)");
+
+/// Registers `vec_version` and `vec_debug`, but for those that another extension brought first.
+///
+/// # Errors
+/// What SQLite says.
+#[cfg(feature = "vec0")]
+pub fn register_stand_ins(db: Db) -> Result<()> {
+    let present = functions_with_prefix(db, "vec_")?;
+    let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
+    let functions: [(&str, fn(&Context<'_>) -> Result<()>); 2] = [
+        ("vec_version", |context| {
+            context.text(STAND_IN);
+            Ok(())
+        }),
+        ("vec_debug", debug),
+    ];
+    for (name, function) in functions {
+        if !present.iter().any(|(n, _)| n == name) {
+            // Of any number of arguments, as in `register`.
+            register_scalar(db, name, -1, state, move |context, args| match args {
+                [] => function(context),
+                _ => Err(Error::generic(format!("wrong number of arguments to function {name}()"))),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `vec_version` is the one of [`register_stand_ins`].
+#[cfg(feature = "vec0")]
+pub fn stands_in(db: Db) -> bool {
+    let said = || {
+        let mut statement = db.prepare("SELECT vec_version()")?;
+        let mut rows = statement.query(&[])?;
+        Ok::<bool, Error>(rows.step()? && rows.text(0)? == STAND_IN)
+    };
+    said().unwrap_or(false)
+}
+
+fn debug(context: &Context<'_>) -> Result<()> {
+    let budget = super::table::cache().budget();
+    context.text(&format!(
+        "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
+        env!("CARGO_PKG_VERSION"),
+        crate::storage::codec::FORMAT,
+        kernels().isa,
+        crate::device::workers::Workers::all().threads(),
+        budget.used(),
+        budget.limit(),
+        context.db().api().version(),
+    ));
+    Ok(())
 }
 
 fn version(call: &Call<'_>) -> Result<()> {

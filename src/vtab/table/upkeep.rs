@@ -38,7 +38,11 @@ impl Table {
         let rows = state.rows as u64;
         if state.nlist == 0 {
             let due = self.trains_at(&state).is_some_and(|at| rows >= at);
-            return if due { self.train(self.training(rows)).map(drop) } else { Ok(()) };
+            if !due {
+                return Ok(());
+            }
+            let _watched = self.watched("train")?;
+            return self.train(self.training(rows)).map(drop);
         }
         let settings = self.settings(&state)?;
         let coarse = self.coarse_of(&state)?;
@@ -57,8 +61,10 @@ impl Table {
             // Most rows would move: then all may as well, and the lists are the better for it.
             let nlist = self.wanted_nlist(&settings, rows);
             let explicit = settings.nlist.is_some();
+            let _watched = self.watched("train")?;
             return self.train(Training { nlist, explicit, ..self.training(rows) }).map(drop);
         }
+        let _watched = self.watched("upkeep")?;
         self.maintain(&written.lists, budget).map(drop)
     }
 
@@ -167,6 +173,7 @@ impl Table {
     /// # Errors
     /// What reading and writing fail with, or an interrupt.
     pub fn optimize(&self) -> Result<()> {
+        let _watched = self.watched("optimize")?;
         self.flush()?;
         // Each round moves as many rows as memory is lent for; lists that a join makes long are split in the next.
         for _ in 0..MAX_ROUNDS {
