@@ -30,6 +30,8 @@ pub use api::{
     Error, Hit, Progress, Result, Search, Table, TableOptions, Train, register, register_auto, with_progress,
 };
 pub use index::{Metric, Quantizer};
+#[cfg(feature = "rusqlite")]
+pub use storage::Element;
 
 /// Registers everything on a connection.
 #[cfg(any(feature = "loadable", feature = "rusqlite"))]

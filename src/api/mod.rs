@@ -172,6 +172,7 @@ mod tests {
     use super::table::module_arguments;
     use super::*;
     use crate::index::Metric;
+    use crate::storage::Element;
 
     fn table(db: &Connection, n: i64) -> Table<'_> {
         register(db).unwrap();
@@ -227,6 +228,45 @@ mod tests {
         for name in ["plain", "missing"] {
             assert!(matches!(Table::open(&db, name), Err(Error::NoSuchTable(n)) if n == name));
         }
+    }
+
+    #[test]
+    fn a_table_of_any_element_takes_and_gives_f32() {
+        let db = Connection::open_in_memory().unwrap();
+        register(&db).unwrap();
+        for (name, element, metric, expected) in [
+            ("a", Element::F32, Metric::L2, [0.1, 2.0]),
+            ("b", Element::F16, Metric::L2, [0.099_975_586, 2.0]),
+            ("c", Element::Bf16, Metric::L1, [0.100_097_656, 2.0]),
+            ("d", Element::Int8, Metric::Cosine, [0.0, 2.0]),
+            ("e", Element::Bit, Metric::Hamming, [0.0, 1.0]),
+        ] {
+            let mut options = TableOptions::new(8).element(element);
+            if element != Element::Bit {
+                options = options.metric(metric);
+            }
+            let table = Table::create(&db, name, &options).unwrap();
+            let opened = Table::open(&db, name).unwrap();
+            assert_eq!((opened.element(), opened.metric(), opened.dim()), (element, metric, 8));
+            let of = |first: f32, last: f32| [first, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, last];
+            let [first, last] = if element.is_float() { [0.1, 2.0] } else { expected };
+            table.insert_many([(1, of(first, last)), (2, of(1.0, 0.0)), (3, of(1.0, 1.0))]).unwrap();
+            assert_eq!(table.vector(1).unwrap().unwrap(), of(expected[0], expected[1]), "{name}");
+            let nearest = table.search(&of(first, last), &Search::new(1)).unwrap();
+            assert_eq!((nearest[0].rowid, nearest[0].distance), (1, 0.0), "{name}");
+            let both = table.search_batch(&[of(1.0, 0.0), of(1.0, 1.0)].concat(), &Search::new(1)).unwrap();
+            assert_eq!((both[0][0].rowid, both[1][0].rowid), (2, 3), "{name}");
+            if element != Element::F32 {
+                for wrong in [&of(1e30, f32::NAN)[..], &[1.0; 7], &[1.0; 16], &of(0.5, f32::INFINITY)] {
+                    assert!(matches!(table.insert(9, wrong), Err(Error::Invalid(_))), "{name} {wrong:?}");
+                }
+            }
+            table.integrity_check().unwrap();
+        }
+        let odd = TableOptions::new(12).element(Element::Bit);
+        assert!(
+            matches!(Table::create(&db, "f", &odd), Err(Error::Invalid(text)) if text.contains("12 bits"))
+        );
     }
 
     #[test]

@@ -8,9 +8,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
-use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_filled};
+use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
 use crate::sqlite;
-use crate::storage::codec::try_f32_bytes;
+use crate::storage::Element;
 use crate::vtab::{Options, vec0};
 
 /// A row of an answer.
@@ -23,6 +23,9 @@ pub struct Hit {
 }
 
 /// An `ivf` table of the main database of a connection.
+///
+/// Vectors go in and out as f32, whatever the table stores them as. A table of float16 or bfloat16 rounds them, queries too; one
+/// of int8 takes whole numbers from -128 to 127, one of bits 0 and 1.
 ///
 /// ```
 /// use rusqlite::Connection;
@@ -47,6 +50,7 @@ pub struct Table<'c> {
     /// The name, quoted, and the vector column's.
     name: String,
     column: String,
+    element: Element,
     dim: usize,
     metric: Metric,
 }
@@ -62,8 +66,9 @@ impl<'c> Table<'c> {
             connection,
             name: quoted(name),
             column: quoted(&options.column),
+            element: options.element,
             dim: options.dim,
-            metric: options.metric,
+            metric: options.chosen_metric(),
         })
     }
 
@@ -94,6 +99,7 @@ impl<'c> Table<'c> {
             connection,
             name: quoted(&name),
             column: quoted(&column.name),
+            element: column.element,
             dim: column.dim,
             metric: column.metric,
         })
@@ -102,6 +108,11 @@ impl<'c> Table<'c> {
     /// How many elements a vector has.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// What vectors are stored as.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// How distance is defined.
@@ -133,7 +144,7 @@ impl<'c> Table<'c> {
         let Self { name, column, .. } = self;
         let mut statement =
             self.prepare(&format!("{verb} INTO main.{name}(rowid, {column}) VALUES (?1, ?2)"))?;
-        Ok(statement.insert(params![rowid, Blob::new(vector)?])?)
+        Ok(statement.insert(params![rowid, self.blob(vector)?])?)
     }
 
     /// Inserts rows, all or none, in one savepoint; how many.
@@ -171,11 +182,12 @@ impl<'c> Table<'c> {
     pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
         let Self { name, column, .. } = self;
         let mut statement = self.prepare(&format!("SELECT {column} FROM main.{name} WHERE rowid = ?1"))?;
-        let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let mut rows = statement.query([rowid])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let blob = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        Ok(Some(try_collect(blob.chunks_exact(4).map(float))?))
+        let mut vector = try_vec(self.element.len(blob.len()))?;
+        self.element.widen(blob, &mut vector);
+        Ok(Some(vector))
     }
 
     /// How many rows. Counts them.
@@ -204,7 +216,7 @@ impl<'c> Table<'c> {
     pub fn search(&self, query: &[f32], search: &Search<'_>) -> Result<Vec<Hit>> {
         let (sql, arguments) = self.search_sql("rowid, distance", &self.column, search)?;
         let mut statement = self.prepare(&sql)?;
-        let query = Blob::new(query)?;
+        let query = self.blob(query)?;
         let mut values: Vec<&dyn ToSql> = vec![&query];
         values.extend(arguments.iter().map(|value| &**value));
         let mut rows = statement.query(values.as_slice())?;
@@ -230,7 +242,7 @@ impl<'c> Table<'c> {
         }
         let (sql, arguments) = self.search_sql("query, rowid, distance", "batch", search)?;
         let mut statement = self.prepare(&sql)?;
-        let blob = Blob::new(queries)?;
+        let blob = self.blob(queries)?;
         let mut values: Vec<&dyn ToSql> = vec![&blob];
         values.extend(arguments.iter().map(|value| &**value));
         let mut rows = statement.query(values.as_slice())?;
@@ -240,6 +252,21 @@ impl<'c> Table<'c> {
             answers[query as usize].try_push(Hit { rowid: row.get(1)?, distance: row.get(2)? })?;
         }
         Ok(answers)
+    }
+
+    /// A vector, or several, as the column stores them.
+    fn blob(&self, vectors: &[f32]) -> Result<Blob> {
+        let element = self.element;
+        if element == Element::F32 {
+            return Ok(Blob(element.try_bytes(vectors)?));
+        }
+        if !vectors.len().is_multiple_of(element.group()) {
+            let (expected, got) = (self.dim, vectors.len());
+            return Err(IndexError::DimensionMismatch { expected, got }.into());
+        }
+        let mut rounded = try_copy(vectors)?;
+        element.round(&mut rounded).map_err(Error::Invalid)?;
+        Ok(Blob(element.try_bytes(&rounded)?))
     }
 
     /// The statement of a search, and what it is bound to after the query.
@@ -377,12 +404,6 @@ impl<'c> Table<'c> {
 
 /// A vector, or several, as SQLite keeps it.
 struct Blob(Vec<u8>);
-
-impl Blob {
-    fn new(vector: &[f32]) -> Result<Self> {
-        Ok(Self(try_f32_bytes(vector)?))
-    }
-}
 
 impl ToSql for Blob {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -1,16 +1,12 @@
 //! `t_auxiliary`: a text key and the values that rows carry along, in an ordinary row of SQLite's.
 
-use std::fmt::Write as _;
-
 use crate::sqlite::{Kind, Param, Result as SqliteResult};
 use crate::storage::{Shape, Sql, StorageError, Tables};
 
 /// What the names in the statements of `t_auxiliary` stand for; none for another name.
 pub(super) fn placeholder(shape: &Shape, name: &str) -> Option<String> {
-    let of: fn(&str, usize, bool) -> String = match name {
-        "auxiliary_columns" => {
-            |column, _, key| format!(", {column}{}", if key { " TEXT NOT NULL UNIQUE" } else { "" })
-        }
+    let of: fn(&str, usize, &str) -> String = match name {
+        "auxiliary_columns" => |column, _, kind| format!(", {column} {kind}"),
         "auxiliary_params" => |_, i, _| format!(", ?{}", i + 2),
         "auxiliary_sets" => |column, i, _| {
             let comma = if i == 0 { "" } else { ", " };
@@ -19,13 +15,10 @@ pub(super) fn placeholder(shape: &Shape, name: &str) -> Option<String> {
         "auxiliary_cases" => |column, i, _| format!(" WHEN {i} THEN {column}"),
         _ => return None,
     };
-    let mut text = String::new();
-    for i in 0..shape.auxiliary_columns() {
-        let is_key = shape.text_key && i == 0;
-        let column = if is_key { "key".into() } else { format!("value{}", i - usize::from(shape.text_key)) };
-        let _ = write!(text, "{}", of(&column, i, is_key));
-    }
-    Some(text)
+    let key = shape.text_key.then(|| ("key".to_string(), "TEXT NOT NULL UNIQUE"));
+    let values = shape.auxiliary.iter().enumerate().map(|(i, kind)| (format!("value{i}"), *kind));
+    let columns = key.into_iter().chain(values).enumerate();
+    Some(columns.map(|(i, (column, kind))| of(&column, i, kind)).collect())
 }
 
 impl Tables {

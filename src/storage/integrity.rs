@@ -65,7 +65,7 @@ impl Check<'_> {
     }
 
     fn lists(&mut self, state: &State) -> TableLists<'_> {
-        TableLists::new(self.tables, state, self.layout.metric, self.layout.dim, self.ticker)
+        TableLists::new(self.tables, state, self.layout, self.ticker)
     }
 
     fn tables(&mut self) -> Result<(), StorageError> {

@@ -2,6 +2,7 @@
 
 mod auxiliary;
 pub mod codec;
+mod element;
 mod error;
 mod integrity;
 mod maintain;
@@ -13,6 +14,7 @@ mod ticking;
 mod train;
 mod writer;
 
+pub use element::Element;
 pub use error::StorageError;
 pub use integrity::check;
 pub use maintain::{Targets, Upkeep, is_due, maintain};

@@ -97,14 +97,14 @@ pub struct Shape {
     pub partitions: Vec<usize>,
     /// Whether a text is its primary key.
     pub text_key: bool,
-    /// How many auxiliary columns it has.
-    pub auxiliary: usize,
+    /// The types of its auxiliary columns.
+    pub auxiliary: Vec<&'static str>,
 }
 
 impl Shape {
     /// Columns of `t_auxiliary` beside the rowid; there is no such table if there are none.
     pub fn auxiliary_columns(&self) -> usize {
-        usize::from(self.text_key) + self.auxiliary
+        usize::from(self.text_key) + self.auxiliary.len()
     }
 }
 
@@ -462,7 +462,7 @@ mod tests {
             metadata: vec![ValueKind::Text],
             partitions: vec![0],
             text_key: true,
-            auxiliary: 2,
+            auxiliary: vec!["TEXT", "BLOB"],
         });
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
         tables.create([7; 16], b"x", false).unwrap();

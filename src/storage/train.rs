@@ -196,7 +196,10 @@ pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
 /// How the centroids of `sample` are trained.
 pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
     // Cosine compares directions; inner products of vectors of one length do, too.
-    let length = if layout.metric == Metric::L2 { None } else { common_length(sample, layout.dim) };
+    let length = match layout.metric {
+        Metric::Cosine | Metric::Ip => common_length(sample, layout.dim),
+        Metric::L2 | Metric::L1 | Metric::Hamming => None,
+    };
     TrainParams { seed, length, ..TrainParams::new(nlist) }
 }
 
@@ -272,11 +275,11 @@ fn finish(
 }
 
 /// As many vectors as the heads claim are there: room is made for a sample of them.
-fn check_bytes(tables: &Tables, state: &State, dim: usize) -> Result<(), StorageError> {
+fn check_bytes(tables: &Tables, layout: &Layout, state: &State) -> Result<(), StorageError> {
     let mut statement = tables.statement(Sql::BytesRead)?;
     let mut sums = statement.query(&[])?;
     let held = if sums.step()? { sums.i64(3) } else { 0 };
-    if i128::from(held) >= i128::from(state.rows) * vector_stride(dim) as i128 {
+    if i128::from(held) >= i128::from(state.rows) * vector_stride(layout.element, layout.dim) as i128 {
         return Ok(());
     }
     Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of vectors", state.rows)))
@@ -295,7 +298,7 @@ fn sample(
     let dim = layout.dim;
     let rows = state.rows as usize;
     let wanted = sample_size(nlist, rows);
-    check_bytes(tables, state, dim)?;
+    check_bytes(tables, layout, state)?;
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
     ticker.stage("sample", rows as u64)?;
@@ -305,7 +308,7 @@ fn sample(
         if chosen.is_empty() {
             continue;
         }
-        let lists = TableLists::new(tables, state, layout.metric, dim, ticker);
+        let lists = TableLists::new(tables, state, layout, ticker);
         let rowids = lists.rowids(head)?;
         let vectors = lists.raw_vectors(head, &rowids)?;
         for slot in chosen {
@@ -430,7 +433,7 @@ mod tests {
     use super::*;
     use crate::index::Quantizer;
     use crate::sqlite::linked_db;
-    use crate::storage::{Buffer, check};
+    use crate::storage::{Buffer, Element, check};
 
     #[test]
     fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
@@ -438,12 +441,12 @@ mod tests {
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t", Default::default());
         tables.create([7; 16], b"", false).unwrap();
-        let layout = Layout { metric: Metric::L2, dim: 2, quantizer: Quantizer::Int8 };
+        let layout = Layout { metric: Metric::L2, element: Element::F32, dim: 2, quantizer: Quantizer::Int8 };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {
             let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
-            buffer.insert(&tables, rowid, &vector, &[], &[]).unwrap();
+            buffer.insert(&tables, layout.element, rowid, &vector, &[], &[]).unwrap();
         }
         buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
         // The second training reads forty segments, in groups of sixteen.

@@ -13,17 +13,19 @@ use crate::index::{
     SegmentId, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
+use crate::storage::codec::{SEGMENT_ROWS, next_ver};
 use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::ticking::parallel;
-use crate::storage::{Sql, State, StorageError, Tables};
+use crate::storage::{Element, Sql, State, StorageError, Tables};
 
 /// How rows are laid out in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// The metric.
     pub metric: Metric,
+    /// What vectors are stored as.
+    pub element: Element,
     /// The dimension.
     pub dim: usize,
     /// How rows are coded.
@@ -131,14 +133,15 @@ impl Buffer {
         })
     }
 
-    /// Adds a row that is not there. `vector` and `metadata`, a value for each column, were checked; `others` stand for what the
-    /// row has in other tables.
+    /// Adds a row that is not there. `vector`, which is what `element` holds, and `metadata`, a value for each column, were
+    /// checked; `others` stand for what the row has in other tables.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
     pub fn insert(
         &mut self,
         tables: &Tables,
+        element: Element,
         rowid: i64,
         vector: &[f32],
         metadata: &[Datum<'_>],
@@ -150,7 +153,7 @@ impl Buffer {
         self.places.try_room(1)?;
         let mut values = Vec::new();
         metadata.iter().try_for_each(|value| value.write(&mut values))?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?, &values, others])?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?, &values, others])?;
         self.places.insert(rowid, self.rows.rowids.len());
         self.rows.push(rowid, vector)?;
         self.rows.metadata.push(metadata.iter().copied())?;
@@ -348,7 +351,7 @@ impl<'a> Writer<'a> {
     }
 
     fn lists(&mut self) -> TableLists<'_> {
-        TableLists::new(self.tables, &self.state, self.layout.metric, self.layout.dim, self.ticker)
+        TableLists::new(self.tables, &self.state, self.layout, self.ticker)
     }
 
     /// The heads of a list.
@@ -604,7 +607,7 @@ pub(super) fn encode(
     let seal = state.seal();
     Ok(Encoded {
         codes: seal.encode_codes(id, dim, &codes)?,
-        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors)?,
+        vectors: seal.encode_vectors(layout.element, dim, &rows.rowids, &rows.vectors)?,
         metadata: match rows.metadata.columns() {
             [] => None,
             _ => Some(seal.encode_metadata(id, &rows.metadata)?),

@@ -2,6 +2,7 @@
 
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result};
+use crate::storage::Element;
 use crate::vtab::options::OPTION_NAMES;
 
 /// The vector column.
@@ -9,6 +10,8 @@ use crate::vtab::options::OPTION_NAMES;
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// What its vectors are made of.
+    pub element: Element,
     /// How many elements a vector has.
     pub dim: usize,
     /// How distance is defined.
@@ -40,7 +43,7 @@ pub struct ValueColumn {
     /// Its place among the columns of that role; those of metadata and partitions are counted together.
     pub slot: usize,
     /// The type as SQLite shall see it.
-    declared: &'static str,
+    pub declared: &'static str,
 }
 
 impl ValueColumn {
@@ -310,7 +313,9 @@ impl Column {
     /// What is wrong with it, and what would be right.
     pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
         let expected = format!(
-            "expected {name} float[N], N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip"
+            "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
+             (of bit: hamming)",
+            Element::NAMES[1..].join(", ")
         );
         let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
         let end = rest.find(']').map_or(rest.len(), |end| end + 1);
@@ -318,15 +323,17 @@ impl Column {
         let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
             return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
         };
-        match element.trim().to_ascii_lowercase().as_str() {
-            "float" | "float32" | "f32" => {}
-            other => return Err(wrong(format!("element type '{other}' is not supported"))),
-        }
+        let element = element.trim();
+        let element = Element::from_name(element)
+            .ok_or_else(|| wrong(format!("element type '{element}' is not supported")))?;
         let dim = match dim.trim().parse::<usize>() {
             Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
             _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
         };
-        let mut metric = Metric::L2;
+        if !dim.is_multiple_of(element.group()) {
+            return Err(wrong(format!("{dim} bits are not whole bytes: a multiple of 8 is expected")));
+        }
+        let mut metric = element.metrics()[0];
         let mut index = Vec::new();
         settings = settings.trim();
         while !settings.is_empty() {
@@ -344,13 +351,19 @@ impl Column {
             if !key.eq_ignore_ascii_case("distance_metric") {
                 return Err(wrong(format!("'{key}' is not a setting of a column")));
             }
-            metric = Metric::from_name(unquoted(value)).ok_or_else(|| {
-                let names = Metric::NAMES.join(", ");
-                Error::generic(format!("distance_metric must be one of {names}, got '{value}'"))
+            let known =
+                Metric::from_name(unquoted(value)).filter(|metric| element.metrics().contains(metric));
+            metric = known.ok_or_else(|| {
+                let names: Vec<&str> = element.metrics().iter().map(|metric| metric.name()).collect();
+                Error::generic(format!(
+                    "distance_metric must be one of {} for {}, got '{value}'",
+                    names.join(", "),
+                    element.name()
+                ))
             })?;
             settings = after.trim();
         }
-        Ok((Self { name, dim, metric }, index))
+        Ok((Self { name, element, dim, metric }, index))
     }
 }
 

@@ -113,7 +113,7 @@ fn preload(table: &Table) -> Result<()> {
     let _watched = table.watched("preload")?;
     let (state, snapshot) = table.current()?;
     table.reading(|tables, ticker| {
-        let mut lists = TableLists::new(tables, &state, snapshot.metric(), snapshot.dim(), ticker);
+        let mut lists = TableLists::new(tables, &state, &table.layout, ticker);
         let rows = snapshot.segments().iter().map(|segment| u64::from(segment.head.rows)).sum();
         lists.stage("codes", rows)?;
         for at in 0..snapshot.segments().len() {

@@ -15,6 +15,7 @@ use crate::index::{
 use crate::sqlite::{Context, Error, Kind, Param, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
 use crate::vtab::columns::{At, Hidden};
+use crate::vtab::element::subtype;
 use crate::vtab::filter::{Filter, exact_rowid, number, shown};
 use crate::vtab::inspect::Profile;
 use crate::vtab::options::Nprobe;
@@ -251,17 +252,17 @@ impl Cursor {
             }
         };
         match vector {
-            Some(vector) => context.blob_with(vector.len() * 4, |bytes| {
-                for (to, value) in bytes.chunks_exact_mut(4).zip(vector) {
-                    to.copy_from_slice(&value.to_le_bytes());
-                }
-                Ok(())
-            }),
-            None => {
-                context.null();
-                Ok(())
+            Some(vector) => {
+                let element = table.layout.element;
+                context.blob_with(element.bytes(vector.len()), |bytes| {
+                    element.narrow(vector, bytes);
+                    Ok(())
+                })?;
+                context.subtype(subtype(element));
             }
+            None => context.null(),
         }
+        Ok(())
     }
 
     /// Gives the value of a column beside the vector.
@@ -342,8 +343,7 @@ impl Cursor {
                     continue;
                 }
                 table.reading(|tables, ticker| {
-                    let mut lists =
-                        TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+                    let mut lists = TableLists::new(tables, state, &table.layout, ticker);
                     *rowids = lists.rowids(head)?;
                     if let Some(vectors) = vectors {
                         *vectors = lists.raw_vectors(head, rowids)?;
@@ -395,8 +395,10 @@ impl Cursor {
         for (argument, value) in given {
             let value = &value;
             match argument {
-                Argument::Match => vector::read_checked_into(&column.name, value, column.dim, queries)?,
-                Argument::Batch => *queries = vector::read_batch("batch", value, column.dim)?,
+                Argument::Match => {
+                    vector::read_checked_into(&column.name, value, column.element, column.dim, queries)?;
+                }
+                Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
                 Argument::K | Argument::Limit => {
                     let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
                         let name = if argument == Argument::K { "k" } else { "the LIMIT of a search" };
@@ -517,7 +519,7 @@ impl Cursor {
 fn metadata_of(table: &Table, state: &State, snapshot: &Snapshot, answers: &Answers) -> Result<OfSegments> {
     let mut found = OfSegments::new();
     table.reading(|tables, ticker| {
-        let mut lists = TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+        let mut lists = TableLists::new(tables, state, &table.layout, ticker);
         for &(segment, _) in &answers.places {
             if !found.contains_key(&segment) {
                 found.try_room(1)?;

@@ -129,6 +129,8 @@ impl Rowids {
                 }
                 keep(only);
             }
+            Argument::RowidNull => keep(HashSet::new()),
+            Argument::RowidNotNull => {}
             Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
             _ if value.is_null() => keep(HashSet::new()),
             // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.

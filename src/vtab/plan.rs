@@ -40,6 +40,9 @@ pub enum Argument {
     RowidGe,
     RowidLt,
     RowidLe,
+    /// No row has none.
+    RowidNull,
+    RowidNotNull,
     DistanceEq,
     DistanceGt,
     DistanceGe,
@@ -83,7 +86,7 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 21] = [
+const WORDS: [(Argument, &str); 23] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -98,6 +101,8 @@ const WORDS: [(Argument, &str); 21] = [
     (Argument::RowidGe, "rowid>="),
     (Argument::RowidLt, "rowid<"),
     (Argument::RowidLe, "rowid<="),
+    (Argument::RowidNull, "rowid is null"),
+    (Argument::RowidNotNull, "rowid is not null"),
     (Argument::DistanceEq, "distance="),
     (Argument::DistanceGt, "distance>"),
     (Argument::DistanceGe, "distance>="),
@@ -153,7 +158,9 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::MaxCodes), Op::Eq) => Argument::MaxCodes,
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
-        (At::Rowid, Op::Ne) => Argument::RowidNe,
+        (At::Rowid, Op::Ne | Op::IsNot) => Argument::RowidNe,
+        (At::Rowid, Op::IsNull) => Argument::RowidNull,
+        (At::Rowid, Op::IsNotNull) => Argument::RowidNotNull,
         (At::Rowid, Op::Gt) => Argument::RowidGt,
         (At::Rowid, Op::Ge) => Argument::RowidGe,
         (At::Rowid, Op::Lt) => Argument::RowidLt,

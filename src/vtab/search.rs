@@ -71,7 +71,7 @@ impl Table {
         answers: &mut Answers,
     ) -> Result<()> {
         self.reading(|tables, ticker| {
-            let mut lists = TableLists::new(tables, state, self.layout.metric, self.layout.dim, ticker);
+            let mut lists = TableLists::new(tables, state, &self.layout, ticker);
             let done = search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers);
             Ok(done.map_err(|error| match error {
                 StorageError::Index(fault @ IndexError::WrongBound { segment, .. }) => {

@@ -10,6 +10,7 @@ use crate::index::cache::PerProcess;
 use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::vtab::columns::Column;
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
@@ -76,8 +77,8 @@ pub struct Table {
 
 impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
-        let layout =
-            Layout { metric: options.column.metric, dim: options.column.dim, quantizer: options.quantizer };
+        let Column { element, dim, metric, .. } = options.column;
+        let layout = Layout { metric, element, dim, quantizer: options.quantizer() };
         let shape = Rc::new(options.shape());
         Self {
             db,
@@ -508,7 +509,7 @@ impl Table {
             if known.0 != state.stamp {
                 *known = (state.stamp, RowFinder::default());
             }
-            let mut lists = TableLists::new(tables, &state, self.layout.metric, self.layout.dim, ticker);
+            let mut lists = TableLists::new(tables, &state, &self.layout, ticker);
             Ok(find(&mut known.1, &mut lists, &state)?)
         })
     }

@@ -76,7 +76,8 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         make_way_for_key(table, key, None)?;
     }
     table.buffered(|buffer, tables| {
-        Ok(buffer.insert(tables, rowid, &vector, &metadata, &auxiliary.bytes)?)
+        let element = table.layout.element;
+        Ok(buffer.insert(tables, element, rowid, &vector, &metadata, &auxiliary.bytes)?)
     })?;
     if table.has_auxiliary() {
         let values: Vec<_> = auxiliary.values.iter().map(|value| value.unwrap_or(Param::Null)).collect();
@@ -225,7 +226,7 @@ fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
             column.name
         )));
     }
-    let vector = vector::read_checked(&column.name, value, column.dim)?;
+    let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
     if vector.iter().all(|&v| v == 0.0) {
         column
             .metric
@@ -315,7 +316,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     }
     table.buffered(|buffer, tables| {
         buffer.delete(tables, old)?;
-        Ok(buffer.insert(tables, new, &vector, &metadata, &auxiliary.bytes)?)
+        Ok(buffer.insert(tables, table.layout.element, new, &vector, &metadata, &auxiliary.bytes)?)
     })?;
     if carries || (new != old && table.has_auxiliary()) {
         table.changing(|tables| tables.update_auxiliary(old, new, &auxiliary.values))?;

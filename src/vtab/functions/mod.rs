@@ -7,15 +7,15 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{
-    Context, Db, Error, FunctionFlags, Result, Value, functions_with_prefix, module_exists,
+    Context, Db, Error, FunctionFlags, Kind, Result, Value, functions_with_prefix, module_exists,
     register_aggregate, register_scalar,
 };
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::table_function;
 use crate::vtab::vector::NO_ROOM;
-use distance::Distance;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -42,11 +42,11 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("vec_normalize", 1, arithmetic::normalize),
     ("vec_quantize_int8", 2, arithmetic::quantize_int8),
     ("vec_quantize_binary", 1, arithmetic::quantize_binary),
-    ("vec_distance_l2", 2, |call| distance::distance(call, Distance::L2)),
-    ("vec_distance_cosine", 2, |call| distance::distance(call, Distance::Cosine)),
-    ("vec_distance_ip", 2, |call| distance::distance(call, Distance::Ip)),
-    ("vec_distance_l1", 2, |call| distance::distance(call, Distance::L1)),
-    ("vec_distance_hamming", 2, |call| distance::distance(call, Distance::Hamming)),
+    ("vec_distance_l2", 2, |call| distance::distance(call, Metric::L2)),
+    ("vec_distance_cosine", 2, |call| distance::distance(call, Metric::Cosine)),
+    ("vec_distance_ip", 2, |call| distance::distance(call, Metric::Ip)),
+    ("vec_distance_l1", 2, |call| distance::distance(call, Metric::L1)),
+    ("vec_distance_hamming", 2, |call| distance::distance(call, Metric::Hamming)),
     ("ivf_version", 0, version),
 ];
 
@@ -150,9 +150,20 @@ impl Call<'_> {
         self.whole(Vector::read(&self.args[at]))
     }
 
-    /// Two vectors of one type and length.
+    /// Two vectors of one type and length. JSON beside a blob is read as what the blob holds.
     fn pair(&self) -> Result<(Vector, Vector)> {
-        let (a, b) = (self.vector(0)?, self.vector(1)?);
+        let as_other = |at: usize, other: &Vector| match self.args[at].kind() {
+            Kind::Text => self.whole(Vector::read_as(&self.args[at], other.element())),
+            _ => self.vector(at),
+        };
+        let (a, b) = if self.args[0].kind() == Kind::Text {
+            let b = self.vector(1)?;
+            (as_other(0, &b)?, b)
+        } else {
+            let a = self.vector(0)?;
+            let b = as_other(1, &a)?;
+            (a, b)
+        };
         if a.element() != b.element() {
             let (a, b) = (a.element().name(), b.element().name());
             return Err(self.wrong(format!("the vectors are of different types, {a} and {b}")));
@@ -168,6 +179,10 @@ impl Call<'_> {
             Ok(vector) if vector.len() == 0 => Err(self.wrong("a vector has one element at least")),
             vector => vector.map_err(|fault| self.wrong(fault)),
         }
+    }
+
+    fn widened(&self, vector: Vector) -> Result<Vec<f32>> {
+        vector.widened().map_err(|fault| self.wrong(fault))
     }
 
     fn give(&self, vector: &Vector) -> Result<()> {

@@ -76,6 +76,7 @@ impl TableFunction for IvfStats {
         ("ver", |s| hex(&s.state.ver)),
         ("stamp", |s| hex(&s.state.stamp)),
         ("dim", |s| Cell::I64(s.table.layout.dim as i64)),
+        ("element", |s| Cell::Text(s.table.layout.element.name().into())),
         ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
         ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
         ("isa", |_| Cell::Text(kernels().isa.into())),
