@@ -209,7 +209,8 @@ impl Columns {
                 names.join(", ")
             )));
         }
-        if self.values.iter().any(|column| taken(&column.name)) || self.vectors.iter().any(|name| taken(name)) {
+        if self.values.iter().any(|column| taken(&column.name)) || self.vectors.iter().any(|name| taken(name))
+        {
             return Err(Error::generic(format!("column '{name}' is declared twice")));
         }
         Ok(())

@@ -112,7 +112,9 @@ impl Options {
         options.column = options.vectors.first().cloned().ok_or_else(|| {
             Error::generic("a vector column is expected, like: vec float[384] distance_metric=cosine")
         })?;
-        if options.vectors.iter().any(|of| of.metric == Metric::L1) && options.quantizer == Some(Quantizer::Int8) {
+        if options.vectors.iter().any(|of| of.metric == Metric::L1)
+            && options.quantizer == Some(Quantizer::Int8)
+        {
             return Err(Error::generic(
                 "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes bound no l1 distance",
             ));
@@ -221,7 +223,12 @@ impl Options {
             metadata: self.columns.packed().map(|column| column.kind).collect(),
             partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
             text_key: is_first && self.columns.text_key().is_some(),
-            auxiliary: self.columns.of(Role::Auxiliary).filter(|_| is_first).map(|column| column.declared).collect(),
+            auxiliary: self
+                .columns
+                .of(Role::Auxiliary)
+                .filter(|_| is_first)
+                .map(|column| column.declared)
+                .collect(),
         }
     }
 
