@@ -288,7 +288,7 @@ mod tests {
             (20..52).filter(|slot| slot + 1 < rows).for_each(|slot| assert!(head.kill(slot)));
             let rowids: Vec<i64> = (0..rows.into()).collect();
             let mask = Mask::new(&Thirds, &head, &rowids, &Metadata::default()).unwrap();
-            let passes = |slot: u32| slot % 3 == 0 && head.alive(slot);
+            let passes = |slot: u32| slot.is_multiple_of(3) && head.alive(slot);
             assert!((0..rows).all(|slot| mask.has(slot) == passes(slot)), "{rows} rows");
             assert_eq!(mask.matched as usize, (0..rows).filter(|slot| passes(*slot)).count());
             for end in [rows as usize, rows as usize / 2] {
