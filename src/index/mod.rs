@@ -5,6 +5,7 @@
 //! needs them, and stay resident within a byte budget. [`search()`] answers one query or twenty
 //! thousand, grouped by list, with the same rows and the same distances.
 
+mod budget;
 pub mod cache;
 pub mod coarse;
 mod collect;
@@ -15,18 +16,22 @@ pub mod maintain;
 mod memory;
 pub mod metric;
 mod one;
+mod probe;
+mod reach;
 mod scan;
 mod schedule;
 pub mod search;
 pub mod segment;
 pub mod snapshot;
 
+pub use budget::{Budget, BudgetStrategy, SearchProfile};
 pub use cache::{Cache, Version};
 pub use coarse::CoarseQuantizer;
 pub use error::IndexError;
 pub use lists::{InvertedLists, MemoryLists};
 pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
 pub use metric::Metric;
+pub use reach::{Calibration, Curve, Reach, calibrate};
 pub use scan::RowFilter;
 pub use search::{Answers, Buffers, Neighbor, SearchMode, SearchParams, SearchStats, search, search_into};
 pub use segment::{Codes, Quantizer, SegmentHead, SegmentId};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::device::workers::Workers;
-use crate::index::coarse::ProbeScratch;
+use crate::index::probe::{Chooser, Probes, Round};
 use crate::index::scan::{Member, Scan};
 use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
 use crate::index::search::{Search, SearchMode};
@@ -14,8 +14,8 @@ use crate::index::{InvertedLists, TryExtend};
 /// What is kept between searches.
 #[derive(Default)]
 pub(super) struct One {
-    probe: ProbeScratch,
-    probes: Vec<u32>,
+    chooser: Chooser,
+    probes: Probes,
     visits: Vec<Visit>,
     /// Segments of candidates whose vectors are not resident, with repetitions.
     pub cold: Vec<u32>,
@@ -38,7 +38,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
         let mut done = 0;
         loop {
-            self.choose(width)?;
+            width = self.choose(Round { done, width })?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
@@ -54,18 +54,15 @@ impl<L: InvertedLists> Search<'_, L> {
         }
     }
 
-    /// The `width` nearest lists, or those that hold wanted rows.
-    fn choose(&mut self, width: usize) -> Result<(), L::Error> {
+    /// The nearest lists of a round, or those that hold wanted rows; how many.
+    fn choose(&mut self, round: Round) -> Result<usize, L::Error> {
         let start = Instant::now();
-        let One { probe, probes, .. } = &mut self.one;
+        let One { chooser, probes, .. } = &mut self.one;
         probes.clear();
-        match (self.params.lists, self.snapshot.coarse()) {
-            (Some(only), _) => probes.try_append(only)?,
-            (None, Some(coarse)) => coarse.probe(self.queries, width, probe, probes)?,
-            (None, None) => probes.push(0),
-        }
+        let width = chooser.choose(self.snapshot, &self.params, self.queries, round, probes)?;
+        probes.width = width;
         self.stats.probe_us += start.elapsed().as_micros() as u64;
-        Ok(())
+        Ok(width)
     }
 
     /// Scans the lists at `ranks` of the probes.
@@ -73,8 +70,8 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut visits = take(&mut self.one.visits);
         visits.clear();
         for rank in ranks {
-            let list_no = self.one.probes[rank];
-            if let Some(member) = self.allow(0, list_no) {
+            let (list_no, share) = self.one.probes.at(0, rank);
+            if let Some(member) = self.allow(0, list_no, share) {
                 self.stats.lists_probed += 1;
                 self.cut(list_no as usize, member, &mut visits)?;
             }
@@ -116,6 +113,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut before = 0;
         let mut open: Option<Visit> = None;
         for at in self.snapshot.list(list_no) {
+            if before >= u64::from(member.rows) {
+                break;
+            }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
             if self.snapshot.resident(at).is_none()
                 && let (transient, 1..) = self.load(at)?

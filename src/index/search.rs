@@ -13,15 +13,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::device::workers::{TICK, Workers};
+use crate::index::budget::Budget;
 use crate::index::cache::Cache;
-use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
 use crate::index::one::One;
+use crate::index::probe::reached;
+use crate::index::reach::Reach;
 use crate::index::scan::{RowFilter, Scratch, State};
-use crate::index::schedule::TASK_MIN;
-use crate::index::{
-    IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
-};
+use crate::index::{IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled};
 use crate::kernels::prefetch;
 
 /// A row of an answer.
@@ -40,8 +39,12 @@ pub struct SearchParams<'a> {
     pub k: usize,
     /// How many lists are probed per query; nlist or more is the exact search.
     pub nprobe: usize,
+    /// How far beyond its nearest list a query goes: fewer lists than `nprobe` for most of them. None: `nprobe` for all.
+    pub reach: Option<Reach>,
     /// How many rows are scanned per query, at most; 0 for no limit. The last list is scanned partly.
     pub max_codes: u64,
+    /// How many rows are scanned of each list. If `max_codes` is less, it has its say after this one, nearest lists first.
+    pub budget: Budget,
     /// Rows with a larger key are not wanted.
     pub max_key: f32,
     /// Rows with this key or a smaller one are not wanted.
@@ -89,7 +92,9 @@ impl SearchParams<'_> {
         Self {
             k,
             nprobe,
+            reach: None,
             max_codes: 0,
+            budget: Budget::default(),
             max_key: f32::INFINITY,
             above_key: None,
             filter: None,
@@ -179,6 +184,8 @@ pub(super) struct Search<'a, L: InvertedLists> {
     pub states: Vec<State>,
     /// Rows that a query may still scan.
     pub allowance: Vec<u64>,
+    /// The nearest lists that each query has scanned, where that differs.
+    pub reached: Vec<usize>,
     pub stats: SearchStats,
     pub scratch: Mutex<Vec<Scratch>>,
     pub one: One,
@@ -227,7 +234,8 @@ pub fn search_into<L: InvertedLists>(
     states.try_room(nq.saturating_sub(states.len()))?;
     states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
     allowance.clear();
-    allowance.try_resize(nq, if params.max_codes == 0 { u64::MAX } else { params.max_codes })?;
+    let most = [params.max_codes, params.budget.candidates].into_iter().filter(|&most| most > 0).min();
+    allowance.try_resize(nq, most.unwrap_or(u64::MAX))?;
     let mut search = Search {
         snapshot,
         cache,
@@ -236,6 +244,7 @@ pub fn search_into<L: InvertedLists>(
         queries,
         states,
         allowance,
+        reached: Vec::new(),
         stats: SearchStats::default(),
         scratch: Mutex::new(scratch),
         one,
@@ -262,62 +271,36 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Probes until every query has its k rows, or no list is left for it.
     fn scan(&mut self) -> Result<(), L::Error> {
         let nq = self.states.len();
-        if let Some(only) = self.params.lists {
-            let probes = try_collect((0..nq).flat_map(|_| only.iter().copied()))?;
-            return self.grouped(&try_collect(0..nq as u32)?, &probes, only.len(), 0..only.len());
-        }
         let nlist = self.snapshot.nlist();
+        self.reached = reached(&self.params, nq)?;
         let mut active = try_collect(0..nq as u32)?;
+        if let Some(only) = self.params.lists {
+            let probes = self.probe(&active, 0, only.len())?;
+            return self.grouped(&active, &probes, 0..only.len());
+        }
         let mut done = 0;
         let mut width = self.params.nprobe.clamp(1, nlist);
         while !active.is_empty() {
-            let probes = self.probe(&active, width)?;
-            if !(self.pays_alone(active.len(), width) && self.alone(&active, &probes, width, done..width)?) {
-                if done == 0 && width > 1 && self.params.k != usize::MAX {
-                    self.grouped(&active, &probes, width, 0..1)?;
-                    done = 1;
+            let probes = self.probe(&active, done, width)?;
+            // Where queries differ in what they have scanned, their shares say so.
+            let mut ranks = if self.reached.is_empty() { done..width } else { 0..probes.width };
+            if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, ranks.clone())?) {
+                if done == 0 && ranks.len() > 1 && self.params.k != usize::MAX {
+                    self.grouped(&active, &probes, 0..1)?;
+                    ranks.start = 1;
                 }
-                self.grouped(&active, &probes, width, done..width)?;
+                self.grouped(&active, &probes, ranks)?;
             }
             done = width;
-            if done == nlist {
-                break;
-            }
             active.retain(|&q| {
                 let state = self.states[q as usize].get_mut();
-                self.allowance[q as usize] > 0 && !state.full() && self.params.k != usize::MAX
+                let scanned = self.reached.get(q as usize).copied().unwrap_or(done);
+                let is_short = !state.full() && self.params.k != usize::MAX && scanned < nlist;
+                self.allowance[q as usize] > 0 && is_short
             });
             width = (2 * width).min(nlist);
         }
         Ok(())
-    }
-
-    /// The `width` nearest lists of each active query, `[active][width]`.
-    fn probe(&mut self, active: &[u32], width: usize) -> Result<Vec<u32>, L::Error> {
-        let start = Instant::now();
-        let dim = self.snapshot.dim();
-        let Some(coarse) = self.snapshot.coarse() else {
-            return Ok(try_filled(0, active.len())?);
-        };
-        let block = (TASK_MIN as usize / (coarse.nlist() * dim)).clamp(1, 64);
-        let parts: Vec<Mutex<Vec<u32>>> = try_collect(active.chunks(block).map(|_| Mutex::default()))?;
-        let queries = self.queries;
-        self.for_each(parts.len(), |i, _| {
-            let mut out = Vec::new();
-            let mut gathered = try_vec(block * dim)?;
-            for &q in active.chunks(block).nth(i).unwrap_or_default() {
-                gathered.extend_from_slice(&queries[q as usize * dim..][..dim]);
-            }
-            coarse.probe(&gathered, width, &mut ProbeScratch::default(), &mut out)?;
-            *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = out;
-            Ok(())
-        })?;
-        let mut probes = try_vec(active.len() * width)?;
-        for part in parts {
-            probes.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner));
-        }
-        self.stats.probe_us += start.elapsed().as_micros() as u64;
-        Ok(probes)
     }
 
     /// Re-scores the candidates and orders the answers.

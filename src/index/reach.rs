@@ -1,0 +1,371 @@
+//! Adaptive probing: a query probes as many lists as its distances to their centroids ask for.
+//!
+//! A query near one centroid has its neighbours in few lists, one between many centroids has them in many. So a query does not
+//! go on to lists whose centroids are much farther than its nearest one, as in SPANN (Chen et al., NeurIPS 2021): list i, from
+//! 0, is probed while
+//!
+//! ```text
+//! (d_i - d_0) * sqrt(i) <= limit * scale
+//! ```
+//!
+//! where d_i is the key of the query and the i-th nearest centroid, and scale is d_0, but not less than a quarter of what is usual
+//! (a query may lie on a centroid). For inner products, whose keys have no zero, it is the length of the query. The root of the rank is not in SPANN's rule: with it, a recall is reached with some 10
+//! to 30 % fewer rows on the data of docs/performance.md.
+//!
+//! Which limit reaches which recall is measured on the rows themselves. A sample of them are queries; their exact neighbours,
+//! each without itself, say up to which list each would have to probe. The limit of a recall t is the t-quantile of what the
+//! neighbours ask for, so that the share t of them is found.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::workers::{Cancelled, Workers};
+use crate::index::kmeans::hash;
+use crate::index::{
+    Cache, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, search,
+    try_collect, try_filled, try_vec,
+};
+
+/// How far a query reaches: see the module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reach {
+    /// Lists are probed up to this.
+    pub limit: f64,
+    /// The least scale.
+    pub floor: f64,
+    /// Lists that queries probe on average: what is looked at first.
+    pub lists: f64,
+}
+
+/// The limits that reach recalls, as they were measured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Calibration {
+    /// A quarter of the median of d_0.
+    pub floor: f32,
+    /// One for each number of neighbours, ascending; none where it was not measured.
+    pub curves: Vec<Curve>,
+}
+
+/// Limits for searches of k rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// How many neighbours.
+    pub k: u32,
+    /// The limit for each of [`Calibration::TARGETS`].
+    pub limits: Vec<f32>,
+    /// The lists that are probed on average with each.
+    pub lists: Vec<f32>,
+}
+
+/// Rows that are searched for in a calibration, at most.
+const QUERIES: u64 = 512;
+/// Of them, those that tell how many lists are probed.
+const WIDTH_QUERIES: usize = 64;
+/// Neighbours that limits are measured for.
+const KS: [u32; 2] = [10, 100];
+/// Lists that are looked at together, at least.
+const FIRST_LISTS: usize = 8;
+
+impl Calibration {
+    /// The recalls that limits are measured for. In between they are interpolated; below the first, the first's limit is
+    /// taken; above the last, all lists are probed.
+    pub const TARGETS: [f64; 15] =
+        [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999];
+    /// Tables of fewer rows are not calibrated: all lists are probed.
+    pub const LEAST_ROWS: u64 = 1000;
+
+    /// How far to reach for a recall of `target` in a search of `k` rows; none for all lists.
+    pub fn reach(&self, target: f64, k: usize) -> Option<Reach> {
+        let after = self.curves.iter().position(|curve| curve.k as usize >= k);
+        let (low, high) = match after {
+            None => (self.curves.last()?, self.curves.last()?),
+            Some(at) => (&self.curves[at.saturating_sub(1)], &self.curves[at]),
+        };
+        let (low, high, root) = (low.reach(target)?, high.reach(target)?, |k: u32| f64::from(k).sqrt());
+        let part = match after {
+            Some(at @ 1..) => {
+                let (least, most) = (root(self.curves[at - 1].k), root(self.curves[at].k));
+                ((k as f64).sqrt() - least) / (most - least)
+            }
+            _ => 0.0,
+        };
+        Some(Reach { floor: self.floor.into(), ..low.between(high, part)? })
+    }
+
+    /// Whether this is what [`calibrate`] makes: as many limits as there are targets, ascending.
+    pub fn is_sound(&self) -> bool {
+        self.floor >= 0.0
+            && self.curves.windows(2).all(|two| two[0].k < two[1].k)
+            && self.curves.iter().all(Curve::is_sound)
+    }
+}
+
+impl Curve {
+    fn reach(&self, target: f64) -> Option<Reach> {
+        let targets = &Calibration::TARGETS;
+        let at = |i: usize| -> Option<Reach> {
+            let (limit, lists) = (*self.limits.get(i)?, *self.lists.get(i)?);
+            Some(Reach { limit: limit.into(), floor: 0.0, lists: lists.into() })
+        };
+        let after = targets.iter().position(|&known| known >= target)?;
+        if after == 0 || targets[after] == target {
+            return at(after)?.between(at(after)?, 0.0);
+        }
+        let part = (target - targets[after - 1]) / (targets[after] - targets[after - 1]);
+        at(after - 1)?.between(at(after)?, part)
+    }
+
+    fn is_sound(&self) -> bool {
+        let n = Calibration::TARGETS.len();
+        self.k > 0
+            && (self.limits.len(), self.lists.len()) == (n, n)
+            && self.limits.iter().chain(&self.lists).all(|v| *v >= 0.0)
+            && self.limits.is_sorted()
+    }
+}
+
+impl Reach {
+    /// The reach at `part` of the way to another; none where it has no end.
+    fn between(self, other: Self, part: f64) -> Option<Self> {
+        let mix = |a: f64, b: f64| if part == 0.0 { a } else { a + (b - a) * part };
+        let limit = mix(self.limit, other.limit);
+        limit.is_finite().then_some(Self { limit, floor: self.floor, lists: mix(self.lists, other.lists) })
+    }
+
+    /// How many lists to look at first, of `most`.
+    pub(super) fn first(&self, most: usize) -> usize {
+        (2.0 * self.lists).min(most as f64).max(FIRST_LISTS.min(most) as f64) as usize
+    }
+
+    /// How many of `lists`, the nearest ones of `query`, it probes. At least one, where there is one.
+    pub(super) fn width(&self, snapshot: &Snapshot, query: &[f32], lists: &[u32]) -> usize {
+        let metric = snapshot.metric();
+        // Computed here and directly, so that they do not depend on how the lists were chosen.
+        let key = |&list_no: &u32| metric.key(query, snapshot.centroid(list_no as usize));
+        let Some(nearest) = lists.first().map(key) else { return 0 };
+        let most = self.limit * scale(metric, query, nearest, self.floor);
+        lists
+            .iter()
+            .zip(0..)
+            .position(|(list_no, rank)| rank > 0 && spread(key(list_no), nearest, rank) > most)
+            .unwrap_or(lists.len())
+    }
+}
+
+/// What the list of that rank asks for.
+fn spread(key: f32, nearest: f32, rank: u32) -> f64 {
+    (f64::from(key) - f64::from(nearest)).max(0.0) * f64::from(rank).sqrt()
+}
+
+/// What spreads are held against.
+fn scale(metric: Metric, query: &[f32], nearest: f32, floor: f64) -> f64 {
+    match metric {
+        Metric::Ip => query.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt(),
+        Metric::L2 | Metric::Cosine => f64::from(nearest).max(floor),
+    }
+}
+
+/// A row that is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Chosen {
+    hash: u64,
+    rowid: i64,
+    segment: usize,
+    slot: u32,
+}
+
+/// Measures which limits reach which recalls. The same rows in the same lists, and the same seed: the same limits, on any
+/// machine and any number of threads. Costs an exact search of 512 rows.
+///
+/// # Errors
+/// What `lists` fails with, [`IndexError::OutOfMemory`], or when a tick of `lists` says so.
+pub fn calibrate<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    seed: u64,
+) -> Result<Calibration, L::Error> {
+    let dim = snapshot.dim();
+    if snapshot.coarse().is_none() || snapshot.rows() < Calibration::LEAST_ROWS {
+        return Ok(Calibration::default());
+    }
+    let chosen = choose(snapshot, cache, lists, seed)?;
+    let mut queries = try_filled(0.0, chosen.len() * dim)?;
+    for (row, query) in chosen.iter().zip(queries.chunks_exact_mut(dim)) {
+        lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
+    }
+    lists.tick()?;
+    let most = KS[KS.len() - 1] as usize;
+    let found = search(snapshot, cache, lists, &queries, SearchParams::new(most + 1, usize::MAX))?;
+    let list_of = list_of(snapshot, cache, lists, found.neighbors.iter().map(|row| row.rowid))?;
+    let asked: Vec<Mutex<Asked>> = try_collect(chosen.iter().map(|_| Mutex::default()))?;
+    let step = chosen.len().div_ceil(WIDTH_QUERIES).max(1);
+    on_all_threads(lists, chosen.len(), |i| {
+        let me = chosen[i].rowid;
+        let others = found.of(i).iter().map(|row| row.rowid).filter(|&rowid| rowid != me).take(most);
+        let of_rows = others.map(|rowid| list_of.get(&rowid).copied().unwrap_or(u32::MAX));
+        let of_query = Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], of_rows, i % step == 0)?;
+        *asked[i].lock().unwrap_or_else(PoisonError::into_inner) = of_query;
+        Ok(())
+    })?;
+    let mut asked =
+        try_collect(asked.into_iter().map(|a| a.into_inner().unwrap_or_else(PoisonError::into_inner)))?;
+    let mut nearest = try_collect(asked.iter().map(|of_query| of_query.nearest))?;
+    nearest.sort_unstable_by(f32::total_cmp);
+    let floor = match snapshot.metric() {
+        Metric::Ip => 0.0,
+        Metric::L2 | Metric::Cosine => nearest.get(nearest.len() / 2).map_or(0.0, |d| d.max(0.0) / 4.0),
+    };
+    for (of_query, query) in asked.iter_mut().zip(queries.chunks_exact(dim)) {
+        of_query.divide(scale(snapshot.metric(), query, of_query.nearest, floor.into()));
+    }
+    let mut calibration = Calibration { floor, curves: Vec::new() };
+    for k in KS {
+        let mut pooled =
+            try_collect(asked.iter().flat_map(|of_query| of_query.of_rows.iter().take(k as usize).copied()))?;
+        pooled.sort_unstable_by(f64::total_cmp);
+        let mut curve = Curve { k, limits: Vec::new(), lists: Vec::new() };
+        for target in Calibration::TARGETS {
+            let at = ((pooled.len() as f64 * target).ceil() as usize).clamp(1, pooled.len().max(1)) - 1;
+            // Rounded up, so that the neighbour that it was measured by is within it.
+            let limit = pooled.get(at).map_or(f32::INFINITY, |&limit| (limit as f32).next_up());
+            let width = |of: &Asked| of.of_lists.partition_point(|&spread| spread <= f64::from(limit)).max(1);
+            let probed: usize = asked.iter().step_by(step).map(width).sum();
+            curve.limits.push(limit);
+            curve.lists.push((probed as f64 / asked.len().div_ceil(step).max(1) as f64) as f32);
+        }
+        calibration.curves.push(curve);
+    }
+    Ok(calibration)
+}
+
+/// What the lists of a query's neighbours ask for.
+#[derive(Default)]
+struct Asked {
+    /// The key of the nearest centroid.
+    nearest: f32,
+    /// By neighbour, the nearest first.
+    of_rows: Vec<f64>,
+    /// By list, the nearest first; empty if that is not wanted.
+    of_lists: Vec<f64>,
+}
+
+impl Asked {
+    /// Spreads, to be divided by a scale. `lists` are those of the neighbours.
+    fn new(
+        snapshot: &Snapshot,
+        query: &[f32],
+        lists: impl Iterator<Item = u32>,
+        is_of_lists: bool,
+    ) -> Result<Self, IndexError> {
+        let key = |list_no: u32| snapshot.metric().key(query, snapshot.centroid(list_no as usize));
+        let mut order = try_collect((0..snapshot.nlist() as u32).map(|list_no| (key(list_no), list_no)))?;
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let nearest = order[0].0;
+        let mut by_list = try_filled(0.0, order.len())?;
+        for (rank, &(key, list_no)) in (0..).zip(&order) {
+            by_list[list_no as usize] = spread(key, nearest, rank);
+        }
+        let of_rows = lists.map(|list_no| by_list.get(list_no as usize).copied().unwrap_or(f64::INFINITY));
+        let ascending = order.iter().map(|(_, list_no)| by_list[*list_no as usize]);
+        Ok(Self {
+            nearest,
+            of_rows: try_collect(of_rows)?,
+            of_lists: try_collect(ascending.take(if is_of_lists { order.len() } else { 0 }))?,
+        })
+    }
+
+    fn divide(&mut self, scale: f64) {
+        for spread in self.of_rows.iter_mut().chain(&mut self.of_lists).filter(|spread| **spread > 0.0) {
+            // Without a scale, or beyond all numbers: out of any reach.
+            let asked = *spread / scale;
+            *spread = if asked.is_nan() { f64::INFINITY } else { asked };
+        }
+    }
+}
+
+/// Chooses rows of all lists, of each in proportion to its size, by a hash of the rowid: which do not depend on how the lists
+/// are cut into segments.
+fn choose<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    seed: u64,
+) -> Result<Vec<Chosen>, L::Error> {
+    let wanted = QUERIES.min(snapshot.rows() / 4);
+    let mut chosen = try_vec(wanted as usize)?;
+    let mut of_list = Vec::new();
+    let mut before = 0;
+    for list_no in 0..snapshot.nlist() {
+        let quota =
+            |rows: u64| (u128::from(rows) * u128::from(wanted) / u128::from(snapshot.rows())) as usize;
+        let after = before + snapshot.list_rows(list_no);
+        let n = quota(after) - quota(before);
+        before = after;
+        if n == 0 {
+            continue;
+        }
+        of_list.clear();
+        for segment in snapshot.list(list_no) {
+            let head = &snapshot.segments()[segment].head;
+            let codes = snapshot.codes(segment, cache, lists)?;
+            of_list.try_extend(
+                (0..).zip(&codes.rowids).filter(|(slot, _)| head.alive(*slot)).map(|(slot, &rowid)| Chosen {
+                    hash: hash(seed, rowid as u64),
+                    rowid,
+                    segment,
+                    slot,
+                }),
+            )?;
+            lists.tick()?;
+        }
+        of_list.sort_unstable();
+        chosen.try_append(&of_list[..n.min(of_list.len())])?;
+    }
+    Ok(chosen)
+}
+
+/// The lists of some rows.
+fn list_of<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    rowids: impl ExactSizeIterator<Item = i64>,
+) -> Result<HashMap<i64, u32>, L::Error> {
+    let mut places = HashMap::new();
+    places.try_room(rowids.len())?;
+    places.extend(rowids.map(|rowid| (rowid, u32::MAX)));
+    for (at, segment) in snapshot.segments().iter().enumerate() {
+        let codes = snapshot.codes(at, cache, lists)?;
+        for (slot, rowid) in (0..).zip(&codes.rowids) {
+            if let Some(place) = places.get_mut(rowid).filter(|_| segment.head.alive(slot)) {
+                *place = segment.head.id.list_no();
+            }
+        }
+        lists.tick()?;
+    }
+    Ok(places)
+}
+
+/// Runs tasks on all threads, with the ticks of `lists`.
+fn on_all_threads<L: InvertedLists>(
+    lists: &mut L,
+    tasks: usize,
+    task: impl Fn(usize) -> Result<(), IndexError> + Sync,
+) -> Result<(), L::Error> {
+    let mut failure = None;
+    let mut tick = || {
+        lists.tick().map_err(|error| {
+            failure = Some(error);
+            Cancelled
+        })
+    };
+    let done = Workers::all().try_for_each(tasks, &mut tick, task);
+    match (done, failure) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(IndexError::from(error).into()),
+    }
+}
