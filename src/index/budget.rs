@@ -3,10 +3,12 @@
 //! The names and the weights are those of torch-ivf. A budget here is a hard total, what one list cannot use goes to
 //! others, and each query's shares depend on nothing but the query and the lists.
 
+use serde::{Deserialize, Serialize};
+
 use crate::index::{IndexError, Snapshot, TryExtend, TryGrow};
 
 /// How a budget is shared out among the lists that a query probes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum BudgetStrategy {
     /// Equal shares.
     Uniform,
@@ -49,7 +51,7 @@ pub struct Budget {
 }
 
 /// Sets of knobs under one name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SearchProfile {
     /// No budget: all rows of the lists that are probed.
     #[default]

@@ -28,7 +28,7 @@ pub use budget::{Budget, BudgetStrategy, SearchProfile};
 pub use cache::{Cache, Version};
 pub use coarse::CoarseQuantizer;
 pub use error::IndexError;
-pub use lists::{InvertedLists, MemoryLists};
+pub use lists::{InvertedLists, ListOrdering, MemoryLists};
 pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
 pub use metric::Metric;
 pub use reach::{Calibration, Curve, Reach, calibrate};

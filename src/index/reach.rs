@@ -40,96 +40,79 @@ pub struct Reach {
 }
 
 /// The limits that reach recalls, as they were measured.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// A quarter of the median of d_0.
     pub floor: f32,
-    /// One for each number of neighbours, ascending; none where it was not measured.
-    pub curves: Vec<Curve>,
+    /// For each of [`Calibration::KS`].
+    pub curves: [Curve; 2],
 }
 
 /// Limits for searches of k rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Curve {
-    /// How many neighbours.
-    pub k: u32,
     /// The limit for each of [`Calibration::TARGETS`].
-    pub limits: Vec<f32>,
+    pub limits: [f32; TARGETS],
     /// The lists that are probed on average with each.
-    pub lists: Vec<f32>,
+    pub lists: [f32; TARGETS],
 }
 
+const TARGETS: usize = 15;
 /// Rows that are searched for in a calibration, at most.
 const QUERIES: u64 = 512;
 /// Of them, those that tell how many lists are probed.
 const WIDTH_QUERIES: usize = 64;
-/// Neighbours that limits are measured for.
-const KS: [u32; 2] = [10, 100];
 /// Lists that are looked at together, at least.
 const FIRST_LISTS: usize = 8;
 
 impl Calibration {
+    /// The numbers of neighbours that limits are measured for. In between they are interpolated; below the first and above the
+    /// last its own are taken.
+    pub const KS: [u32; 2] = [10, 100];
     /// The recalls that limits are measured for. In between they are interpolated; below the first, the first's limit is
     /// taken; above the last, all lists are probed.
-    pub const TARGETS: [f64; 15] =
+    pub const TARGETS: [f64; TARGETS] =
         [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999];
     /// Tables of fewer rows are not calibrated: all lists are probed.
     pub const LEAST_ROWS: u64 = 1000;
 
     /// How far to reach for a recall of `target` in a search of `k` rows; none for all lists.
     pub fn reach(&self, target: f64, k: usize) -> Option<Reach> {
-        let after = self.curves.iter().position(|curve| curve.k as usize >= k);
-        let (low, high) = match after {
-            None => (self.curves.last()?, self.curves.last()?),
-            Some(at) => (&self.curves[at.saturating_sub(1)], &self.curves[at]),
-        };
-        let (low, high, root) = (low.reach(target)?, high.reach(target)?, |k: u32| f64::from(k).sqrt());
-        let part = match after {
-            Some(at @ 1..) => {
-                let (least, most) = (root(self.curves[at - 1].k), root(self.curves[at].k));
-                ((k as f64).sqrt() - least) / (most - least)
-            }
-            _ => 0.0,
-        };
-        Some(Reach { floor: self.floor.into(), ..low.between(high, part)? })
+        let [least, most] = Self::KS.map(|k| f64::from(k).sqrt());
+        let part = (((k as f64).sqrt() - least) / (most - least)).clamp(0.0, 1.0);
+        let [of_least, of_most] = &self.curves;
+        let reach = of_least.reach(target)?.between(of_most.reach(target)?, part)?;
+        Some(Reach { floor: self.floor.into(), ..reach })
     }
 
-    /// Whether this is what [`calibrate`] makes: as many limits as there are targets, ascending.
+    /// Whether this may be what [`calibrate`] makes.
     pub fn is_sound(&self) -> bool {
-        self.floor >= 0.0
-            && self.curves.windows(2).all(|two| two[0].k < two[1].k)
-            && self.curves.iter().all(Curve::is_sound)
+        let of = |curve: &Curve| {
+            curve.limits.iter().chain(&curve.lists).all(|&v| v >= 0.0) && curve.limits.is_sorted()
+        };
+        self.floor >= 0.0 && self.curves.iter().all(of)
     }
 }
 
 impl Curve {
     fn reach(&self, target: f64) -> Option<Reach> {
         let targets = &Calibration::TARGETS;
-        let at = |i: usize| -> Option<Reach> {
-            let (limit, lists) = (*self.limits.get(i)?, *self.lists.get(i)?);
-            Some(Reach { limit: limit.into(), floor: 0.0, lists: lists.into() })
-        };
+        let at = |i: usize| Reach { limit: self.limits[i].into(), floor: 0.0, lists: self.lists[i].into() };
         let after = targets.iter().position(|&known| known >= target)?;
-        if after == 0 || targets[after] == target {
-            return at(after)?.between(at(after)?, 0.0);
-        }
-        let part = (target - targets[after - 1]) / (targets[after] - targets[after - 1]);
-        at(after - 1)?.between(at(after)?, part)
-    }
-
-    fn is_sound(&self) -> bool {
-        let n = Calibration::TARGETS.len();
-        self.k > 0
-            && (self.limits.len(), self.lists.len()) == (n, n)
-            && self.limits.iter().chain(&self.lists).all(|v| *v >= 0.0)
-            && self.limits.is_sorted()
+        let before = after.saturating_sub(1);
+        let part = (target - targets[before]) / (targets[after] - targets[before]);
+        at(before).between(at(after), if after == 0 { 0.0 } else { part })
     }
 }
 
 impl Reach {
     /// The reach at `part` of the way to another; none where it has no end.
     fn between(self, other: Self, part: f64) -> Option<Self> {
-        let mix = |a: f64, b: f64| if part == 0.0 { a } else { a + (b - a) * part };
+        let mix = |a: f64, b: f64| match part {
+            0.0 => a,
+            1.0 => b,
+            _ => a + (b - a) * part,
+        };
         let limit = mix(self.limit, other.limit);
         limit.is_finite().then_some(Self { limit, floor: self.floor, lists: mix(self.lists, other.lists) })
     }
@@ -176,8 +159,8 @@ struct Chosen {
     slot: u32,
 }
 
-/// Measures which limits reach which recalls. The same rows in the same lists, and the same seed: the same limits, on any
-/// machine and any number of threads. Costs an exact search of 512 rows.
+/// Measures which limits reach which recalls; none where there is no training, or the rows are few. The same rows in the same
+/// lists, and the same seed: the same limits, on any machine and any number of threads. Costs an exact search of 512 rows.
 ///
 /// # Errors
 /// What `lists` fails with, [`IndexError::OutOfMemory`], or when a tick of `lists` says so.
@@ -186,10 +169,10 @@ pub fn calibrate<L: InvertedLists>(
     cache: &Cache,
     lists: &mut L,
     seed: u64,
-) -> Result<Calibration, L::Error> {
+) -> Result<Option<Calibration>, L::Error> {
     let dim = snapshot.dim();
     if snapshot.coarse().is_none() || snapshot.rows() < Calibration::LEAST_ROWS {
-        return Ok(Calibration::default());
+        return Ok(None);
     }
     let chosen = choose(snapshot, cache, lists, seed)?;
     let mut queries = try_filled(0.0, chosen.len() * dim)?;
@@ -197,7 +180,7 @@ pub fn calibrate<L: InvertedLists>(
         lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
     }
     lists.tick()?;
-    let most = KS[KS.len() - 1] as usize;
+    let most = Calibration::KS[1] as usize;
     let found = search(snapshot, cache, lists, &queries, SearchParams::new(most + 1, usize::MAX))?;
     let list_of = list_of(snapshot, cache, lists, found.neighbors.iter().map(|row| row.rowid))?;
     let asked: Vec<Mutex<Asked>> = try_collect(chosen.iter().map(|_| Mutex::default()))?;
@@ -221,24 +204,22 @@ pub fn calibrate<L: InvertedLists>(
     for (of_query, query) in asked.iter_mut().zip(queries.chunks_exact(dim)) {
         of_query.divide(scale(snapshot.metric(), query, of_query.nearest, floor.into()));
     }
-    let mut calibration = Calibration { floor, curves: Vec::new() };
-    for k in KS {
-        let mut pooled =
-            try_collect(asked.iter().flat_map(|of_query| of_query.of_rows.iter().take(k as usize).copied()))?;
+    let mut curves = [Curve::default(); 2];
+    for (curve, k) in curves.iter_mut().zip(Calibration::KS) {
+        let of_rows = asked.iter().flat_map(|of_query| of_query.of_rows.iter().take(k as usize).copied());
+        let mut pooled = try_collect(of_rows)?;
         pooled.sort_unstable_by(f64::total_cmp);
-        let mut curve = Curve { k, limits: Vec::new(), lists: Vec::new() };
-        for target in Calibration::TARGETS {
+        for (i, target) in Calibration::TARGETS.into_iter().enumerate() {
             let at = ((pooled.len() as f64 * target).ceil() as usize).clamp(1, pooled.len().max(1)) - 1;
             // Rounded up, so that the neighbour that it was measured by is within it.
             let limit = pooled.get(at).map_or(f32::INFINITY, |&limit| (limit as f32).next_up());
             let width = |of: &Asked| of.of_lists.partition_point(|&spread| spread <= f64::from(limit)).max(1);
             let probed: usize = asked.iter().step_by(step).map(width).sum();
-            curve.limits.push(limit);
-            curve.lists.push((probed as f64 / asked.len().div_ceil(step).max(1) as f64) as f32);
+            curve.limits[i] = limit;
+            curve.lists[i] = (probed as f64 / asked.len().div_ceil(step).max(1) as f64) as f32;
         }
-        calibration.curves.push(curve);
     }
-    Ok(calibration)
+    Ok(Some(Calibration { floor, curves }))
 }
 
 /// What the lists of a query's neighbours ask for.

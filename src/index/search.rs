@@ -12,6 +12,8 @@ use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::workers::{TICK, Workers};
 use crate::index::budget::Budget;
 use crate::index::cache::Cache;
@@ -60,7 +62,7 @@ pub struct SearchParams<'a> {
 }
 
 /// How the work of a search is cut. The names are those of torch-ivf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SearchMode {
     /// Whichever is faster for the number of queries, lists and threads.
     #[default]

@@ -4,6 +4,7 @@ pub mod codec;
 mod error;
 mod integrity;
 mod maintain;
+mod order;
 mod reader;
 mod tables;
 mod train;

@@ -9,6 +9,7 @@ use crate::index::{
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
+use crate::storage::order::in_order;
 use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -286,6 +287,9 @@ fn flush(
     let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
     for (list_no, rows) in waiting.iter_mut().enumerate() {
         let rows = std::mem::take(rows);
+        // The list as a whole, before it is cut.
+        let rows = in_order(layout, coarse, list_no as u32, &rows)?.unwrap_or(rows);
+        ticker.tick()?;
         for (rowids, vectors) in rows.rowids.chunks(most).zip(rows.vectors.chunks(most * dim)) {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
@@ -320,7 +324,7 @@ fn flush(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Quantizer;
+    use crate::index::{ListOrdering, Quantizer};
     use crate::sqlite::linked_db;
     use crate::storage::{Buffer, check};
 
@@ -330,7 +334,8 @@ mod tests {
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t");
         tables.create([7; 16], b"").unwrap();
-        let layout = Layout { metric: Metric::L2, dim: 2, quantizer: Quantizer::Int8 };
+        let (metric, quantizer, ordering) = (Metric::L2, Quantizer::Int8, ListOrdering::None);
+        let layout = Layout { metric, dim: 2, quantizer, ordering };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {

@@ -10,11 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
 use crate::index::{
-    CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId, TryExtend, TryGrow,
-    try_collect, try_copy, try_filled, try_vec,
+    CoarseQuantizer, Codes, IndexError, ListOrdering, Metric, Quantizer, SegmentHead, SegmentId, TryExtend,
+    TryGrow, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
+use crate::storage::order::in_order;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
 use crate::storage::{Sql, State, StorageError, Tables};
 
@@ -27,6 +28,8 @@ pub struct Layout {
     pub dim: usize,
     /// How rows are coded.
     pub quantizer: Quantizer,
+    /// How the rows of a segment are ordered.
+    pub ordering: ListOrdering,
 }
 
 impl Layout {
@@ -273,6 +276,16 @@ impl Rows {
         Ok(order)
     }
 
+    /// The rows at `places`, in that order.
+    pub fn picked(&self, places: impl ExactSizeIterator<Item = usize>) -> Result<Self, IndexError> {
+        let dim = self.vectors.len() / self.rowids.len().max(1);
+        let mut picked = Self { rowids: try_vec(places.len())?, vectors: try_vec(places.len() * dim)? };
+        for place in places {
+            picked.push(self.rowids[place], &self.vectors[place * dim..(place + 1) * dim])?;
+        }
+        Ok(picked)
+    }
+
     pub fn bytes(&self) -> usize {
         self.rowids.len() * 8 + self.vectors.len() * 4
     }
@@ -433,6 +446,9 @@ impl<'a> Writer<'a> {
             rows = self.live_rows(&tail)?;
         }
         rows.append(&fresh)?;
+        if let Some(ordered) = in_order(self.layout, self.coarse, list_no, &rows)? {
+            rows = ordered;
+        }
         let mut sealed = try_collect(heads.iter().map(|h| (h.id, h.rows as usize)))?;
         let generation = self.state.generation;
         for (at, part) in self.cut(rows.rowids.len()) {
@@ -513,6 +529,8 @@ pub(super) fn encode(
     rows: &Rows,
 ) -> Result<Encoded, StorageError> {
     let dim = layout.dim;
+    let ordered = in_order(layout, coarse, id.list_no(), rows)?;
+    let rows = ordered.as_ref().unwrap_or(rows);
     let mut prepared = try_copy(&rows.vectors)?;
     for row in prepared.chunks_exact_mut(dim) {
         layout.metric.prepare(row)?;

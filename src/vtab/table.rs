@@ -72,8 +72,12 @@ pub struct Table {
 
 impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
-        let layout =
-            Layout { metric: options.column.metric, dim: options.column.dim, quantizer: options.quantizer };
+        let layout = Layout {
+            metric: options.column.metric,
+            dim: options.column.dim,
+            quantizer: options.quantizer,
+            ordering: crate::index::ListOrdering::None,
+        };
         Self {
             db,
             schema: schema.to_string(),
