@@ -7,8 +7,8 @@ use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer,
-    Reach, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, Reach,
+    RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Ip];

@@ -1,7 +1,7 @@
 //! Where the lists come from.
 
 use crate::index::segment::radius;
-use crate::index::{CoarseQuantizer, Codes, IndexError, Metric, Quantizer, SegmentHead, SegmentId};
+use crate::index::{CoarseQuantizer, Codes, IndexError, Metadata, Metric, Quantizer, SegmentHead, SegmentId};
 
 /// The inverted lists of one version of an index, as an engine reads them: by segment, when needed.
 ///
@@ -33,6 +33,15 @@ pub trait InvertedLists {
         rowid: i64,
         out: &mut [f32],
     ) -> Result<(), Self::Error>;
+
+    /// The metadata of a segment, a row per slot; without columns where the source has none.
+    ///
+    /// # Errors
+    /// As [`InvertedLists::codes`].
+    fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, Self::Error> {
+        let _ = head;
+        Ok(Metadata::default())
+    }
 
     /// Called about every millisecond of a search: an error stops it.
     ///

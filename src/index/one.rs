@@ -36,7 +36,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let nlist = self.snapshot.nlist();
         let only = self.params.lists;
         let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
-        let mut done = 0;
+        let (mut done, mut seen) = (0, 0);
         loop {
             width = self.choose(Round { done, width })?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
@@ -44,12 +44,17 @@ impl<L: InvertedLists> Search<'_, L> {
                 done = 1;
             }
             self.visit(done..width)?;
-            done = width;
-            let satisfied =
-                self.allowance[0] == 0 || self.states[0].get_mut().full() || self.params.k == usize::MAX;
-            if satisfied || done == nlist || only.is_some() {
+            let ended = self.allowance[0] == 0 || self.params.k == usize::MAX;
+            if ended || width == nlist || only.is_some() {
                 return Ok(());
             }
+            let probes = take(&mut self.one.probes);
+            let enough = self.has_enough(0, probes.of(0, seen..width).map(|(list_no, _)| list_no))?;
+            self.one.probes = probes;
+            if enough && self.states[0].get_mut().full() {
+                return Ok(());
+            }
+            (done, seen) = (width, width);
             width = (2 * width).min(nlist);
         }
     }
@@ -84,12 +89,8 @@ impl<L: InvertedLists> Search<'_, L> {
         let many = (TASK_MAX * visits.len() as u64 / total.max(1)) as usize;
         let run = many.clamp(1, fair.max(1));
         let states = take(&mut self.states);
-        let scan = Scan {
-            snapshot: self.snapshot,
-            queries: self.queries,
-            states: &states,
-            filter: self.params.filter,
-        };
+        let masks = take(&mut self.filtered.masks);
+        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks: &masks };
         let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
             let mine = &visits[task * run..visits.len().min((task + 1) * run)];
             for (i, visit) in mine.iter().enumerate() {
@@ -103,6 +104,7 @@ impl<L: InvertedLists> Search<'_, L> {
             Ok(())
         });
         self.states = states;
+        self.filtered.masks = masks;
         self.one.visits = visits;
         self.stats.scan_us += start.elapsed().as_micros() as u64;
         done
@@ -117,6 +119,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 break;
             }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
+            self.mask(at)?;
             if self.snapshot.resident(at).is_none()
                 && let (transient, 1..) = self.load(at)?
             {

@@ -16,7 +16,6 @@
 //! each without itself, say up to which list each would have to probe. The limit of a recall t is the t-quantile of what the
 //! neighbours ask for, so that the share t of them is found.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -24,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::device::workers::{Cancelled, Workers};
 use crate::index::kmeans::hash;
 use crate::index::{
-    Cache, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, search,
-    try_collect, try_filled, try_vec,
+    Cache, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, search, try_collect,
+    try_filled, try_vec,
 };
 
 /// How far a query reaches: see the module.
@@ -182,13 +181,14 @@ pub fn calibrate<L: InvertedLists>(
     lists.tick()?;
     let most = Calibration::KS[1] as usize;
     let found = search(snapshot, cache, lists, &queries, SearchParams::new(most + 1, usize::MAX))?;
-    let list_of = list_of(snapshot, cache, lists, found.neighbors.iter().map(|row| row.rowid))?;
     let asked: Vec<Mutex<Asked>> = try_collect(chosen.iter().map(|_| Mutex::default()))?;
     let step = chosen.len().div_ceil(WIDTH_QUERIES).max(1);
     on_all_threads(lists, chosen.len(), |i| {
         let me = chosen[i].rowid;
-        let others = found.of(i).iter().map(|row| row.rowid).filter(|&rowid| rowid != me).take(most);
-        let of_rows = others.map(|rowid| list_of.get(&rowid).copied().unwrap_or(u32::MAX));
+        let places = found.of(i).iter().zip(&found.places[found.offsets[i]..]);
+        let others = places.filter(|(row, _)| row.rowid != me).take(most);
+        let of_rows =
+            others.map(|(_, (segment, _))| snapshot.segments()[*segment as usize].head.id.list_no());
         let of_query = Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], of_rows, i % step == 0)?;
         *asked[i].lock().unwrap_or_else(PoisonError::into_inner) = of_query;
         Ok(())
@@ -306,28 +306,6 @@ fn choose<L: InvertedLists>(
         chosen.try_append(&of_list[..n.min(of_list.len())])?;
     }
     Ok(chosen)
-}
-
-/// The lists of some rows.
-fn list_of<L: InvertedLists>(
-    snapshot: &Snapshot,
-    cache: &Cache,
-    lists: &mut L,
-    rowids: impl ExactSizeIterator<Item = i64>,
-) -> Result<HashMap<i64, u32>, L::Error> {
-    let mut places = HashMap::new();
-    places.try_room(rowids.len())?;
-    places.extend(rowids.map(|rowid| (rowid, u32::MAX)));
-    for (at, segment) in snapshot.segments().iter().enumerate() {
-        let codes = snapshot.codes(at, cache, lists)?;
-        for (slot, rowid) in (0..).zip(&codes.rowids) {
-            if let Some(place) = places.get_mut(rowid).filter(|_| segment.head.alive(slot)) {
-                *place = segment.head.id.list_no();
-            }
-        }
-        lists.tick()?;
-    }
-    Ok(places)
 }
 
 /// Runs tasks on all threads, with the ticks of `lists`.

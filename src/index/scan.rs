@@ -10,16 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::index::collect::{Bounds, Candidate, Collector};
+use crate::index::filter::{Mask, runs};
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
 use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
 use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels, prefetch};
-
-/// Which rows a search may return.
-pub trait RowFilter: Sync {
-    /// Whether the row of that rowid may be returned.
-    fn accepts(&self, rowid: i64) -> bool;
-}
 
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +90,8 @@ pub(crate) struct Scan<'a> {
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
     pub states: &'a [State],
-    pub filter: Option<&'a dyn RowFilter>,
+    /// By segment, if there is a filter.
+    pub masks: &'a [Option<Mask>],
 }
 
 /// Buffers of a thread, kept between scans.
@@ -431,16 +427,24 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (loaded.codes, self.segment(loaded));
+        let codes = loaded.codes;
         scratch.coeff.clear();
         scratch.coeff.extend(members.iter().map(|m| self.coeff(&m.approx, m.threshold, codes)));
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
         // Short chunks first, where a query has no threshold yet: all rows of its first chunk are candidates.
         let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
         let mut chunk = if fresh { FIRST_CHUNK } else { CHUNK };
-        let mut start = 0;
-        while start < slots {
-            let rows = chunk.min(slots - start);
+        let mask = self.mask(loaded);
+        let mut runs = runs(mask, slots);
+        let (mut start, mut end) = (0, 0);
+        loop {
+            if start == end {
+                match runs.next() {
+                    Some(run) => (start, end) = run,
+                    None => break,
+                }
+            }
+            let rows = chunk.min(end - start);
             chunk = (2 * chunk).min(CHUNK);
             scratch.code_hits.clear();
             scratch.code_hits.try_room(rows * members.len())?;
@@ -460,7 +464,7 @@ impl Scan<'_> {
             for hit in &scratch.code_hits {
                 let member = &mut members[hit.column as usize];
                 let slot = start as u32 + hit.row;
-                if slot >= member.slots || !self.wanted(segment, codes, slot) {
+                if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
                     continue;
                 }
                 let (lower, upper) = self.bounds(&member.approx, codes, slot as usize, hit.dot);
@@ -487,12 +491,12 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (loaded.codes, self.segment(loaded));
+        let mask = self.mask(loaded);
         for member in members {
             let query = self.query(member.query);
             let state = self.state(member.query);
-            for start in (0..member.slots as usize).step_by(CHUNK) {
-                let chunk = CHUNK.min(member.slots as usize - start);
+            for (start, end) in chunks(mask, member.slots as usize) {
+                let chunk = end - start;
                 scratch.keys.try_resize(chunk, 0.0)?;
                 self.snapshot.metric().keys(
                     query,
@@ -500,7 +504,7 @@ impl Scan<'_> {
                     &mut scratch.keys,
                 );
                 for (slot, &key) in (start as u32..).zip(&scratch.keys) {
-                    if key <= member.threshold && self.wanted(segment, codes, slot) {
+                    if key <= member.threshold && self.snapshot.wants(loaded.at, mask, slot) {
                         member.threshold =
                             state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
                     }
@@ -519,15 +523,14 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
-        let (codes, segment) = (loaded.codes, self.segment(loaded));
+        let mask = self.mask(loaded);
         scratch.limit.clear();
         for member in members.iter_mut() {
             member.approx.length = length(self.query(member.query));
             scratch.limit.push(self.limit(member.approx.length, member.threshold, rows.length_max));
         }
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
-        for start in (0..slots).step_by(CHUNK) {
-            let end = slots.min(start + CHUNK);
+        for (start, end) in chunks(mask, slots) {
             scratch.score_hits.clear();
             scratch.score_hits.try_room((end - start) * members.len())?;
             kernels().scan_f32(
@@ -540,7 +543,7 @@ impl Scan<'_> {
             for hit in &scratch.score_hits {
                 let member = &mut members[hit.column as usize];
                 let slot = start as u32 + hit.row;
-                if slot >= member.slots || !self.wanted(segment, codes, slot) {
+                if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
                     continue;
                 }
                 // The row is still in the nearest cache: its key now makes the threshold exact.
@@ -581,10 +584,17 @@ impl Scan<'_> {
         if limit.is_nan() || may_overflow(reach) { f32::INFINITY } else { (limit as f32).next_up() }
     }
 
-    fn wanted(&self, segment: &Segment, codes: &ResidentCodes, slot: u32) -> bool {
-        segment.head.alive(slot)
-            && self.filter.is_none_or(|filter| filter.accepts(codes.rowids[slot as usize]))
+    /// The rows of a segment that pass the filter, if there is one.
+    fn mask(&self, loaded: &Opened<'_>) -> Option<&Mask> {
+        self.masks.get(loaded.at).and_then(Option::as_ref)
     }
+}
+
+/// [`runs`] in chunks.
+fn chunks(mask: Option<&Mask>, slots: usize) -> impl Iterator<Item = (usize, usize)> {
+    runs(mask, slots).flat_map(|(start, end)| {
+        (start..end).step_by(CHUNK).map(move |start| (start, end.min(start + CHUNK)))
+    })
 }
 
 fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {

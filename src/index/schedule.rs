@@ -142,14 +142,11 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
             }))?;
         let states = std::mem::take(&mut self.states);
-        let scan = Scan {
-            snapshot: self.snapshot,
-            queries: self.queries,
-            states: &states,
-            filter: self.params.filter,
-        };
+        let masks = std::mem::take(&mut self.filtered.masks);
+        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks: &masks };
         let result = work(self, &opened, &scan);
         self.states = states;
+        self.filtered.masks = masks;
         result
     }
 
@@ -225,6 +222,7 @@ impl<L: InvertedLists> Search<'_, L> {
             self.lists.tick()?;
             self.last_tick = start;
         }
+        self.mask(at)?;
         let resident = self.snapshot.is_resident(at);
         let codes = self.snapshot.codes(at, self.cache, self.lists)?;
         let mut bytes = codes.bytes();

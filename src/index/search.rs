@@ -18,11 +18,14 @@ use crate::device::workers::{TICK, Workers};
 use crate::index::budget::Budget;
 use crate::index::cache::Cache;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
+use crate::index::filter::{Filtered, RowFilter};
 use crate::index::one::One;
 use crate::index::probe::reached;
 use crate::index::reach::Reach;
-use crate::index::scan::{RowFilter, Scratch, State};
-use crate::index::{IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled};
+use crate::index::scan::{Scratch, State};
+use crate::index::{
+    IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
+};
 use crate::kernels::prefetch;
 
 /// A row of an answer.
@@ -76,6 +79,11 @@ pub enum SearchMode {
 impl SearchMode {
     /// The names that SQL accepts, in the order of the variants.
     pub const NAMES: [&'static str; 3] = ["auto", "matrix", "csr"];
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 
     /// The mode of that name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
@@ -135,6 +143,8 @@ pub struct Answers {
     pub offsets: Vec<usize>,
     /// All neighbours.
     pub neighbors: Vec<Neighbor>,
+    /// Where each of them stands: its segment, as a place in [`Snapshot::segments`], and its slot.
+    pub places: Vec<(u32, u32)>,
     /// What the search did.
     pub stats: SearchStats,
 }
@@ -143,6 +153,12 @@ impl Answers {
     /// How many queries.
     pub fn queries(&self) -> usize {
         self.offsets.len().saturating_sub(1)
+    }
+
+    /// Adds the neighbours of one query.
+    fn append(&mut self, of_query: &Self) -> Result<(), IndexError> {
+        self.neighbors.try_append(&of_query.neighbors)?;
+        self.places.try_append(&of_query.places)
     }
 
     /// The neighbours of query `i`, nearest first.
@@ -191,6 +207,7 @@ pub(super) struct Search<'a, L: InvertedLists> {
     pub stats: SearchStats,
     pub scratch: Mutex<Vec<Scratch>>,
     pub one: One,
+    pub filtered: Filtered,
     pub last_tick: Instant,
 }
 
@@ -250,6 +267,7 @@ pub fn search_into<L: InvertedLists>(
         stats: SearchStats::default(),
         scratch: Mutex::new(scratch),
         one,
+        filtered: Filtered::default(),
         last_tick: Instant::now(),
     };
     if params.k > 0 && snapshot.rows() > 0 {
@@ -260,6 +278,7 @@ pub fn search_into<L: InvertedLists>(
     }
     answers.offsets.clear();
     answers.neighbors.clear();
+    answers.places.clear();
     search.finish(&mut top, &mut row, answers)?;
     let Search { mut states, allowance, scratch, one, .. } = search;
     if nq == 1 && states.iter_mut().all(|state| state.get_mut().candidates.capacity() <= CANDIDATES_KEPT) {
@@ -285,22 +304,39 @@ impl<L: InvertedLists> Search<'_, L> {
         while !active.is_empty() {
             let probes = self.probe(&active, done, width)?;
             // Where queries differ in what they have scanned, their shares say so.
-            let mut ranks = if self.reached.is_empty() { done..width } else { 0..probes.width };
-            if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, ranks.clone())?) {
+            let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
+            let mut ranks = all.clone();
+            if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, all.clone())?) {
                 if done == 0 && ranks.len() > 1 && self.params.k != usize::MAX {
                     self.grouped(&active, &probes, 0..1)?;
                     ranks.start = 1;
                 }
                 self.grouped(&active, &probes, ranks)?;
             }
+            let mut left = try_vec(active.len())?;
+            for (i, &q) in active.iter().enumerate() {
+                let scanned = self.reached.get(q as usize).copied().unwrap_or(width);
+                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned == nlist {
+                    continue;
+                }
+                let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
+                let enough = self.has_enough(q as usize, lists)?;
+                if !(enough && self.states[q as usize].get_mut().full()) {
+                    left.push(q);
+                }
+            }
+            active = left;
             done = width;
-            active.retain(|&q| {
-                let state = self.states[q as usize].get_mut();
-                let scanned = self.reached.get(q as usize).copied().unwrap_or(done);
-                let is_short = !state.full() && self.params.k != usize::MAX && scanned < nlist;
-                self.allowance[q as usize] > 0 && is_short
-            });
             width = (2 * width).min(nlist);
+        }
+        Ok(())
+    }
+
+    /// Ticks, if the last one was a while ago.
+    pub fn tick_if_due(&mut self) -> Result<(), L::Error> {
+        if self.last_tick.elapsed() >= TICK {
+            self.lists.tick()?;
+            self.last_tick = Instant::now();
         }
         Ok(())
     }
@@ -326,15 +362,15 @@ impl<L: InvertedLists> Search<'_, L> {
         answers.offsets.push(0);
         for (state, query) in self.states.iter_mut().zip(self.queries.chunks_exact(dim)) {
             self.stats.rows_rescored += match results.next().flatten() {
-                Some((neighbors, rescored)) => {
-                    answers.neighbors.try_extend(neighbors)?;
+                Some((found, rescored)) => {
+                    answers.append(&found)?;
                     rescored
                 }
                 None => {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(candidates, &params, top, &mut answers.neighbors, |c| {
+                    rescore(candidates, &params, top, answers, |c| {
                         if let Some(rows) = snapshot.resident_vectors(c.segment as usize) {
                             let rows = rows.rows.read();
                             return Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]));
@@ -386,12 +422,12 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
                 candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
                 let query = &queries[q * dim..][..dim];
-                let mut neighbors = Vec::new();
+                let mut found = Answers::default();
                 // Every row is there.
-                let rescored = rescore(candidates, &params, &mut top, &mut neighbors, |c| {
+                let rescored = rescore(candidates, &params, &mut top, &mut found, |c| {
                     Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
                 })?;
-                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((neighbors, rescored));
+                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
             }
             Ok(())
         });
@@ -416,10 +452,7 @@ impl<L: InvertedLists> Search<'_, L> {
             if self.snapshot.worth_keeping(at, of_one.len(), self.cache) {
                 let codes = self.snapshot.codes(at, self.cache, self.lists)?;
                 self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
-                if self.last_tick.elapsed() >= TICK {
-                    self.lists.tick()?;
-                    self.last_tick = Instant::now();
-                }
+                self.tick_if_due()?;
             }
         }
         self.one.cold = wanted;
@@ -427,11 +460,11 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 }
 
-/// Neighbours, nearest first, and how many keys were computed for them.
-type Rescored = (Vec<Neighbor>, u64);
+/// Neighbours of one query, nearest first, and how many keys were computed for them.
+type Rescored = (Answers, u64);
 
-/// The nearest rows so far, the farthest of them on top.
-type Top = BinaryHeap<(Key, i64)>;
+/// The nearest rows so far with their places, the farthest of them on top.
+type Top = BinaryHeap<(Key, i64, (u32, u32))>;
 
 /// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// says how many keys had to be computed.
@@ -439,7 +472,7 @@ fn rescore<E: From<IndexError>>(
     candidates: &[Candidate],
     params: &SearchParams<'_>,
     top: &mut Top,
-    out: &mut Vec<Neighbor>,
+    out: &mut Answers,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
     top.clear();
@@ -462,7 +495,7 @@ fn rescore<E: From<IndexError>>(
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;
         }
-        let row = (Key(key), candidate.rowid);
+        let row = (Key(key), candidate.rowid, (candidate.segment, candidate.slot));
         if !full {
             top.try_room(1)?;
             top.push(row);
@@ -473,7 +506,8 @@ fn rescore<E: From<IndexError>>(
         }
     }
     let mut rows = take(top).into_sorted_vec();
-    out.try_extend(rows.drain(..).map(|(key, rowid)| Neighbor { rowid, key: key.0 }))?;
+    out.neighbors.try_extend(rows.iter().map(|(key, rowid, _)| Neighbor { rowid: *rowid, key: key.0 }))?;
+    out.places.try_extend(rows.drain(..).map(|(_, _, place)| place))?;
     *top = rows.into();
     Ok(computed)
 }

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
 use crate::index::segment::{ResidentCodes, ResidentRows};
 use crate::index::{
-    CoarseQuantizer, IndexError, InvertedLists, Metric, Quantizer, SegmentHead, try_filled, try_vec,
+    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, SegmentHead, try_filled, try_vec,
 };
 use crate::kernels::codes;
 
@@ -35,6 +35,7 @@ pub struct Segment {
     pub head: SegmentHead,
     codes: OnceLock<Arc<Held<ResidentCodes>>>,
     vectors: OnceLock<Arc<Held<ResidentRows>>>,
+    metadata: OnceLock<Arc<Held<Metadata>>>,
     /// Searches that read single vectors of it from the source.
     cold_reads: AtomicU32,
 }
@@ -97,6 +98,7 @@ impl Snapshot {
                 head,
                 codes: OnceLock::new(),
                 vectors: OnceLock::new(),
+                metadata: OnceLock::new(),
                 cold_reads: AtomicU32::new(0),
             };
             if let Some(previous) = previous {
@@ -111,6 +113,7 @@ impl Snapshot {
                 {
                     segment.codes = old.codes.clone();
                     segment.vectors = old.vectors.clone();
+                    segment.metadata = old.metadata.clone();
                     segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
                 }
             }
@@ -183,11 +186,13 @@ impl Snapshot {
         &self.origin
     }
 
-    /// Bytes resident: of codes, and of vectors.
+    /// Bytes resident: of codes and metadata, and of vectors.
     pub fn resident_bytes(&self) -> (usize, usize) {
         self.segments.iter().fold((0, 0), |(codes, vectors), segment| {
             (
-                codes + segment.codes.get().map_or(0, |c| c.bytes()),
+                codes
+                    + segment.codes.get().map_or(0, |c| c.bytes())
+                    + segment.metadata.get().map_or(0, |m| m.bytes()),
                 vectors + segment.vectors.get().map_or(0, |v| v.bytes()),
             )
         })
@@ -200,6 +205,7 @@ impl Snapshot {
                 // What is there already is as good.
                 other.codes.get().map(|codes| segment.codes.set(Arc::clone(codes)));
                 other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
+                other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
             }
         }
     }
@@ -233,6 +239,32 @@ impl Snapshot {
         let held = Arc::new(Held { value: codes, charge });
         if keep && segment.codes.set(Arc::clone(&held)).is_ok() {
             self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
+        }
+        Ok(held)
+    }
+
+    /// The metadata of a segment, read from `lists` if it is not resident.
+    ///
+    /// # Errors
+    /// What `lists` fails with.
+    pub fn metadata<L: InvertedLists>(
+        &self,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<Metadata>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.metadata.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let value = lists.metadata(&segment.head)?;
+        let bytes = value.bytes();
+        cache.make_room(bytes, self);
+        let charge = cache.budget().charge(bytes, 0);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value, charge });
+        if keep {
+            let _ = segment.metadata.set(Arc::clone(&held));
         }
         Ok(held)
     }

@@ -75,23 +75,23 @@ pub fn read_f32(bytes: &[u8], out: &mut Vec<f32>) {
 }
 
 /// A reader of fields that cannot run over the end.
-struct Fields<'a> {
-    bytes: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
+    pub(super) fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
         let (field, rest) =
             self.bytes.split_first_chunk().ok_or_else(|| format!("the blob ends before its {what}"))?;
         self.bytes = rest;
         Ok(*field)
     }
 
-    fn u16(&mut self, what: &str) -> Result<u16, Fault> {
+    pub(super) fn u16(&mut self, what: &str) -> Result<u16, Fault> {
         self.take(what).map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self, what: &str) -> Result<u32, Fault> {
+    pub(super) fn u32(&mut self, what: &str) -> Result<u32, Fault> {
         self.take(what).map(u32::from_le_bytes)
     }
 
@@ -103,11 +103,15 @@ impl<'a> Fields<'a> {
         self.take(what).map(i64::from_le_bytes)
     }
 
-    fn expect<T: PartialEq + std::fmt::Display>(found: T, expected: T, what: &str) -> Result<(), Fault> {
+    pub(super) fn expect<T: PartialEq + std::fmt::Display>(
+        found: T,
+        expected: T,
+        what: &str,
+    ) -> Result<(), Fault> {
         if found == expected { Ok(()) } else { Err(format!("{what} is {found}, expected {expected}")) }
     }
 
-    fn magic(&mut self, expected: [u8; 4]) -> Result<(), Fault> {
+    pub(super) fn magic(&mut self, expected: [u8; 4]) -> Result<(), Fault> {
         if self.take::<4>("magic")? == expected {
             Ok(())
         } else {
@@ -135,7 +139,7 @@ impl Seal {
     }
 
     /// Splits off and checks the trailing checksum.
-    fn unseal<'a>(&self, kind: u8, id: i64, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
+    pub(super) fn unseal<'a>(&self, kind: u8, id: i64, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
         let (body, checksum) =
             blob.split_last_chunk::<CHECKSUM>().ok_or("the blob is too short for a checksum")?;
         if u64::from_le_bytes(*checksum) == self.checksum(kind, id, body) {
@@ -145,7 +149,7 @@ impl Seal {
         }
     }
 
-    fn seal(&self, kind: u8, id: i64, mut body: Vec<u8>) -> Vec<u8> {
+    pub(super) fn seal(&self, kind: u8, id: i64, mut body: Vec<u8>) -> Vec<u8> {
         let checksum = self.checksum(kind, id, &body);
         body.extend_from_slice(&checksum.to_le_bytes());
         body

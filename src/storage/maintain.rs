@@ -63,7 +63,8 @@ pub fn maintain(
 ) -> Result<Upkept, StorageError> {
     let old = tables.read_state()?;
     let mut writer = Writer::new(tables, layout, Some(coarse), old, ticker);
-    let mut chosen = Chosen { target: Target::new(old.rows as u64, asked.nlist), ..Chosen::default() };
+    let target = Target::new(old.rows as u64, asked.nlist);
+    let mut chosen = Chosen { target, rows: Rows::new(tables), ..Chosen::default() };
     let solid = chosen.choose(&mut writer, &asked)?;
     let mut done = Upkept {
         coarse: None,
@@ -98,7 +99,7 @@ pub fn maintain(
     }
     write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
     done.moved = rows.rowids.len() as u64;
-    writer.place(&rows.rowids, &rows.vectors, &rows.by_rowid()?)?;
+    writer.place(&rows, &rows.by_rowid()?)?;
     tables.write_state(&state)?;
     done.coarse = Some(new_coarse);
     Ok(done)
@@ -209,7 +210,7 @@ impl Chosen {
 
 fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>, Rows), StorageError> {
     let heads = writer.heads_of(list_no)?;
-    let mut rows = Rows::default();
+    let mut rows = Rows::new(writer.tables);
     for head in &heads {
         rows.append(&writer.live_rows(head)?)?;
         writer.ticker.tick()?;
@@ -251,12 +252,13 @@ fn strays(
         }
         let mut best = try_filled(0, rows.rowids.len())?;
         fresh.assign(&prepared, &mut best)?;
-        let mut moves = Rows::default();
+        // (The shape of the shadow tables belongs to the calling thread.)
+        let mut moves = Rows { metadata: rows.metadata.range(0..0)?, ..Rows::default() };
         for i in rows.by_rowid()? {
             let row = &prepared[i * dim..][..dim];
             let there = kernels().l2_squared(row, fresh.centroid(best[i] as usize));
             if there < kernels().l2_squared(row, own) {
-                moves.push(rows.rowids[i], &rows.vectors[i * dim..][..dim])?;
+                moves.push_from(rows, i, dim)?;
             }
         }
         Ok(moves)

@@ -30,5 +30,5 @@ pub(super) fn in_order(
         return Ok(None);
     }
     order.sort_unstable_by(before);
-    rows.picked(order.into_iter().map(|(_, place)| place)).map(Some)
+    rows.picked(&try_collect(order.into_iter().map(|(_, place)| place))?, dim).map(Some)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::{
-    CoarseQuantizer, Codes, IndexError, InvertedLists, Metric, SegmentHead, SegmentId, Snapshot, TryExtend,
-    TryGrow, try_copy, try_filled,
+    CoarseQuantizer, Codes, IndexError, InvertedLists, Metadata, Metric, SegmentHead, SegmentId, Snapshot,
+    TryExtend, TryGrow, try_copy, try_filled,
 };
 use crate::sqlite::{BlobReader, Kind, Ticker};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
@@ -146,6 +146,16 @@ impl InvertedLists for TableLists<'_> {
         self.prepare(head.id, out)
     }
 
+    fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, StorageError> {
+        let kinds = &self.tables.shape().metadata;
+        if kinds.is_empty() {
+            return Ok(Metadata { rows: head.rows as usize, ..Metadata::default() });
+        }
+        self.data(Sql::MetadataRead, "metadata", head, |blob| {
+            self.seal.decode_metadata(head.id, head.rows as usize, kinds, blob)
+        })
+    }
+
     fn tick(&mut self) -> Result<(), StorageError> {
         Ok(self.ticker.tick()?)
     }
@@ -262,6 +272,8 @@ pub fn read_all_heads(tables: &Tables, state: &State) -> Result<Vec<SegmentHead>
 pub struct RowFinder {
     heads: HashMap<u32, Vec<SegmentHead>>,
     rowids: HashMap<SegmentId, Vec<i64>>,
+    /// What was last read of it.
+    metadata: Option<(SegmentId, Metadata)>,
 }
 
 impl RowFinder {
@@ -293,6 +305,41 @@ impl RowFinder {
         state: &State,
         rowid: i64,
     ) -> Result<Option<Vec<f32>>, StorageError> {
+        match self.find(lists, state, rowid)? {
+            Some((head, slot)) => Ok(Some(try_copy(lists.raw_vector(head, slot, rowid)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The metadata of the segment that a row is in, and its slot there; none if there is no such row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn metadata(
+        &mut self,
+        lists: &mut TableLists<'_>,
+        state: &State,
+        rowid: i64,
+    ) -> Result<Option<(&Metadata, usize)>, StorageError> {
+        let Some((id, slot)) = self.find(lists, state, rowid)?.map(|(head, slot)| (head.id, slot)) else {
+            return Ok(None);
+        };
+        if self.metadata.as_ref().is_none_or(|(of, _)| *of != id) {
+            let heads =
+                self.heads.get(&id.list_no()).and_then(|heads| heads.iter().find(|head| head.id == id));
+            self.metadata =
+                heads.map(|head| Ok::<_, StorageError>((id, lists.metadata(head)?))).transpose()?;
+        }
+        Ok(self.metadata.as_ref().map(|(_, metadata)| (metadata, slot as usize)))
+    }
+
+    /// The segment of a row and its slot there, none if there is no such row.
+    fn find(
+        &mut self,
+        lists: &TableLists<'_>,
+        state: &State,
+        rowid: i64,
+    ) -> Result<Option<(&SegmentHead, u32)>, StorageError> {
         let tables = lists.tables;
         let Some(list_no) = Self::list_of(tables, rowid)? else { return Ok(None) };
         state.check_list(tables, list_no, rowid)?;
@@ -313,7 +360,7 @@ impl RowFinder {
             if let Some(slot) =
                 (0..head.rows).find(|&slot| rowids[slot as usize] == rowid && head.alive(slot))
             {
-                return Ok(Some(try_copy(lists.raw_vector(head, slot, rowid)?)?));
+                return Ok(Some((head, slot)));
             }
         }
         Err(tables.corrupt("rowids", rowid, format!("the row is not in list {list_no}")))

@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
-use crate::index::SegmentId;
+use crate::index::{SegmentId, ValueKind};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
 use crate::storage::codec::{FORMAT, Seal};
 
 /// What follows the table's name and an underscore in the names of its shadow tables.
-pub const SHADOW_NAMES: [&str; 7] = ["config", "state", "centroids", "lists", "codes", "vectors", "rowids"];
+pub const SHADOW_NAMES: [&str; 8] =
+    ["config", "state", "centroids", "lists", "codes", "vectors", "rowids", "metadata"];
 
 /// More rows than any file has: sums of what a state says do not overflow.
 const MOST_ROWS: i64 = 1 << 48;
@@ -42,6 +44,9 @@ statements! {
     VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
     RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
+    MetadataCreate "metadata_create", MetadataDrop "metadata_drop", MetadataRename "metadata_rename",
+    MetadataRead "metadata_read", MetadataScan "metadata_scan", MetadataWrite "metadata_write",
+    MetadataDelete "metadata_delete", MetadataBytes "metadata_bytes",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
 }
 
@@ -64,12 +69,20 @@ pub struct State {
     pub centroids: i64,
 }
 
+/// What a table has beside vectors. It says which shadow tables there are beside those that every table has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// The kinds of its metadata columns.
+    pub metadata: Vec<ValueKind>,
+}
+
 /// The shadow tables of one table, with their prepared statements.
 #[derive(Debug)]
 pub struct Tables {
     db: Db,
     schema: String,
     table: String,
+    shape: Rc<Shape>,
     statements: RefCell<Vec<Option<Statement>>>,
 }
 
@@ -116,9 +129,24 @@ fn escaped(name: &str) -> String {
 
 impl Tables {
     /// The shadow tables of `schema.table`.
-    pub fn new(db: Db, schema: &str, table: &str) -> Self {
+    pub fn new(db: Db, schema: &str, table: &str, shape: Rc<Shape>) -> Self {
         let statements = RefCell::new(Sql::ALL.iter().map(|_| None).collect());
-        Self { db, schema: schema.to_string(), table: table.to_string(), statements }
+        Self { db, schema: schema.to_string(), table: table.to_string(), shape, statements }
+    }
+
+    /// What the table has beside vectors.
+    pub fn shape(&self) -> &Rc<Shape> {
+        &self.shape
+    }
+
+    /// Runs the statements of `which` that this table is to have: of all tables, of those with metadata.
+    fn execute_all(&self, which: [Sql; 2], new: &str) -> SqliteResult<()> {
+        let [all, metadata] = which;
+        self.db.execute(&self.text_with(all, new))?;
+        if !self.shape.metadata.is_empty() {
+            self.db.execute(&self.text_with(metadata, new))?;
+        }
+        Ok(())
     }
 
     /// The connection.
@@ -182,7 +210,7 @@ impl Tables {
     /// # Errors
     /// What SQLite says, for example that a table of such a name exists.
     pub fn create(&self, uuid: [u8; 16], settings: &[u8]) -> SqliteResult<()> {
-        self.db.execute(&self.text(Sql::Create))?;
+        self.execute_all([Sql::Create, Sql::MetadataCreate], "")?;
         self.run(Sql::ConfigWrite, &["format".into(), FORMAT.into()])?;
         self.write_settings(Seal::new(uuid), settings)?;
         self.write_state(&State {
@@ -202,7 +230,7 @@ impl Tables {
     /// What SQLite says.
     pub fn drop_all(&self) -> SqliteResult<()> {
         self.forget_statements();
-        self.db.execute(&self.text(Sql::Drop))
+        self.execute_all([Sql::Drop, Sql::MetadataDrop], "")
     }
 
     /// Renames the shadow tables.
@@ -211,7 +239,7 @@ impl Tables {
     /// What SQLite says.
     pub fn rename(&self, new: &str) -> SqliteResult<()> {
         self.forget_statements();
-        self.db.execute(&self.text_with(Sql::Rename, new))
+        self.execute_all([Sql::Rename, Sql::MetadataRename], new)
     }
 
     fn forget_statements(&self) {
@@ -392,16 +420,18 @@ mod tests {
     fn every_statement_prepares_against_the_tables_that_create_makes() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
-        let tables = Tables::new(db, "main", "odd \"name\"");
+        let shape = Rc::new(Shape { metadata: vec![ValueKind::Text] });
+        let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
         tables.create([7; 16], b"x").unwrap();
         for &which in Sql::ALL {
-            if !matches!(which, Sql::Create | Sql::Drop | Sql::Rename) {
+            let file = which.template();
+            if !["CREATE", "DROP", "ALTER"].iter().any(|verb| file.contains(&format!("\n{verb} "))) {
                 tables.statement(which).unwrap_or_else(|error| panic!("{which:?}: {error}"));
             }
         }
         let odd = "{new} {lists} \"}";
         tables.rename(odd).unwrap();
-        let renamed = Tables::new(db, "main", odd);
+        let renamed = Tables::new(db, "main", odd, shape);
         assert_eq!(renamed.read_state().unwrap().uuid, [7; 16]);
         assert_eq!(renamed.read_settings(Seal::new([7; 16])).unwrap(), b"x");
         assert!(renamed.read_settings(Seal::new([8; 16])).is_err());

@@ -2,15 +2,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::device::Device;
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
 use crate::index::{
-    CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
+    self, Cache, Calibration, CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect,
+    try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
 use crate::storage::order::in_order;
-use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
+use crate::storage::reader::{TableLists, load_snapshot, read_all_heads, read_coarse};
 use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
@@ -99,13 +101,32 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     Ok(stamped)
 }
 
+/// Measures what recall targets go by; none where there is no training, or the rows are few. Reads only.
+///
+/// # Errors
+/// What reading and the ticker fail with.
+pub fn calibrate(
+    tables: &Tables,
+    layout: &Layout,
+    seed: u64,
+    ticker: &mut Ticker,
+) -> Result<Option<Calibration>, StorageError> {
+    let state = tables.read_state()?;
+    let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, Device::cpu(), None)?;
+    let cache = Cache::new(MOVE_BYTES);
+    let mut lists = TableLists::new(tables, &state, layout.metric, layout.dim, ticker);
+    index::calibrate(&snapshot, &cache, &mut lists, seed)
+}
+
 /// Deletes every row and the training.
 ///
 /// # Errors
 /// As [`train`].
 pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let state = tables.read_state()?;
-    for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete] {
+    let metadata = (!tables.shape().metadata.is_empty()).then_some(Sql::MetadataDelete);
+    let always = [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete];
+    for which in always.into_iter().chain(metadata) {
         tables.run(which, &[i64::MIN.into(), i64::MAX.into()])?;
     }
     tables.run(Sql::CentroidsDelete, &[])?;
@@ -232,13 +253,13 @@ fn rewrite(
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
-    let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::default()))?;
+    let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::new(tables)))?;
     let mut next_seq = try_filled(0_u32, waiting.len())?;
     let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(tables);
         let mut lists_of = Vec::new();
         for head in group {
             let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
@@ -254,10 +275,8 @@ fn rewrite(
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
-        for ((&rowid, vector), &list_no) in
-            rows.rowids.iter().zip(rows.vectors.chunks_exact(dim)).zip(&lists_of)
-        {
-            waiting[list_no as usize].push(rowid, vector)?;
+        for (i, &list_no) in lists_of.iter().enumerate() {
+            waiting[list_no as usize].push_from(&rows, i, dim)?;
         }
         ticker.tick()?;
         if bytes >= MOVE_BYTES {
@@ -286,14 +305,15 @@ fn flush(
     let most = layout.sealed_rows();
     let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
     for (list_no, rows) in waiting.iter_mut().enumerate() {
-        let rows = std::mem::take(rows);
+        let rows = std::mem::replace(rows, Rows::new(tables));
         // The list as a whole, before it is cut.
         let rows = in_order(layout, coarse, list_no as u32, &rows)?.unwrap_or(rows);
         ticker.tick()?;
-        for (rowids, vectors) in rows.rowids.chunks(most).zip(rows.vectors.chunks(most * dim)) {
+        for start in (0..rows.rowids.len()).step_by(most) {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
-            parts.try_push((id, Rows { rowids: try_copy(rowids)?, vectors: try_copy(vectors)? }))?;
+            let end = rows.rowids.len().min(start + most);
+            parts.try_push((id, rows.range(start..end, dim)?))?;
         }
     }
     let mut ticks = 0;
@@ -332,14 +352,15 @@ mod tests {
     fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
-        let tables = Tables::new(db, "main", "t");
+        let tables = Tables::new(db, "main", "t", Default::default());
         tables.create([7; 16], b"").unwrap();
         let (metric, quantizer, ordering) = (Metric::L2, Quantizer::Int8, ListOrdering::None);
         let layout = Layout { metric, dim: 2, quantizer, ordering };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {
-            buffer.insert(&tables, rowid, &[(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32]).unwrap();
+            let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
+            buffer.insert(&tables, rowid, &vector, &[]).unwrap();
         }
         buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
         // The second training reads forty segments, in groups of sixteen.

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
 use crate::index::{
-    CoarseQuantizer, Codes, IndexError, ListOrdering, Metric, Quantizer, SegmentHead, SegmentId, TryExtend,
-    TryGrow, try_collect, try_copy, try_filled, try_vec,
+    CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, ListOrdering, Metadata, Metric, Quantizer,
+    SegmentHead, SegmentId, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
@@ -57,8 +57,7 @@ const ASSIGN_ROWS: usize = 1024;
 /// Changes that are not in the tables yet.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    rowids: Vec<i64>,
-    vectors: Vec<f32>,
+    rows: Rows,
     /// Where a waiting row stands. A row that is not here any more was deleted while it waited.
     places: HashMap<i64, usize>,
     deletes: Vec<(u32, i64)>,
@@ -82,7 +81,7 @@ impl Buffer {
 
     /// Whether enough waits to be written.
     pub fn is_full(&self) -> bool {
-        self.vectors.len() * 4 + self.rowids.len() * 64 + self.deletes.len() * 48 >= BUFFER_BYTES
+        self.rows.bytes() + self.rows.rowids.len() * 56 + self.deletes.len() * 48 >= BUFFER_BYTES
     }
 
     fn advance(&mut self, tables: &Tables, op: u8, parts: &[&[u8]]) -> Result<(), StorageError> {
@@ -134,18 +133,27 @@ impl Buffer {
         })
     }
 
-    /// Adds a row that is not there. `vector` was checked.
+    /// Adds a row that is not there. `vector` and `metadata`, a value for each column, were checked.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
-    pub fn insert(&mut self, tables: &Tables, rowid: i64, vector: &[f32]) -> Result<(), StorageError> {
-        self.vectors.try_room(vector.len())?;
-        self.rowids.try_room(1)?;
+    pub fn insert(
+        &mut self,
+        tables: &Tables,
+        rowid: i64,
+        vector: &[f32],
+        metadata: &[Datum<'_>],
+    ) -> Result<(), StorageError> {
+        if self.rows.rowids.is_empty() {
+            self.rows = Rows::new(tables);
+        }
         self.places.try_room(1)?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?])?;
-        self.places.insert(rowid, self.rowids.len());
-        self.rowids.push(rowid);
-        self.vectors.extend_from_slice(vector);
+        let mut values = Vec::new();
+        metadata.iter().try_for_each(|value| value.write(&mut values))?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?, &values])?;
+        self.places.insert(rowid, self.rows.rowids.len());
+        self.rows.push(rowid, vector)?;
+        self.rows.metadata.push(metadata.iter().copied())?;
         if let Some(max) = &mut self.max_rowid {
             *max = (*max).max(Some(rowid));
         }
@@ -192,7 +200,8 @@ impl Buffer {
         let Some(ver) = self.ver else { return Ok(Written::default()) };
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
-        let live = (0..self.rowids.len()).filter(|&i| self.places.get(&self.rowids[i]) == Some(&i));
+        let rowids = &self.rows.rowids;
+        let live = (0..rowids.len()).filter(|&i| self.places.get(&rowids[i]) == Some(&i));
         let live = try_collect(live)?;
         let rows = state.rows + live.len() as i64 - self.deletes.len() as i64;
         if rows < 0 {
@@ -206,7 +215,7 @@ impl Buffer {
         let rows = (live.len() + self.deletes.len()) as u64;
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
         writer.delete(std::mem::take(&mut self.deletes))?;
-        writer.place(&self.rowids, &self.vectors, &live)?;
+        writer.place(&self.rows, &live)?;
         let lists = writer.sizes;
         tables.write_state(&state)?;
         let max_rowid = self.max_rowid;
@@ -249,6 +258,8 @@ pub(super) struct Encoded {
     head: SegmentHead,
     codes: Vec<u8>,
     vectors: Vec<u8>,
+    /// None where the table has no such columns.
+    metadata: Option<Vec<u8>>,
 }
 
 /// Rows as they were given.
@@ -256,17 +267,40 @@ pub(super) struct Encoded {
 pub(super) struct Rows {
     pub rowids: Vec<i64>,
     pub vectors: Vec<f32>,
+    pub metadata: Metadata,
 }
 
 impl Rows {
-    pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
+    /// No rows, of the columns that a table has.
+    pub fn new(tables: &Tables) -> Self {
+        Self { metadata: Metadata::new(&tables.shape().metadata), ..Self::default() }
+    }
+
+    fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
         self.rowids.try_push(rowid)?;
         self.vectors.try_append(vector)
     }
 
+    /// Appends row `i` of rows with the same columns.
+    pub fn push_from(&mut self, rows: &Self, i: usize, dim: usize) -> Result<(), IndexError> {
+        self.push(rows.rowids[i], &rows.vectors[i * dim..(i + 1) * dim])?;
+        self.metadata.push_from(&rows.metadata, i)
+    }
+
+    /// Appends rows with the same columns.
     pub fn append(&mut self, rows: &Self) -> Result<(), IndexError> {
         self.rowids.try_append(&rows.rowids)?;
-        self.vectors.try_append(&rows.vectors)
+        self.vectors.try_append(&rows.vectors)?;
+        self.metadata.append(&rows.metadata, 0..rows.rowids.len())
+    }
+
+    /// The rows of a range.
+    pub fn range(&self, of: std::ops::Range<usize>, dim: usize) -> Result<Self, IndexError> {
+        Ok(Self {
+            rowids: try_copy(&self.rowids[of.clone()])?,
+            vectors: try_copy(&self.vectors[of.start * dim..of.end * dim])?,
+            metadata: self.metadata.range(of)?,
+        })
     }
 
     /// The places of the rows in the order of their rowids.
@@ -277,17 +311,19 @@ impl Rows {
     }
 
     /// The rows at `places`, in that order.
-    pub fn picked(&self, places: impl ExactSizeIterator<Item = usize>) -> Result<Self, IndexError> {
-        let dim = self.vectors.len() / self.rowids.len().max(1);
-        let mut picked = Self { rowids: try_vec(places.len())?, vectors: try_vec(places.len() * dim)? };
-        for place in places {
+    pub fn picked(&self, places: &[usize], dim: usize) -> Result<Self, IndexError> {
+        let mut picked = Self { metadata: self.metadata.range(0..0)?, ..Self::default() };
+        picked.rowids.try_room(places.len())?;
+        picked.vectors.try_room(places.len() * dim)?;
+        for &place in places {
             picked.push(self.rowids[place], &self.vectors[place * dim..(place + 1) * dim])?;
         }
+        picked.metadata.append(&self.metadata, places.iter().copied())?;
         Ok(picked)
     }
 
     pub fn bytes(&self) -> usize {
-        self.rowids.len() * 8 + self.vectors.len() * 4
+        self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes()
     }
 }
 
@@ -321,6 +357,9 @@ impl<'a> Writer<'a> {
     pub fn delete_segment(&self, id: SegmentId) -> Result<(), StorageError> {
         for which in [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete] {
             self.tables.run(which, &[id.raw().into(), id.raw().into()])?;
+        }
+        if !self.tables.shape().metadata.is_empty() {
+            self.tables.run(Sql::MetadataDelete, &[id.raw().into(), id.raw().into()])?;
         }
         Ok(())
     }
@@ -380,37 +419,36 @@ impl<'a> Writer<'a> {
     /// The live rows of a segment as they were given.
     pub fn live_rows(&mut self, head: &SegmentHead) -> Result<Rows, StorageError> {
         let dim = self.layout.dim;
-        let lists = self.lists();
+        let mut lists = self.lists();
         let rowids = lists.rowids(head)?;
         let vectors = lists.raw_vectors(head, &rowids)?;
+        let all = Rows { rowids, vectors, metadata: lists.metadata(head)? };
         if head.dead == 0 {
-            return Ok(Rows { rowids, vectors });
+            return Ok(all);
         }
-        let mut rows = Rows::default();
-        for ((slot, rowid), vector) in (0..).zip(rowids).zip(vectors.chunks_exact(dim)) {
-            if head.alive(slot) {
-                rows.push(rowid, vector)?;
-            }
+        let mut rows = Rows::new(self.tables);
+        for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
+            rows.push_from(&all, slot as usize, dim)?;
         }
         Ok(rows)
     }
 
-    /// Puts the rows at `live` places of `rowids` and `vectors` into their lists, in that order, and into the map.
-    pub fn place(&mut self, rowids: &[i64], vectors: &[f32], live: &[usize]) -> Result<(), StorageError> {
+    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map.
+    pub fn place(&mut self, rows: &Rows, live: &[usize]) -> Result<(), StorageError> {
         let dim = self.layout.dim;
-        let assigned = self.assign(vectors, live)?;
+        let assigned = self.assign(&rows.vectors, live)?;
         let mut order = try_collect(assigned.into_iter().zip(live).zip(0_usize..))?;
         // (A stable sort would allocate.)
         order.sort_unstable_by_key(|&((list_no, _), at)| (list_no, at));
         for of_list in order.chunk_by(|a, b| a.0.0 == b.0.0) {
-            let mut fresh = Rows::default();
+            let mut fresh = Rows::new(self.tables);
             for &((_, &i), _) in of_list {
-                fresh.push(rowids[i], &vectors[i * dim..(i + 1) * dim])?;
+                fresh.push_from(rows, i, dim)?;
             }
             self.append(of_list[0].0.0, fresh)?;
             self.ticker.tick()?;
         }
-        let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rowids[i], list_no)))?;
+        let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rows.rowids[i], list_no)))?;
         map.sort_unstable();
         self.write_map(&map)
     }
@@ -440,7 +478,7 @@ impl<'a> Writer<'a> {
         let live = heads.iter().map(|head| u64::from(head.live())).sum::<u64>() + fresh.rowids.len() as u64;
         self.sizes.insert(list_no, live);
         let mut next = heads.last().map_or(0, |last| last.id.seq() + 1);
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(self.tables);
         if let Some(tail) = heads.pop_if(|last| !last.sealed) {
             next = tail.id.seq();
             rows = self.live_rows(&tail)?;
@@ -458,12 +496,8 @@ impl<'a> Writer<'a> {
             }
             let id = SegmentId::new(generation, list_no, next);
             let dim = self.layout.dim;
-            let part_rows = Rows {
-                rowids: try_copy(&rows.rowids[at..at + part])?,
-                vectors: try_copy(&rows.vectors[at * dim..(at + part) * dim])?,
-            };
             let is_sealed = part >= self.layout.tail_rows();
-            self.write_rows(id, is_sealed, &part_rows)?;
+            self.write_rows(id, is_sealed, &rows.range(at..at + part, dim)?)?;
             if is_sealed {
                 sealed.try_push((id, part))?;
             }
@@ -488,7 +522,7 @@ impl<'a> Writer<'a> {
             {
                 break;
             }
-            let mut merged = Rows::default();
+            let mut merged = Rows::new(self.tables);
             let (first, end) = (last[0].0.raw(), last[3].0.raw());
             for head in read_heads(self.tables, self.state.seal(), first, end)? {
                 merged.append(&self.live_rows(&head)?)?;
@@ -511,6 +545,9 @@ impl<'a> Writer<'a> {
         let id = segment.head.id.raw();
         self.tables.run(Sql::CodesWrite, &[id.into(), Param::Blob(&segment.codes)])?;
         self.tables.run(Sql::VectorsWrite, &[id.into(), Param::Blob(&segment.vectors)])?;
+        if let Some(metadata) = &segment.metadata {
+            self.tables.run(Sql::MetadataWrite, &[id.into(), Param::Blob(metadata)])?;
+        }
         self.write_head(&segment.head)
     }
 }
@@ -555,6 +592,10 @@ pub(super) fn encode(
     Ok(Encoded {
         codes: seal.encode_codes(id, dim, &codes)?,
         vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors)?,
+        metadata: match rows.metadata.columns() {
+            [] => None,
+            _ => Some(seal.encode_metadata(id, &rows.metadata)?),
+        },
         head,
     })
 }

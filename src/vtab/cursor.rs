@@ -1,21 +1,26 @@
 //! Scans. A cursor owns its results: nothing that happens to the table while they are read can change them.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::mem::take;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::index::snapshot::Held;
 use crate::index::{
-    Answers, Buffers, InvertedLists, Metric, RowFilter, SearchParams, SegmentHead, TryExtend, TryGrow,
+    Answers, Budget, Buffers, Datum, InvertedLists, Metadata, Metric, SearchParams, SegmentHead, Snapshot,
+    TryExtend, TryGrow,
 };
-use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value, ffi};
+use crate::sqlite::{Context, Error, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
+use crate::vtab::columns::{At, Hidden, Role};
+use crate::vtab::filter::{Filter, exact_rowid, number, shown};
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::Nprobe;
+use crate::vtab::knobs::Knobs;
 use crate::vtab::plan::{self, Argument};
-use crate::vtab::table::Table;
-use crate::vtab::{Ivf, vector};
+use crate::vtab::table::{Known, Table, cache};
+use crate::vtab::{Ivf, filter, vector};
 
 /// The memory of a search and its answers, kept between statements.
 #[derive(Default)]
@@ -34,10 +39,12 @@ pub struct Cursor {
     rows: Rows,
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
-    nprobe: Option<f64>,
-    max_codes: Option<i64>,
-    finder: RefCell<([u8; 16], RowFinder)>,
+    knobs: Knobs,
+    finder: RefCell<Known>,
 }
+
+/// The metadata of the segments that answers stand in.
+type OfSegments = HashMap<u32, Arc<Held<Metadata>>>;
 
 #[derive(Default)]
 enum Rows {
@@ -55,10 +62,12 @@ enum Rows {
         segment: usize,
         slot: u32,
         rowids: Vec<i64>,
-        vectors: Vec<f32>,
+        /// None where no vector is wanted.
+        vectors: Option<Vec<f32>>,
+        metadata: Metadata,
     },
     /// Answers of a search.
-    Search { warm: Box<Warm>, at: usize, query: usize, metric: Metric, batch: bool },
+    Search { warm: Box<Warm>, at: usize, query: usize, metric: Metric, batch: bool, metadata: OfSegments },
 }
 
 /// Rowids that a scan reads at a time.
@@ -70,13 +79,16 @@ impl VTabCursor<Ivf> for Cursor {
     fn filter(&mut self, vtab: &Ivf, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         *self = Self::new(&vtab.table);
         let table = &vtab.table;
-        let mut given = plan::arguments(idx_str.unwrap_or_default()).zip(args.iter().copied());
-        match idx_num {
-            plan::KNN | plan::BATCHED => {
+        let mut given =
+            plan::arguments(idx_str.unwrap_or_default(), &table.options.columns).zip(args.iter().copied());
+        let wants_metadata = idx_num & plan::WITH_METADATA != 0;
+        match idx_num & !plan::WITH_METADATA {
+            kind @ (plan::KNN | plan::BATCHED) => {
                 let mut warm = table.warm.take().unwrap_or_default();
-                let batch = idx_num == plan::BATCHED;
-                if self.search(table, given, &mut warm)? {
-                    self.rows = Rows::Search { warm, at: 0, query: 0, metric: table.layout.metric, batch };
+                let batch = kind == plan::BATCHED;
+                if let Some(metadata) = self.search(table, given, &mut warm, wants_metadata)? {
+                    let metric = table.layout.metric;
+                    self.rows = Rows::Search { warm, at: 0, query: 0, metric, batch, metadata };
                     self.find_query();
                 }
             }
@@ -89,19 +101,25 @@ impl VTabCursor<Ivf> for Cursor {
                 };
                 self.rows = Rows::Point(found);
             }
-            plan::SCAN_LISTS => {
+            kind @ (plan::SCAN_LISTS | plan::SCAN_METADATA) => {
                 table.flush()?;
                 let tables = table.tables();
                 let state = tables.read_state()?;
                 let heads = read_all_heads(&tables, &state)?;
-                let (rowids, vectors) = (Vec::new(), Vec::new());
-                self.rows =
-                    Rows::Lists { state: Box::new(state), heads, segment: 0, slot: 0, rowids, vectors };
+                self.rows = Rows::Lists {
+                    state: Box::new(state),
+                    heads,
+                    segment: 0,
+                    slot: 0,
+                    rowids: Vec::new(),
+                    vectors: (kind == plan::SCAN_LISTS).then(Vec::new),
+                    metadata: Metadata::default(),
+                };
                 self.read_segment(table)?;
             }
             _ => {
                 table.flush()?;
-                let mut rowids = Rowids::default();
+                let mut rowids = filter::Rowids::default();
                 for (argument, value) in given {
                     rowids.narrow(argument, &value)?;
                 }
@@ -148,32 +166,34 @@ impl VTabCursor<Ivf> for Cursor {
     }
 
     fn column(&self, vtab: &Ivf, context: &Context<'_>, column: i32) -> Result<()> {
-        match column {
-            plan::VECTOR => {
+        match vtab.table.options.columns.at(column) {
+            At::Rowid => context.i64(self.rowid(vtab)?),
+            At::Value(value) => {
+                // An UPDATE that leaves it alone does not need it.
+                if !context.no_change() {
+                    self.value(&vtab.table, context, value)?;
+                }
+            }
+            At::Vector => {
                 // An UPDATE that leaves the vector alone does not need it.
                 if context.no_change() {
                     return Ok(());
                 }
                 self.vector(&vtab.table, context)?;
             }
-            plan::DISTANCE => {
+            At::Hidden(Hidden::Distance) => {
                 if let Rows::Search { warm, at, metric, .. } = &self.rows {
                     context.f64(metric.distance(warm.answers.neighbors[*at].key));
                 }
             }
-            plan::K => self.k.into_iter().for_each(|k| context.i64(k)),
-            plan::MAX_CODES => self.max_codes.into_iter().for_each(|codes| context.i64(codes)),
-            plan::NPROBE => match self.nprobe {
-                Some(nprobe) if nprobe.fract() == 0.0 => context.i64(nprobe as i64),
-                Some(nprobe) => context.f64(nprobe),
-                None => {}
-            },
-            plan::QUERY => {
+            At::Hidden(Hidden::K) => self.k.into_iter().for_each(|k| context.i64(k)),
+            At::Hidden(Hidden::Knob(knob)) => give(context, self.knobs.get(knob))?,
+            At::Hidden(Hidden::Query) => {
                 if let Rows::Search { query, batch: true, .. } = &self.rows {
                     context.i64(*query as i64);
                 }
             }
-            _ => {}
+            At::Hidden(Hidden::Command | Hidden::Batch) => {}
         }
         Ok(())
     }
@@ -190,8 +210,7 @@ impl Cursor {
             table: Rc::clone(table),
             rows: Rows::None,
             k: None,
-            nprobe: None,
-            max_codes: None,
+            knobs: Knobs::default(),
             finder: RefCell::default(),
         }
     }
@@ -209,7 +228,7 @@ impl Cursor {
     fn vector(&self, table: &Rc<Table>, context: &Context<'_>) -> Result<()> {
         let mut found = None;
         let vector = match &self.rows {
-            Rows::Lists { vectors, slot, .. } => {
+            Rows::Lists { vectors: Some(vectors), slot, .. } => {
                 let dim = table.layout.dim;
                 vectors.get(*slot as usize * dim..(*slot as usize + 1) * dim)
             }
@@ -231,6 +250,29 @@ impl Cursor {
                 context.null();
                 Ok(())
             }
+        }
+    }
+
+    /// Gives the value of a column beside the vector.
+    fn value(&self, table: &Rc<Table>, context: &Context<'_>, value: usize) -> Result<()> {
+        let column = &table.options.columns.values()[value];
+        match (column.role, &self.rows) {
+            (Role::Metadata, Rows::Lists { metadata, slot, .. }) => {
+                give(context, metadata.get(column.slot, *slot as usize))
+            }
+            (Role::Metadata, Rows::Search { warm, at, metadata, .. }) => {
+                let (segment, slot) = warm.answers.places[*at];
+                let of_segment = metadata.get(&segment);
+                give(context, of_segment.map_or(Datum::Null, |of| of.get(column.slot, slot as usize)))
+            }
+            (Role::Metadata, _) => {
+                let Some(rowid) = self.current() else { return Ok(()) };
+                table.finding(&mut self.finder.borrow_mut(), |finder, lists, state| {
+                    let found = finder.metadata(lists, state, rowid)?;
+                    Ok(give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot))))
+                })?
+            }
+            _ => Ok(()),
         }
     }
 
@@ -260,7 +302,7 @@ impl Cursor {
 
     /// Goes to the next live slot, from the current one on.
     fn read_segment(&mut self, table: &Table) -> Result<()> {
-        let Rows::Lists { state, heads, segment, slot, rowids, vectors } = &mut self.rows else {
+        let Rows::Lists { state, heads, segment, slot, rowids, vectors, metadata } = &mut self.rows else {
             return Ok(());
         };
         while let Some(head) = heads.get(*segment) {
@@ -284,7 +326,10 @@ impl Cursor {
                     let mut lists =
                         TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
                     *rowids = lists.rowids(head)?;
-                    *vectors = lists.raw_vectors(head, rowids)?;
+                    if let Some(vectors) = vectors {
+                        *vectors = lists.raw_vectors(head, rowids)?;
+                    }
+                    *metadata = lists.metadata(head)?;
                     Ok(lists.tick()?)
                 })?;
             }
@@ -309,23 +354,21 @@ impl Cursor {
         }
     }
 
-    /// Searches, and says whether any row can be an answer.
+    /// Searches, if any row can be an answer. Returns the answers' metadata, if that is wanted.
     fn search<'v>(
         &mut self,
         table: &Table,
         given: impl Iterator<Item = (Argument, Value<'v>)>,
         warm: &mut Warm,
-    ) -> Result<bool> {
+        wants_metadata: bool,
+    ) -> Result<Option<OfSegments>> {
         let start = Instant::now();
         let column = &table.options.column;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
-        let mut params =
-            SearchParams { mode: table.options.search_mode, ..SearchParams::new(usize::MAX, nlist) };
-        let mut nprobe = None;
-        let mut max_codes = table.default_max_codes(&state)?;
+        let mut params = SearchParams::new(usize::MAX, nlist);
         let Warm { buffers, queries, answers } = warm;
-        let mut rowids = Rowids::default();
+        let mut filter = Filter::default();
         let mut offset = 0;
         for (argument, value) in given {
             let value = &value;
@@ -340,55 +383,35 @@ impl Cursor {
                     self.k = (argument == Argument::K).then_some(k as i64);
                 }
                 Argument::Offset => offset = value.i64().max(0) as usize,
-                Argument::Nprobe => {
-                    let lists = number(value).and_then(Nprobe::from_number).ok_or_else(|| {
-                        Error::generic(format!(
-                            "nprobe must be between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact, \
-                             got {}",
-                            shown(value)
-                        ))
-                    })?;
-                    nprobe = Some(lists);
-                    self.nprobe = number(value);
-                }
-                Argument::MaxCodes => {
-                    let codes = number(value).filter(|c| *c >= 0.0 && c.fract() == 0.0).ok_or_else(|| {
-                        Error::generic(format!(
-                            "max_codes must be 0 (no limit) or more, got {}",
-                            shown(value)
-                        ))
-                    })?;
-                    max_codes = codes as u64;
-                    self.max_codes = Some(codes as i64);
-                }
+                Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
                 Argument::DistanceEq
                 | Argument::DistanceGt
                 | Argument::DistanceGe
                 | Argument::DistanceLt
                 | Argument::DistanceLe => {
                     if value.is_null() {
-                        return Ok(false);
+                        return Ok(None);
                     }
                     if let Some(bound) = number(value)
                         && !bound_keys(column.metric, argument, bound, &mut params)
                     {
-                        return Ok(false);
+                        return Ok(None);
                     }
                 }
-                _ => rowids.narrow(argument, value)?,
+                Argument::Value(column, operator) => {
+                    filter.narrow(&table.options.columns, column, operator, value)?;
+                }
+                _ => filter.rowids.narrow(argument, value)?,
             }
         }
+        if filter.is_never() {
+            return Ok(None);
+        }
         params.k = params.k.saturating_add(offset);
-        params.max_codes = max_codes;
-        // Without k every row within the range is wanted: all lists, unless the query says otherwise.
-        params.nprobe = match nprobe {
-            Some(nprobe) => nprobe.lists(nlist),
-            None if params.k == usize::MAX => nlist,
-            None => table.default_nprobe(&state)?.lists(nlist),
-        };
+        table.turn(&state, &self.knobs, &mut params, nlist)?;
         table.prepare(queries)?;
         let mut only = Vec::new();
-        if let Some(set) = &rowids.only
+        if let Some(set) = &filter.rowids.only
             && set.len() <= LOOKED_UP
         {
             let tables = table.tables();
@@ -398,21 +421,57 @@ impl Cursor {
             only.sort_unstable();
             only.dedup();
             if only.is_empty() {
-                return Ok(false);
+                return Ok(None);
             }
             params.lists = Some(&only);
-            if set.len() as u64 <= max_codes {
+            // Of these rows, no more than there are.
+            let of_all = |most: u64| most == 0 || set.len() as u64 <= most;
+            if of_all(params.max_codes) {
                 params.max_codes = 0;
             }
+            if of_all(params.budget.candidates) && of_all(params.budget.max_rows_per_list) {
+                params.budget = Budget::default();
+            }
         }
-        if !rowids.accepts_all() {
-            params.filter = Some(&rowids);
+        if !filter.accepts_every_row() {
+            params.filter = Some(&filter);
         }
         let plan = start.elapsed();
         table.search_with(&state, &snapshot, queries, params, buffers, answers)?;
         table.profile.set(Some(Profile::new(answers, plan, start.elapsed())));
-        Ok(true)
+        if wants_metadata {
+            metadata_of(table, &state, &snapshot, answers).map(Some)
+        } else {
+            Ok(Some(OfSegments::new()))
+        }
     }
+}
+
+/// The metadata of the answers, as the search saw it.
+fn metadata_of(table: &Table, state: &State, snapshot: &Snapshot, answers: &Answers) -> Result<OfSegments> {
+    let mut found = OfSegments::new();
+    table.reading(|tables, ticker| {
+        let mut lists = TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+        for &(segment, _) in &answers.places {
+            if !found.contains_key(&segment) {
+                found.try_room(1)?;
+                found.insert(segment, snapshot.metadata(segment as usize, cache(), &mut lists)?);
+                lists.tick()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn give(context: &Context<'_>, value: Datum<'_>) -> Result<()> {
+    match value {
+        Datum::Null => context.null(),
+        Datum::Integer(value) => context.i64(value),
+        Datum::Float(value) => context.f64(value),
+        Datum::Text(value) => context.text(value),
+    }
+    Ok(())
 }
 
 impl Drop for Cursor {
@@ -446,112 +505,4 @@ fn bound_keys(metric: Metric, argument: Argument, bound: f64, params: &mut Searc
         params.above_key = Some(params.above_key.map_or(key, |above| above.max(key)));
     }
     true
-}
-
-/// Rowids that a statement asks for.
-struct Rowids {
-    low: i64,
-    high: i64,
-    only: Option<HashSet<i64>>,
-    not: Vec<i64>,
-}
-
-impl Default for Rowids {
-    fn default() -> Self {
-        Self { low: i64::MIN, high: i64::MAX, only: None, not: Vec::new() }
-    }
-}
-
-impl Rowids {
-    /// Takes a constraint. Rows that are left are looked at by SQLite again, so leaving one too many is no harm.
-    fn narrow(&mut self, argument: Argument, value: &Value<'_>) -> Result<()> {
-        let mut keep = |only: HashSet<i64>| match &mut self.only {
-            Some(before) => before.retain(|rowid| only.contains(rowid)),
-            none => *none = Some(only),
-        };
-        match argument {
-            Argument::RowidEq => keep(exact_rowid(value).into_iter().collect()),
-            Argument::RowidIn => {
-                let mut only = HashSet::new();
-                if let Some(mut list) = value.as_in_list()? {
-                    while let Some(value) = list.next_value()? {
-                        only.try_room(1)?;
-                        only.extend(exact_rowid(&value));
-                    }
-                } else {
-                    only.extend(exact_rowid(value));
-                }
-                keep(only);
-            }
-            Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
-            _ if value.is_null() => keep(HashSet::new()),
-            // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.
-            _ => match (argument, rowids_around(value)) {
-                (Argument::RowidGe, Some((_, ceil))) => self.low = self.low.max(ceil),
-                (Argument::RowidLe, Some((floor, _))) => self.high = self.high.min(floor),
-                (Argument::RowidGt, Some((floor, _))) => match floor.checked_add(1) {
-                    Some(low) => self.low = self.low.max(low),
-                    None => keep(HashSet::new()),
-                },
-                (Argument::RowidLt, Some((_, ceil))) => match ceil.checked_sub(1) {
-                    Some(high) => self.high = self.high.min(high),
-                    None => keep(HashSet::new()),
-                },
-                _ => {}
-            },
-        }
-        if self.only.as_ref().is_some_and(HashSet::is_empty) {
-            (self.low, self.high) = (1, 0);
-        }
-        Ok(())
-    }
-
-    fn accepts_all(&self) -> bool {
-        self.only.is_none() && self.not.is_empty() && (self.low, self.high) == (i64::MIN, i64::MAX)
-    }
-}
-
-impl RowFilter for Rowids {
-    fn accepts(&self, rowid: i64) -> bool {
-        (self.low..=self.high).contains(&rowid)
-            && self.only.as_ref().is_none_or(|only| only.contains(&rowid))
-            && !self.not.contains(&rowid)
-    }
-}
-
-/// The rowid that equals a value, if one does: 5, 5.0 and '5' do.
-fn exact_rowid(value: &Value<'_>) -> Option<i64> {
-    rowids_around(value).filter(|(floor, ceil)| floor == ceil).map(|(floor, _)| floor)
-}
-
-/// The rowids next to a number, below and above; the same one twice where it is a rowid. None if it is not a number.
-fn rowids_around(value: &Value<'_>) -> Option<(i64, i64)> {
-    let exact = match value.kind() {
-        Kind::Integer => Some(value.i64()),
-        Kind::Text => value.text().ok()?.trim().parse().ok(),
-        _ => None,
-    };
-    // What is beyond the range of rowids is left to SQLite.
-    let real = || number(value).filter(|n| n.abs() < 9e18).map(|n| (n.floor() as i64, n.ceil() as i64));
-    exact.map(|n| (n, n)).or_else(real)
-}
-
-/// A value as a number, if it is one or reads as one.
-fn number(value: &Value<'_>) -> Option<f64> {
-    match value.kind() {
-        Kind::Integer | Kind::Real => Some(value.f64()),
-        // To SQLite, 'nan' and 'inf' are texts like any other.
-        Kind::Text => value.text().ok()?.trim().parse().ok().filter(|n: &f64| n.is_finite()),
-        Kind::Blob | Kind::Null => None,
-    }
-}
-
-fn shown(value: &Value<'_>) -> String {
-    match value.kind() {
-        Kind::Null => "NULL".into(),
-        Kind::Blob => "a blob".into(),
-        Kind::Text => format!("'{}'", value.text().unwrap_or_default()),
-        Kind::Integer => value.i64().to_string(),
-        Kind::Real => value.f64().to_string(),
-    }
 }

@@ -1,11 +1,14 @@
 //! The SQL face: what a person types, in terms of the engine.
 
+mod columns;
 mod command;
 mod cursor;
 mod element;
 mod file;
+mod filter;
 mod functions;
 mod inspect;
+mod knobs;
 mod options;
 mod plan;
 mod search;
@@ -60,7 +63,7 @@ impl VTab for Ivf {
     }
 
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
-        plan::best_index(info)
+        plan::best_index(&self.table.options.columns, info)
     }
 
     fn open(&self) -> Result<Cursor> {

@@ -1,32 +1,11 @@
 //! What stands between the parentheses of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
 
 use crate::device::Device;
-use crate::index::{Metric, Quantizer, SearchMode, SegmentId};
+use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
-
-/// The vector column.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// How many elements a vector has.
-    pub dim: usize,
-    /// How distance is defined.
-    pub metric: Metric,
-}
-
-/// How many lists a query probes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Nprobe {
-    /// As many as the table's size suggests.
-    Auto,
-    /// That many.
-    Lists(u64),
-    /// That share of all lists, between 0 and 1.
-    Share(f64),
-    /// All of them.
-    Exact,
-}
+use crate::storage::Shape;
+use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
+use crate::vtab::knobs::{Knob, Knobs};
 
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +23,20 @@ pub enum TrainAt {
 pub struct Options {
     /// The vector column.
     pub column: Column,
+    /// All columns.
+    pub columns: Columns,
     /// Lists; none for as many as the number of rows suggests.
     pub nlist: Option<u64>,
-    /// Lists probed, where a query does not say.
-    pub nprobe: Nprobe,
-    /// Rows scanned at most, where a query does not say; 0 for no limit.
-    pub max_codes: u64,
+    /// How it is searched, where neither a query nor a setting says.
+    pub knobs: Knobs,
     /// How rows are coded.
     pub quantizer: Quantizer,
     /// When the table is trained on its own.
     pub train_at: TrainAt,
     /// The device, by name.
     pub device: String,
-    /// How the work of a search is cut.
-    pub search_mode: SearchMode,
+    /// The order of the rows of a list.
+    pub list_ordering: ListOrdering,
     /// Decides the training, together with the rows.
     pub seed: u64,
 }
@@ -67,8 +46,10 @@ impl TrainAt {
     pub const AUTO_ROWS: u64 = 10_000;
 }
 
-const MAX_DIM: usize = 16_384;
-const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, search_mode, device, seed";
+/// The options that a CREATE statement may have.
+pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budget_strategy, min_rows_per_list, \
+                                max_rows_per_list, profile, recall_target, search_mode, quantizer, list_ordering, \
+                                train_at, device, seed";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE.
@@ -79,31 +60,39 @@ impl Options {
         let mut column = None;
         let mut options = Self {
             column: Column { name: String::new(), dim: 0, metric: Metric::L2 },
+            columns: Columns::default(),
             nlist: None,
-            nprobe: Nprobe::Auto,
-            max_codes: 0,
+            knobs: Knobs::default(),
             quantizer: Quantizer::Int8,
             train_at: TrainAt::Auto,
             device: "auto".into(),
-            search_mode: SearchMode::Auto,
+            list_ordering: ListOrdering::None,
             seed: 1234,
         };
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = Vec::new();
         for argument in arguments.iter().map(|a| a.trim()) {
-            let (name, rest) = identifier(argument)?;
-            if let Some(value) = rest.strip_prefix('=') {
-                let name = name.to_ascii_lowercase();
-                if seen.contains(&name) {
-                    return Err(Error::generic(format!("option '{name}' is given twice")));
-                }
-                options.set(&name, unquoted(value.trim()))?;
-                seen.push(name);
+            let is_auxiliary = argument.starts_with('+');
+            let (name, rest) = identifier(argument.trim_start_matches('+').trim_start())?;
+            if let Some(value) = rest.strip_prefix('=')
+                && !is_auxiliary
+            {
+                options.set_once(&mut seen, &name, value)?;
+            } else if is_auxiliary {
+                options.columns.push_auxiliary(name, rest)?;
+            } else if !columns::is_vector(rest) {
+                options.columns.push_value(name, rest)?;
             } else if column.is_some() {
                 return Err(Error::generic(format!(
-                    "one vector column is expected, '{argument}' is another column; options are {OPTION_NAMES}"
+                    "one vector column is expected, '{argument}' is another: make a table for each"
                 )));
             } else {
-                column = Some(Column::parse(name, rest)?);
+                let (parsed, index) = Column::parse(name, rest)?;
+                options.columns.push_vector(&parsed.name)?;
+                column = Some(parsed);
+                for setting in index {
+                    let (name, value) = columns::setting(setting)?;
+                    options.set_once(&mut seen, &name, value)?;
+                }
             }
         }
         options.column = column.ok_or_else(|| {
@@ -112,7 +101,20 @@ impl Options {
         Ok(options)
     }
 
+    fn set_once(&mut self, seen: &mut Vec<String>, name: &str, value: &str) -> Result<()> {
+        let name = name.to_ascii_lowercase();
+        if seen.contains(&name) {
+            return Err(Error::generic(format!("option '{name}' is given twice")));
+        }
+        self.set(&name, unquoted(value.trim()))?;
+        seen.push(name);
+        Ok(())
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if let Some(knob) = Knob::from_name(name) {
+            return self.knobs.set_text(knob, value);
+        }
         let auto = value.eq_ignore_ascii_case("auto");
         let number = |least: u64, most: u64| match value.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -122,8 +124,6 @@ impl Options {
         };
         match name {
             "nlist" => self.nlist = if auto { None } else { Some(number(1, SegmentId::MAX_LISTS as u64)?) },
-            "nprobe" => self.nprobe = Nprobe::parse(value)?,
-            "max_codes" => self.max_codes = if auto { 0 } else { number(0, u64::MAX)? },
             "seed" => self.seed = if auto { 1234 } else { number(0, u64::MAX)? },
             "quantizer" => {
                 self.quantizer = match value.to_ascii_lowercase().as_str() {
@@ -152,10 +152,10 @@ impl Options {
                     },
                 }
             }
-            "search_mode" => {
-                self.search_mode = SearchMode::from_name(value).ok_or_else(|| {
-                    let names = SearchMode::NAMES.join(", ");
-                    Error::generic(format!("search_mode must be one of {names}, got '{value}'"))
+            "list_ordering" => {
+                self.list_ordering = ListOrdering::from_name(value).ok_or_else(|| {
+                    let names = ListOrdering::NAMES.join(", ");
+                    Error::generic(format!("list_ordering must be one of {names}, got '{value}'"))
                 })?;
             }
             "device" => match Device::from_name(value) {
@@ -182,139 +182,21 @@ impl Options {
         Ok(())
     }
 
-    /// The table as SQLite shall see it. Columns in the order of [`crate::vtab::plan`].
+    /// What the table has beside vectors.
+    pub fn shape(&self) -> Shape {
+        Shape { metadata: self.columns.of(Role::Metadata).map(|column| column.kind).collect() }
+    }
+
+    /// The table as SQLite shall see it.
     pub fn declaration(&self, table: &str) -> String {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!(
-            "CREATE TABLE x({} BLOB, {} TEXT HIDDEN, distance REAL HIDDEN, k INTEGER HIDDEN, nprobe NUMERIC HIDDEN, \
-             max_codes INTEGER HIDDEN, batch BLOB HIDDEN, query INTEGER HIDDEN)",
-            quoted(&self.column.name),
-            quoted(table),
-        )
+        self.columns.declaration(table)
     }
-}
-
-impl Nprobe {
-    /// Reads `auto`, `-1`, a whole number from 1, or a share between 0 and 1.
-    ///
-    /// # Errors
-    /// What would be right.
-    pub fn parse(text: &str) -> Result<Self> {
-        if text.eq_ignore_ascii_case("auto") {
-            return Ok(Self::Auto);
-        }
-        text.parse::<f64>().ok().and_then(Self::from_number).ok_or_else(|| {
-            Error::generic(format!(
-                "nprobe must be auto, -1 for exact, a number of lists from 1 or a share between 0 and 1, got '{text}'"
-            ))
-        })
-    }
-
-    /// The number as a query gives it; none if it is out of range.
-    pub fn from_number(number: f64) -> Option<Self> {
-        match number {
-            -1.0 => Some(Self::Exact),
-            n if n > 0.0 && n < 1.0 => Some(Self::Share(n)),
-            n if n >= 1.0 && n.fract() == 0.0 => Some(Self::Lists(n as u64)),
-            _ => None,
-        }
-    }
-
-    /// How many of `nlist` lists.
-    pub fn lists(self, nlist: usize) -> usize {
-        let lists = match self {
-            Self::Auto => 2.0 * (nlist as f64).sqrt(),
-            Self::Share(share) => share * nlist as f64,
-            Self::Lists(lists) => lists as f64,
-            Self::Exact => return usize::MAX,
-        };
-        // Values beyond nlist are the exact search, like -1.
-        (lists.ceil() as usize).max(1)
-    }
-}
-
-impl Column {
-    /// Reads what follows the name: `float[384] distance_metric=cosine`.
-    fn parse(name: String, rest: &str) -> Result<Self> {
-        let expected = format!(
-            "expected {name} float[N], N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip"
-        );
-        let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
-        let end = rest.find(']').map_or(rest.len(), |end| end + 1);
-        let (kind, mut settings) = rest.split_at(end);
-        let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
-            return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
-        };
-        match element.trim().to_ascii_lowercase().as_str() {
-            "float" | "float32" | "f32" => {}
-            other => return Err(wrong(format!("element type '{other}' is not supported"))),
-        }
-        let dim = match dim.trim().parse::<usize>() {
-            Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
-            _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
-        };
-        let mut metric = Metric::L2;
-        settings = settings.trim();
-        while !settings.is_empty() {
-            let (key, after) = identifier(settings)?;
-            let Some(value) = after.strip_prefix('=') else {
-                return Err(wrong(format!("'{settings}' is not understood")));
-            };
-            let value = value.trim_start();
-            let end = value.find(char::is_whitespace).unwrap_or(value.len());
-            let (value, after) = value.split_at(end);
-            if !key.eq_ignore_ascii_case("distance_metric") {
-                return Err(wrong(format!("'{key}' is not a setting of a column")));
-            }
-            metric = Metric::from_name(unquoted(value)).ok_or_else(|| {
-                let names = Metric::NAMES.join(", ");
-                Error::generic(format!("distance_metric must be one of {names}, got '{value}'"))
-            })?;
-            settings = after.trim();
-        }
-        Ok(Self { name, dim, metric })
-    }
-}
-
-/// Splits an identifier, bare or quoted, off the front, and the blanks after it.
-fn identifier(text: &str) -> Result<(String, &str)> {
-    let close = match text.chars().next() {
-        Some(quote @ ('"' | '`' | '\'')) => Some(quote),
-        Some('[') => Some(']'),
-        _ => None,
-    };
-    if let Some(close) = close {
-        let mut name = String::new();
-        let mut rest = text[1..].char_indices().peekable();
-        while let Some((at, c)) = rest.next() {
-            if c != close {
-                name.push(c);
-            } else if rest.peek().is_some_and(|&(_, next)| next == close && close != ']') {
-                name.push(close);
-                rest.next();
-            } else {
-                return Ok((name, text[1 + at + c.len_utf8()..].trim_start()));
-            }
-        }
-        return Err(Error::generic(format!("{text} has no closing {close}")));
-    }
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
-    if end == 0 {
-        return Err(Error::generic(format!("'{text}' is neither a column nor an option ({OPTION_NAMES})")));
-    }
-    Ok((text[..end].to_string(), text[end..].trim_start()))
-}
-
-fn unquoted(value: &str) -> &str {
-    ['"', '\'']
-        .iter()
-        .find_map(|&quote| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)))
-        .unwrap_or(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::SearchMode;
 
     fn error(arguments: &[&str]) -> String {
         Options::parse(arguments).unwrap_err().message
@@ -331,13 +213,20 @@ mod tests {
             "train_at=off",
             "device=CPU",
             "search_mode=CSR",
+            "list_ordering=Residual_Norm_Asc",
             "seed=7",
         ])
         .unwrap();
         assert_eq!(options.column, Column { name: "my vec".into(), dim: 384, metric: Metric::Cosine });
-        assert_eq!((options.nlist, options.nprobe, options.max_codes), (Some(256), Nprobe::Share(0.1), 5000));
+        let knobs = Knobs {
+            nprobe: Some(0.1),
+            max_codes: Some(5000),
+            search_mode: Some(SearchMode::Csr),
+            ..Knobs::default()
+        };
+        assert_eq!((options.nlist, options.knobs), (Some(256), knobs));
         assert_eq!((options.quantizer, options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
-        assert_eq!((options.device.as_str(), options.search_mode), ("cpu", SearchMode::Csr));
+        assert_eq!((options.device.as_str(), options.list_ordering), ("cpu", ListOrdering::ResidualNormAsc));
     }
 
     #[test]
@@ -351,10 +240,25 @@ mod tests {
             (&["vec float[3]", "train_at=soon"], &["auto, off", "'soon'"]),
             (&["vec float[3]", "device=gpu"], &["auto, cpu, cuda", "'gpu'"]),
             (&["vec float[3]", "search_mode=fast"], &["auto, matrix, csr", "'fast'"]),
+            (&["vec float[3]", "list_ordering=desc"], &["none, residual_norm_asc", "'desc'"]),
+            (
+                &["vec float[3]", "profile=approx"],
+                &["exact, approx_fast, approx_balanced, approx_quality", "'approx'"],
+            ),
+            (&["vec float[3]", "recall_target=95"], &["above 0 and at most 1", "'95'"]),
+            (
+                &["vec float[3]", "candidate_budget=-1"],
+                &["candidate_budget must be 0 (no limit) or more", "'-1'"],
+            ),
+            (&["vec float[3]", "min_rows_per_list=9", "max_rows_per_list=8"], &["got 9 and 8"]),
             (&["vec float[3] distance_metric=l3"], &["l2, cosine, ip", "'l3'"]),
             (&["vec float[3]", "distance_metric=l2"], &["belongs to the vector column"]),
             (&["vec float[0]"], &["'0'", "from 1 to 16384"]),
-            (&["vec float"], &["'float' is not a vector type", "float[N]"]),
+            (&["vec float"], &["a vector column is expected", "float[384]"]),
+            (&["vec float[3] indexed by hnsw()"], &["INDEXED BY ivf(...) or flat()"]),
+            (&["vec float[3]", "id FLOAT PRIMARY KEY"], &["a key is INTEGER or TEXT", "'FLOAT'"]),
+            (&["vec float[3]", "tags json"], &["'json' is not understood", "BOOLEAN", "float[N]"]),
+            (&["vec float[3]", "k INTEGER"], &["cannot be named 'k'"]),
             (&["vec int8[4]"], &["'int8' is not supported"]),
             (&["vec float[3]", "other float[4]"], &["one vector column", "'other float[4]'"]),
             (&["nlist=4"], &["a vector column is expected"]),
@@ -369,14 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn nprobe_is_a_number_a_share_or_everything() {
-        assert_eq!(Nprobe::Auto.lists(256), 32);
-        assert_eq!(Nprobe::Share(0.1).lists(256), 26);
-        assert_eq!(Nprobe::Lists(5).lists(256), 5);
-        assert_eq!(Nprobe::Exact.lists(256), usize::MAX);
-        assert_eq!(
-            (Nprobe::from_number(0.0), Nprobe::from_number(1.5), Nprobe::from_number(f64::NAN)),
-            (None, None, None)
-        );
+    fn the_settings_of_an_index_may_stand_at_its_column() {
+        let options =
+            Options::parse(&["vec float[3] distance_metric=ip INDEXED BY ivf(nlist=9, nprobe=3)", "seed=2"])
+                .unwrap();
+        assert_eq!((options.nlist, options.knobs.nprobe, options.seed), (Some(9), Some(3.0), 2));
+        let options = Options::parse(&["vec float[3] indexed by flat()"]).unwrap();
+        assert_eq!(options.train_at, TrainAt::Off);
     }
 }

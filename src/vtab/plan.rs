@@ -1,20 +1,13 @@
 //! Plans: which constraints xFilter gets, and in which words.
 //!
 //! The plan's text is a comma-separated list of what the arguments are, in their order, so that EXPLAIN QUERY PLAN
-//! shows it: `2:match,k,nprobe`.
+//! shows it: `3:match,k,nprobe,year>=`.
+
+use std::borrow::Cow;
 
 use crate::sqlite::{BestIndex, Error, IndexInfo, Op, Result};
-
-/// Columns, in the order of [`Options::declaration`](crate::vtab::Options::declaration).
-pub const ROWID: i32 = -1;
-pub const VECTOR: i32 = 0;
-pub const COMMAND: i32 = 1;
-pub const DISTANCE: i32 = 2;
-pub const K: i32 = 3;
-pub const NPROBE: i32 = 4;
-pub const MAX_CODES: i32 = 5;
-pub const BATCH: i32 = 6;
-pub const QUERY: i32 = 7;
+use crate::vtab::columns::{At, Columns, Hidden, Role};
+use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
 pub const SCAN: i32 = 0;
@@ -26,6 +19,10 @@ pub const POINT: i32 = 2;
 pub const KNN: i32 = 3;
 /// The nearest rows of each query of a batch.
 pub const BATCHED: i32 = 4;
+/// All rows, list by list, of which no vector is wanted.
+pub const SCAN_METADATA: i32 = 5;
+/// Added to the number of a search whose answers' metadata is wanted.
+pub const WITH_METADATA: i32 = 8;
 
 /// What an argument of xFilter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +32,7 @@ pub enum Argument {
     K,
     Limit,
     Offset,
-    Nprobe,
-    MaxCodes,
+    Knob(Knob),
     RowidEq,
     RowidIn,
     RowidNe,
@@ -49,7 +45,43 @@ pub enum Argument {
     DistanceGe,
     DistanceLt,
     DistanceLe,
+    /// Of a TEXT PRIMARY KEY.
+    KeyEq,
+    KeyIn,
+    /// A condition on a metadata or partition column, by its place in [`Columns::values`].
+    Value(usize, Operator),
 }
+
+/// How a value is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    Eq,
+    In,
+    Ne,
+    Gt,
+    Ge,
+    Lt,
+    Le,
+    Is,
+    IsNot,
+    IsNull,
+    IsNotNull,
+}
+
+/// What follows the column's name in a plan's text; none is the end of another.
+const OPERATORS: [(Operator, &str); 11] = [
+    (Operator::In, " in"),
+    (Operator::IsNull, " is null"),
+    (Operator::IsNotNull, " is not null"),
+    (Operator::IsNot, " is not"),
+    (Operator::Is, " is"),
+    (Operator::Ne, "!="),
+    (Operator::Ge, ">="),
+    (Operator::Le, "<="),
+    (Operator::Gt, ">"),
+    (Operator::Lt, "<"),
+    (Operator::Eq, "="),
+];
 
 const WORDS: [(Argument, &str); 19] = [
     (Argument::Match, "match"),
@@ -57,8 +89,6 @@ const WORDS: [(Argument, &str); 19] = [
     (Argument::K, "k"),
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
-    (Argument::Nprobe, "nprobe"),
-    (Argument::MaxCodes, "max_codes"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),
@@ -71,41 +101,94 @@ const WORDS: [(Argument, &str); 19] = [
     (Argument::DistanceGe, "distance>="),
     (Argument::DistanceLt, "distance<"),
     (Argument::DistanceLe, "distance<="),
+    (Argument::KeyEq, "key="),
+    (Argument::KeyIn, "key in"),
 ];
 
 impl Argument {
-    fn word(self) -> &'static str {
-        WORDS.iter().find(|(argument, _)| *argument == self).map_or("", |(_, word)| word)
+    fn word(self, columns: &Columns) -> Cow<'static, str> {
+        if let Self::Value(value, operator) = self {
+            let name = &columns.values()[value].name;
+            let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let word = OPERATORS.iter().find(|(of, _)| *of == operator).map_or("", |(_, word)| word);
+            // A name that is no plain word, or one of the words above, stands as a number.
+            let reserved = WORDS.iter().any(|(_, word)| word.starts_with(name.as_str()));
+            let text = if plain && !reserved { format!("{name}{word}") } else { format!("#{value}{word}") };
+            return text.into();
+        }
+        if let Self::Knob(knob) = self {
+            return knob.name().into();
+        }
+        WORDS.iter().find(|(argument, _)| *argument == self).map_or("", |(_, word)| word).into()
+    }
+
+    fn of_word(word: &str, columns: &Columns) -> Option<Self> {
+        if let Some((argument, _)) = WORDS.iter().find(|(_, of)| *of == word) {
+            return Some(*argument);
+        }
+        if let Some(knob) = Knob::from_name(word) {
+            return Some(Self::Knob(knob));
+        }
+        let (operator, name) =
+            OPERATORS.iter().find_map(|(operator, end)| Some((*operator, word.strip_suffix(end)?)))?;
+        let value = match name.strip_prefix('#') {
+            Some(number) => number.parse().ok().filter(|value| *value < columns.values().len()),
+            None => columns.values().iter().position(|column| column.name == name),
+        };
+        value.map(|value| Self::Value(value, operator))
     }
 }
 
 /// The arguments that a plan's text names.
-pub fn arguments(text: &str) -> impl Iterator<Item = Argument> + '_ {
-    text.split(',').filter_map(|word| WORDS.iter().find(|(_, w)| *w == word).map(|(argument, _)| *argument))
+pub fn arguments<'t>(text: &'t str, columns: &'t Columns) -> impl Iterator<Item = Argument> + 't {
+    text.split(',').filter_map(|word| Argument::of_word(word, columns))
 }
 
 /// What a term of the WHERE clause can be for this table.
-fn argument_of(column: i32, op: Op, is_in: bool) -> Option<Argument> {
-    Some(match (column, op) {
-        (VECTOR, Op::Match) => Argument::Match,
-        (BATCH, Op::Match | Op::Eq) => Argument::Batch,
+fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Argument> {
+    Some(match (columns.at(column), op) {
         (_, Op::Limit) => Argument::Limit,
         (_, Op::Offset) => Argument::Offset,
-        (K, Op::Eq) => Argument::K,
-        (NPROBE, Op::Eq) => Argument::Nprobe,
-        (MAX_CODES, Op::Eq) => Argument::MaxCodes,
-        (ROWID, Op::Eq) if is_in => Argument::RowidIn,
-        (ROWID, Op::Eq | Op::Is) => Argument::RowidEq,
-        (ROWID, Op::Ne) => Argument::RowidNe,
-        (ROWID, Op::Gt) => Argument::RowidGt,
-        (ROWID, Op::Ge) => Argument::RowidGe,
-        (ROWID, Op::Lt) => Argument::RowidLt,
-        (ROWID, Op::Le) => Argument::RowidLe,
-        (DISTANCE, Op::Eq) => Argument::DistanceEq,
-        (DISTANCE, Op::Gt) => Argument::DistanceGt,
-        (DISTANCE, Op::Ge) => Argument::DistanceGe,
-        (DISTANCE, Op::Lt) => Argument::DistanceLt,
-        (DISTANCE, Op::Le) => Argument::DistanceLe,
+        (At::Vector, Op::Match) => Argument::Match,
+        (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
+        (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
+        (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
+        (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
+        (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
+        (At::Rowid, Op::Ne) => Argument::RowidNe,
+        (At::Rowid, Op::Gt) => Argument::RowidGt,
+        (At::Rowid, Op::Ge) => Argument::RowidGe,
+        (At::Rowid, Op::Lt) => Argument::RowidLt,
+        (At::Rowid, Op::Le) => Argument::RowidLe,
+        (At::Hidden(Hidden::Distance), Op::Eq) => Argument::DistanceEq,
+        (At::Hidden(Hidden::Distance), Op::Gt) => Argument::DistanceGt,
+        (At::Hidden(Hidden::Distance), Op::Ge) => Argument::DistanceGe,
+        (At::Hidden(Hidden::Distance), Op::Lt) => Argument::DistanceLt,
+        (At::Hidden(Hidden::Distance), Op::Le) => Argument::DistanceLe,
+        (At::Value(value), op) => match (columns.values()[value].role, op) {
+            (Role::Key, Op::Eq) if is_in => Argument::KeyIn,
+            (Role::Key, Op::Eq | Op::Is) => Argument::KeyEq,
+            (Role::Metadata | Role::Partition, op) => Argument::Value(value, operator_of(op, is_in)?),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn operator_of(op: Op, is_in: bool) -> Option<Operator> {
+    Some(match op {
+        Op::Eq if is_in => Operator::In,
+        Op::Eq => Operator::Eq,
+        Op::Ne => Operator::Ne,
+        Op::Gt => Operator::Gt,
+        Op::Ge => Operator::Ge,
+        Op::Lt => Operator::Lt,
+        Op::Le => Operator::Le,
+        Op::Is => Operator::Is,
+        Op::IsNot => Operator::IsNot,
+        Op::IsNull => Operator::IsNull,
+        Op::IsNotNull => Operator::IsNotNull,
         _ => return None,
     })
 }
@@ -114,14 +197,18 @@ fn argument_of(column: i32, op: Op, is_in: bool) -> Option<Argument> {
 ///
 /// # Errors
 /// A search without k, or with what it cannot have.
-pub fn best_index(info: &mut IndexInfo<'_>) -> Result<BestIndex> {
+pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
     let mut usable = Vec::new();
     let mut waiting = Vec::new();
     let mut foreign = false;
     for constraint in info.constraints() {
-        let is_in =
-            constraint.op == Op::Eq && constraint.column == ROWID && info.vtab_in(constraint.index, None);
-        match argument_of(constraint.column, constraint.op, is_in) {
+        let is_value = matches!(columns.at(constraint.column), At::Rowid | At::Value(_));
+        let is_in = constraint.op == Op::Eq && is_value && info.vtab_in(constraint.index, None);
+        let argument = argument_of(columns, constraint.column, constraint.op, is_in);
+        // Texts are compared byte by byte here.
+        let compared =
+            |info: &IndexInfo<'_>| info.collation(constraint.index).is_none_or(|of| of == "BINARY");
+        match argument.filter(|a| !is_of_text(*a) || compared(info)) {
             Some(argument) if constraint.usable => usable.push((argument, constraint.index)),
             Some(argument) => waiting.push(argument),
             None => foreign = true,
@@ -133,6 +220,8 @@ pub fn best_index(info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         // Another join order makes the query vector known.
         return Ok(BestIndex::Unusable);
     }
+    let is_vector = |at| at == At::Vector;
+    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].role == Role::Metadata);
     let kind = match (place(Argument::Match), place(Argument::Batch)) {
         (Some(_), None) => KNN,
         (None, Some(_)) => BATCHED,
@@ -142,18 +231,19 @@ pub fn best_index(info: &mut IndexInfo<'_>) -> Result<BestIndex> {
             ));
         }
         // Of an IN list SQLite hands over one value after the other.
-        (None, None) if place(Argument::RowidEq).or(place(Argument::RowidIn)).is_some() => POINT,
-        (None, None) if scans_lists(info, &usable) => SCAN_LISTS,
+        (None, None) if usable.iter().any(|(argument, _)| is_point(*argument)) => POINT,
+        (None, None) if scans_lists(info, &usable) && uses(info, columns, is_vector) => SCAN_LISTS,
+        (None, None) if scans_lists(info, &usable) && uses(info, columns, is_packed) => SCAN_METADATA,
         (None, None) => SCAN,
     };
-    if kind < KNN {
-        return plan_scan(info, kind, &usable);
+    if !matches!(kind, KNN | BATCHED) {
+        return plan_scan(columns, info, kind, &usable);
     }
 
     let is_upper =
         |a: &Argument| matches!(a, Argument::DistanceLt | Argument::DistanceLe | Argument::DistanceEq);
     // The order of the answers, and nothing else: then LIMIT may stand for k.
-    let ordered = consumes_order(info, kind);
+    let ordered = consumes_order(columns, info, kind);
     let limit = place(Argument::Limit).filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN);
     let mut chosen: Vec<(Argument, usize)> =
         usable.iter().copied().filter(|(a, _)| !matches!(a, Argument::Limit | Argument::Offset)).collect();
@@ -172,24 +262,24 @@ pub fn best_index(info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         }
     }
     // One of each: what is given twice is left to SQLite.
-    let mut words = Vec::new();
+    let mut words: Vec<Cow<'static, str>> = Vec::new();
     for (argument, index) in chosen {
-        if words.contains(&argument.word()) && !is_repeatable(argument) {
+        let word = argument.word(columns);
+        if words.contains(&word) && !is_repeatable(argument) {
             continue;
         }
-        if argument == Argument::RowidIn {
+        if matches!(argument, Argument::RowidIn | Argument::KeyIn | Argument::Value(_, Operator::In)) {
             info.vtab_in(index, Some(true));
         }
-        words.push(argument.word());
+        words.push(word);
         // Rowids and distances are compared here as SQLite compares them, so that its second look changes nothing.
-        let omit = matches!(
-            argument,
-            Argument::Match | Argument::Batch | Argument::K | Argument::Nprobe | Argument::MaxCodes
-        );
+        use Argument as A;
+        let omit = matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
         info.set_argv(index, words.len() as i32, omit);
     }
     let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
-    info.set_idx_num(kind);
+    let metadata = if uses(info, columns, is_packed) { WITH_METADATA } else { 0 };
+    info.set_idx_num(kind + metadata);
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
@@ -197,15 +287,35 @@ pub fn best_index(info: &mut IndexInfo<'_>) -> Result<BestIndex> {
     Ok(BestIndex::Ok)
 }
 
-fn is_repeatable(argument: Argument) -> bool {
-    use Argument as A;
-    !matches!(argument, A::Match | A::Batch | A::K | A::Limit | A::Offset | A::Nprobe | A::MaxCodes)
+/// Whether a collation has a say in the comparison. (A condition on numbers is told one, too.)
+fn is_of_text(argument: Argument) -> bool {
+    match argument {
+        Argument::KeyEq | Argument::KeyIn => true,
+        Argument::Value(_, operator) => !matches!(operator, Operator::IsNull | Operator::IsNotNull),
+        _ => false,
+    }
 }
 
-/// Whether all vectors are wanted and nothing asks for the order of rowids.
+/// Whether it names one row, or the rows of a list.
+fn is_point(argument: Argument) -> bool {
+    use Argument as A;
+    matches!(argument, A::RowidEq | A::RowidIn | A::KeyEq | A::KeyIn)
+}
+
+fn is_repeatable(argument: Argument) -> bool {
+    use Argument as A;
+    !matches!(argument, A::Match | A::Batch | A::K | A::Limit | A::Offset | A::Knob(_))
+}
+
+/// Whether rows may come list by list: nothing asks for some rowids or their order.
 fn scans_lists(info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
-    let by_rowid = usable.iter().any(|(a, _)| is_range(*a));
-    info.columns_used() & 1 << VECTOR != 0 && !by_rowid && info.order_by().next().is_none()
+    !usable.iter().any(|(a, _)| is_range(*a)) && info.order_by().next().is_none()
+}
+
+/// Whether the statement uses a column of that sort. (All of a table's own columns are among the first 63.)
+fn uses(info: &IndexInfo<'_>, columns: &Columns, is_it: impl Fn(At) -> bool) -> bool {
+    let mut own = (0..columns.command_at()).filter(|&at| is_it(columns.at(at as i32)));
+    own.any(|at| info.columns_used() >> at & 1 == 1)
 }
 
 fn is_range(argument: Argument) -> bool {
@@ -213,26 +323,32 @@ fn is_range(argument: Argument) -> bool {
     matches!(argument, A::RowidGt | A::RowidGe | A::RowidLt | A::RowidLe)
 }
 
-fn plan_scan(info: &mut IndexInfo<'_>, kind: i32, usable: &[(Argument, usize)]) -> Result<BestIndex> {
-    let mut words = Vec::new();
-    let equal = usable.iter().any(|(a, _)| *a == Argument::RowidEq);
+fn plan_scan(
+    columns: &Columns,
+    info: &mut IndexInfo<'_>,
+    kind: i32,
+    usable: &[(Argument, usize)],
+) -> Result<BestIndex> {
+    let mut words: Vec<Cow<'static, str>> = Vec::new();
+    let point = [Argument::RowidEq, Argument::KeyEq, Argument::RowidIn, Argument::KeyIn]
+        .into_iter()
+        .find(|point| usable.iter().any(|(a, _)| a == point));
     for &(argument, index) in usable {
+        let word = argument.word(columns);
         let wanted = match kind {
-            POINT => {
-                argument == if equal { Argument::RowidEq } else { Argument::RowidIn } && words.is_empty()
-            }
-            SCAN => is_range(argument) && !words.contains(&argument.word()),
+            POINT => Some(argument) == point && words.is_empty(),
+            SCAN => is_range(argument) && !words.contains(&word),
             _ => false,
         };
         if wanted {
-            words.push(argument.word());
+            words.push(word);
             info.set_argv(index, words.len() as i32, false);
         }
     }
     let by_rowid = {
         let mut order = info.order_by();
         let first = order.next();
-        kind == SCAN && first.is_some_and(|term| term.column == ROWID && !term.desc)
+        kind == SCAN && first.is_some_and(|term| columns.at(term.column) == At::Rowid && !term.desc)
     };
     info.set_idx_num(kind);
     info.set_idx_str(&words.join(","))?;
@@ -249,9 +365,10 @@ fn plan_scan(info: &mut IndexInfo<'_>, kind: i32, usable: &[(Argument, usize)]) 
 }
 
 /// Whether the answers come in the order asked for: by distance and then rowid, in a batch by query before.
-fn consumes_order(info: &IndexInfo<'_>, kind: i32) -> bool {
+fn consumes_order(columns: &Columns, info: &IndexInfo<'_>, kind: i32) -> bool {
     let order: Vec<_> = info.order_by().collect();
-    let natural: &[i32] = if kind == KNN { &[DISTANCE, ROWID] } else { &[QUERY, DISTANCE, ROWID] };
+    let natural = [At::Hidden(Hidden::Query), At::Hidden(Hidden::Distance), At::Rowid];
+    let natural = if kind == KNN { &natural[1..] } else { &natural };
     order.len() <= natural.len()
-        && order.iter().zip(natural).all(|(term, column)| term.column == *column && !term.desc)
+        && order.iter().zip(natural).all(|(term, at)| columns.at(term.column) == *at && !term.desc)
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
+use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::{Nprobe, Options};
+use crate::vtab::knobs::Knobs;
+use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 
 mod upkeep;
@@ -29,6 +30,9 @@ pub fn cache() -> &'static Cache {
         Cache::new(limit.unwrap_or(CACHE_BYTES))
     })
 }
+
+/// What was found of rows, and the stamp that it belongs to.
+pub type Known = ([u8; 16], RowFinder);
 
 /// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
 /// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
@@ -76,8 +80,9 @@ impl Table {
             metric: options.column.metric,
             dim: options.column.dim,
             quantizer: options.quantizer,
-            ordering: crate::index::ListOrdering::None,
+            ordering: options.list_ordering,
         };
+        let shape = Rc::new(options.shape());
         Self {
             db,
             schema: schema.to_string(),
@@ -85,7 +90,7 @@ impl Table {
             options,
             layout,
             file: RefCell::new(OpenFile::of(db, schema)),
-            tables: RefCell::new(Rc::new(Tables::new(db, schema, name))),
+            tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
             buffer: RefCell::default(),
             written: RefCell::default(),
             level: Cell::new(-1),
@@ -180,7 +185,8 @@ impl Table {
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
         self.tables().rename(new)?;
-        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new));
+        let shape = Rc::clone(self.tables().shape());
+        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new, shape));
         *self.name.borrow_mut() = new.to_string();
         Ok(())
     }
@@ -472,7 +478,19 @@ impl Table {
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn vector_with(&self, rowid: i64, known: &mut ([u8; 16], RowFinder)) -> Result<Option<Vec<f32>>> {
+    pub fn vector_with(&self, rowid: i64, known: &mut Known) -> Result<Option<Vec<f32>>> {
+        self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
+    }
+
+    /// Runs `find` with what was found of rows before.
+    ///
+    /// # Errors
+    /// What `find` fails with.
+    pub fn finding<T>(
+        &self,
+        known: &mut Known,
+        find: impl FnOnce(&mut RowFinder, &mut TableLists<'_>, &State) -> std::result::Result<T, StorageError>,
+    ) -> Result<T> {
         self.flush()?;
         self.reading(|tables, ticker| {
             let state = tables.read_state()?;
@@ -480,7 +498,7 @@ impl Table {
                 *known = (state.stamp, RowFinder::default());
             }
             let mut lists = TableLists::new(tables, &state, self.layout.metric, self.layout.dim, ticker);
-            Ok(known.1.vector(&mut lists, &state, rowid)?)
+            Ok(find(&mut known.1, &mut lists, &state)?)
         })
     }
 
@@ -507,21 +525,21 @@ impl Table {
         read(&self.tables(), &mut ticker)
     }
 
-    /// How many lists a query probes that does not say.
+    /// Fills in the parameters of a search of `params.k` rows: with the knobs of the query, and where it does not say those of
+    /// the table.
     ///
     /// # Errors
-    /// As [`Table::settings`].
-    pub fn default_nprobe(&self, state: &State) -> Result<Nprobe> {
-        let set = self.settings(state)?.nprobe.and_then(Nprobe::from_number);
-        Ok(set.unwrap_or(self.options.nprobe))
-    }
-
-    /// How many rows a query scans that does not say.
-    ///
-    /// # Errors
-    /// As [`Table::settings`].
-    pub fn default_max_codes(&self, state: &State) -> Result<u64> {
-        Ok(self.settings(state)?.max_codes.unwrap_or(self.options.max_codes))
+    /// Knobs that cannot be true together, or as [`Table::settings`].
+    pub fn turn(
+        &self,
+        state: &State,
+        knobs: &Knobs,
+        params: &mut SearchParams<'_>,
+        nlist: usize,
+    ) -> Result<()> {
+        let settings = self.settings(state)?;
+        let farther = settings.knobs.over(&self.options.knobs);
+        knobs.fill(&farther, params, nlist, settings.calibration.as_ref())
     }
 }
 

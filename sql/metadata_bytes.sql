@@ -1,0 +1,2 @@
+-- -> bytes of the blobs (length() reads no content)
+SELECT coalesce(sum(length(data)), 0) FROM {metadata}

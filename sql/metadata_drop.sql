@@ -1,0 +1,2 @@
+-- Drops the shadow table of metadata columns.
+DROP TABLE IF EXISTS {metadata};

@@ -1,0 +1,2 @@
+-- ?1 segment -> data
+SELECT data FROM {metadata} WHERE segment = ?1

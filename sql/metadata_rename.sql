@@ -1,0 +1,2 @@
+-- Renames the shadow table of metadata columns: {new} as in rename.sql.
+ALTER TABLE {metadata} RENAME TO "{new}_metadata";

@@ -1,0 +1,2 @@
+-- -> segment
+SELECT segment FROM {metadata} ORDER BY segment

@@ -1,0 +1,293 @@
+//! Typed values beside the vectors of a segment, column by column: what filters look at.
+
+use crate::index::{IndexError, TryExtend, try_vec};
+
+/// What the values of a column are. Any of them may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValueKind {
+    /// i64.
+    Integer,
+    /// f64, never NaN.
+    Float,
+    /// UTF-8.
+    Text,
+    /// 0 or 1.
+    Boolean,
+}
+
+/// A value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Datum<'a> {
+    /// There is none.
+    Null,
+    /// Of a column of integers or booleans.
+    Integer(i64),
+    /// Of a column of floats.
+    Float(f64),
+    /// Of a column of texts.
+    Text(&'a str),
+}
+
+impl Datum<'_> {
+    /// Appends bytes that tell values and runs of values apart: a tag, then what the value has.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), IndexError> {
+        match self {
+            Self::Null => out.try_push(0),
+            Self::Integer(value) => {
+                out.try_push(1)?;
+                out.try_append(&value.to_le_bytes())
+            }
+            Self::Float(value) => {
+                out.try_push(2)?;
+                out.try_append(&value.to_le_bytes())
+            }
+            Self::Text(value) => {
+                out.try_push(3)?;
+                out.try_append(&(value.len() as u32).to_le_bytes())?;
+                out.try_append(value.as_bytes())
+            }
+        }
+    }
+}
+
+/// The values of a column, by row; 0 or nothing where there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Values {
+    Integers(Vec<i64>),
+    Floats(Vec<f64>),
+    /// 0 or 1.
+    Booleans(Vec<u8>),
+    /// Text i is `bytes[ends[i - 1]..ends[i]]`.
+    Texts {
+        ends: Vec<u32>,
+        bytes: Vec<u8>,
+    },
+}
+
+/// One column of a run of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetadataColumn {
+    pub(crate) values: Values,
+    /// Bit i % 64 of word i / 64 is set where row i has no value; no word where all rows have one.
+    pub(crate) nulls: Vec<u64>,
+}
+
+/// The columns of a run of rows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metadata {
+    pub(crate) columns: Vec<MetadataColumn>,
+    pub(crate) rows: usize,
+}
+
+impl MetadataColumn {
+    fn new(kind: ValueKind) -> Self {
+        let values = match kind {
+            ValueKind::Integer => Values::Integers(Vec::new()),
+            ValueKind::Float => Values::Floats(Vec::new()),
+            ValueKind::Boolean => Values::Booleans(Vec::new()),
+            ValueKind::Text => Values::Texts { ends: Vec::new(), bytes: Vec::new() },
+        };
+        Self { values, nulls: Vec::new() }
+    }
+
+    /// What the values are.
+    pub fn kind(&self) -> ValueKind {
+        match self.values {
+            Values::Integers(_) => ValueKind::Integer,
+            Values::Floats(_) => ValueKind::Float,
+            Values::Booleans(_) => ValueKind::Boolean,
+            Values::Texts { .. } => ValueKind::Text,
+        }
+    }
+
+    /// Whether row `i` has no value.
+    pub(crate) fn is_null(&self, i: usize) -> bool {
+        self.nulls.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
+    }
+
+    /// The value of row `i`, which is there.
+    pub(crate) fn get(&self, i: usize) -> Datum<'_> {
+        if self.is_null(i) {
+            return Datum::Null;
+        }
+        match &self.values {
+            Values::Integers(values) => Datum::Integer(values[i]),
+            Values::Floats(values) => Datum::Float(values[i]),
+            Values::Booleans(values) => Datum::Integer(values[i].into()),
+            Values::Texts { .. } => Datum::Text(std::str::from_utf8(self.text(i)).unwrap_or_default()),
+        }
+    }
+
+    /// The bytes of text `i`; nothing in a column that has no texts.
+    pub(crate) fn text(&self, i: usize) -> &[u8] {
+        let Values::Texts { ends, bytes } = &self.values else { return &[] };
+        let start = if i == 0 { 0 } else { ends[i - 1] as usize };
+        &bytes[start..ends[i] as usize]
+    }
+
+    /// Appends a value as row `at`. One of another kind stands for none.
+    fn push(&mut self, at: usize, value: Datum<'_>) -> Result<(), IndexError> {
+        let fits = match (&mut self.values, value) {
+            (Values::Integers(values), Datum::Integer(value)) => values.try_push(value).map(|()| true),
+            (Values::Floats(values), Datum::Float(value)) => values.try_push(value).map(|()| true),
+            (Values::Booleans(values), Datum::Integer(value)) => {
+                values.try_push((value != 0).into()).map(|()| true)
+            }
+            (Values::Texts { ends, bytes }, Datum::Text(text)) => {
+                bytes.try_append(text.as_bytes())?;
+                ends.try_push(bytes.len() as u32).map(|()| true)
+            }
+            (Values::Integers(values), _) => values.try_push(0).map(|()| false),
+            (Values::Floats(values), _) => values.try_push(0.0).map(|()| false),
+            (Values::Booleans(values), _) => values.try_push(0).map(|()| false),
+            (Values::Texts { ends, bytes }, _) => ends.try_push(bytes.len() as u32).map(|()| false),
+        }?;
+        if !fits || !self.nulls.is_empty() {
+            self.nulls.try_resize(at / 64 + 1, 0)?;
+            self.nulls[at / 64] |= u64::from(!fits) << (at % 64);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.nulls.len() * 8
+            + match &self.values {
+                Values::Integers(values) => values.len() * 8,
+                Values::Floats(values) => values.len() * 8,
+                Values::Booleans(values) => values.len(),
+                Values::Texts { ends, bytes } => ends.len() * 4 + bytes.len(),
+            }
+    }
+}
+
+impl Metadata {
+    /// Columns of these kinds, without rows.
+    pub fn new(kinds: &[ValueKind]) -> Self {
+        Self { columns: kinds.iter().map(|&kind| MetadataColumn::new(kind)).collect(), rows: 0 }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The columns.
+    pub fn columns(&self) -> &[MetadataColumn] {
+        &self.columns
+    }
+
+    /// How many bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(MetadataColumn::bytes).sum()
+    }
+
+    /// The value of a row; none if there is no such row or column.
+    pub fn get(&self, column: usize, row: usize) -> Datum<'_> {
+        match self.columns.get(column) {
+            Some(column) if row < self.rows => column.get(row),
+            _ => Datum::Null,
+        }
+    }
+
+    /// Appends a row, one value per column.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn push<'d>(&mut self, row: impl IntoIterator<Item = Datum<'d>>) -> Result<(), IndexError> {
+        for (column, value) in self.columns.iter_mut().zip(row) {
+            column.push(self.rows, value)?;
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Appends row `i` of `other`, which has the same columns.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn push_from(&mut self, other: &Self, i: usize) -> Result<(), IndexError> {
+        self.push(other.columns.iter().map(|column| column.get(i)))
+    }
+
+    /// Rows out of `other`, which has the same columns, in that order.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn append(&mut self, other: &Self, rows: impl IntoIterator<Item = usize>) -> Result<(), IndexError> {
+        rows.into_iter().try_for_each(|i| self.push_from(other, i))
+    }
+
+    /// The rows `rows` alone.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn range(&self, rows: std::ops::Range<usize>) -> Result<Self, IndexError> {
+        let mut columns = try_vec(self.columns.len())?;
+        columns.extend(self.columns.iter().map(|column| MetadataColumn::new(column.kind())));
+        let mut part = Self { columns, rows: 0 };
+        part.append(self, rows)?;
+        Ok(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [ValueKind; 4] = [ValueKind::Integer, ValueKind::Float, ValueKind::Text, ValueKind::Boolean];
+
+    fn row(i: i64) -> [Datum<'static>; 4] {
+        const TEXTS: [&str; 3] = ["", "one", "größer"];
+        [
+            if i % 5 == 4 { Datum::Null } else { Datum::Integer(i - 40) },
+            Datum::Float(i as f64 / 3.0),
+            if i % 7 == 0 { Datum::Null } else { Datum::Text(TEXTS[i as usize % 3]) },
+            if i == 130 { Datum::Null } else { Datum::Integer(i % 2) },
+        ]
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let mut all = Metadata::new(&KINDS);
+        for i in 0..200 {
+            all.push(row(i)).unwrap();
+        }
+        let same = |metadata: &Metadata, at: usize, i: i64| {
+            for (column, value) in row(i).into_iter().enumerate() {
+                assert_eq!(metadata.get(column, at), value, "row {i}, column {column}");
+            }
+        };
+        (0..200).for_each(|i| same(&all, i as usize, i));
+        let part = all.range(60..140).unwrap();
+        (60..140).for_each(|i| same(&part, i as usize - 60, i));
+        let mut order = Metadata::new(&KINDS);
+        order.append(&all, (0..200).rev()).unwrap();
+        (0..200).for_each(|i| same(&order, 199 - i as usize, i));
+        assert_eq!(order.get(9, 0), Datum::Null);
+        assert_eq!(order.get(0, 200), Datum::Null);
+        assert!(part.bytes() > 80 * (8 + 8 + 4 + 1));
+    }
+
+    #[test]
+    fn runs_of_values_have_bytes_of_their_own() {
+        let bytes = |values: &[Datum<'_>]| {
+            let mut out = Vec::new();
+            values.iter().for_each(|value| value.write(&mut out).unwrap());
+            out
+        };
+        let runs: [&[Datum<'_>]; 6] = [
+            &[Datum::Text("ab"), Datum::Text("c")],
+            &[Datum::Text("a"), Datum::Text("bc")],
+            &[Datum::Null],
+            &[Datum::Integer(0)],
+            &[Datum::Float(0.0)],
+            &[Datum::Text("")],
+        ];
+        for (i, a) in runs.iter().enumerate() {
+            assert!(runs[..i].iter().all(|b| bytes(a) != bytes(b)));
+        }
+    }
+}

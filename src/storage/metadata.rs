@@ -1,0 +1,231 @@
+//! `t_metadata.data`: the metadata of a segment, in bytes and back.
+
+use crate::index::metadata::{MetadataColumn, Values};
+use crate::index::{IndexError, Metadata, SegmentId, ValueKind, try_collect, try_copy, try_vec};
+use crate::storage::codec::{FORMAT, Fault, Fields, Seal};
+
+const METADATA: [u8; 4] = *b"IVFm";
+const HEADER: usize = 16;
+
+/// The number that stands for a kind of values.
+fn number(kind: ValueKind) -> u8 {
+    match kind {
+        ValueKind::Integer => 1,
+        ValueKind::Float => 2,
+        ValueKind::Text => 3,
+        ValueKind::Boolean => 4,
+    }
+}
+
+impl Seal {
+    /// `t_metadata.data` of a segment.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn encode_metadata(&self, id: SegmentId, metadata: &Metadata) -> Result<Vec<u8>, IndexError> {
+        let rows = metadata.rows();
+        let of_columns = metadata.columns().len() * (4 + rows.div_ceil(8));
+        let mut bytes = try_vec(HEADER + of_columns + metadata.bytes() + 8)?;
+        bytes.extend_from_slice(&METADATA);
+        bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
+        bytes.extend_from_slice(&(metadata.columns().len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&(rows as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        for column in metadata.columns() {
+            bytes.extend_from_slice(&[number(column.kind()), u8::from(!column.nulls.is_empty()), 0, 0]);
+            if !column.nulls.is_empty() {
+                // Rows after the last one that is missing have no word.
+                let words = column.nulls.iter().flat_map(|word| word.to_le_bytes());
+                bytes.extend(words.chain(std::iter::repeat(0)).take(rows.div_ceil(8)));
+            }
+            match &column.values {
+                Values::Integers(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+                Values::Floats(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+                Values::Booleans(values) => bytes.extend_from_slice(values),
+                Values::Texts { ends, bytes: texts } => {
+                    bytes.extend(ends.iter().flat_map(|v| v.to_le_bytes()));
+                    bytes.extend_from_slice(texts);
+                }
+            }
+        }
+        Ok(self.seal(b'm', id.raw(), bytes))
+    }
+
+    /// The metadata in `t_metadata.data`, of `rows` rows and columns of `kinds`.
+    ///
+    /// # Errors
+    /// What is wrong with the blob, or [`IndexError::OutOfMemory`].
+    pub fn decode_metadata(
+        &self,
+        id: SegmentId,
+        rows: usize,
+        kinds: &[ValueKind],
+        blob: &[u8],
+    ) -> Result<Result<Metadata, Fault>, IndexError> {
+        let body = match self.unseal(b'm', id.raw(), blob) {
+            Ok(body) => body,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let mut fields = Fields { bytes: body };
+        if let Err(fault) = header(&mut fields, rows, kinds) {
+            return Ok(Err(fault));
+        }
+        let mut columns = try_vec(kinds.len())?;
+        for &kind in kinds {
+            match column(&mut fields, rows, kind)? {
+                Ok(column) => columns.push(column),
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        if !fields.bytes.is_empty() {
+            return Ok(Err(format!("{} bytes after the last column", fields.bytes.len())));
+        }
+        Ok(Ok(Metadata { columns, rows }))
+    }
+}
+
+fn header(fields: &mut Fields<'_>, rows: usize, kinds: &[ValueKind]) -> Result<(), Fault> {
+    fields.magic(METADATA)?;
+    Fields::expect(fields.u16("format")?, FORMAT as u16, "the format")?;
+    Fields::expect(usize::from(fields.u16("columns")?), kinds.len(), "the number of columns")?;
+    Fields::expect(fields.u32("rows")? as usize, rows, "the number of rows")?;
+    Fields::expect(fields.u32("padding")?, 0, "the padding")
+}
+
+/// The next `len` bytes.
+fn run<'a>(fields: &mut Fields<'a>, len: usize) -> Result<&'a [u8], Fault> {
+    let (run, rest) = fields.bytes.split_at_checked(len).ok_or("the blob ends within a column")?;
+    fields.bytes = rest;
+    Ok(run)
+}
+
+fn column(
+    fields: &mut Fields<'_>,
+    rows: usize,
+    kind: ValueKind,
+) -> Result<Result<MetadataColumn, Fault>, IndexError> {
+    let parts = (|| {
+        let [found, has_nulls, ..] = fields.take::<4>("column")?;
+        Fields::expect(found, number(kind), "the kind of a column")?;
+        let nulls = run(fields, if has_nulls == 0 { 0 } else { rows.div_ceil(8) })?;
+        let width = match kind {
+            ValueKind::Integer | ValueKind::Float => 8,
+            ValueKind::Text => 4,
+            ValueKind::Boolean => 1,
+        };
+        let values = run(fields, rows * width)?;
+        let texts = match kind {
+            ValueKind::Text => {
+                run(fields, values.last_chunk().map_or(0, |end| u32::from_le_bytes(*end) as usize))?
+            }
+            _ => &[],
+        };
+        Ok((nulls, values, texts))
+    })();
+    let (nulls, values, texts) = match parts {
+        Ok(parts) => parts,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let nulls = try_collect(nulls.chunks(8).map(word))?;
+    let values = match kind {
+        ValueKind::Integer => {
+            Values::Integers(try_collect(values.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)))?)
+        }
+        ValueKind::Float => {
+            Values::Floats(try_collect(values.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)))?)
+        }
+        ValueKind::Boolean => Values::Booleans(try_copy(values)?),
+        ValueKind::Text => {
+            let ends: Vec<u32> = try_collect(values.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)))?;
+            Values::Texts { ends, bytes: try_copy(texts)? }
+        }
+    };
+    if let Some(fault) = fault(&values) {
+        return Ok(Err(fault));
+    }
+    Ok(Ok(MetadataColumn { values, nulls }))
+}
+
+/// What no column of this program holds.
+fn fault(values: &Values) -> Option<Fault> {
+    let is_bad = match values {
+        Values::Integers(_) => false,
+        Values::Floats(values) => values.iter().any(|value| value.is_nan()),
+        Values::Booleans(values) => values.iter().any(|value| *value > 1),
+        Values::Texts { ends, bytes } => {
+            let mut starts = std::iter::once(&0).chain(ends).zip(ends);
+            !starts.all(|(start, end)| {
+                bytes
+                    .get(*start as usize..*end as usize)
+                    .is_some_and(|text| std::str::from_utf8(text).is_ok())
+            })
+        }
+    };
+    is_bad.then(|| "a value of a column is not one of its kind".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::Datum;
+
+    proptest! {
+        #[test]
+        fn metadata_survives_its_bytes_and_no_damage_passes(
+            values in proptest::collection::vec((any::<i64>(), any::<bool>(), ".{0,9}"), 1..150),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8_u8,
+        ) {
+            let kinds = [ValueKind::Text, ValueKind::Integer, ValueKind::Boolean, ValueKind::Float];
+            let mut metadata = Metadata::new(&kinds);
+            for (number, missing, text) in &values {
+                let row = [
+                    Datum::Text(text),
+                    Datum::Integer(*number),
+                    Datum::Integer(number & 1),
+                    Datum::Float(*number as f64),
+                ];
+                let missing = |i: usize| *missing && !number.unsigned_abs().is_multiple_of(i as u64 + 2);
+                let row = row.iter().enumerate().map(|(i, v)| if missing(i) { Datum::Null } else { *v });
+                metadata.push(row).unwrap();
+            }
+            let (seal, id) = (Seal::new([3; 16]), SegmentId::new(1, 2, 3));
+            let bytes = seal.encode_metadata(id, &metadata).unwrap();
+            let decoded = seal.decode_metadata(id, values.len(), &kinds, &bytes).unwrap().unwrap();
+            for row in 0..values.len() {
+                for column in 0..kinds.len() {
+                    prop_assert_eq!(decoded.get(column, row), metadata.get(column, row));
+                }
+            }
+            let mut damaged = bytes.clone();
+            damaged[at.index(bytes.len())] ^= 1 << bit;
+            prop_assert!(seal.decode_metadata(id, values.len(), &kinds, &damaged).unwrap().is_err());
+            prop_assert!(seal.decode_metadata(id, values.len() + 1, &kinds, &bytes).unwrap().is_err());
+            prop_assert!(seal.decode_metadata(id, values.len(), &kinds[1..], &bytes).unwrap().is_err());
+            prop_assert!(seal.decode_metadata(SegmentId::new(1, 2, 4), values.len(), &kinds, &bytes).unwrap().is_err());
+        }
+
+        #[test]
+        fn bytes_that_lie_under_a_right_checksum_are_an_error_or_rows(
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            rows in 0..40_usize,
+        ) {
+            let (seal, id) = (Seal::new([3; 16]), SegmentId::new(1, 2, 3));
+            let kinds = [ValueKind::Text, ValueKind::Float];
+            let mut header = METADATA.to_vec();
+            header.extend_from_slice(&1_u16.to_le_bytes());
+            header.extend_from_slice(&2_u16.to_le_bytes());
+            header.extend_from_slice(&(rows as u32).to_le_bytes());
+            header.extend_from_slice(&[0, 0, 0, 0, 3, 0, 0, 0]);
+            for bytes in [body.clone(), [header, body].concat()] {
+                let sealed = seal.seal(b'm', id.raw(), bytes);
+                if let Ok(metadata) = seal.decode_metadata(id, rows, &kinds, &sealed).unwrap() {
+                    (0..rows).for_each(|row| _ = metadata.get(0, row));
+                }
+            }
+        }
+    }
+}

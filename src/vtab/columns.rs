@@ -1,0 +1,389 @@
+//! The columns of a table: what a CREATE statement declares, and the hidden ones after them.
+
+use crate::index::{Metric, ValueKind};
+use crate::sqlite::{Error, Result};
+use crate::vtab::knobs::Knob;
+use crate::vtab::options::OPTION_NAMES;
+
+/// The vector column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// How many elements a vector has.
+    pub dim: usize,
+    /// How distance is defined.
+    pub metric: Metric,
+}
+
+/// What a column beside the vector is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `PRIMARY KEY`: the rowid, if it is an INTEGER, else a text of its own.
+    Key,
+    /// `PARTITION KEY`: rows of different values never share a list.
+    Partition,
+    /// Looked at while lists are scanned.
+    Metadata,
+    /// `+name`: carried, never looked at.
+    Auxiliary,
+}
+
+/// A column beside the vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueColumn {
+    /// Its name.
+    pub name: String,
+    /// What its values are; an auxiliary column takes any value.
+    pub kind: ValueKind,
+    /// What it is for.
+    pub role: Role,
+    /// Its place among the columns of that role.
+    pub slot: usize,
+    /// The type as SQLite shall see it.
+    declared: &'static str,
+}
+
+/// A hidden column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    Command,
+    Distance,
+    K,
+    Batch,
+    Query,
+    Knob(Knob),
+}
+
+/// The hidden columns in their order: after the declared ones, the command first, which has the name of the table. Their types
+/// are declared, since hosts decode by them.
+const HIDDEN: [(Hidden, &str, &str); 5 + Knob::ALL.len()] = {
+    let mut hidden = [(Hidden::Command, "", "TEXT"); 5 + Knob::ALL.len()];
+    hidden[1] = (Hidden::Distance, "distance", "REAL");
+    hidden[2] = (Hidden::K, "k", "INTEGER");
+    hidden[3] = (Hidden::Batch, "batch", "BLOB");
+    hidden[4] = (Hidden::Query, "query", "INTEGER");
+    let mut i = 0;
+    while i < Knob::ALL.len() {
+        let (knob, name, of) = Knob::ALL[i];
+        hidden[5 + i] = (Hidden::Knob(knob), name, of);
+        i += 1;
+    }
+    hidden
+};
+
+/// What stands at a column number of SQLite's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The rowid, also under the name of an INTEGER PRIMARY KEY.
+    Rowid,
+    Vector,
+    /// A column beside it, by its place in [`Columns::values`].
+    Value(usize),
+    Hidden(Hidden),
+}
+
+/// The columns of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Columns {
+    /// In the order of the CREATE statement: the vector, or a column beside it.
+    declared: Vec<At>,
+    values: Vec<ValueColumn>,
+    vector: String,
+}
+
+/// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
+const MAX_VALUES: usize = 48;
+const MAX_DIM: usize = 16_384;
+const KINDS: &str = "INTEGER, FLOAT, TEXT or BOOLEAN";
+
+impl Columns {
+    /// The columns beside the vector, in the order of the CREATE statement.
+    pub fn values(&self) -> &[ValueColumn] {
+        &self.values
+    }
+
+    /// Those of a role, in the order of their slots.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &ValueColumn> {
+        self.values.iter().filter(move |column| column.role == role)
+    }
+
+    /// The text that is the primary key, if the table has one.
+    pub fn text_key(&self) -> Option<&ValueColumn> {
+        self.of(Role::Key).find(|column| column.kind == ValueKind::Text)
+    }
+
+    /// What stands at column number `column`, -1 for the rowid.
+    pub fn at(&self, column: i32) -> At {
+        let Ok(column) = usize::try_from(column) else { return At::Rowid };
+        match self.declared.get(column) {
+            Some(&At::Value(i)) if self.is_rowid(i) => At::Rowid,
+            Some(&at) => at,
+            None => At::Hidden(HIDDEN[(column - self.declared.len()).min(HIDDEN.len() - 1)].0),
+        }
+    }
+
+    fn is_rowid(&self, value: usize) -> bool {
+        self.values[value].role == Role::Key && self.values[value].kind == ValueKind::Integer
+    }
+
+    /// The number of the vector's column.
+    pub fn vector_at(&self) -> usize {
+        self.declared.iter().position(|at| *at == At::Vector).unwrap_or(0)
+    }
+
+    /// The number of the INTEGER PRIMARY KEY, if there is one.
+    pub fn rowid_at(&self) -> Option<usize> {
+        self.declared.iter().position(|at| matches!(at, At::Value(i) if self.is_rowid(*i)))
+    }
+
+    /// The number of a column beside the vector.
+    pub fn value_at(&self, value: usize) -> usize {
+        self.declared.iter().position(|at| *at == At::Value(value)).unwrap_or(0)
+    }
+
+    /// The number of the command's column.
+    pub fn command_at(&self) -> usize {
+        self.declared.len()
+    }
+
+    /// The table as SQLite shall see it.
+    pub fn declaration(&self, table: &str) -> String {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let declared = self.declared.iter().map(|at| match at {
+            At::Value(i) => format!("{} {}", quoted(&self.values[*i].name), self.values[*i].declared),
+            _ => format!("{} BLOB", quoted(&self.vector)),
+        });
+        let hidden = HIDDEN.iter().map(|(column, name, of)| {
+            let name = if *column == Hidden::Command { table } else { name };
+            format!("{} {of} HIDDEN", quoted(name))
+        });
+        format!("CREATE TABLE x({})", declared.chain(hidden).collect::<Vec<_>>().join(", "))
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let taken = |other: &str| other.eq_ignore_ascii_case(name);
+        if HIDDEN.iter().any(|(_, hidden, _)| taken(hidden)) || taken("rowid") {
+            let names: Vec<_> = HIDDEN.iter().skip(1).map(|(_, name, _)| *name).collect();
+            return Err(Error::generic(format!(
+                "a column cannot be named '{name}': rowid, {} are columns of every ivf table",
+                names.join(", ")
+            )));
+        }
+        if self.values.iter().any(|column| taken(&column.name)) || taken(&self.vector) {
+            return Err(Error::generic(format!("column '{name}' is declared twice")));
+        }
+        Ok(())
+    }
+
+    /// Adds the vector's column.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn push_vector(&mut self, name: &str) -> Result<()> {
+        self.check_name(name)?;
+        self.vector = name.to_string();
+        self.declared.push(At::Vector);
+        Ok(())
+    }
+
+    fn push(&mut self, name: String, kind: ValueKind, role: Role, declared: &'static str) -> Result<()> {
+        self.check_name(&name)?;
+        if self.values.len() == MAX_VALUES {
+            let text = format!("at most {MAX_VALUES} columns beside the vector, '{name}' is one too many");
+            return Err(Error::generic(text));
+        }
+        let slot = self.of(role).count();
+        self.declared.push(At::Value(self.values.len()));
+        self.values.push(ValueColumn { name, kind, role, slot, declared });
+        Ok(())
+    }
+
+    /// Adds what is written as `+name TYPE`.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn push_auxiliary(&mut self, name: String, rest: &str) -> Result<()> {
+        let (kind, declared) = match kind_of(rest) {
+            Some(kind) => kind,
+            None if rest.is_empty() || rest.eq_ignore_ascii_case("blob") => (ValueKind::Text, "BLOB"),
+            None => {
+                return Err(Error::generic(format!(
+                    "auxiliary column '{name}': expected +{name} {KINDS}, or BLOB, got '{rest}'"
+                )));
+            }
+        };
+        self.push(name, kind, Role::Auxiliary, declared)
+    }
+
+    /// Adds what is written as `name TYPE [PRIMARY KEY | PARTITION KEY]`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn push_value(&mut self, name: String, rest: &str) -> Result<()> {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word));
+        let keyed = words.len() == 3 && is(2, "key");
+        let role = match words.len() {
+            1 => Some(Role::Metadata),
+            3 if keyed && is(1, "primary") => Some(Role::Key),
+            3 if keyed && is(1, "partition") => Some(Role::Partition),
+            _ => None,
+        };
+        let kind = words.first().and_then(|word| kind_of(word));
+        let (Some(role), Some((kind, declared))) = (role, kind) else {
+            return Err(Error::generic(format!(
+                "column '{name}': '{rest}' is not understood; expected a vector ({name} float[N]), metadata ({name} {KINDS}), \
+                 a key ({name} INTEGER or TEXT, then PRIMARY KEY or PARTITION KEY), or an option ({OPTION_NAMES})"
+            )));
+        };
+        let is_key = role != Role::Metadata;
+        if is_key && !matches!(kind, ValueKind::Integer | ValueKind::Text) {
+            return Err(Error::generic(format!(
+                "column '{name}': a key is INTEGER or TEXT, got '{}'",
+                words[0]
+            )));
+        }
+        if role == Role::Key && self.of(Role::Key).next().is_some() {
+            return Err(Error::generic(format!("column '{name}': a table has one primary key")));
+        }
+        self.push(name, kind, role, declared)
+    }
+}
+
+/// The kind of values of a type's name, and the type as SQLite shall see it.
+fn kind_of(name: &str) -> Option<(ValueKind, &'static str)> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "integer" | "int" | "bigint" | "int64" => (ValueKind::Integer, "INTEGER"),
+        "float" | "real" | "double" | "float64" | "f64" => (ValueKind::Float, "FLOAT"),
+        "text" | "varchar" => (ValueKind::Text, "TEXT"),
+        "boolean" | "bool" => (ValueKind::Boolean, "BOOLEAN"),
+        _ => return None,
+    })
+}
+
+/// Whether what follows a name is the type of a vector: it has a number of elements in brackets.
+pub fn is_vector(rest: &str) -> bool {
+    let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    rest.find('[').is_some_and(|bracket| rest[..bracket].trim_end().len() <= word)
+}
+
+impl Column {
+    /// Reads what follows the name: `float[384] distance_metric=cosine`; also the settings of an `INDEXED BY ivf(...)` after it.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
+        let expected = format!(
+            "expected {name} float[N], N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip"
+        );
+        let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
+        let end = rest.find(']').map_or(rest.len(), |end| end + 1);
+        let (kind, mut settings) = rest.split_at(end);
+        let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
+            return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
+        };
+        match element.trim().to_ascii_lowercase().as_str() {
+            "float" | "float32" | "f32" => {}
+            other => return Err(wrong(format!("element type '{other}' is not supported"))),
+        }
+        let dim = match dim.trim().parse::<usize>() {
+            Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
+            _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
+        };
+        let mut metric = Metric::L2;
+        let mut index = Vec::new();
+        settings = settings.trim();
+        while !settings.is_empty() {
+            if let Some(found) = indexed_by(settings) {
+                index = found.map_err(wrong)?;
+                break;
+            }
+            let (key, after) = identifier(settings)?;
+            let Some(value) = after.strip_prefix('=') else {
+                return Err(wrong(format!("'{settings}' is not understood")));
+            };
+            let value = value.trim_start();
+            let end = value.find(char::is_whitespace).unwrap_or(value.len());
+            let (value, after) = value.split_at(end);
+            if !key.eq_ignore_ascii_case("distance_metric") {
+                return Err(wrong(format!("'{key}' is not a setting of a column")));
+            }
+            metric = Metric::from_name(unquoted(value)).ok_or_else(|| {
+                let names = Metric::NAMES.join(", ");
+                Error::generic(format!("distance_metric must be one of {names}, got '{value}'"))
+            })?;
+            settings = after.trim();
+        }
+        Ok((Self { name, dim, metric }, index))
+    }
+}
+
+/// The settings in `INDEXED BY ivf(a=1, b=2)`, or in `INDEXED BY flat()`, which never trains. None if the text is something else.
+fn indexed_by(text: &str) -> Option<std::result::Result<Vec<&str>, String>> {
+    let word = |text: &'_ str, word: &str| -> Option<usize> {
+        let head = text.get(..word.len())?;
+        head.eq_ignore_ascii_case(word).then_some(word.len())
+    };
+    let rest = text[word(text, "indexed")?..].trim_start();
+    let rest = rest[word(rest, "by")?..].trim_start();
+    let not_understood =
+        || Some(Err(format!("'{text}' is not understood, expected INDEXED BY ivf(...) or flat()")));
+    let Some((kind, settings)) = rest.split_once('(') else { return not_understood() };
+    let Some(settings) = settings.trim_end().strip_suffix(')') else { return not_understood() };
+    let given = settings.split(',').map(str::trim).filter(|setting| !setting.is_empty());
+    match kind.trim().to_ascii_lowercase().as_str() {
+        "ivf" => Some(Ok(given.collect())),
+        "flat" => Some(Ok(vec!["train_at=off"])),
+        _ => not_understood(),
+    }
+}
+
+/// Splits a setting at its equals sign.
+///
+/// # Errors
+/// There is none.
+pub fn setting(text: &str) -> Result<(String, &str)> {
+    let (name, rest) = identifier(text)?;
+    match rest.strip_prefix('=') {
+        Some(value) => Ok((name, value)),
+        None => Err(Error::generic(format!("'{text}' is not an option; options are {OPTION_NAMES}"))),
+    }
+}
+
+/// Splits an identifier, bare or quoted, off the front, and the blanks after it.
+pub fn identifier(text: &str) -> Result<(String, &str)> {
+    let close = match text.chars().next() {
+        Some(quote @ ('"' | '`' | '\'')) => Some(quote),
+        Some('[') => Some(']'),
+        _ => None,
+    };
+    if let Some(close) = close {
+        let mut name = String::new();
+        let mut rest = text[1..].char_indices().peekable();
+        while let Some((at, c)) = rest.next() {
+            if c != close {
+                name.push(c);
+            } else if rest.peek().is_some_and(|&(_, next)| next == close && close != ']') {
+                name.push(close);
+                rest.next();
+            } else {
+                return Ok((name, text[1 + at + c.len_utf8()..].trim_start()));
+            }
+        }
+        return Err(Error::generic(format!("{text} has no closing {close}")));
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
+    if end == 0 {
+        return Err(Error::generic(format!("'{text}' is neither a column nor an option ({OPTION_NAMES})")));
+    }
+    Ok((text[..end].to_string(), text[end..].trim_start()))
+}
+
+/// A value without the quotes around it.
+pub fn unquoted(value: &str) -> &str {
+    ['"', '\'']
+        .iter()
+        .find_map(|&quote| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)))
+        .unwrap_or(value)
+}

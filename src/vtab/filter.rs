@@ -1,0 +1,193 @@
+//! The conditions of a statement, in terms of the engine.
+//!
+//! They compare as SQLite does, since SQLite looks at the rows again: a value that a comparison would convert is converted here.
+
+use std::collections::HashSet;
+
+use crate::index::{Condition, RowFilter, Test, TryExtend, TryGrow};
+use crate::sqlite::{Kind, Result, Value};
+use crate::vtab::columns::{Columns, Role};
+use crate::vtab::plan::{Argument, Operator};
+
+mod compare;
+
+/// Which rows a statement asks for.
+#[derive(Default)]
+pub struct Filter {
+    /// By rowid.
+    pub rowids: Rowids,
+    /// By metadata, in the order of its columns' slots.
+    pub conditions: Vec<Condition>,
+    /// By the values of partition columns, by slot.
+    pub partitions: Vec<Condition>,
+}
+
+impl Filter {
+    /// Takes a condition on a metadata or partition column.
+    ///
+    /// # Errors
+    /// What reading an IN list fails with.
+    pub fn narrow(
+        &mut self,
+        columns: &Columns,
+        value: usize,
+        operator: Operator,
+        with: &Value<'_>,
+    ) -> Result<()> {
+        let column = &columns.values()[value];
+        let (test, or_null) = compare::test(column.kind, operator, with)?;
+        let condition = Condition { column: column.slot, test, or_null };
+        let of_role =
+            if column.role == Role::Partition { &mut self.partitions } else { &mut self.conditions };
+        Ok(of_role.try_push(condition)?)
+    }
+
+    /// Whether no row can pass.
+    pub fn is_never(&self) -> bool {
+        let mut all = self.conditions.iter().chain(&self.partitions);
+        all.any(|condition| condition.test == Test::Never && !condition.or_null)
+            || self.rowids.low > self.rowids.high
+    }
+
+    /// Whether every row passes that is in a partition asked for.
+    pub fn accepts_every_row(&self) -> bool {
+        self.rowids.accepts_all() && self.conditions.is_empty()
+    }
+}
+
+impl RowFilter for Filter {
+    fn accepts(&self, rowid: i64) -> bool {
+        let Rowids { low, high, only, not } = &self.rowids;
+        (*low..=*high).contains(&rowid)
+            && only.as_ref().is_none_or(|only| only.contains(&rowid))
+            && !not.contains(&rowid)
+    }
+
+    fn accepts_all(&self) -> bool {
+        self.rowids.accepts_all()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+/// Rowids that a statement asks for.
+pub struct Rowids {
+    pub low: i64,
+    pub high: i64,
+    /// One of these, if there are such.
+    pub only: Option<HashSet<i64>>,
+    not: Vec<i64>,
+}
+
+impl Default for Rowids {
+    fn default() -> Self {
+        Self { low: i64::MIN, high: i64::MAX, only: None, not: Vec::new() }
+    }
+}
+
+impl Rowids {
+    /// Takes a constraint. Rows that are left are looked at by SQLite again, so leaving one too many is no harm.
+    ///
+    /// # Errors
+    /// What reading an IN list fails with.
+    pub fn narrow(&mut self, argument: Argument, value: &Value<'_>) -> Result<()> {
+        let mut keep = |only: HashSet<i64>| keep_only(&mut self.only, only);
+        match argument {
+            Argument::RowidEq => keep(exact_rowid(value).into_iter().collect()),
+            Argument::RowidIn => {
+                let mut only = HashSet::new();
+                if let Some(mut list) = value.as_in_list()? {
+                    while let Some(value) = list.next_value()? {
+                        only.try_room(1)?;
+                        only.extend(exact_rowid(&value));
+                    }
+                } else {
+                    only.extend(exact_rowid(value));
+                }
+                keep(only);
+            }
+            Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
+            _ if value.is_null() => keep(HashSet::new()),
+            // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.
+            _ => match (argument, rowids_around(value)) {
+                (Argument::RowidGe, Some((_, ceil))) => self.low = self.low.max(ceil),
+                (Argument::RowidLe, Some((floor, _))) => self.high = self.high.min(floor),
+                (Argument::RowidGt, Some((floor, _))) => match floor.checked_add(1) {
+                    Some(low) => self.low = self.low.max(low),
+                    None => keep(HashSet::new()),
+                },
+                (Argument::RowidLt, Some((_, ceil))) => match ceil.checked_sub(1) {
+                    Some(high) => self.high = self.high.min(high),
+                    None => keep(HashSet::new()),
+                },
+                _ => {}
+            },
+        }
+        self.end_if_empty();
+        Ok(())
+    }
+
+    /// Takes the rows of a list.
+    pub fn keep(&mut self, only: HashSet<i64>) {
+        keep_only(&mut self.only, only);
+        self.end_if_empty();
+    }
+
+    fn end_if_empty(&mut self) {
+        if self.only.as_ref().is_some_and(HashSet::is_empty) {
+            (self.low, self.high) = (1, 0);
+        }
+    }
+
+    /// Whether every rowid is asked for.
+    pub fn accepts_all(&self) -> bool {
+        self.only.is_none() && self.not.is_empty() && (self.low, self.high) == (i64::MIN, i64::MAX)
+    }
+}
+
+fn keep_only(kept: &mut Option<HashSet<i64>>, only: HashSet<i64>) {
+    match kept {
+        Some(before) => before.retain(|rowid| only.contains(rowid)),
+        none => *none = Some(only),
+    }
+}
+
+/// The rowid that equals a value, if one does: 5, 5.0 and '5' do.
+pub fn exact_rowid(value: &Value<'_>) -> Option<i64> {
+    rowids_around(value).filter(|(floor, ceil)| floor == ceil).map(|(floor, _)| floor)
+}
+
+/// The rowids next to a number, below and above; the same one twice where it is a rowid. None if it is not a number.
+fn rowids_around(value: &Value<'_>) -> Option<(i64, i64)> {
+    let exact = match value.kind() {
+        Kind::Integer => Some(value.i64()),
+        Kind::Text => value.text().ok()?.trim().parse().ok(),
+        _ => None,
+    };
+    // What is beyond the range of rowids is left to SQLite.
+    let real = || number(value).filter(|n| n.abs() < 9e18).map(|n| (n.floor() as i64, n.ceil() as i64));
+    exact.map(|n| (n, n)).or_else(real)
+}
+
+/// A value as a number, if it is one or reads as one.
+pub fn number(value: &Value<'_>) -> Option<f64> {
+    match value.kind() {
+        Kind::Integer | Kind::Real => Some(value.f64()),
+        // To SQLite, 'nan' and 'inf' are texts like any other.
+        Kind::Text => value.text().ok()?.trim().parse().ok().filter(|n: &f64| n.is_finite()),
+        Kind::Blob | Kind::Null => None,
+    }
+}
+
+/// A value as messages show it.
+pub fn shown(value: &Value<'_>) -> String {
+    match value.kind() {
+        Kind::Null => "NULL".into(),
+        Kind::Blob => "a blob".into(),
+        Kind::Text => format!("'{}'", value.text().unwrap_or_default()),
+        Kind::Integer => value.i64().to_string(),
+        Kind::Real => value.f64().to_string(),
+    }
+}
