@@ -32,7 +32,7 @@ macro_rules! files {
 }
 
 files! {
-    batch commands create delete_rows distance drop_table filters functions insert inspect join metadata metrics names rename scan search
+    batch commands create delete_rows distance drop_table filters functions insert inspect join knobs metadata metrics names rename scan search
     train update_rows
 }
 

@@ -76,7 +76,8 @@ struct Given<'a> {
     whole: Option<u64>,
     number: Option<f64>,
     text: Option<&'a str>,
-    shown: String,
+    /// As messages show it.
+    shown: &'a dyn Fn() -> String,
 }
 
 impl Knobs {
@@ -93,7 +94,7 @@ impl Knobs {
             whole: text.parse().ok(),
             number: text.parse().ok().filter(|number: &f64| number.is_finite()),
             text: Some(text),
-            shown: format!("'{text}'"),
+            shown: &|| format!("'{text}'"),
         };
         self.set(knob, &given, None)?;
         self.check()
@@ -111,12 +112,15 @@ impl Knobs {
             _ => number.filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64),
         };
         let text = if value.kind() == Kind::Text { Some(value.text()?) } else { None };
-        self.set(knob, &Given { whole, number, text, shown: shown(value) }, Some(nlist))
+        self.set(knob, &Given { whole, number, text, shown: &|| shown(value) }, Some(nlist))
     }
 
     fn set(&mut self, knob: Knob, given: &Given<'_>, nlist: Option<usize>) -> Result<()> {
         let name = knob.name();
-        let wrong = |right: &str| Error::generic(format!("{name} must be {right}, got {}", given.shown));
+        // Options and commands may also say nothing.
+        let auto = if nlist.is_none() && knob != Knob::SearchMode { "auto, " } else { "" };
+        let wrong =
+            |right: &str| Error::generic(format!("{name} must be {auto}{right}, got {}", (given.shown)()));
         let limit = || given.whole.ok_or_else(|| wrong("0 (no limit) or more"));
         let text = given.text.unwrap_or_default();
         match knob {
@@ -125,7 +129,7 @@ impl Knobs {
                     Some(nlist) => {
                         format!("between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact")
                     }
-                    None => "auto, -1 for exact, a number of lists from 1 or a share between 0 and 1".into(),
+                    None => "-1 for exact, a number of lists from 1 or a share between 0 and 1".into(),
                 };
                 let is_right = |number: &f64| Nprobe::from_number(*number).is_some();
                 self.nprobe = Some(given.number.filter(is_right).ok_or_else(|| wrong(&right()))?);
@@ -141,15 +145,15 @@ impl Knobs {
                 self.recall_target = Some(target.ok_or_else(|| wrong("above 0 and at most 1"))?);
             }
             Knob::BudgetStrategy => {
-                let names = || wrong(&format!("one of {}", BudgetStrategy::NAMES.join(", ")));
+                let names = || wrong(&BudgetStrategy::NAMES.join(", "));
                 self.budget_strategy = Some(BudgetStrategy::from_name(text).ok_or_else(names)?);
             }
             Knob::Profile => {
-                let names = || wrong(&format!("one of {}", SearchProfile::NAMES.join(", ")));
+                let names = || wrong(&SearchProfile::NAMES.join(", "));
                 self.profile = Some(SearchProfile::from_name(text).ok_or_else(names)?);
             }
             Knob::SearchMode => {
-                let names = || wrong(&format!("one of {}", SearchMode::NAMES.join(", ")));
+                let names = || wrong(&SearchMode::NAMES.join(", "));
                 self.search_mode = Some(SearchMode::from_name(text).ok_or_else(names)?);
             }
         }

@@ -155,7 +155,7 @@ impl Options {
             "list_ordering" => {
                 self.list_ordering = ListOrdering::from_name(value).ok_or_else(|| {
                     let names = ListOrdering::NAMES.join(", ");
-                    Error::generic(format!("list_ordering must be one of {names}, got '{value}'"))
+                    Error::generic(format!("list_ordering must be {names}, got '{value}'"))
                 })?;
             }
             "device" => match Device::from_name(value) {
@@ -245,10 +245,10 @@ mod tests {
                 &["vec float[3]", "profile=approx"],
                 &["exact, approx_fast, approx_balanced, approx_quality", "'approx'"],
             ),
-            (&["vec float[3]", "recall_target=95"], &["above 0 and at most 1", "'95'"]),
+            (&["vec float[3]", "recall_target=95"], &["auto, above 0 and at most 1", "'95'"]),
             (
                 &["vec float[3]", "candidate_budget=-1"],
-                &["candidate_budget must be 0 (no limit) or more", "'-1'"],
+                &["candidate_budget must be auto, 0 (no limit) or more", "'-1'"],
             ),
             (&["vec float[3]", "min_rows_per_list=9", "max_rows_per_list=8"], &["got 9 and 8"]),
             (&["vec float[3] distance_metric=l3"], &["l2, cosine, ip", "'l3'"]),
