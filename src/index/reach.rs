@@ -8,9 +8,11 @@
 //! (d_i - d_0) * sqrt(i) <= limit * scale
 //! ```
 //!
-//! where d_i is the key of the query and the i-th nearest centroid, and scale is d_0, but not less than a quarter of what is usual
-//! (a query may lie on a centroid). For inner products, whose keys have no zero, it is the length of the query. The root of the rank is not in SPANN's rule: with it, a recall is reached with some 10
-//! to 30 % fewer rows on the data of docs/performance.md.
+//! where d_i is the key of the query and the i-th nearest centroid, and scale is the root of d_0, but of no less than a quarter of
+//! what is usual (a query may lie on a centroid). For inner products, whose keys have no zero, it is the length of the query. Of
+//! the rules that were tried on the data of docs/performance.md (d_i / d_0 as in SPANN, d_i - d_0, distances to the planes between
+//! centroids, each with several powers of rank and d_0) this one probes among the fewest lists for a recall, and its limits pass
+//! best from the rows that they are measured on to other queries.
 //!
 //! Which limit reaches which recall is measured on the rows themselves. A sample of them are queries; their exact neighbours,
 //! each without itself, say up to which list each would have to probe. The limit of a recall t is the t-quantile of what the
@@ -145,7 +147,7 @@ fn spread(key: f32, nearest: f32, rank: u32) -> f64 {
 fn scale(metric: Metric, query: &[f32], nearest: f32, floor: f64) -> f64 {
     match metric {
         Metric::Ip => query.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt(),
-        Metric::L2 | Metric::Cosine => f64::from(nearest).max(floor),
+        Metric::L2 | Metric::Cosine => f64::from(nearest).max(floor).sqrt(),
     }
 }
 
