@@ -86,7 +86,7 @@ impl Index {
         for (q, query) in queries.chunks_exact(*dim).enumerate() {
             let kth = f64::from(exact.of(q).last().map_or(0.0, |row| row.key)).sqrt();
             probes.clear();
-            coarse.probe(query, nprobe(), &mut Default::default(), &mut probes).unwrap();
+            coarse.probe(query, None, nprobe(), &mut Default::default(), &mut probes).unwrap();
             for &list_no in &probes {
                 let norms = &norms[list_no as usize];
                 let distance = apart(query, coarse.centroid(list_no as usize));

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,21 +35,24 @@ fn main() -> Result<()> {
     sqlite_ivf::register(&db)?;
     db.execute_batch("CREATE TABLE packages(id INTEGER PRIMARY KEY, text TEXT)")?;
     let items = Table::create(&db, "items", &TableOptions::new(DIM).metric(Metric::Cosine).nlist(64))?;
+    let mut bar = Bar::default();
     let start = Instant::now();
     db.execute_batch("BEGIN")?;
     for (i, text) in texts.iter().enumerate() {
         let rowid = i as i64 + 1;
         db.prepare_cached("INSERT INTO packages VALUES (?1, ?2)")?.execute(params![rowid, text])?;
         items.insert(rowid, &vectors[i * DIM..][..DIM])?;
-        progress("insert", i + 1, texts.len());
+        bar.show("insert", (i + 1) as f64 / texts.len() as f64);
     }
     db.execute_batch("COMMIT")?;
     let inserted = start.elapsed();
-    progress("train", 0, 0);
     let start = Instant::now();
-    items.train(&Train::new())?;
+    items.train_with(&Train::new(), |progress| {
+        bar.show(progress.stage, progress.fraction());
+        ControlFlow::Continue(())
+    })?;
     let trained = start.elapsed();
-    clear_progress();
+    bar.clear();
     println!("insert   {:>8} for all rows, to disk", shown(inserted));
     println!("train    {:>8} for 64 lists, to disk", shown(trained));
     println!("file     {:>8.1} MB\n", std::fs::metadata(&path)?.len() as f64 / 1e6);
@@ -125,19 +129,38 @@ fn read_f16(path: &Path) -> Result<Vec<f32>> {
     Ok(halves.chunks_exact(2).map(widen).collect())
 }
 
-/// A line that overwrites itself, where a person is looking.
-fn progress(what: &str, done: usize, of: usize) {
-    if !std::io::stderr().is_terminal() || !done.is_multiple_of(100) {
-        return;
-    }
-    let line = if of == 0 { format!("{what} ...") } else { format!("{what} {done} of {of}") };
-    eprint!("\r{line:<40}");
-    let _ = std::io::stderr().flush();
+/// How far the work is: a bar that overwrites itself where a person is looking, else a line for each stage.
+#[derive(Default)]
+struct Bar {
+    stage: String,
+    drawn: usize,
 }
 
-fn clear_progress() {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{:<40}\r", "");
+impl Bar {
+    const WIDTH: usize = 40;
+
+    fn show(&mut self, stage: &str, fraction: f64) {
+        let filled = (fraction * Self::WIDTH as f64) as usize;
+        let same = self.stage == stage;
+        if same && self.drawn == filled {
+            return;
+        }
+        if !std::io::stderr().is_terminal() {
+            if !same {
+                eprintln!("{stage} ...");
+            }
+        } else {
+            let (done, left) = ("#".repeat(filled), ".".repeat(Self::WIDTH - filled));
+            eprint!("\r{stage:<16} [{done}{left}] {:>3.0}%", 100.0 * fraction);
+            let _ = std::io::stderr().flush();
+        }
+        (self.stage, self.drawn) = (stage.into(), filled);
+    }
+
+    fn clear(&self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{:<80}\r", "");
+        }
     }
 }
 

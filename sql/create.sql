@@ -5,4 +5,3 @@ CREATE TABLE {centroids}(chunk INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE {lists}(segment INTEGER PRIMARY KEY, head BLOB);
 CREATE TABLE {codes}(segment INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE {vectors}(segment INTEGER PRIMARY KEY, data BLOB);
-CREATE TABLE {rowids}(rowid INTEGER PRIMARY KEY, list_no INTEGER);

@@ -26,8 +26,12 @@ pub(crate) mod storage;
 mod vtab;
 
 #[cfg(feature = "rusqlite")]
-pub use api::{Error, Hit, Result, Search, Table, TableOptions, Train, register, register_auto};
+pub use api::{
+    Error, Hit, Progress, Result, Search, Table, TableOptions, Train, register, register_auto, with_progress,
+};
 pub use index::{Metric, Quantizer};
+#[cfg(feature = "rusqlite")]
+pub use storage::Element;
 
 /// Registers everything on a connection.
 #[cfg(any(feature = "loadable", feature = "rusqlite"))]

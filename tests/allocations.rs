@@ -78,11 +78,12 @@ fn a_warm_search_of_one_query_allocates_nothing_and_its_answers_are_those_of_any
     const DIM: usize = 24;
     let raw = numbers(6000 * DIM, 3);
     let rowids: Vec<i64> = (0..6000).collect();
-    for metric in [Metric::L2, Metric::Cosine, Metric::Ip] {
+    for metric in [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1] {
         let rows = prepare_rows(metric, DIM, &raw).unwrap();
         let queries = prepare_rows(metric, DIM, &numbers(40 * DIM, 5)).unwrap();
         let coarse = Some(Arc::new(CoarseQuantizer::new(metric, DIM, rows[..16 * DIM].to_vec()).unwrap()));
-        for quantizer in [Quantizer::Int8, Quantizer::None] {
+        let coded = (metric != Metric::L1).then_some(Quantizer::Int8);
+        for quantizer in coded.into_iter().chain([Quantizer::None]) {
             let mut lists = MemoryLists::build(DIM, coarse.as_deref(), quantizer, &rowids, &rows).unwrap();
             let heads = lists.heads().to_vec();
             // Where only codes find room, survivors are read from the lists one by one.

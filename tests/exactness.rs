@@ -11,7 +11,7 @@ use sqlite_ivf::index::{
     RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
-const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Ip];
+const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
 
 /// A small deterministic source of numbers for data whose shape a seed decides.
 struct Numbers(u64);
@@ -82,6 +82,14 @@ fn data(shape: Shape, n: usize, dim: usize, seed: u64) -> Vec<f32> {
     rows
 }
 
+/// As a metric takes its vectors: for `hamming` of zeros and ones.
+fn of_metric(metric: Metric, mut rows: Vec<f32>) -> Vec<f32> {
+    if metric == Metric::Hamming {
+        rows.iter_mut().for_each(|v| *v = f32::from(u8::from(*v > 0.0)));
+    }
+    rows
+}
+
 fn brute_force(
     metric: Metric,
     dim: usize,
@@ -121,7 +129,7 @@ impl Fixture {
         quantizer: Quantizer,
         seed: u64,
     ) -> Self {
-        let rows = prepare_rows(metric, dim, &data(shape, n, dim, seed)).unwrap();
+        let rows = prepare_rows(metric, dim, &of_metric(metric, data(shape, n, dim, seed))).unwrap();
         let rowids: Vec<i64> = (0..n as i64).map(|i| i * 3 % n as i64 * 7 - 50).collect();
         let coarse = (nlist > 0)
             .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
@@ -133,7 +141,7 @@ impl Fixture {
     }
 
     fn queries(&self, shape: Shape, nq: usize, seed: u64) -> Vec<f32> {
-        let mut queries = data(shape, nq, self.dim, seed);
+        let mut queries = of_metric(self.metric, data(shape, nq, self.dim, seed));
         // Some queries are rows, so that distances of zero and ties occur.
         for i in (0..nq).step_by(3) {
             let row = i * 5 % self.rowids.len();
@@ -156,7 +164,7 @@ proptest! {
 
     #[test]
     fn at_all_lists_every_path_equals_brute_force_bit_for_bit(
-        metric in 0..3_usize, shape in 0..9_usize, n in 1..400_usize, dim in 1..70_usize,
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 1..400_usize, dim in 1..70_usize,
         nlist in 0..9_usize, k in 1..40_usize, nq in 1..12_usize, seed in any::<u64>(),
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
@@ -183,7 +191,7 @@ proptest! {
 
     #[test]
     fn with_few_lists_codes_and_rows_alone_and_in_a_batch_give_the_same(
-        metric in 0..3_usize, shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 4..20_usize,
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 4..20_usize,
         nprobe in 1..4_usize, max_codes in 0..300_u64, k in 1..20_usize, seed in any::<u64>(),
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
@@ -269,7 +277,7 @@ proptest! {
 
     #[test]
     fn filters_and_distance_bounds_drop_no_row_that_matches(
-        metric in 0..3_usize, shape in 0..9_usize, n in 1..300_usize, dim in 1..30_usize, nlist in 0..9_usize,
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 1..300_usize, dim in 1..30_usize, nlist in 0..9_usize,
         k in prop_oneof![1..30_usize, Just(usize::MAX)], modulo in 1..40_i64, seed in any::<u64>(),
         low in 0..100_usize, high in 0..100_usize,
     ) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Numbers, assert_sound, failure, floats, number, open, run, scratch, search, text};
 use rusqlite::Connection;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 const DIM: usize = 8;
 
@@ -236,4 +236,51 @@ fn the_bytes_are_those_of_the_page() {
     assert_eq!(found, rows());
     assert_eq!(number(&connection, "SELECT count(*) FROM t_rowids"), rows().len() as i64);
     assert!(std::fs::metadata(kept()).unwrap().len() < 60_000);
+}
+
+#[test]
+fn vectors_of_every_element_stand_in_their_own_width() {
+    let (_folder, path) = scratch();
+    let connection = open(&path);
+    for (number, name, value, bytes) in [
+        (
+            0,
+            "float32",
+            "vec_f32('[1,-2,0,0,0,0,0,0.5]')",
+            "0000803f000000c0".to_string() + &"00".repeat(20) + "0000003f",
+        ),
+        (1, "float16", "'[1,-2,0,0,0,0,0,0.5]'", "003c00c0".to_string() + &"00".repeat(10) + "0038"),
+        (2, "bfloat16", "'[1,-2,0,0,0,0,0,0.5]'", "803f00c0".to_string() + &"00".repeat(10) + "003f"),
+        (3, "int8", "'[1,-2,0,0,0,0,0,127]'", "01fe00000000007f".to_string()),
+        (4, "bit", "vec_quantize_binary('[1,-2,1,0,0,0,0,1]')", "85".to_string()),
+    ] {
+        run(
+            &connection,
+            &format!(
+                "CREATE VIRTUAL TABLE {name} USING ivf(vec {name}[8]); INSERT INTO {name}(rowid, vec) VALUES (77, {value})"
+            ),
+        );
+        let uuid =
+            connection.query_row(&format!("SELECT uuid FROM {name}_state"), [], |row| row.get(0)).unwrap();
+        let page = Page { connection: &connection, uuid };
+        let data = page.blob(&format!("{name}_vectors"), "data", 0);
+        let width = bytes.len() / 2;
+        assert_eq!((&data[..4], u16_at(&data, 4), u16_at(&data, 6)), (&b"IVFv"[..], 1, number), "{name}");
+        assert_eq!((u32_at(&data, 8), u32_at(&data, 12), data.len()), (1, 8, 16 + width + 4), "{name}");
+        let vector = &data[16..16 + width];
+        let hex: String = vector.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, bytes, "{name}");
+        assert_eq!(page.checksum(b'v', 77, vector) as u32, u32_at(&data, 16 + width), "{name}");
+        // The version takes the bytes that are stored.
+        let ver: Vec<u8> =
+            connection.query_row(&format!("SELECT ver FROM {name}_state"), [], |row| row.get(0)).unwrap();
+        let chained = [&[0; 16][..], b"I", &77_i64.to_le_bytes(), vector].concat();
+        assert_eq!(ver, xxh3_128(&chained).to_le_bytes(), "{name}");
+        // As another element it is refused.
+        let mut other = data.clone();
+        other[6] = (number as u8 + 1) % 5;
+        connection.execute(&format!("UPDATE {name}_vectors SET data = ?1"), [other]).unwrap();
+        let (_, message) = failure(connection.query_row(&format!("SELECT vec FROM {name}"), [], |_| Ok(())));
+        assert!(message.contains("the element type is"), "{message}");
+    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, LoadExtensionGuard, OpenFlags, Row, ToSql, TransactionState};
+use sqlite_ivf::Element;
 use sqlite_ivf::index::Metric;
 use tempfile::TempDir;
 
@@ -20,6 +21,9 @@ use tempfile::TempDir;
 const STEPS: u64 = 100_000;
 /// What is attached to a connection, beside `main`.
 const SCHEMAS: [&str; 2] = ["main", "side"];
+const METRICS: [Metric; 4] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1];
+const ELEMENTS: [Element; 6] =
+    [Element::F32, Element::F32, Element::F32, Element::F16, Element::Bf16, Element::Int8];
 const CONFLICTS: [&str; 6] = ["", "OR ABORT ", "OR REPLACE ", "OR IGNORE ", "OR FAIL ", "OR ROLLBACK "];
 
 type Vector = Rc<[f32]>;
@@ -60,6 +64,7 @@ impl Numbers {
 #[derive(Clone, Debug)]
 struct Table {
     name: String,
+    element: Element,
     dim: usize,
     metric: Metric,
     /// Whether a search that does not say so reads all lists.
@@ -103,6 +108,10 @@ fn distance(metric: Metric, query: &[f32], row: &[f32]) -> Checked<f64> {
         }
         Metric::Cosine => (1.0 - dot(query, row) / (lengths.0 * lengths.1), 1.0),
         Metric::Ip => (-dot(query, row), lengths.0 * lengths.1),
+        Metric::L1 | Metric::Hamming => {
+            let terms = query.iter().zip(row).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
+            (terms.sum::<f64>(), lengths.0 + lengths.1)
+        }
     };
     if (distance - plain).abs() > 1e-5 * scale + 1e-30 {
         return Err(format!("{metric:?} distance of {query:?} and {row:?} is {distance}, by hand {plain}"));
@@ -110,12 +119,29 @@ fn distance(metric: Metric, query: &[f32], row: &[f32]) -> Checked<f64> {
     Ok(distance)
 }
 
-fn bytes(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|v| v.to_le_bytes()).collect()
+/// What a table of these elements stores.
+fn bytes(element: Element, vector: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; element.bytes(vector.len())];
+    element.narrow(vector, &mut bytes);
+    bytes
 }
 
-fn json(vector: &[f32]) -> String {
-    format!("{vector:?}")
+fn json(element: Element, vector: &[f32]) -> String {
+    match element {
+        Element::Int8 => format!("{:?}", vector.iter().map(|&v| v as i64).collect::<Vec<_>>()),
+        _ => format!("{vector:?}"),
+    }
+}
+
+/// The values that the elements hold, near those of `palette`.
+fn held(element: Element, mut palette: Vec<f32>) -> Vec<f32> {
+    if element == Element::Int8 {
+        palette.iter_mut().for_each(|v| *v = (*v * 7.0).round().clamp(-128.0, 127.0));
+    }
+    element.round(&mut palette).unwrap();
+    let mut values = Vec::new();
+    element.widen(&bytes(element, &palette), &mut values);
+    values
 }
 
 /// What a transaction sees of a file.
@@ -167,6 +193,7 @@ struct World {
     /// Rows that a table shall hold at most.
     most_rows: usize,
     name: String,
+    element: Element,
     dim: usize,
     metric: Metric,
     files: Vec<File>,
@@ -190,6 +217,8 @@ impl World {
             4 => (0..12).map(|i| 1000.0 + i as f32 * 0.01).collect(),
             _ => (0..40).map(|i| (i as f32 * 0.37).sin()).collect(),
         };
+        let element = numbers.pick(&ELEMENTS);
+        let palette = held(element, palette);
         let mut world = Self {
             directory: tempfile::tempdir().map_err(|error| error.to_string())?,
             extension: extension.to_path_buf(),
@@ -197,8 +226,9 @@ impl World {
             palette,
             most_rows: if numbers.chance(8) { 3000 } else { 150 },
             name: numbers.pick(&["t", "t", "t", "vectors", "my \"table"]).to_string(),
+            element,
             dim: numbers.between(1, 8) as usize,
-            metric: numbers.pick(&[Metric::L2, Metric::Cosine, Metric::Ip]),
+            metric: numbers.pick(&METRICS),
             files: Vec::new(),
             sessions: Vec::new(),
             numbers,
@@ -488,7 +518,10 @@ impl World {
         let found: BTreeMap<i64, Vec<u8>> = found.into_iter().collect();
         let is = |table: &Table| {
             found.len() == table.rows.len()
-                && table.rows.iter().all(|(rowid, row)| found.get(rowid).is_some_and(|f| *f == bytes(row)))
+                && table
+                    .rows
+                    .iter()
+                    .all(|(rowid, row)| found.get(rowid).is_some_and(|f| *f == bytes(table.element, row)))
         };
         if !is(before) && !is(&after) {
             return Err(format!("half of an interrupted statement is there: {:?}", found.keys()));
@@ -568,12 +601,23 @@ impl World {
     }
 
     fn literal(&mut self, vector: &[f32]) -> String {
+        let element = self.element;
+        let text = json(element, vector);
         match self.numbers.below(5) {
             0 => {
-                format!("x'{}'", bytes(vector).iter().fold(String::new(), |text, b| format!("{text}{b:02x}")))
+                let bytes = bytes(element, vector);
+                format!("x'{}'", bytes.iter().fold(String::new(), |text, b| format!("{text}{b:02x}")))
             }
-            1 => format!("vec_f32('{}')", json(vector)),
-            _ => format!("'{}'", json(vector)),
+            1 => {
+                let function = match element {
+                    Element::F16 => "vec_f16",
+                    Element::Bf16 => "vec_bf16",
+                    Element::Int8 => "vec_int8",
+                    _ => "vec_f32",
+                };
+                format!("{function}('{text}')")
+            }
+            _ => format!("'{text}'"),
         }
     }
 
@@ -595,10 +639,12 @@ impl World {
     fn no_vector(&mut self, table: &Table) -> String {
         match self.numbers.below(6) {
             0 => "NULL".into(),
-            1 => "x'010203'".into(),
-            2 => format!("'{}'", json(&vec![1.0; table.dim + 1])),
+            1 => "x'0102030405060708090a0b'".into(),
+            2 => format!("'{}'", json(table.element, &vec![1.0; table.dim + 1])),
             3 => "7".into(),
-            4 if table.metric == Metric::Cosine => format!("'{}'", json(&vec![0.0; table.dim])),
+            4 if table.metric == Metric::Cosine => {
+                format!("'{}'", json(table.element, &vec![0.0; table.dim]))
+            }
             // A NaN among the rest.
             _ => format!("x'{}'", "0000c07f".repeat(table.dim)),
         }
@@ -684,21 +730,26 @@ impl World {
         let (dim, metric) = match self.numbers.chance(85) {
             true => (self.dim, self.metric),
             false => {
-                let metric = self.numbers.pick(&[Metric::L2, Metric::Cosine, Metric::Ip]);
+                let metric = self.numbers.pick(&METRICS);
                 (self.numbers.between(1, 8) as usize, metric)
             }
         };
         let created_exact = self.numbers.chance(15);
         let table = Table {
             name: self.name.clone(),
+            element: self.element,
             dim,
             metric,
             exact: created_exact,
             created_exact,
             rows: Rows::new(),
         };
-        let mut options = format!("vec float[{dim}] distance_metric={}", metric.name());
-        let quantizer = self.numbers.pick(&["int8", "int8", "none"]);
+        let name = self.element.name();
+        let mut options = format!("vec {name}[{dim}] distance_metric={}", metric.name());
+        let quantizer = match metric {
+            Metric::L1 => self.numbers.pick(&["auto", "none"]),
+            _ => self.numbers.pick(&["int8", "int8", "none"]),
+        };
         let train_at = match self.numbers.below(10) {
             0 => "off".to_string(),
             1 => "auto".to_string(),
@@ -1135,7 +1186,11 @@ impl World {
         let target = self.target(c, s);
         let both = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?));
         let expected = |low: i64, high: i64| -> Vec<(i64, Vec<u8>)> {
-            table.rows.range(low..=high).map(|(&rowid, vector)| (rowid, bytes(vector))).collect()
+            table
+                .rows
+                .range(low..=high)
+                .map(|(&rowid, vector)| (rowid, bytes(table.element, vector)))
+                .collect()
         };
         match self.numbers.below(7) {
             0 | 1 => {
@@ -1175,9 +1230,9 @@ impl World {
                 let query = self.probe(table);
                 let k = self.numbers.below(12);
                 let sql = format!(
-                    "SELECT rowid, vec_distance_{}(vec, {}) AS d FROM {target} ORDER BY d, rowid LIMIT {k}",
+                    "SELECT rowid, vec_distance_{}(vec, '{}') AS d FROM {target} ORDER BY d, rowid LIMIT {k}",
                     table.metric.name(),
-                    self.literal(&query)
+                    json(table.element, &query)
                 );
                 let found = self.query(c, &sql, &[], "", neighbor)?;
                 let mut expected = table.nearest(&query)?;
@@ -1281,7 +1336,7 @@ impl World {
             self.query(c, &sql, params, &shown, |row| Ok((neighbor(row)?, row.get::<_, Vec<u8>>(2)?)))?;
         let Some(found) = found else { return Ok(()) };
         for ((rowid, _), vector) in &found {
-            if table.rows.get(rowid).is_none_or(|expected| bytes(expected) != *vector) {
+            if table.rows.get(rowid).is_none_or(|expected| bytes(table.element, expected) != *vector) {
                 return Err(format!("row {rowid} came with the vector {vector:?}"));
             }
         }
@@ -1312,7 +1367,7 @@ impl World {
         exact: bool,
     ) -> Checked {
         let queries: Vec<Vector> = (0..self.numbers.between(0, 9)).map(|_| self.probe(table)).collect();
-        let texts: Vec<String> = queries.iter().map(|query| json(query)).collect();
+        let texts: Vec<String> = queries.iter().map(|query| json(table.element, query)).collect();
         let joined = self.numbers.chance(30) && !queries.is_empty();
         let sql = if joined {
             let values: Vec<String> =
@@ -1361,7 +1416,7 @@ impl World {
         let sql = format!(
             "SELECT rowid, distance FROM {} WHERE vec MATCH '{}' AND k = {k} AND nprobe = -1",
             self.target(c, s),
-            json(&query)
+            json(table.element, &query)
         );
         let pause = self.numbers.below(k);
         let mut after = Table::clone(table);
@@ -1625,7 +1680,7 @@ impl World {
             let sql = format!(
                 "SELECT rowid, distance FROM {} WHERE vec MATCH '{}' AND k = 7 AND nprobe = -1",
                 table.quoted(),
-                json(&query)
+                json(table.element, &query)
             );
             let found: Vec<(i64, u64)> =
                 db.prepare(&sql)?.query_map([], neighbor)?.collect::<rusqlite::Result<_>>()?;
@@ -1639,7 +1694,7 @@ impl World {
         };
         match look() {
             Ok((rows, found)) => {
-                compare(Some(rows), table.rows.iter().map(|(&r, v)| (r, bytes(v))).collect())?;
+                compare(Some(rows), table.rows.iter().map(|(&r, v)| (r, bytes(table.element, v))).collect())?;
                 let mut expected = table.nearest(&query)?;
                 expected.truncate(7);
                 compare(Some(found), bits(&expected))

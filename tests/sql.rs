@@ -32,8 +32,8 @@ macro_rules! files {
 }
 
 files! {
-    batch commands create delete_rows distance drop_table filters functions insert inspect join knobs metadata metrics names rename scan search
-    train update_rows
+    batch commands create delete_rows distance drop_table elements errors filters functions insert inspect join keys knobs metadata metrics
+    names partitions rename scan search train update_rows
 }
 
 fn folder() -> PathBuf {

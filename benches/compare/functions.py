@@ -34,6 +34,10 @@ KNOWN = [
     ("vec_normalize('[0,0]'", "an error; there NaN"),
     ("vec_distance_cosine('[0,0]'", "an error; there NULL"),
     (", '[0,0]'", "an error; there NULL"),
+    ("]', vec_int8(", "JSON is read as int8 beside int8; there an error"),
+    ("vec_int8('[1,2]'), '[", "JSON is read as int8 beside int8; there an error"),
+    ("vec_int8('[127,-128]'), '[", "the same"),
+    ("vec_int8(x'0102ff'), '[", "the same"),
     ("x'0000c07f'", "not a number: an error of distances; there NULL, or whatever the machine makes of it"),
 ]
 

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 
 use super::{Bytes, ask, integer, open};
 
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 46] = [
     "vec",
     "float",
     "[3]",
@@ -45,6 +45,12 @@ const WORDS: [&str; 40] = [
     "9e999",
     "5",
     "é",
+    "float16",
+    "bfloat16",
+    "bit",
+    "[16]",
+    "l1",
+    "hamming",
 ];
 const COMMANDS: [&str; 12] = [
     "train",
@@ -62,11 +68,14 @@ const COMMANDS: [&str; 12] = [
 ];
 
 /// Inputs to begin with.
-pub const SEEDS: [&[u8]; 6] = [
+pub const SEEDS: [&[u8]; 9] = [
     b"\0\0t\x1dvec float[3]",
     b"\0\0t\x2avec float[4] distance_metric=cosine, nlist=2",
     b"\0\0\"t\x3f\"v c\" f32 [2], nlist = 'auto', nprobe=0.25, train_at=2, seed=7  ",
     b"\0\0a_b\x40vec float[3], quantizer=none, search_mode=csr, device=cuda:1, max_codes=2",
+    b"\0\0t\x21vec float16[3] distance_metric=l1",
+    b"\0\0t\x14vec bit[16], nlist=2",
+    b"\0\0t\x0cvec int8[4] ",
     b"\x01\x01t\x08\0\x01\x02\x07\x15\x08\x26\x07\x19\x08\x1f",
     b"\x01\x03t t\x0a\0\x09\x01\x02\x07\x18\x08\x1f\x07\x1c\x08\x26\x01\x02train:{}",
 ];
@@ -92,17 +101,28 @@ pub fn body(data: &[u8]) {
     let column = ask(&host, "SELECT name FROM pragma_table_info(?1)", [&name]).unwrap();
     let Value::Text(column) = &column[0][0] else { panic!("{column:?}") };
     let column = format!("\"{}\"", column.replace('"', "\"\""));
-    let dim = ask(&host, "SELECT dim FROM ivf_stats(?1)", [&name])
+    let stats = ask(&host, "SELECT dim, element FROM ivf_stats(?1)", [&name])
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let Value::Integer(dim) = dim[0][0] else { panic!("{dim:?}") };
+    let (Value::Integer(dim), Value::Text(element)) = (&stats[0][0], &stats[0][1]) else {
+        panic!("{stats:?}")
+    };
+    let dim = *dim;
+    let made = |place: &str| match element.as_str() {
+        "float16" => format!("vec_f16(vec_f32({place}))"),
+        "bfloat16" => format!("vec_bf16(vec_f32({place}))"),
+        "int8" => format!("vec_quantize_int8({place}, 'unit')"),
+        "bit" => format!("vec_quantize_binary({place})"),
+        _ => place.to_string(),
+    };
     let vector = |i: i64| (0..dim).flat_map(move |d| ((i + d % 7) as f32).to_le_bytes()).collect::<Vec<u8>>();
     for i in 1..5 {
-        let sql = format!("INSERT INTO {quoted}(rowid, {column}) VALUES (?1, ?2)");
+        let sql = format!("INSERT INTO {quoted}(rowid, {column}) VALUES (?1, {})", made("?2"));
         ask(&host, &sql, (i, vector(i))).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let search = || {
         let sql = format!(
-            "SELECT rowid, {column} FROM {quoted} WHERE {column} MATCH ?1 AND k = 9 AND nprobe = -1 AND max_codes = 0"
+            "SELECT rowid, {column} FROM {quoted} WHERE {column} MATCH {} AND k = 9 AND nprobe = -1 AND max_codes = 0",
+            made("?1")
         );
         ask(&host, &sql, [vector(2)]).unwrap_or_else(|error| panic!("{name}: {error}")).len()
     };

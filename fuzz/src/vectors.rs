@@ -29,7 +29,7 @@ const SYMMETRIC: [&str; 6] = [
     "vec_distance_hamming",
 ];
 /// Tables, their function of distance.
-const TABLES: [(&str, &str); 3] = [("a", "l2"), ("b", "cosine"), ("c", "ip")];
+const TABLES: [(&str, &str); 4] = [("a", "l2"), ("b", "cosine"), ("c", "ip"), ("d", "l1")];
 
 /// Inputs to begin with.
 pub const SEEDS: [&[u8]; 8] = [

@@ -2,6 +2,9 @@
 //!
 //! Everything here is SQL underneath, and mixes freely with SQL on the same connection and in the same transaction.
 
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use rusqlite::{Connection, ffi};
 
 use crate::index::IndexError;
@@ -10,6 +13,7 @@ use crate::sqlite;
 mod options;
 mod table;
 
+pub use crate::sqlite::Progress;
 pub use options::{Search, TableOptions, Train};
 pub use table::{Hit, Table};
 
@@ -117,11 +121,58 @@ pub fn register_auto() -> Result<()> {
     Ok(crate::loadable::register_auto()?)
 }
 
+/// Runs `work`, and tells `callback` how far the long commands are that it runs on this thread: trainings (the automatic one at a
+/// COMMIT too), `optimize`, `preload`, `integrity-check`. The callback is called at the beginning of each stage and about every
+/// millisecond, by this thread, in the middle of a statement: it must not use the connection.
+///
+/// [`ControlFlow::Break`] ends the statement like `sqlite3_interrupt`: [`Error::Interrupted`]; the transaction is rolled back, and
+/// the database is as it was before it. So does a panic of the callback, which then goes on.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use sqlite_ivf::{Table, TableOptions, with_progress};
+///
+/// let db = rusqlite::Connection::open_in_memory()?;
+/// sqlite_ivf::register(&db)?;
+/// let items = Table::create(&db, "items", &TableOptions::new(2).train_at(500))?;
+/// db.execute_batch("BEGIN")?;
+/// items.insert_many((0..500).map(|i| (i, [i as f32, 1.0])))?;
+/// let mut stages = Vec::new();
+/// with_progress(
+///     |progress| {
+///         stages.push((progress.command, progress.stage));
+///         ControlFlow::Continue(())
+///     },
+///     || db.execute_batch("COMMIT"),
+/// )?;
+/// assert!(stages.contains(&("train", "k-means")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn with_progress<T>(
+    mut callback: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    work: impl FnOnce() -> T,
+) -> T {
+    let mut panic = None;
+    // A panic must not unwind through a change that is half done.
+    let mut contained = |progress: &Progress<'_>| {
+        catch_unwind(AssertUnwindSafe(|| callback(progress))).unwrap_or_else(|payload| {
+            panic = Some(payload);
+            ControlFlow::Break(())
+        })
+    };
+    let done = sqlite::listening(&mut contained, work);
+    match panic {
+        Some(payload) => resume_unwind(payload),
+        None => done,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::table::module_arguments;
     use super::*;
     use crate::index::Metric;
+    use crate::storage::Element;
 
     fn table(db: &Connection, n: i64) -> Table<'_> {
         register(db).unwrap();
@@ -177,6 +228,45 @@ mod tests {
         for name in ["plain", "missing"] {
             assert!(matches!(Table::open(&db, name), Err(Error::NoSuchTable(n)) if n == name));
         }
+    }
+
+    #[test]
+    fn a_table_of_any_element_takes_and_gives_f32() {
+        let db = Connection::open_in_memory().unwrap();
+        register(&db).unwrap();
+        for (name, element, metric, expected) in [
+            ("a", Element::F32, Metric::L2, [0.1, 2.0]),
+            ("b", Element::F16, Metric::L2, [0.099_975_586, 2.0]),
+            ("c", Element::Bf16, Metric::L1, [0.100_097_656, 2.0]),
+            ("d", Element::Int8, Metric::Cosine, [0.0, 2.0]),
+            ("e", Element::Bit, Metric::Hamming, [0.0, 1.0]),
+        ] {
+            let mut options = TableOptions::new(8).element(element);
+            if element != Element::Bit {
+                options = options.metric(metric);
+            }
+            let table = Table::create(&db, name, &options).unwrap();
+            let opened = Table::open(&db, name).unwrap();
+            assert_eq!((opened.element(), opened.metric(), opened.dim()), (element, metric, 8));
+            let of = |first: f32, last: f32| [first, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, last];
+            let [first, last] = if element.is_float() { [0.1, 2.0] } else { expected };
+            table.insert_many([(1, of(first, last)), (2, of(1.0, 0.0)), (3, of(1.0, 1.0))]).unwrap();
+            assert_eq!(table.vector(1).unwrap().unwrap(), of(expected[0], expected[1]), "{name}");
+            let nearest = table.search(&of(first, last), &Search::new(1)).unwrap();
+            assert_eq!((nearest[0].rowid, nearest[0].distance), (1, 0.0), "{name}");
+            let both = table.search_batch(&[of(1.0, 0.0), of(1.0, 1.0)].concat(), &Search::new(1)).unwrap();
+            assert_eq!((both[0][0].rowid, both[1][0].rowid), (2, 3), "{name}");
+            if element != Element::F32 {
+                for wrong in [&of(1e30, f32::NAN)[..], &[1.0; 7], &[1.0; 16], &of(0.5, f32::INFINITY)] {
+                    assert!(matches!(table.insert(9, wrong), Err(Error::Invalid(_))), "{name} {wrong:?}");
+                }
+            }
+            table.integrity_check().unwrap();
+        }
+        let odd = TableOptions::new(12).element(Element::Bit);
+        assert!(
+            matches!(Table::create(&db, "f", &odd), Err(Error::Invalid(text)) if text.contains("12 bits"))
+        );
     }
 
     #[test]

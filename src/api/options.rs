@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::table::quoted;
 use crate::index::{Metric, Quantizer};
+use crate::storage::Element;
 
 /// What a new table is like. Everything but the dimension has a default.
 ///
@@ -20,14 +21,15 @@ use crate::index::{Metric, Quantizer};
 pub struct TableOptions {
     pub(super) dim: usize,
     pub(super) column: String,
-    pub(super) metric: Metric,
+    pub(super) element: Element,
+    metric: Option<Metric>,
     pub(super) others: Vec<(&'static str, String)>,
 }
 
 impl TableOptions {
-    /// A table of vectors of `dim` elements in a column `vec`, distance l2.
+    /// A table of vectors of `dim` floats in a column `vec`, distance l2.
     pub fn new(dim: usize) -> Self {
-        Self { dim, column: "vec".into(), metric: Metric::L2, others: Vec::new() }
+        Self { dim, column: "vec".into(), element: Element::F32, metric: None, others: Vec::new() }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -43,11 +45,23 @@ impl TableOptions {
         self
     }
 
-    /// How distance is defined.
+    /// What vectors are stored as; by default 4-byte floats. Bits have the distance hamming, and a dimension that is a
+    /// multiple of 8.
+    #[must_use]
+    pub fn element(mut self, element: Element) -> Self {
+        self.element = element;
+        self
+    }
+
+    /// How distance is defined; by default l2, and hamming for bits.
     #[must_use]
     pub fn metric(mut self, metric: Metric) -> Self {
-        self.metric = metric;
+        self.metric = Some(metric);
         self
+    }
+
+    pub(super) fn chosen_metric(&self) -> Metric {
+        self.metric.unwrap_or(self.element.metrics()[0])
     }
 
     /// How many lists a training makes; by default the square root of the number of rows.
@@ -68,7 +82,7 @@ impl TableOptions {
         self.with("max_codes", rows)
     }
 
-    /// How rows are coded for the first pass of a scan; by default int8. Answers do not depend on it.
+    /// How rows are coded for the first pass of a scan; by default int8, and not at all under l1. Answers do not depend on it.
     #[must_use]
     pub fn quantizer(self, quantizer: Quantizer) -> Self {
         let name = match quantizer {
@@ -106,11 +120,12 @@ impl TableOptions {
     /// The statement that creates such a table.
     pub fn to_sql(&self, name: &str) -> String {
         let mut sql = format!(
-            "CREATE VIRTUAL TABLE main.{} USING ivf({} float[{}] distance_metric={}",
+            "CREATE VIRTUAL TABLE main.{} USING ivf({} {}[{}] distance_metric={}",
             quoted(name),
             quoted(&self.column),
+            Element::NAMES[self.element as usize],
             self.dim,
-            self.metric.name(),
+            self.chosen_metric().name(),
         );
         for (option, value) in &self.others {
             let _ = write!(sql, ", {option}={value}");

@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::{Error, Result, Search, TableOptions, Train};
-use crate::index::{Metric, TryExtend, TryGrow, try_collect, try_filled};
-use crate::storage::codec::try_f32_bytes;
-use crate::vtab::Options;
+use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
+use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
+use crate::sqlite;
+use crate::storage::Element;
+use crate::vtab::{Options, vec0};
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +23,9 @@ pub struct Hit {
 }
 
 /// An `ivf` table of the main database of a connection.
+///
+/// Vectors go in and out as f32, whatever the table stores them as. A table of float16 or bfloat16 rounds them, queries too; one
+/// of int8 takes whole numbers from -128 to 127, one of bits 0 and 1.
 ///
 /// ```
 /// use rusqlite::Connection;
@@ -45,6 +50,7 @@ pub struct Table<'c> {
     /// The name, quoted, and the vector column's.
     name: String,
     column: String,
+    element: Element,
     dim: usize,
     metric: Metric,
 }
@@ -60,12 +66,13 @@ impl<'c> Table<'c> {
             connection,
             name: quoted(name),
             column: quoted(&options.column),
+            element: options.element,
             dim: options.dim,
-            metric: options.metric,
+            metric: options.chosen_metric(),
         })
     }
 
-    /// A table that exists.
+    /// A table that exists, of the module `ivf` or, where feature `vec0` made it, `vec0`.
     ///
     /// # Errors
     /// [`Error::NoSuchTable`].
@@ -79,13 +86,20 @@ impl<'c> Table<'c> {
             .optional()?;
         let missing = || Error::NoSuchTable(name.to_string());
         let (name, sql) = sql.ok_or_else(missing)?;
-        let arguments = module_arguments(&sql, "ivf").ok_or_else(missing)?;
+        let of = |module| Some((module, module_arguments(&sql, module)?));
+        let (module, arguments) = of("ivf").or_else(|| of(vec0::MODULE)).ok_or_else(missing)?;
+        let invalid = |error: sqlite::Error| Error::Invalid(error.message);
+        if module == vec0::MODULE {
+            vec0::check_origin(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
+        }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let column = Options::parse(&arguments).map_err(|error| Error::Invalid(error.message))?.column;
+        let arguments = vec0::arguments(module, &arguments).map_err(invalid)?;
+        let column = Options::parse(&arguments).map_err(invalid)?.column;
         Ok(Self {
             connection,
             name: quoted(&name),
             column: quoted(&column.name),
+            element: column.element,
             dim: column.dim,
             metric: column.metric,
         })
@@ -94,6 +108,11 @@ impl<'c> Table<'c> {
     /// How many elements a vector has.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// What vectors are stored as.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// How distance is defined.
@@ -125,7 +144,7 @@ impl<'c> Table<'c> {
         let Self { name, column, .. } = self;
         let mut statement =
             self.prepare(&format!("{verb} INTO main.{name}(rowid, {column}) VALUES (?1, ?2)"))?;
-        Ok(statement.insert(params![rowid, Blob::new(vector)?])?)
+        Ok(statement.insert(params![rowid, self.blob(vector)?])?)
     }
 
     /// Inserts rows, all or none, in one savepoint; how many.
@@ -163,11 +182,12 @@ impl<'c> Table<'c> {
     pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
         let Self { name, column, .. } = self;
         let mut statement = self.prepare(&format!("SELECT {column} FROM main.{name} WHERE rowid = ?1"))?;
-        let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let mut rows = statement.query([rowid])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let blob = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        Ok(Some(try_collect(blob.chunks_exact(4).map(float))?))
+        let mut vector = try_vec(self.element.len(blob.len()))?;
+        self.element.widen(blob, &mut vector);
+        Ok(Some(vector))
     }
 
     /// How many rows. Counts them.
@@ -196,7 +216,7 @@ impl<'c> Table<'c> {
     pub fn search(&self, query: &[f32], search: &Search<'_>) -> Result<Vec<Hit>> {
         let (sql, arguments) = self.search_sql("rowid, distance", &self.column, search)?;
         let mut statement = self.prepare(&sql)?;
-        let query = Blob::new(query)?;
+        let query = self.blob(query)?;
         let mut values: Vec<&dyn ToSql> = vec![&query];
         values.extend(arguments.iter().map(|value| &**value));
         let mut rows = statement.query(values.as_slice())?;
@@ -222,7 +242,7 @@ impl<'c> Table<'c> {
         }
         let (sql, arguments) = self.search_sql("query, rowid, distance", "batch", search)?;
         let mut statement = self.prepare(&sql)?;
-        let blob = Blob::new(queries)?;
+        let blob = self.blob(queries)?;
         let mut values: Vec<&dyn ToSql> = vec![&blob];
         values.extend(arguments.iter().map(|value| &**value));
         let mut rows = statement.query(values.as_slice())?;
@@ -232,6 +252,21 @@ impl<'c> Table<'c> {
             answers[query as usize].try_push(Hit { rowid: row.get(1)?, distance: row.get(2)? })?;
         }
         Ok(answers)
+    }
+
+    /// A vector, or several, as the column stores them.
+    fn blob(&self, vectors: &[f32]) -> Result<Blob> {
+        let element = self.element;
+        if element == Element::F32 {
+            return Ok(Blob(element.try_bytes(vectors)?));
+        }
+        if !vectors.len().is_multiple_of(element.group()) {
+            let (expected, got) = (self.dim, vectors.len());
+            return Err(IndexError::DimensionMismatch { expected, got }.into());
+        }
+        let mut rounded = try_copy(vectors)?;
+        element.round(&mut rounded).map_err(Error::Invalid)?;
+        Ok(Blob(element.try_bytes(&rounded)?))
     }
 
     /// The statement of a search, and what it is bound to after the query.
@@ -302,6 +337,32 @@ impl<'c> Table<'c> {
         self.command(&train.command())
     }
 
+    /// [`Table::train`], which tells `callback` how far it is, see [`with_progress`].
+    ///
+    /// # Errors
+    /// As [`Table::train`]; [`Error::Interrupted`] where the callback breaks, and the table is as it was.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use sqlite_ivf::{Table, TableOptions, Train};
+    /// # let db = rusqlite::Connection::open_in_memory()?;
+    /// # sqlite_ivf::register(&db)?;
+    /// # let items = Table::create(&db, "items", &TableOptions::new(2))?;
+    /// # items.insert_many((0..500).map(|i| (i, [i as f32, 1.0])))?;
+    /// items.train_with(&Train::new(), |progress| {
+    ///     eprintln!("{}: {:.0}%", progress.stage, 100.0 * progress.fraction());
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn train_with(
+        &self,
+        train: &Train,
+        callback: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        with_progress(callback, || self.train(train))
+    }
+
     /// Packs the lists into as few segments as they need, without deleted rows.
     ///
     /// # Errors
@@ -343,12 +404,6 @@ impl<'c> Table<'c> {
 
 /// A vector, or several, as SQLite keeps it.
 struct Blob(Vec<u8>);
-
-impl Blob {
-    fn new(vector: &[f32]) -> Result<Self> {
-        Ok(Self(try_f32_bytes(vector)?))
-    }
-}
 
 impl ToSql for Blob {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

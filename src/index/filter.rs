@@ -2,7 +2,7 @@
 
 use crate::index::search::Search;
 use crate::index::{
-    Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryGrow, try_filled,
+    Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryGrow, try_collect, try_filled,
 };
 use crate::kernels::codes::BLOCK_ROWS;
 
@@ -96,7 +96,7 @@ impl Mask {
 pub(super) struct Filtered {
     /// By segment.
     pub masks: Vec<Option<Mask>>,
-    /// Rows that pass in the whole table, once that was asked.
+    /// Rows that pass in all lists in reach, once that was asked.
     total: Option<u64>,
     /// By query.
     seen: Vec<Seen>,
@@ -191,8 +191,8 @@ impl<L: InvertedLists> Search<'_, L> {
         }
         seen.enough = seen.enough || 2 * seen.matched >= seen.budget;
         if !seen.enough && seen.cost >= MOST * seen.budget {
-            let estimate =
-                seen.matched as u128 * u128::from(self.snapshot.rows()) / u128::from(seen.rows.max(1));
+            let rows = u128::from(self.rows_in_reach()?);
+            let estimate = u128::from(seen.matched) * rows / u128::from(seen.rows.max(1));
             let is_large = estimate > u128::from(LARGE * seen.budget);
             seen.enough = is_large || self.matched_in_all()? > seen.budget;
         }
@@ -200,14 +200,33 @@ impl<L: InvertedLists> Search<'_, L> {
         Ok(seen.enough)
     }
 
-    /// Rows that pass in the whole table.
+    /// The lists of the partitions asked for.
+    fn reach(&self) -> Result<Vec<u32>, IndexError> {
+        match (self.params.partitions, self.snapshot.coarse()) {
+            (Some(partitions), Some(coarse)) => {
+                try_collect(partitions.iter().flat_map(|&partition| coarse.lists_of(partition)).copied())
+            }
+            _ => try_collect(0..self.snapshot.nlist() as u32),
+        }
+    }
+
+    fn rows_in_reach(&self) -> Result<u64, IndexError> {
+        match self.params.partitions {
+            None => Ok(self.snapshot.rows()),
+            Some(_) => {
+                Ok(self.reach()?.iter().map(|&list_no| self.snapshot.list_rows(list_no as usize)).sum())
+            }
+        }
+    }
+
+    /// Rows that pass in all lists in reach.
     fn matched_in_all(&mut self) -> Result<u64, L::Error> {
         if let Some(total) = self.filtered.total {
             return Ok(total);
         }
         let mut total = 0;
-        for list_no in 0..self.snapshot.nlist() {
-            total += self.mask_list(list_no)?.0;
+        for list_no in self.reach()? {
+            total += self.mask_list(list_no as usize)?.0;
         }
         self.filtered.total = Some(total);
         Ok(total)

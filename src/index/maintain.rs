@@ -92,6 +92,8 @@ pub struct Renumbered {
     pub fresh: Vec<u32>,
     /// Lists of the old numbering, neither split nor joined, that have another number now.
     pub moved: Vec<u32>,
+    /// By new number, the list of the old numbering that it is, or is a part of.
+    pub origins: Vec<u32>,
 }
 
 impl Renumbered {
@@ -106,7 +108,7 @@ impl Renumbered {
         split: &BTreeMap<u32, Vec<f32>>,
         joined: &BTreeSet<u32>,
     ) -> Result<Self, IndexError> {
-        let mut lists = try_collect(centroids.chunks_exact(dim).map(Some))?;
+        let mut lists = try_collect((0_u32..).zip(centroids.chunks_exact(dim)).map(Some))?;
         let mut fresh = BTreeSet::new();
         let mut holes = joined.clone();
         for &list_no in joined {
@@ -118,7 +120,7 @@ impl Renumbered {
                 if at as usize == lists.len() {
                     lists.try_push(None)?;
                 }
-                lists[at as usize] = Some(part);
+                lists[at as usize] = Some((list_no, part));
                 fresh.insert(at);
             }
         }
@@ -141,8 +143,12 @@ impl Renumbered {
             }
         }
         let mut centroids = try_vec(lists.len() * dim)?;
-        lists.into_iter().flatten().for_each(|centroid| centroids.extend_from_slice(centroid));
-        Ok(Self { centroids, fresh: fresh.into_iter().collect(), moved })
+        let mut origins = try_vec(lists.len())?;
+        for (origin, centroid) in lists.into_iter().flatten() {
+            centroids.extend_from_slice(centroid);
+            origins.push(origin);
+        }
+        Ok(Self { centroids, fresh: fresh.into_iter().collect(), moved, origins })
     }
 }
 
@@ -184,6 +190,8 @@ mod tests {
             centroids: centroids.to_vec(),
             fresh: fresh.to_vec(),
             moved: moved.to_vec(),
+            // Parts of list n are 10 n and so on here.
+            origins: centroids.iter().map(|&c| if c < 10. { c as u32 } else { c as u32 / 10 }).collect(),
         };
         assert_eq!(renumbered(3, &[], &[]), of(&[0., 1., 2.], &[], &[]));
         assert_eq!(

@@ -28,7 +28,29 @@ pub enum Datum<'a> {
     Text(&'a str),
 }
 
-impl Datum<'_> {
+impl<'a> Datum<'a> {
+    /// The next value of what [`Datum::write`] wrote; none at the end, or where it is not such bytes.
+    pub fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+            let (run, rest) = bytes.split_at_checked(len)?;
+            *bytes = rest;
+            Some(run)
+        }
+        let mut rest = *bytes;
+        let value = match take(&mut rest, 1)?[0] {
+            0 => Self::Null,
+            1 => Self::Integer(i64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?)),
+            2 => Self::Float(f64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?)),
+            3 => {
+                let len = u32::from_le_bytes(take(&mut rest, 4)?.try_into().ok()?);
+                Self::Text(std::str::from_utf8(take(&mut rest, len as usize)?).ok()?)
+            }
+            _ => return None,
+        };
+        *bytes = rest;
+        Some(value)
+    }
+
     /// Appends bytes that tell values and runs of values apart: a tag, then what the value has.
     ///
     /// # Errors
@@ -287,6 +309,9 @@ mod tests {
             &[Datum::Text("")],
         ];
         for (i, a) in runs.iter().enumerate() {
+            let written = bytes(a);
+            let mut rest = written.as_slice();
+            assert_eq!(std::iter::from_fn(|| Datum::read(&mut rest)).collect::<Vec<_>>(), *a);
             assert!(runs[..i].iter().all(|b| bytes(a) != bytes(b)));
         }
     }

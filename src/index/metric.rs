@@ -10,6 +10,8 @@
 //! | l2 | as given | sum (q - x)^2 | sqrt(key) |
 //! | cosine | scaled to length 1 | sum (q - x)^2 | key / 2 = 1 - cos |
 //! | ip | as given | -sum q x | key |
+//! | l1 | as given | sum abs(q - x) | key |
+//! | hamming | bits as 0 and 1 | sum (q - x)^2, the bits that differ | key |
 //!
 //! Half the squared distance of two unit vectors is 1 - cos, without the cancellation of that
 //! formula: a vector has distance 0 to itself, and no distance is negative.
@@ -26,11 +28,15 @@ pub enum Metric {
     Cosine,
     /// Inner product, negated: the larger the product, the nearer.
     Ip,
+    /// Sum of absolute differences.
+    L1,
+    /// How many bits differ, of vectors of bits as 0.0 and 1.0. (Of other vectors: the squared Euclidean distance.)
+    Hamming,
 }
 
 impl Metric {
     /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 3] = ["l2", "cosine", "ip"];
+    pub const NAMES: [&'static str; 5] = ["l2", "cosine", "ip", "l1", "hamming"];
 
     /// The metric of that name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
@@ -38,6 +44,8 @@ impl Metric {
             "l2" | "euclidean" => Some(Self::L2),
             "cosine" => Some(Self::Cosine),
             "ip" | "inner_product" => Some(Self::Ip),
+            "l1" | "manhattan" => Some(Self::L1),
+            "hamming" => Some(Self::Hamming),
             _ => None,
         }
     }
@@ -69,16 +77,21 @@ impl Metric {
     /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].
     pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
         match self {
-            Self::L2 | Self::Cosine => settle(kernels().l2_squared(query, row)),
+            Self::L2 | Self::Cosine | Self::Hamming => settle(kernels().l2_squared(query, row)),
             Self::Ip => settle(-kernels().dot(query, row)),
+            Self::L1 => settle(kernels().l1(query, row)),
         }
     }
 
     /// [`Metric::key`] of each row of `rows` (`[out.len()][dim]`).
     pub fn keys(self, query: &[f32], rows: &[f32], out: &mut [f32]) {
         match self {
-            Self::L2 | Self::Cosine => {
+            Self::L2 | Self::Cosine | Self::Hamming => {
                 kernels().l2_squared_rows(query, rows, out);
+                out.iter_mut().for_each(|key| *key = settle(*key));
+            }
+            Self::L1 => {
+                kernels().l1_rows(query, rows, out);
                 out.iter_mut().for_each(|key| *key = settle(*key));
             }
             Self::Ip => {
@@ -94,7 +107,7 @@ impl Metric {
         match self {
             Self::L2 => key.sqrt(),
             Self::Cosine => key / 2.0,
-            Self::Ip => key,
+            Self::Ip | Self::L1 | Self::Hamming => key,
         }
     }
 
@@ -104,14 +117,14 @@ impl Metric {
             let distance = self.distance(key);
             if strict { distance < bound } else { distance <= bound }
         };
-        if bound.is_nan() {
+        // No other distance is negative.
+        if bound.is_nan() || (self != Self::Ip && bound < 0.0) {
             return None;
         }
         let guess = match self {
-            Self::L2 if bound < 0.0 => return None,
             Self::L2 => bound * bound,
             Self::Cosine => bound * 2.0,
-            Self::Ip => bound,
+            Self::Ip | Self::L1 | Self::Hamming => bound,
         };
         // The rounding of the guess is off by a few units at most: walk to the edge.
         let mut key = settle(guess as f32);
@@ -119,7 +132,7 @@ impl Metric {
             key = key.next_up();
         }
         while !within(key) {
-            if key == f32::NEG_INFINITY || (self != Self::Ip && key < 0.0) {
+            if key == f32::NEG_INFINITY || (self != Self::Ip && key <= 0.0) {
                 return None;
             }
             key = key.next_down();
@@ -153,8 +166,10 @@ mod tests {
 
     #[test]
     fn the_largest_key_is_the_last_one_within_the_bound() {
-        for metric in [Metric::L2, Metric::Cosine, Metric::Ip] {
-            for bound in [0.0, 1e-30, 0.3, 1.0, 1.5, 123.456, 1e6] {
+        for metric in [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming] {
+            assert_eq!(Metric::from_name(metric.name()), Some(metric));
+            assert_eq!(metric.largest_key(-1.0, false).is_some(), metric == Metric::Ip, "{metric:?}");
+            for bound in [0.0, 1e-30, 0.3, 1.0, 1.5, 123.456, 1e6, 16_777_217.0, 3e38, 1e39] {
                 for strict in [false, true] {
                     let within = |key: f32| {
                         let d = metric.distance(key);
@@ -172,6 +187,19 @@ mod tests {
         assert_eq!(Metric::L2.largest_key(-1.0, false), None);
         assert_eq!(Metric::L2.largest_key(f64::NAN, false), None);
         assert_eq!(Metric::L2.largest_key(f64::INFINITY, false), Some(f32::INFINITY));
+    }
+
+    #[test]
+    fn hamming_counts_the_bits_that_differ_at_any_dimension() {
+        for dim in [8, 16, 24, 1000, 16_384] {
+            let bits = |step: usize| (0..dim).map(|i| (i * i * step % 7 % 2) as f32).collect::<Vec<f32>>();
+            for (a, b) in [(bits(1), bits(3)), (bits(5), bits(5)), (vec![0.0; dim], vec![1.0; dim])] {
+                let differ = a.iter().zip(&b).filter(|(a, b)| a != b).count();
+                assert_eq!(Metric::Hamming.distance(Metric::Hamming.key(&a, &b)), differ as f64);
+                let key = Metric::Hamming.largest_key(differ as f64, true);
+                assert_eq!(key.map(|key| Metric::Hamming.key(&a, &b) <= key), (differ > 0).then_some(false));
+            }
+        }
     }
 
     #[test]

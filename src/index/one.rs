@@ -33,19 +33,23 @@ struct Visit {
 impl<L: InvertedLists> Search<'_, L> {
     /// Probes until the query has its k rows, or no list is left for it.
     pub fn one(&mut self) -> Result<(), L::Error> {
-        let nlist = self.snapshot.nlist();
+        let partitions = self.params.partitions;
+        let widest = self.snapshot.widest(partitions);
         let only = self.params.lists;
-        let mut width = only.map_or(self.params.nprobe.clamp(1, nlist), <[u32]>::len);
+        let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
         let (mut done, mut seen) = (0, 0);
         loop {
-            width = self.choose(Round { done, width })?;
+            let width = self.choose(Round { done, nprobe })?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
             }
             self.visit(done..width)?;
             let ended = self.allowance[0] == 0 || self.params.k == usize::MAX;
-            if ended || width == nlist || only.is_some() {
+            if self.params.reach.is_some() {
+                nprobe = width;
+            }
+            if ended || nprobe >= widest || only.is_some() {
                 return Ok(());
             }
             let probes = take(&mut self.one.probes);
@@ -55,7 +59,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 return Ok(());
             }
             (done, seen) = (width, width);
-            width = (2 * width).min(nlist);
+            nprobe = (2 * nprobe).min(widest);
         }
     }
 

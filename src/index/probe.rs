@@ -55,8 +55,9 @@ pub(super) struct Chooser {
 pub(super) struct Round {
     /// Lists that it has scanned, the nearest ones.
     pub done: usize,
-    /// Lists up to which it goes on. In the first round of a search that reaches for a recall: up to which it may.
-    pub width: usize,
+    /// Lists of each partition up to which it goes on. In the first round of a search that reaches for a recall: up to which it
+    /// may.
+    pub nprobe: usize,
 }
 
 impl Chooser {
@@ -75,10 +76,12 @@ impl Chooser {
             (Some(only), ..) => out.lists.try_append(only)?,
             (_, None, _) => out.lists.try_push(0)?,
             (_, Some(coarse), Some(reach)) if round.done == 0 => {
-                let first = reach.first(round.width);
-                self.reach(snapshot, coarse, reach, query, first..round.width, &mut out.lists)?;
+                let first = reach.first(round.nprobe);
+                self.reach(snapshot, coarse, reach, query, first..round.nprobe, &mut out.lists)?;
             }
-            (_, Some(coarse), _) => coarse.probe(query, round.width, &mut self.probe, &mut out.lists)?,
+            (_, Some(coarse), _) => {
+                coarse.probe(query, params.partitions, round.nprobe, &mut self.probe, &mut out.lists)?;
+            }
         }
         self.share(snapshot, params, query, round.done, start, out)?;
         Ok(out.lists.len() - start)
@@ -99,7 +102,7 @@ impl Chooser {
         let mut n = sizes.start;
         loop {
             lists.truncate(start);
-            coarse.probe(query, n, &mut self.probe, lists)?;
+            coarse.probe(query, None, n, &mut self.probe, lists)?;
             let width = reach.width(snapshot, query, &lists[start..]);
             lists.truncate(start + width);
             if width < n || n >= sizes.end {
@@ -141,8 +144,8 @@ struct Part {
 }
 
 impl<L: InvertedLists> Search<'_, L> {
-    /// The lists of each active query, in the round that goes up to `width`.
-    pub fn probe(&mut self, active: &[u32], done: usize, width: usize) -> Result<Probes, L::Error> {
+    /// The lists of each active query in a round.
+    pub fn probe(&mut self, active: &[u32], all: Round) -> Result<Probes, L::Error> {
         let start = Instant::now();
         let (snapshot, dim, queries) = (self.snapshot, self.snapshot.dim(), self.queries);
         let lists = self.snapshot.coarse().map_or(1, |coarse| coarse.nlist());
@@ -153,9 +156,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let done_all = self.for_each(parts.len(), |i, _| {
             let active = active.chunks(block).nth(i).unwrap_or_default();
             let round = |q: u32| match reached.get(q as usize) {
-                None => Round { done, width },
-                Some(0) => Round { done: 0, width },
-                Some(&done) => Round { done, width: (2 * done).min(lists) },
+                None => all,
+                Some(0) => Round { done: 0, ..all },
+                Some(&done) => Round { done, nprobe: (2 * done).min(lists) },
             };
             let part = Part::choose(snapshot, &params, queries, active, round)?;
             *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = part;
@@ -225,7 +228,7 @@ impl Part {
         };
         // All of them in one go, for those that need no more; a block's queries are in one round.
         let rounds = active.iter().map(|&q| round(q));
-        let (done, most) = rounds.fold((0, 0), |(done, most), r| (r.done.max(done), r.width.max(most)));
+        let (done, most) = rounds.fold((0, 0), |(done, most), r| (r.done.max(done), r.nprobe.max(most)));
         let first = match &params.reach {
             Some(reach) if done == 0 => reach.first(most),
             _ => most,
@@ -233,8 +236,9 @@ impl Part {
         let mut gathered = try_vec(active.len() * dim)?;
         active.iter().for_each(|&q| gathered.extend_from_slice(query(q)));
         let mut nearest = Vec::new();
-        coarse.probe(&gathered, first, &mut chooser.probe, &mut nearest)?;
-        for (&q, nearest) in active.iter().zip(nearest.chunks_exact(first)) {
+        coarse.probe(&gathered, params.partitions, first, &mut chooser.probe, &mut nearest)?;
+        let width = nearest.len() / active.len().max(1);
+        for (&q, nearest) in active.iter().zip(nearest.chunks_exact(width.max(1))) {
             let (round, start) = (round(q), part.probes.lists.len());
             match &params.reach {
                 Some(reach) if done == 0 => {
@@ -246,7 +250,9 @@ impl Part {
                         part.probes.lists.try_append(&nearest[..width])?;
                     }
                 }
-                _ => part.probes.lists.try_append(&nearest[..round.width.min(nearest.len())])?,
+                // Where queries differ, there are no partitions.
+                Some(_) => part.probes.lists.try_append(&nearest[..round.nprobe.min(width)])?,
+                None => part.probes.lists.try_append(nearest)?,
             }
             chooser.share(snapshot, params, query(q), round.done, start, &mut part.probes)?;
             part.widths.push(part.probes.lists.len() - start);

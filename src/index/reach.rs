@@ -147,7 +147,7 @@ fn spread(key: f32, nearest: f32, rank: u32) -> f64 {
 fn scale(metric: Metric, query: &[f32], nearest: f32, floor: f64) -> f64 {
     match metric {
         Metric::Ip => query.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt(),
-        Metric::L2 | Metric::Cosine => f64::from(nearest).max(floor).sqrt(),
+        Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => f64::from(nearest).max(floor).sqrt(),
     }
 }
 
@@ -160,7 +160,7 @@ struct Chosen {
     slot: u32,
 }
 
-/// Measures which limits reach which recalls; none where there is no training, or the rows are few. The same rows in the same
+/// Measures which limits reach which recalls; none where there is no training, the rows are few, or lists have partitions. The same rows in the same
 /// lists, and the same seed: the same limits, on any machine and any number of threads. Costs an exact search of 512 rows.
 ///
 /// # Errors
@@ -172,7 +172,8 @@ pub fn calibrate<L: InvertedLists>(
     seed: u64,
 ) -> Result<Option<Calibration>, L::Error> {
     let dim = snapshot.dim();
-    if snapshot.coarse().is_none() || snapshot.rows() < Calibration::LEAST_ROWS {
+    let is_whole = snapshot.coarse().is_some_and(|coarse| coarse.partitions().is_empty());
+    if !is_whole || snapshot.rows() < Calibration::LEAST_ROWS {
         return Ok(None);
     }
     let chosen = choose(snapshot, cache, lists, seed)?;
@@ -201,7 +202,9 @@ pub fn calibrate<L: InvertedLists>(
     nearest.sort_unstable_by(f32::total_cmp);
     let floor = match snapshot.metric() {
         Metric::Ip => 0.0,
-        Metric::L2 | Metric::Cosine => nearest.get(nearest.len() / 2).map_or(0.0, |d| d.max(0.0) / 4.0),
+        Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => {
+            nearest.get(nearest.len() / 2).map_or(0.0, |d| d.max(0.0) / 4.0)
+        }
     };
     for (of_query, query) in asked.iter_mut().zip(queries.chunks_exact(dim)) {
         of_query.divide(scale(snapshot.metric(), query, of_query.nearest, floor.into()));
@@ -327,6 +330,6 @@ fn on_all_threads<L: InvertedLists>(
     match (done, failure) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(error)) => Err(error),
-        (Err(error), None) => Err(IndexError::from(error).into()),
+        (Err(error), None) => Err(error.into()),
     }
 }

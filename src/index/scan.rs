@@ -259,7 +259,7 @@ impl Scan<'_> {
             }
             local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
         }
-        if heads().any(|head| head.quantizer == Quantizer::None) && local.len() >= TILE_QUERIES {
+        if heads().any(|head| head.quantizer == Quantizer::None) && self.in_tiles(local.len()) {
             scratch.panel.try_reserve(local.len()).map_err(refused)?;
             scratch.panel.extend(local.iter().map(|m| (self.query(m.query), 0.0)));
         }
@@ -282,7 +282,7 @@ impl Scan<'_> {
         }
         match (loaded.codes.quantizer, loaded.rows) {
             (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch)?,
-            (Quantizer::None, Some((_, vectors))) if local.len() < TILE_QUERIES => {
+            (Quantizer::None, Some((_, vectors))) if !self.in_tiles(local.len()) => {
                 self.rows_exactly(loaded, vectors, &mut local, scratch)?;
             }
             (Quantizer::None, Some((rows, vectors))) => {
@@ -294,6 +294,11 @@ impl Scan<'_> {
         }
         scratch.members = local;
         Ok(())
+    }
+
+    /// Whether that many queries scan rows in tiles: the products in them say nothing of sums of absolute differences.
+    fn in_tiles(&self, queries: usize) -> bool {
+        queries >= TILE_QUERIES && self.snapshot.metric() != Metric::L1
     }
 
     /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
@@ -345,7 +350,8 @@ impl Scan<'_> {
                 }
                 -q.base - q.length * radius - reach * (rounding(self.snapshot.dim()) + 1e-9) - dim * TINY
             }
-            Metric::L2 | Metric::Cosine => {
+            Metric::L1 => return false,
+            Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 let nearest = (q.norm.sqrt() * (1.0 - 1e-6) - q.error - radius).max(0.0);
                 nearest * nearest * (1.0 - rounding(self.snapshot.dim())) - dim * TINY
             }
@@ -372,8 +378,10 @@ impl Scan<'_> {
                 }
                 Coeff { a: below(a), u: below(-q.error), r: below(-q.length), s: -q.scale as f32 }
             }
+            // Tables of this metric have no codes; where there are some, they rule out nothing.
+            Metric::L1 => EVERYTHING,
             // |q^ - x^| > sqrt(threshold) + error_q + error_x, squared
-            Metric::L2 | Metric::Cosine => {
+            Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 let tau = (threshold * (1.0 + rounding(dim)) + dim as f64 * TINY).sqrt() + q.error;
                 let form = 2.0 * (q.norm + norm_max) + (tau + error_max) * (tau + error_max);
                 let a = q.norm - tau * tau - form * FORM_ROUNDING - dim as f64 * TINY_FORM;
@@ -399,7 +407,8 @@ impl Scan<'_> {
                 }
                 (-q.base - product - apart, -q.base - product + apart)
             }
-            Metric::L2 | Metric::Cosine => {
+            Metric::L1 => return (0.0, f32::INFINITY),
+            Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 let norm = u + r * r;
                 let squared = q.norm + norm - 2.0 * product;
                 let slack = 1e-6 * (q.norm + norm + r * r) + TINY;
@@ -573,7 +582,8 @@ impl Scan<'_> {
         let reach = length * length_max;
         let limit = match self.snapshot.metric() {
             Metric::Ip => threshold + reach * (sequential + rounding(dim)) + dim as f64 * TINY,
-            Metric::L2 | Metric::Cosine => {
+            Metric::L1 => f64::INFINITY,
+            Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 let squares = length * length + length_max * length_max;
                 let margin = (reach + squares) * sequential + dim as f64 * TINY;
                 // The length errs upwards by 1e-9 at most; the limit must not err downwards.

@@ -20,7 +20,7 @@ use crate::index::cache::Cache;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
 use crate::index::filter::{Filtered, RowFilter};
 use crate::index::one::One;
-use crate::index::probe::reached;
+use crate::index::probe::{Round, reached};
 use crate::index::reach::Reach;
 use crate::index::scan::{Scratch, State};
 use crate::index::{
@@ -58,6 +58,8 @@ pub struct SearchParams<'a> {
     pub filter: Option<&'a dyn RowFilter>,
     /// The only lists that hold wanted rows, ascending: all of them are scanned instead of `nprobe`.
     pub lists: Option<&'a [u32]>,
+    /// The only partitions of interest, ascending; `nprobe` lists of each are probed.
+    pub partitions: Option<&'a [u32]>,
     /// How the work is cut. The answer does not depend on it.
     pub mode: SearchMode,
     /// The threads that may take part. The answer does not depend on it.
@@ -109,6 +111,7 @@ impl SearchParams<'_> {
             above_key: None,
             filter: None,
             lists: None,
+            partitions: None,
             mode: SearchMode::Auto,
             workers: Workers::all(),
         }
@@ -247,6 +250,10 @@ pub fn search_into<L: InvertedLists>(
     if own.dim != dim {
         own = Buffers { dim, row: try_filled(0.0, dim)?, ..Buffers::default() };
     }
+    // Limits are not measured for lists in partitions.
+    let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
+    let reach = params.reach.filter(|_| params.lists.is_none() && !is_parted);
+    let params = SearchParams { reach, ..params };
     let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
     states.iter_mut().for_each(|state| state.reset(params.k, bounds));
@@ -292,17 +299,22 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Probes until every query has its k rows, or no list is left for it.
     fn scan(&mut self) -> Result<(), L::Error> {
         let nq = self.states.len();
-        let nlist = self.snapshot.nlist();
         self.reached = reached(&self.params, nq)?;
         let mut active = try_collect(0..nq as u32)?;
         if let Some(only) = self.params.lists {
-            let probes = self.probe(&active, 0, only.len())?;
+            let probes = self.probe(&active, Round { done: 0, nprobe: 0 })?;
             return self.grouped(&active, &probes, 0..only.len());
         }
+        let partitions = self.params.partitions;
+        let widest = self.snapshot.widest(partitions);
+        let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
         let mut done = 0;
-        let mut width = self.params.nprobe.clamp(1, nlist);
         while !active.is_empty() {
-            let probes = self.probe(&active, done, width)?;
+            let width = self.snapshot.width(partitions, nprobe);
+            if width == 0 {
+                break;
+            }
+            let probes = self.probe(&active, Round { done, nprobe })?;
             // Where queries differ in what they have scanned, their shares say so.
             let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
             let mut ranks = all.clone();
@@ -315,8 +327,8 @@ impl<L: InvertedLists> Search<'_, L> {
             }
             let mut left = try_vec(active.len())?;
             for (i, &q) in active.iter().enumerate() {
-                let scanned = self.reached.get(q as usize).copied().unwrap_or(width);
-                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned == nlist {
+                let scanned = self.reached.get(q as usize).copied().unwrap_or(nprobe);
+                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned >= widest {
                     continue;
                 }
                 let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
@@ -327,7 +339,7 @@ impl<L: InvertedLists> Search<'_, L> {
             }
             active = left;
             done = width;
-            width = (2 * width).min(nlist);
+            nprobe = (2 * nprobe).min(widest);
         }
         Ok(())
     }

@@ -241,7 +241,7 @@ impl ResidentCodes {
                 u.iter_mut().for_each(|v| *v = ((f64::from(*v) + 2e-45).sqrt() as f32).next_up());
                 f64::from(largest(&u)).powi(2)
             }
-            Metric::L2 | Metric::Cosine => {
+            Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => {
                 let norm_max = largest(&u);
                 u.iter_mut().zip(&error).for_each(|(v, e)| *v -= e * e);
                 norm_max.into()

@@ -151,6 +151,16 @@ impl Snapshot {
         self.coarse.as_ref()
     }
 
+    /// Lists of the largest of `partitions` (of all, if there are none): probing so many is the exact search.
+    pub fn widest(&self, partitions: Option<&[u32]>) -> usize {
+        self.coarse.as_ref().map_or(1, |coarse| coarse.widest(partitions))
+    }
+
+    /// Lists that a query probes which probes `nprobe` of each of `partitions`.
+    pub(crate) fn width(&self, partitions: Option<&[u32]>, nprobe: usize) -> usize {
+        self.coarse.as_ref().map_or(1, |coarse| coarse.width(partitions, nprobe))
+    }
+
     /// How many lists: 1 before training.
     pub fn nlist(&self) -> usize {
         self.offsets.len() - 1

@@ -12,6 +12,7 @@ static AVX2: Kernels = Kernels {
     l1: distance::<L1>,
     l2_squared_rows: distance_rows::<L2>,
     dot_rows: distance_rows::<DOT>,
+    l1_rows: distance_rows::<L1>,
     scores,
     assign,
     scan_f32,

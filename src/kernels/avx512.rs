@@ -14,6 +14,7 @@ static AVX512F: Kernels = Kernels {
     l1: distance::<L1>,
     l2_squared_rows: distance_rows::<L2>,
     dot_rows: distance_rows::<DOT>,
+    l1_rows: distance_rows::<L1>,
     scores,
     assign,
     scan_f32,
@@ -298,7 +299,9 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     let (dim, m, tiles) = (panel.dim(), best.len(), panel.tiles());
     let chunk = chunk_rows(dim).min(ASSIGN_ROWS);
     let none = Minimum { score: _mm512_set1_ps(f32::INFINITY), column: _mm512_setzero_si512() };
-    let mut minima = vec![none; chunk.min(m)];
+    // On the stack: a kernel has no way to say that memory ran out.
+    let mut room = [none; ASSIGN_ROWS];
+    let minima = &mut room[..chunk.min(m)];
     for first in (0..m).step_by(chunk) {
         let count = chunk.min(m - first);
         let x = rows[first * dim..].as_ptr();

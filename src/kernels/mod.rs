@@ -105,6 +105,7 @@ pub struct Kernels {
     l1: Distance,
     l2_squared_rows: DistanceRows,
     dot_rows: DistanceRows,
+    l1_rows: DistanceRows,
     scores: Scores,
     assign: Assign,
     scan_f32: ScanF32,
@@ -198,6 +199,16 @@ impl Kernels {
         check_rows(rows, out.len(), q.len());
         // SAFETY: as in `l2_squared_rows`.
         unsafe { (self.dot_rows)(q, rows, out) }
+    }
+
+    /// [`Kernels::l1`] of `q` (`[dim]`) and each row of `rows` (`[m][dim]`), into `out` (`[m]`).
+    ///
+    /// # Panics
+    /// If `rows.len() != out.len() * q.len()`.
+    pub fn l1_rows(&self, q: &[f32], rows: &[f32], out: &mut [f32]) {
+        check_rows(rows, out.len(), q.len());
+        // SAFETY: as in `l2_squared_rows`.
+        unsafe { (self.l1_rows)(q, rows, out) }
     }
 
     /// `out[x][c] = bias[c] - <row x, column c>` for every row of `rows` (`[m][dim]`) and column of `panel`; `out` is

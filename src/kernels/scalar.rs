@@ -13,6 +13,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     l1,
     l2_squared_rows,
     dot_rows,
+    l1_rows,
     scores,
     assign,
     scan_f32,
@@ -63,6 +64,12 @@ fn l2_squared_rows(q: &[f32], rows: &[f32], out: &mut [f32]) {
 fn dot_rows(q: &[f32], rows: &[f32], out: &mut [f32]) {
     for (x, out) in out.iter_mut().enumerate() {
         *out = dot(q, &rows[x * q.len()..][..q.len()]);
+    }
+}
+
+fn l1_rows(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (x, out) in out.iter_mut().enumerate() {
+        *out = l1(q, &rows[x * q.len()..][..q.len()]);
     }
 }
 

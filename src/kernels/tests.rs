@@ -133,15 +133,18 @@ fn every_set_gives_the_scalar_distances_bit_for_bit() {
             let m = random.below(11);
             let rows = random.awkward(m * dim, every);
             let row = random.awkward(dim, every);
-            let (mut l2, mut dot) = (vec![0.0; m], vec![0.0; m]);
+            let (mut l2, mut dot, mut l1) = (vec![0.0; m], vec![0.0; m], vec![0.0; m]);
             scalar::KERNELS.l2_squared_rows(&q, &rows, &mut l2);
             scalar::KERNELS.dot_rows(&q, &rows, &mut dot);
+            scalar::KERNELS.l1_rows(&q, &rows, &mut l1);
             for set in vector_sets() {
                 let mut out = vec![0.0; m];
                 set.l2_squared_rows(&q, &rows, &mut out);
                 assert_eq!(all_bits(&out), all_bits(&l2), "{} dim {dim}", set.isa);
                 set.dot_rows(&q, &rows, &mut out);
                 assert_eq!(all_bits(&out), all_bits(&dot), "{} dim {dim}", set.isa);
+                set.l1_rows(&q, &rows, &mut out);
+                assert_eq!(all_bits(&out), all_bits(&l1), "{} dim {dim}", set.isa);
                 for (name, ours, theirs) in [
                     ("l2", set.l2_squared(&q, &row), scalar::KERNELS.l2_squared(&q, &row)),
                     ("dot", set.dot(&q, &row), scalar::KERNELS.dot(&q, &row)),
@@ -161,12 +164,14 @@ fn a_distance_to_many_rows_is_the_distance_to_each() {
         for m in 0..=40 {
             let dim = 1 + random.below(70);
             let (q, rows) = (random.vector(dim), random.vector(m * dim));
-            let (mut l2, mut dot) = (vec![0.0; m], vec![0.0; m]);
+            let (mut l2, mut dot, mut l1) = (vec![0.0; m], vec![0.0; m], vec![0.0; m]);
             set.l2_squared_rows(&q, &rows, &mut l2);
             set.dot_rows(&q, &rows, &mut dot);
+            set.l1_rows(&q, &rows, &mut l1);
             for (x, row) in rows.chunks_exact(dim).enumerate() {
                 assert_eq!(l2[x].to_bits(), set.l2_squared(&q, row).to_bits());
                 assert_eq!(dot[x].to_bits(), set.dot(&q, row).to_bits());
+                assert_eq!(l1[x].to_bits(), set.l1(&q, row).to_bits());
             }
         }
     }

@@ -15,6 +15,7 @@ mod index_info;
 #[cfg(any(test, feature = "rusqlite"))]
 mod linked;
 mod module;
+mod progress;
 mod schema;
 mod statement;
 #[cfg(test)]
@@ -32,7 +33,8 @@ pub use index_info::{BestIndex, Constraint, IndexInfo, Op, OrderBy};
 #[cfg(any(test, feature = "rusqlite"))]
 pub use linked::{Init, add_auto_extension, linked_api, linked_db};
 pub use module::register_module;
-pub use schema::{module_exists, open_table, tables_named};
+pub use progress::{Listener, Progress, Step, Watch, listening, tell};
+pub use schema::{module_exists, module_names, open_table, table_of, tables_named};
 pub use statement::{Param, Rows, Statement};
 pub use ticker::Ticker;
 pub use value::{Context, InValues, Kind, Value};

@@ -18,17 +18,25 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     schemas.sort_by_key(|(number, _)| (*number != 1, *number));
     let mut found = Vec::new();
     for (_, schema) in schemas {
-        let sql = format!(
-            "SELECT name FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-            quoted(&schema)
-        );
-        let mut statement = db.prepare(&sql)?;
-        let mut rows = statement.query(&[Param::Text(name)])?;
-        if rows.step()? {
-            found.push((schema, rows.text(0)?.to_owned()));
+        if let Some(table) = table_of(db, &schema, name)? {
+            found.push((schema, table));
         }
     }
     Ok(found)
+}
+
+/// The table of that name (any case) in a schema, as it is written there.
+///
+/// # Errors
+/// Whatever SQLite reports, for example that there is no such schema.
+pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
+    let sql = format!(
+        "SELECT name FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+        quoted(schema)
+    );
+    let mut statement = db.prepare(&sql)?;
+    let mut rows = statement.query(&[Param::Text(name)])?;
+    if rows.step()? { Ok(Some(rows.text(0)?.to_owned())) } else { Ok(None) }
 }
 
 /// Opens a table, if it is not open on this connection: SQLite connects to its module.
@@ -39,19 +47,26 @@ pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
     Statement::prepare_with(db, &format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name)), 0).map(drop)
 }
 
+/// The modules that are registered; none at all where the host cannot tell.
+///
+/// # Errors
+/// Whatever SQLite reports.
+pub fn module_names(db: Db) -> Result<Vec<String>> {
+    let mut statement = db.prepare("PRAGMA module_list")?;
+    let mut rows = statement.query(&[])?;
+    let mut names = Vec::new();
+    while rows.step()? {
+        names.push(rows.text(0)?.to_owned());
+    }
+    Ok(names)
+}
+
 /// Whether a module of this name is registered.
 ///
 /// # Errors
 /// Whatever SQLite reports.
 pub fn module_exists(db: Db, name: &str) -> Result<bool> {
-    let mut statement = db.prepare("PRAGMA module_list")?;
-    let mut rows = statement.query(&[])?;
-    while rows.step()? {
-        if rows.text(0)?.eq_ignore_ascii_case(name) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(module_names(db)?.iter().any(|module| module.eq_ignore_ascii_case(name)))
 }
 
 fn quoted(name: &str) -> String {

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, try_collect, try_vec};
 use crate::kernels::codes::{blocks_len, padded_rows};
+use crate::storage::Element;
 
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: i64 = 1;
@@ -51,8 +52,8 @@ pub fn centroids_per_chunk(dim: usize) -> usize {
 }
 
 /// Bytes of a vector of `t_vectors.data` with its checksum.
-pub fn vector_stride(dim: usize) -> usize {
-    dim * 4 + ROW_CHECKSUM
+pub fn vector_stride(element: Element, dim: usize) -> usize {
+    element.bytes(dim) + ROW_CHECKSUM
 }
 
 /// Bytes of `t_codes.data` up to and including the rowids.
@@ -177,16 +178,18 @@ impl Seal {
         self.checksum(b's', 1, &bytes) as i64
     }
 
-    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`).
+    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`) and the partition of each, if there are such.
     pub fn encode_centroids(
         &self,
         dim: usize,
         generation: i64,
         centroids: &[f32],
+        partitions: &[u32],
     ) -> impl Iterator<Item = Result<Vec<u8>, IndexError>> {
         let per_chunk = centroids_per_chunk(dim);
-        (0_i64..).zip(centroids.chunks(per_chunk * dim)).map(move |(chunk, part)| {
-            let mut bytes = try_vec(CENTROIDS_HEADER + part.len() * 4 + CHECKSUM)?;
+        let of_chunks = partitions.chunks(per_chunk).chain(std::iter::repeat(&[][..]));
+        (0_i64..).zip(centroids.chunks(per_chunk * dim)).zip(of_chunks).map(move |((chunk, part), of)| {
+            let mut bytes = try_vec(CENTROIDS_HEADER + part.len() * 4 + of.len() * 4 + CHECKSUM)?;
             bytes.extend_from_slice(&CENTROIDS);
             for field in [
                 FORMAT as u32,
@@ -198,11 +201,13 @@ impl Seal {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
             bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+            bytes.extend(of.iter().flat_map(|v| v.to_le_bytes()));
             Ok(self.seal(b'q', chunk, bytes))
         })
     }
 
-    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's.
+    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's; and their
+    /// partitions, where lists have such.
     ///
     /// # Errors
     /// What is wrong with the blob.
@@ -213,6 +218,7 @@ impl Seal {
         generation: i64,
         blob: &[u8],
         out: &mut Vec<f32>,
+        partitions: Option<&mut Vec<u32>>,
     ) -> Result<(), Fault> {
         let mut fields = Fields { bytes: self.unseal(b'q', chunk, blob)? };
         fields.magic(CENTROIDS)?;
@@ -221,11 +227,16 @@ impl Seal {
         let count = fields.u32("number of centroids")? as usize;
         Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
         Fields::expect(i64::from(fields.u32("generation")?), generation, "the generation")?;
-        if count.checked_mul(dim * 4) != Some(fields.bytes.len()) {
+        let of_one = dim * 4 + if partitions.is_some() { 4 } else { 0 };
+        if count.checked_mul(of_one) != Some(fields.bytes.len()) {
             return Err(format!("{} bytes are not {count} centroids", fields.bytes.len()));
         }
+        let (centroids, of) = fields.bytes.split_at(count * dim * 4);
         let start = out.len();
-        read_f32(fields.bytes, out);
+        read_f32(centroids, out);
+        if let Some(partitions) = partitions {
+            partitions.extend(of.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
+        }
         match out[start..].iter().position(|v| !v.is_finite()) {
             Some(at) => Err(format!("element {at} of the centroids is not finite")),
             None => Ok(()),
@@ -431,16 +442,22 @@ impl Seal {
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
-    pub fn encode_vectors(&self, dim: usize, rowids: &[i64], rows: &[f32]) -> Result<Vec<u8>, IndexError> {
-        let mut bytes = try_vec(VECTORS_HEADER + rowids.len() * vector_stride(dim))?;
+    pub fn encode_vectors(
+        &self,
+        element: Element,
+        dim: usize,
+        rowids: &[i64],
+        rows: &[f32],
+    ) -> Result<Vec<u8>, IndexError> {
+        let mut bytes = try_vec(VECTORS_HEADER + rowids.len() * vector_stride(element, dim))?;
         bytes.extend_from_slice(&VECTORS);
         bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());
-        bytes.extend_from_slice(&0_u16.to_le_bytes());
+        bytes.extend_from_slice(&(element as u16).to_le_bytes());
         bytes.extend_from_slice(&(rowids.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(dim as u32).to_le_bytes());
         for (&rowid, row) in rowids.iter().zip(rows.chunks_exact(dim)) {
             let start = bytes.len();
-            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+            element.try_append(row, &mut bytes)?;
             let checksum = self.vector_checksum(rowid, &bytes[start..]);
             bytes.extend_from_slice(&checksum);
         }
@@ -451,25 +468,37 @@ impl Seal {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn check_vectors(rows: usize, dim: usize, header: &[u8], len: usize) -> Result<(), Fault> {
+    pub fn check_vectors(
+        rows: usize,
+        element: Element,
+        dim: usize,
+        header: &[u8],
+        len: usize,
+    ) -> Result<(), Fault> {
         let mut fields = Fields { bytes: header };
         fields.magic(VECTORS)?;
         Fields::expect(fields.u16("format")?, FORMAT as u16, "the format")?;
-        Fields::expect(fields.u16("element")?, 0, "the element type")?;
+        Fields::expect(fields.u16("element")?, element as u16, "the element type")?;
         Fields::expect(fields.u32("rows")? as usize, rows, "the number of rows")?;
         Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
-        Fields::expect(len, VECTORS_HEADER + rows * vector_stride(dim), "the length of the blob")
+        Fields::expect(len, VECTORS_HEADER + rows * vector_stride(element, dim), "the length of the blob")
     }
 
-    /// Appends the vector of one row, given with its checksum, to `out`.
+    /// Appends the vector of one row, given with its checksum, to `out`, which has room for it.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn decode_vector(&self, rowid: i64, record: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
+    pub fn decode_vector(
+        &self,
+        element: Element,
+        rowid: i64,
+        record: &[u8],
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
         match record.split_last_chunk() {
             Some((vector, checksum)) if *checksum == self.vector_checksum(rowid, vector) => {
                 let start = out.len();
-                read_f32(vector, out);
+                element.widen(vector, out);
                 match out[start..].iter().position(|v| !v.is_finite()) {
                     Some(at) => Err(format!("element {at} of the vector of row {rowid} is not finite")),
                     None => Ok(()),
@@ -485,16 +514,18 @@ impl Seal {
     /// What is wrong with the blob, or [`IndexError::OutOfMemory`].
     pub fn decode_vectors(
         &self,
+        element: Element,
         dim: usize,
         rowids: &[i64],
         blob: &[u8],
     ) -> Result<Result<Vec<f32>, Fault>, IndexError> {
-        if let Err(fault) = Self::check_vectors(rowids.len(), dim, blob, blob.len()) {
+        if let Err(fault) = Self::check_vectors(rowids.len(), element, dim, blob, blob.len()) {
             return Ok(Err(fault));
         }
         let mut rows = try_vec(rowids.len() * dim)?;
-        for (&rowid, record) in rowids.iter().zip(blob[VECTORS_HEADER..].chunks_exact(vector_stride(dim))) {
-            if let Err(fault) = self.decode_vector(rowid, record, &mut rows) {
+        let records = blob[VECTORS_HEADER..].chunks_exact(vector_stride(element, dim));
+        for (&rowid, record) in rowids.iter().zip(records) {
+            if let Err(fault) = self.decode_vector(element, rowid, record, &mut rows) {
                 return Ok(Err(fault));
             }
         }

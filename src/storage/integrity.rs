@@ -1,8 +1,13 @@
 //! The integrity check: everything that the tables say of each other.
 
-use crate::index::{CoarseQuantizer, Codes, InvertedLists, SegmentHead, SegmentId, TryExtend, try_filled};
+use std::collections::BTreeMap;
+
+use crate::index::{
+    CoarseQuantizer, Codes, InvertedLists, Metadata, SegmentHead, SegmentId, TryExtend, try_filled,
+};
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
+use crate::storage::partitions::key_of;
 use crate::storage::reader::{TableLists, read_coarse};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
@@ -27,6 +32,9 @@ pub fn check(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Ve
     check.faults.truncate(MOST);
     Ok(check.faults)
 }
+
+/// As [`Check::partitions`] says.
+type Partitions = BTreeMap<u32, (u64, u64, Vec<u8>)>;
 
 struct Check<'a> {
     tables: &'a Tables,
@@ -57,7 +65,7 @@ impl Check<'_> {
     }
 
     fn lists(&mut self, state: &State) -> TableLists<'_> {
-        TableLists::new(self.tables, state, self.layout.metric, self.layout.dim, self.ticker)
+        TableLists::new(self.tables, state, self.layout, self.ticker)
     }
 
     fn tables(&mut self) -> Result<(), StorageError> {
@@ -78,18 +86,46 @@ impl Check<'_> {
         let heads = self.heads(&state)?;
         self.same_segments("codes", Sql::CodesScan, &heads)?;
         self.same_segments("vectors", Sql::VectorsScan, &heads)?;
+        if !tables.shape().metadata.is_empty() {
+            self.same_segments("metadata", Sql::MetadataScan, &heads)?;
+        }
+        let mut partitions = self.partitions(coarse.as_deref())?;
+        self.ticker.stage("rows", heads.iter().map(|head| u64::from(head.rows)).sum())?;
         for head in &heads {
             if self.is_full() {
                 return Ok(());
             }
-            self.segment(&state, coarse.as_deref(), head)?;
+            self.segment(&state, coarse.as_deref(), head, &mut partitions)?;
+            self.ticker.advance(head.rows.into());
             self.ticker.tick()?;
+        }
+        for (partition, (claimed, found, _)) in partitions {
+            if claimed != found {
+                let detail = format!("{claimed} rows, but its lists hold {found}");
+                self.fault("partitions", partition.into(), detail);
+            }
         }
         let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
         if live != state.rows {
             self.fault("state", 1, format!("{} rows, but the lists hold {live}", state.rows));
         }
-        self.map(&state, &heads)
+        self.map(&state, &heads)?;
+        if tables.shape().auxiliary_columns() > 0 {
+            self.rows_of("auxiliary", Sql::AuxiliaryStrays, "a row that is in no list")?;
+            self.rows_of("auxiliary", Sql::AuxiliaryMissing, "the row is missing")?;
+        }
+        Ok(())
+    }
+
+    /// Each row that a statement finds is a fault.
+    fn rows_of(&mut self, table: &str, which: Sql, detail: &str) -> Result<(), StorageError> {
+        let tables = self.tables;
+        let mut statement = tables.statement(which)?;
+        let mut rows = statement.query(&[])?;
+        while rows.step()? && !self.is_full() {
+            self.fault(table, rows.i64(0), detail);
+        }
+        Ok(())
     }
 
     /// There is no row but those that are looked at elsewhere.
@@ -167,6 +203,7 @@ impl Check<'_> {
         state: &State,
         coarse: Option<&CoarseQuantizer>,
         head: &SegmentHead,
+        partitions: &mut Partitions,
     ) -> Result<(), StorageError> {
         let dim = self.layout.dim;
         let id = head.id.raw();
@@ -174,6 +211,10 @@ impl Check<'_> {
         let Some(codes) = self.found(codes)? else { return Ok(()) };
         let rows = self.lists(state).vectors(head, &codes.rowids);
         let Some(rows) = self.found(rows)? else { return Ok(()) };
+        let metadata = self.lists(state).metadata(head);
+        if let (Some(metadata), Some(coarse)) = (self.found(metadata)?, coarse) {
+            self.in_partition(head, &codes, &metadata, coarse.partition(head.id.list_no()), partitions)?;
+        }
         let bounds = (codes.rowids.iter().min(), codes.rowids.iter().max());
         if bounds != (Some(&head.min_rowid), Some(&head.max_rowid)) {
             let detail =
@@ -223,6 +264,42 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// The partitions, by number: the rows that they claim, those that were found, and their keys. Each list has its partition.
+    fn partitions(&mut self, coarse: Option<&CoarseQuantizer>) -> Result<Partitions, StorageError> {
+        if !self.tables.is_partitioned() {
+            return Ok(Partitions::new());
+        }
+        let all = self.tables.all_partitions();
+        let all = self.found(all)?.unwrap_or_default();
+        let partitions: Partitions = all.into_iter().map(|of| (of.partition, (of.rows, 0, of.key))).collect();
+        for partition in coarse.map_or(&[][..], CoarseQuantizer::partitions) {
+            if !partitions.contains_key(partition) {
+                self.fault("partitions", (*partition).into(), "the row is missing");
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// The live rows of a segment belong to the partition of its list.
+    fn in_partition(
+        &mut self,
+        head: &SegmentHead,
+        codes: &Codes,
+        metadata: &Metadata,
+        partition: u32,
+        partitions: &mut Partitions,
+    ) -> Result<(), StorageError> {
+        let Some((_, found, key)) = partitions.get_mut(&partition) else { return Ok(()) };
+        *found += u64::from(head.live());
+        for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
+            if key_of(&self.tables.shape().partitions, metadata, slot as usize)? != *key {
+                let rowid = codes.rowids[slot as usize];
+                self.fault("metadata", head.id.raw(), format!("row {rowid} is not of partition {partition}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Slots after the last row are empty.
     fn padding(&mut self, head: &SegmentHead, codes: &Codes, code: &mut [i8]) {
         for slot in codes.rowids.len()..codes.scale.len() {
@@ -240,6 +317,7 @@ impl Check<'_> {
 
     /// The map has each live row once, at the list that it is in.
     fn map(&mut self, state: &State, heads: &[SegmentHead]) -> Result<(), StorageError> {
+        self.ticker.stage("map", u64::try_from(state.rows).unwrap_or(0))?;
         let mut from = Some(i64::MIN);
         while let Some(first) = from.filter(|_| !self.is_full()) {
             let window = self.window(first)?;
@@ -273,6 +351,7 @@ impl Check<'_> {
                     return Ok(());
                 }
             }
+            self.ticker.advance(window.len() as u64);
             for ((rowid, list_no), _) in window.iter().zip(&seen).filter(|(_, seen)| !**seen).take(MOST) {
                 self.fault("rowids", *rowid, format!("the row is not in list {list_no}"));
             }

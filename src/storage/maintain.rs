@@ -7,19 +7,23 @@ use crate::device::workers::Workers;
 use crate::index::coarse::ProbeScratch;
 use crate::index::kmeans::{Sample, sample_size, train as k_means};
 use crate::index::maintain::{NEIGHBOURS, Renumbered, Target, large_parts};
-use crate::index::{CoarseQuantizer, IndexError, SegmentHead, try_collect, try_copy, try_filled, try_vec};
+use crate::index::{
+    CoarseQuantizer, IndexError, SegmentHead, TryExtend, try_collect, try_copy, try_filled, try_vec,
+};
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
+use crate::storage::rows::Rows;
+use crate::storage::ticking::{parallel, ticking};
 use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
-use crate::storage::writer::{Rows, Writer, parallel, ticking};
+use crate::storage::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
 
 /// What is asked of [`maintain`].
 #[derive(Debug)]
 pub struct Upkeep<'a> {
-    /// Lists that the table is to have.
-    pub nlist: usize,
+    /// How many rows lists are kept near.
+    pub targets: &'a Targets,
     /// Decides splits, together with the rows.
     pub seed: u64,
     /// Rows of split and joined lists, at most; one list is worked on whatever it holds.
@@ -28,6 +32,22 @@ pub struct Upkeep<'a> {
     pub lists: &'a BTreeMap<u32, u64>,
     /// Lists that did not fall into parts, and the rows that they had then. They are tried again at twice as many.
     pub solid: BTreeMap<u32, u64>,
+}
+
+/// How many rows lists are kept near, in each partition.
+#[derive(Debug, Default)]
+pub struct Targets {
+    /// Where rows have no partitions.
+    pub all: Option<Target>,
+    /// Where they have.
+    pub of: BTreeMap<u32, Target>,
+}
+
+impl Targets {
+    /// That of a partition; none if its lists are left as they are.
+    pub fn of(&self, partition: u32) -> Option<Target> {
+        self.all.or_else(|| self.of.get(&partition).copied())
+    }
 }
 
 /// Whether a list of `rows` rows is to be split. `solid` as in [`Upkeep`].
@@ -63,9 +83,8 @@ pub fn maintain(
 ) -> Result<Upkept, StorageError> {
     let old = tables.read_state()?;
     let mut writer = Writer::new(tables, layout, Some(coarse), old, ticker);
-    let target = Target::new(old.rows as u64, asked.nlist);
-    let mut chosen = Chosen { target, rows: Rows::new(tables), ..Chosen::default() };
-    let solid = chosen.choose(&mut writer, &asked)?;
+    let mut chosen = Chosen { rows: Rows::new(tables), ..Chosen::default() };
+    let solid = chosen.choose(&mut writer, coarse, &asked)?;
     let mut done = Upkept {
         coarse: None,
         solid,
@@ -77,7 +96,12 @@ pub fn maintain(
         return Ok(done);
     }
     let numbered = Renumbered::new(coarse.centroids(), layout.dim, &chosen.split, &chosen.joined)?;
-    let new_coarse = CoarseQuantizer::new(layout.metric, layout.dim, numbered.centroids)?;
+    let partitions = match coarse.partitions() {
+        [] => Vec::new(),
+        of_lists => try_collect(numbered.origins.iter().map(|&list_no| of_lists[list_no as usize]))?,
+    };
+    let new_coarse =
+        CoarseQuantizer::with_partitions(layout.metric, layout.dim, numbered.centroids, partitions)?;
     let (nlist, hash) = (new_coarse.nlist() as i64, new_coarse.hash() as i64);
     let ver = next_ver(&old.ver, b'M', &[&nlist.to_le_bytes(), &hash.to_le_bytes()]);
     let state = stamped(State { ver, nlist, centroids: hash, ..old });
@@ -99,7 +123,10 @@ pub fn maintain(
     }
     write_centroids(tables, layout, &state, &new_coarse, Some(coarse))?;
     done.moved = rows.rowids.len() as u64;
-    writer.place(&rows, &rows.by_rowid()?)?;
+    writer.ticker.stage("move", done.moved)?;
+    let order = rows.by_rowid()?;
+    let partitions = tables.partitions_of(&rows, &order)?;
+    writer.place(&rows, &order, &partitions)?;
     tables.write_state(&state)?;
     done.coarse = Some(new_coarse);
     Ok(done)
@@ -108,7 +135,6 @@ pub fn maintain(
 /// The lists that are worked on, and what they hold.
 #[derive(Default)]
 struct Chosen {
-    target: Target,
     /// Centroids of the parts of each list that is split.
     split: BTreeMap<u32, Vec<f32>>,
     joined: BTreeSet<u32>,
@@ -121,6 +147,7 @@ impl Chosen {
     fn choose(
         &mut self,
         writer: &mut Writer<'_>,
+        coarse: &CoarseQuantizer,
         asked: &Upkeep<'_>,
     ) -> Result<BTreeMap<u32, u64>, StorageError> {
         let nlist = writer.state.nlist;
@@ -130,45 +157,53 @@ impl Chosen {
         let mut long = Vec::new();
         let mut short = Vec::new();
         for (&list_no, &seen) in asked.lists {
-            if i64::from(list_no) >= nlist || !(self.target.is_long(seen) || self.target.is_short(seen)) {
+            let target = asked.targets.of(coarse.partition(list_no)).filter(|_| i64::from(list_no) < nlist);
+            let Some(target) = target.filter(|target| target.is_long(seen) || target.is_short(seen)) else {
                 continue;
-            }
+            };
             let rows = writer.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum::<u64>();
-            if is_due(self.target, list_no, rows, &solid) {
-                long.push((std::cmp::Reverse(rows), list_no));
-            } else if self.target.is_short(rows) {
-                short.push((rows, list_no));
+            if is_due(target, list_no, rows, &solid) {
+                long.push((std::cmp::Reverse(rows), list_no, target));
+            } else if target.is_short(rows) {
+                short.push((rows, list_no, target));
             }
         }
-        long.sort_unstable();
-        short.sort_unstable();
+        long.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));
+        short.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));
+        writer.ticker.stage("split", (long.len() + short.len()) as u64)?;
         let mut left = asked.budget.max(1);
-        for (std::cmp::Reverse(rows), list_no) in long {
+        for (std::cmp::Reverse(rows), list_no, target) in long {
             if left == 0 || self.rows.bytes() >= MOVE_BYTES {
                 break;
             }
             left = left.saturating_sub(rows);
             solid.insert(list_no, rows);
+            writer.ticker.advance(1);
             if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
                 continue;
             }
             let (heads, of_list) = live_rows(writer, list_no)?;
-            if let Some(parts) = self.parts(writer, &of_list, asked.seed)? {
+            if let Some(parts) = parts(target, writer, &of_list, asked.seed)? {
                 solid.remove(&list_no);
                 self.split.insert(list_no, parts);
                 self.heads.insert(list_no, heads);
                 self.rows.append(&of_list)?;
             }
         }
-        for (rows, list_no) in short {
-            // One list stays, for the rows to go to.
-            let last = self.joined.len() as i64 + 1 == nlist && self.split.is_empty();
-            if left == 0 || last || self.rows.bytes() >= MOVE_BYTES {
+        for (rows, list_no, target) in short {
+            // One list of a partition stays, for the rows to go to.
+            let others = coarse.lists_of(coarse.partition(list_no)).iter().filter(|other| **other != list_no);
+            let is_last = others.clone().all(|other| self.joined.contains(other));
+            if left == 0 || self.rows.bytes() >= MOVE_BYTES {
                 break;
             }
+            if is_last {
+                continue;
+            }
             // Another list may take the number of the one that goes.
-            left = left.saturating_sub(rows + self.target.rows());
+            left = left.saturating_sub(rows + target.rows());
             solid.remove(&list_no);
+            writer.ticker.advance(1);
             self.joined.insert(list_no);
             self.take(writer, list_no)?;
         }
@@ -182,30 +217,30 @@ impl Chosen {
         self.rows.append(&rows)?;
         Ok(())
     }
+}
 
-    /// The centroids of the parts that `rows` fall into, if they do.
-    fn parts(
-        &self,
-        writer: &mut Writer<'_>,
-        rows: &Rows,
-        seed: u64,
-    ) -> Result<Option<Vec<f32>>, StorageError> {
-        let (metric, dim) = (writer.layout.metric, writer.layout.dim);
-        let n = rows.rowids.len();
-        let parts = self.target.parts(n as u64);
-        // In the order of rowids: in which order they were written may differ where the content is equal.
-        let order = rows.by_rowid()?;
-        let count = sample_size(parts, n);
-        let mut sample = try_vec(count * dim)?;
-        for i in Sample::new(count, n, seed) {
-            let start = sample.len();
-            sample.extend_from_slice(&rows.vectors[order[i] * dim..][..dim]);
-            metric.prepare(&mut sample[start..])?;
-        }
-        let params = train_params(writer.layout, &sample, parts, seed);
-        let found = ticking(writer.ticker, |tick| k_means(&sample, dim, &params, Workers::all(), tick))?;
-        Ok(large_parts(found, dim, &sample, n, self.target)?)
+/// The centroids of the parts that the `rows` of a list fall into, if they do.
+fn parts(
+    target: Target,
+    writer: &mut Writer<'_>,
+    rows: &Rows,
+    seed: u64,
+) -> Result<Option<Vec<f32>>, StorageError> {
+    let (metric, dim) = (writer.layout.metric, writer.layout.dim);
+    let n = rows.rowids.len();
+    let parts = target.parts(n as u64);
+    // In the order of rowids: in which order they were written may differ where the content is equal.
+    let order = rows.by_rowid()?;
+    let count = sample_size(parts, n);
+    let mut sample = try_vec(count * dim)?;
+    for i in Sample::new(count, n, seed) {
+        let start = sample.len();
+        sample.extend_from_slice(&rows.vectors[order[i] * dim..][..dim]);
+        metric.prepare(&mut sample[start..])?;
     }
+    let params = train_params(writer.layout, &sample, parts, seed);
+    let found = ticking(writer.ticker, |tick| k_means(&sample, dim, &params, Workers::all(), tick))?;
+    Ok(large_parts(found, dim, &sample, n, target)?)
 }
 
 fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>, Rows), StorageError> {
@@ -227,16 +262,31 @@ fn strays(
     fresh: &[u32],
     taken: &BTreeMap<u32, Vec<SegmentHead>>,
 ) -> Result<Vec<(u32, Rows)>, StorageError> {
-    let (layout, dim) = (writer.layout, writer.layout.dim);
-    if fresh.is_empty() {
-        return Ok(Vec::new());
+    let mut fresh = try_copy(fresh)?;
+    fresh.sort_unstable_by_key(|&list_no| (new_coarse.partition(list_no), list_no));
+    let mut strays = Vec::new();
+    for of_one in fresh.chunk_by(|a, b| new_coarse.partition(*a) == new_coarse.partition(*b)) {
+        strays.try_extend(strays_of_one(writer, coarse, new_coarse, of_one, taken)?)?;
     }
+    Ok(strays)
+}
+
+/// [`strays`] of one partition.
+fn strays_of_one(
+    writer: &mut Writer<'_>,
+    coarse: &CoarseQuantizer,
+    new_coarse: &CoarseQuantizer,
+    fresh: &[u32],
+    taken: &BTreeMap<u32, Vec<SegmentHead>>,
+) -> Result<Vec<(u32, Rows)>, StorageError> {
+    let (layout, dim) = (writer.layout, writer.layout.dim);
+    let partition = new_coarse.partition(fresh[0]);
     let mut around = Vec::new();
     let mut scratch = ProbeScratch::default();
     let mut centroids = try_vec(fresh.len() * dim)?;
     for &list_no in fresh {
         let centroid = new_coarse.centroid(list_no as usize);
-        coarse.nearest(centroid, NEIGHBOURS, &mut scratch, &mut around)?;
+        coarse.nearest(partition, centroid, NEIGHBOURS, &mut scratch, &mut around)?;
         centroids.extend_from_slice(centroid);
         writer.ticker.tick()?;
     }
@@ -264,11 +314,13 @@ fn strays(
         Ok(moves)
     };
     let mut strays = Vec::new();
+    writer.ticker.stage("compare", around.len() as u64)?;
     // Read by this thread, compared on all of them.
     for group in around.chunks(16) {
         let mut lists = try_vec(group.len())?;
         for &list_no in group {
             lists.push((list_no, live_rows(writer, list_no)?.1));
+            writer.ticker.advance(1);
         }
         let found: Vec<Mutex<Result<Rows, IndexError>>> =
             try_collect(lists.iter().map(|_| Mutex::new(Ok(Rows::default()))))?;

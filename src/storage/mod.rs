@@ -1,20 +1,26 @@
 //! Shadow tables to lists and back. The only place that knows the bytes of `docs/format.md`.
 
+mod auxiliary;
 pub mod codec;
+mod element;
 mod error;
 mod integrity;
 mod maintain;
 mod metadata;
-mod order;
+mod partitions;
 mod reader;
+mod rows;
 mod tables;
+mod ticking;
 mod train;
 mod writer;
 
+pub use element::Element;
 pub use error::StorageError;
 pub use integrity::check;
-pub use maintain::{Upkeep, is_due, maintain};
+pub use maintain::{Targets, Upkeep, is_due, maintain};
+pub use partitions::Partition;
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse, read_heads};
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
-pub use train::{Training, calibrate, delete_all, optimize, train};
+pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
 pub use writer::{Buffer, Layout, Written};

@@ -11,14 +11,13 @@ use crate::index::{
 };
 use crate::sqlite::{BlobReader, Kind, Ticker};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
-use crate::storage::{Sql, State, StorageError, Tables};
+use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// The inverted lists in the shadow tables, at the state of the current statement.
 pub struct TableLists<'a> {
     tables: &'a Tables,
     seal: Seal,
-    metric: Metric,
-    dim: usize,
+    layout: Layout,
     ticker: &'a mut Ticker,
     /// The vectors that were last read one by one, and whose they are.
     vectors: Option<(SegmentId, BlobReader)>,
@@ -28,23 +27,29 @@ pub struct TableLists<'a> {
 
 impl<'a> TableLists<'a> {
     /// The lists of `tables`.
-    pub fn new(
-        tables: &'a Tables,
-        state: &State,
-        metric: Metric,
-        dim: usize,
-        ticker: &'a mut Ticker,
-    ) -> Self {
+    pub fn new(tables: &'a Tables, state: &State, layout: &Layout, ticker: &'a mut Ticker) -> Self {
         Self {
             tables,
             seal: state.seal(),
-            metric,
-            dim,
+            layout: *layout,
             ticker,
             vectors: None,
             record: Vec::new(),
             decoded: Vec::new(),
         }
+    }
+
+    /// A stage of the work on the lists begins, see [`Ticker::stage`].
+    ///
+    /// # Errors
+    /// As [`Ticker::stage`].
+    pub fn stage(&mut self, stage: &'static str, total: u64) -> Result<(), StorageError> {
+        Ok(self.ticker.stage(stage, total)?)
+    }
+
+    /// So many more of the stage are done.
+    pub fn advance(&mut self, more: u64) {
+        self.ticker.advance(more);
     }
 
     /// The rowids of a segment, without its codes.
@@ -60,7 +65,7 @@ impl<'a> TableLists<'a> {
         }
         let mut bytes = try_filled(0, end)?;
         reader.read_at(0, &mut bytes)?;
-        self.seal.decode_rowids(head, self.dim, &bytes)?.map_err(corrupt)
+        self.seal.decode_rowids(head, self.layout.dim, &bytes)?.map_err(corrupt)
     }
 
     /// All vectors of a segment as they were given, `[head.rows][dim]`.
@@ -68,7 +73,10 @@ impl<'a> TableLists<'a> {
     /// # Errors
     /// [`StorageError::Corrupt`].
     pub fn raw_vectors(&self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
-        self.data(Sql::VectorsRead, "vectors", head, |blob| self.seal.decode_vectors(self.dim, rowids, blob))
+        let Layout { element, dim, .. } = self.layout;
+        self.data(Sql::VectorsRead, "vectors", head, |blob| {
+            self.seal.decode_vectors(element, dim, rowids, blob)
+        })
     }
 
     /// What `decode` makes of the `data` of a segment.
@@ -93,6 +101,7 @@ impl<'a> TableLists<'a> {
     /// # Errors
     /// [`StorageError::Corrupt`].
     pub fn raw_vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64) -> Result<&[f32], StorageError> {
+        let Layout { element, dim, .. } = self.layout;
         let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);
         if self.vectors.as_ref().is_none_or(|(id, _)| *id != head.id) {
             let reader = self.tables.open_data("vectors", head.id)?;
@@ -101,22 +110,24 @@ impl<'a> TableLists<'a> {
             if len >= VECTORS_HEADER {
                 reader.read_at(0, &mut header)?;
             }
-            Seal::check_vectors(head.rows as usize, self.dim, &header, len).map_err(corrupt)?;
+            Seal::check_vectors(head.rows as usize, element, dim, &header, len).map_err(corrupt)?;
             self.vectors = Some((head.id, reader));
         }
-        self.record.try_resize(vector_stride(self.dim), 0)?;
-        self.decoded.try_room(self.dim)?;
-        if let Some((_, reader)) = &self.vectors {
-            reader.read_at(VECTORS_HEADER + slot as usize * vector_stride(self.dim), &mut self.record)?;
-        }
+        let stride = vector_stride(element, dim);
+        self.record.try_resize(stride, 0)?;
         self.decoded.clear();
-        self.seal.decode_vector(rowid, &self.record, &mut self.decoded).map_err(corrupt)?;
+        self.decoded.try_room(dim)?;
+        if let Some((_, reader)) = &self.vectors {
+            reader.read_at(VECTORS_HEADER + slot as usize * stride, &mut self.record)?;
+        }
+        self.seal.decode_vector(element, rowid, &self.record, &mut self.decoded).map_err(corrupt)?;
         Ok(&self.decoded)
     }
 
     fn prepare(&self, id: SegmentId, row: &mut [f32]) -> Result<(), StorageError> {
         // What was stored was checked, so a vector that cannot be prepared was not stored by this program.
-        self.metric.prepare(row).map_err(|error| self.tables.corrupt("vectors", id.raw(), error.to_string()))
+        let prepared = self.layout.metric.prepare(row);
+        prepared.map_err(|error| self.tables.corrupt("vectors", id.raw(), error.to_string()))
     }
 }
 
@@ -124,12 +135,12 @@ impl InvertedLists for TableLists<'_> {
     type Error = StorageError;
 
     fn codes(&mut self, head: &SegmentHead) -> Result<Codes, StorageError> {
-        self.data(Sql::CodesRead, "codes", head, |blob| self.seal.decode_codes(head, self.dim, blob))
+        self.data(Sql::CodesRead, "codes", head, |blob| self.seal.decode_codes(head, self.layout.dim, blob))
     }
 
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
         let mut rows = self.raw_vectors(head, rowids)?;
-        for row in rows.chunks_exact_mut(self.dim) {
+        for row in rows.chunks_exact_mut(self.layout.dim) {
             self.prepare(head.id, row)?;
         }
         Ok(rows)
@@ -206,6 +217,7 @@ pub fn read_coarse(
     let mut statement = tables.statement(Sql::CentroidsRead)?;
     let mut rows = statement.query(&[])?;
     let mut centroids = Vec::new();
+    let mut partitions = Vec::new();
     let mut chunk = 0;
     while rows.step()? {
         let number = rows.i64(0);
@@ -216,9 +228,15 @@ pub fn read_coarse(
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
         // A count of its own header says how many there are; the blob cannot hold more than this.
         centroids.try_room(blob.len() / 4)?;
+        let of_lists = if tables.is_partitioned() {
+            partitions.try_room(blob.len() / (dim * 4))?;
+            Some(&mut partitions)
+        } else {
+            None
+        };
         state
             .seal()
-            .decode_centroids(number, dim, state.generation, blob, &mut centroids)
+            .decode_centroids(number, dim, state.generation, blob, &mut centroids, of_lists)
             .map_err(corrupt)?;
         chunk += 1;
     }
@@ -228,7 +246,7 @@ pub fn read_coarse(
     if centroids.is_empty() {
         return Err(wrong(0));
     }
-    let coarse = CoarseQuantizer::new(metric, dim, centroids)?;
+    let coarse = CoarseQuantizer::with_partitions(metric, dim, centroids, partitions)?;
     if is_it(&coarse) { Ok(Some(Arc::new(coarse))) } else { Err(wrong(coarse.nlist())) }
 }
 

@@ -7,11 +7,22 @@ use std::rc::Rc;
 use crate::index::{SegmentId, ValueKind};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
+use crate::storage::auxiliary::placeholder;
 use crate::storage::codec::{FORMAT, Seal};
 
 /// What follows the table's name and an underscore in the names of its shadow tables.
-pub const SHADOW_NAMES: [&str; 8] =
-    ["config", "state", "centroids", "lists", "codes", "vectors", "rowids", "metadata"];
+pub const SHADOW_NAMES: [&str; 10] = [
+    "config",
+    "state",
+    "centroids",
+    "lists",
+    "codes",
+    "vectors",
+    "rowids",
+    "metadata",
+    "auxiliary",
+    "partitions",
+];
 
 /// More rows than any file has: sums of what a state says do not overflow.
 const MOST_ROWS: i64 = 1 << 48;
@@ -43,10 +54,18 @@ statements! {
     VectorsRead "vectors_read", VectorsScan "vectors_scan", VectorsWrite "vectors_write",
     VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
-    RowidsWrite "rowids_write", RowidsDelete "rowids_delete",
+    RowidsWrite "rowids_write", RowidsDelete "rowids_delete", RowidsCreate "rowids_create",
+    RowidsFence "rowids_fence",
     MetadataCreate "metadata_create", MetadataDrop "metadata_drop", MetadataRename "metadata_rename",
     MetadataRead "metadata_read", MetadataScan "metadata_scan", MetadataWrite "metadata_write",
     MetadataDelete "metadata_delete", MetadataBytes "metadata_bytes",
+    PartitionsCreate "partitions_create", PartitionsDrop "partitions_drop", PartitionsRename "partitions_rename",
+    PartitionsFind "partitions_find", PartitionsAdd "partitions_add", PartitionsCount "partitions_count",
+    PartitionsScan "partitions_scan", PartitionsMax "partitions_max", PartitionsRows "partitions_rows", PartitionsDelete "partitions_delete",
+    AuxiliaryCreate "auxiliary_create", AuxiliaryDrop "auxiliary_drop", AuxiliaryRename "auxiliary_rename",
+    AuxiliaryRead "auxiliary_read", AuxiliaryFind "auxiliary_find", AuxiliaryWrite "auxiliary_write",
+    AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
+    AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
 }
 
@@ -72,8 +91,21 @@ pub struct State {
 /// What a table has beside vectors. It says which shadow tables there are beside those that every table has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
-    /// The kinds of its metadata columns.
+    /// The kinds of its metadata columns, partition columns included.
     pub metadata: Vec<ValueKind>,
+    /// Which of them are partition columns.
+    pub partitions: Vec<usize>,
+    /// Whether a text is its primary key.
+    pub text_key: bool,
+    /// The types of its auxiliary columns.
+    pub auxiliary: Vec<&'static str>,
+}
+
+impl Shape {
+    /// Columns of `t_auxiliary` beside the rowid; there is no such table if there are none.
+    pub fn auxiliary_columns(&self) -> usize {
+        usize::from(self.text_key) + self.auxiliary.len()
+    }
 }
 
 /// The shadow tables of one table, with their prepared statements.
@@ -139,14 +171,12 @@ impl Tables {
         &self.shape
     }
 
-    /// Runs the statements of `which` that this table is to have: of all tables, of those with metadata.
-    fn execute_all(&self, which: [Sql; 2], new: &str) -> SqliteResult<()> {
-        let [all, metadata] = which;
-        self.db.execute(&self.text_with(all, new))?;
-        if !self.shape.metadata.is_empty() {
-            self.db.execute(&self.text_with(metadata, new))?;
-        }
-        Ok(())
+    /// Runs the statements that this table is to have: of all tables, of those with metadata, auxiliary values, partitions.
+    fn execute_all(&self, which: [Sql; 4], new: &str) -> SqliteResult<()> {
+        let Shape { metadata, partitions, .. } = &*self.shape;
+        let wanted = [true, !metadata.is_empty(), self.shape.auxiliary_columns() > 0, !partitions.is_empty()];
+        let which = which.into_iter().zip(wanted).filter(|(_, wanted)| *wanted);
+        which.map(|(which, _)| which).try_for_each(|which| self.db.execute(&self.text_with(which, new)))
     }
 
     /// The connection.
@@ -173,10 +203,13 @@ impl Tables {
             text.push_str(before);
             match name {
                 "new" => text.push_str(&escaped(new)),
-                suffix => {
-                    let table = escaped(&self.shadow(suffix));
-                    text.push_str(&format!("\"{}\".\"{table}\"", escaped(&self.schema)));
-                }
+                name => match placeholder(&self.shape, name) {
+                    Some(columns) => text.push_str(&columns),
+                    None => {
+                        let table = escaped(&self.shadow(name));
+                        text.push_str(&format!("\"{}\".\"{table}\"", escaped(&self.schema)));
+                    }
+                },
             }
             rest = after;
         }
@@ -205,12 +238,17 @@ impl Tables {
         self.statement(which)?.execute(params)
     }
 
-    /// Makes the shadow tables and the state of an empty table.
+    /// Makes the shadow tables and the state of an empty table. `fenced` is for one that a sqlite-vec, if it is loaded later, will
+    /// take for its own.
     ///
     /// # Errors
     /// What SQLite says, for example that a table of such a name exists.
-    pub fn create(&self, uuid: [u8; 16], settings: &[u8]) -> SqliteResult<()> {
-        self.execute_all([Sql::Create, Sql::MetadataCreate], "")?;
+    pub fn create(&self, uuid: [u8; 16], settings: &[u8], fenced: bool) -> SqliteResult<()> {
+        self.execute_all(
+            [Sql::Create, Sql::MetadataCreate, Sql::AuxiliaryCreate, Sql::PartitionsCreate],
+            "",
+        )?;
+        self.db.execute(&self.text(if fenced { Sql::RowidsFence } else { Sql::RowidsCreate }))?;
         self.run(Sql::ConfigWrite, &["format".into(), FORMAT.into()])?;
         self.write_settings(Seal::new(uuid), settings)?;
         self.write_state(&State {
@@ -230,7 +268,7 @@ impl Tables {
     /// What SQLite says.
     pub fn drop_all(&self) -> SqliteResult<()> {
         self.forget_statements();
-        self.execute_all([Sql::Drop, Sql::MetadataDrop], "")
+        self.execute_all([Sql::Drop, Sql::MetadataDrop, Sql::AuxiliaryDrop, Sql::PartitionsDrop], "")
     }
 
     /// Renames the shadow tables.
@@ -239,7 +277,7 @@ impl Tables {
     /// What SQLite says.
     pub fn rename(&self, new: &str) -> SqliteResult<()> {
         self.forget_statements();
-        self.execute_all([Sql::Rename, Sql::MetadataRename], new)
+        self.execute_all([Sql::Rename, Sql::MetadataRename, Sql::AuxiliaryRename, Sql::PartitionsRename], new)
     }
 
     fn forget_statements(&self) {
@@ -420,9 +458,14 @@ mod tests {
     fn every_statement_prepares_against_the_tables_that_create_makes() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
-        let shape = Rc::new(Shape { metadata: vec![ValueKind::Text] });
+        let shape = Rc::new(Shape {
+            metadata: vec![ValueKind::Text],
+            partitions: vec![0],
+            text_key: true,
+            auxiliary: vec!["TEXT", "BLOB"],
+        });
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
-        tables.create([7; 16], b"x").unwrap();
+        tables.create([7; 16], b"x", false).unwrap();
         for &which in Sql::ALL {
             let file = which.template();
             if !["CREATE", "DROP", "ALTER"].iter().any(|verb| file.contains(&format!("\n{verb} "))) {

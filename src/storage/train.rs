@@ -1,19 +1,21 @@
 //! Training and optimizing: every row moves to a new generation of lists, in one pass.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::device::Device;
 use crate::device::workers::Workers;
-use crate::index::kmeans::{Sample, TrainParams, common_length, sample_size, train as k_means};
+use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
 use crate::index::{
-    self, Cache, Calibration, CoarseQuantizer, Metric, SegmentHead, SegmentId, TryExtend, try_collect,
-    try_filled, try_vec,
+    self, Cache, Calibration, CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend,
+    try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
-use crate::storage::order::in_order;
 use crate::storage::reader::{TableLists, load_snapshot, read_all_heads, read_coarse};
-use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode, parallel, ticking};
+use crate::storage::rows::{Rows, in_order};
+use crate::storage::ticking::{parallel, ticking_at};
+use crate::storage::writer::{Encoded, Writer, assign_rows, encode};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -27,10 +29,15 @@ pub struct Training {
     pub seed: u64,
     /// Iterations of k-means, at most; none for the default.
     pub max_iterations: Option<usize>,
+    /// Where rows have partitions: those of fewer rows keep a single list.
+    pub partition_rows: u64,
 }
 
 /// Rows that wait to be written to their new lists, at most, in bytes. (Few in unit tests, which then write several times.)
 pub(super) const MOVE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+
+/// Rows of the map between two reports of how far it is.
+const MAP_ROWS: usize = 1 << 10;
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
 /// rows stays as it is.
@@ -49,15 +56,18 @@ pub fn train(
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
-    let sample = sample(tables, layout, &state, &heads, nlist, training.seed, ticker)?;
-    let mut params = train_params(layout, &sample, nlist, training.seed);
-    if let Some(most) = training.max_iterations {
-        params.max_iterations = most;
-        params.refinements = params.refinements.min(most.max(1));
-    }
-    let centroids = ticking(ticker, |tick| k_means(&sample, layout.dim, &params, Workers::all(), tick))?;
-    drop(sample);
-    let coarse = CoarseQuantizer::new(layout.metric, layout.dim, centroids)?;
+    let old = if tables.is_partitioned() {
+        read_coarse(tables, &state, layout.metric, layout.dim, None)?
+    } else {
+        None
+    };
+    let coarse = match &old {
+        Some(old) => train_partitions(tables, layout, &state, old, &heads, training, ticker)?,
+        None => {
+            let centroids = centroids(tables, layout, &state, &heads, nlist, training, ticker)?;
+            CoarseQuantizer::new(layout.metric, layout.dim, centroids)?
+        }
+    };
     let generation = next_generation(&state);
     let new = State {
         ver: next_ver(
@@ -75,10 +85,72 @@ pub fn train(
         ..state
     };
     write_centroids(tables, layout, &new, &coarse, None)?;
-    let map = rewrite(tables, layout, &state, new, Some(&coarse), true, &heads, ticker)?;
+    let reassign = Some(old.as_deref());
+    let map = rewrite(tables, layout, &state, new, Some(&coarse), reassign, &heads, ticker)?;
     // Every row has a new list: writing the map anew, in order, beats changing it row by row.
     tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
     finish(tables, layout, &coarse, new, map, ticker)
+}
+
+/// The centroids of `nlist` lists for the live rows of `heads`, as many as `state` counts.
+fn centroids(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    heads: &[SegmentHead],
+    nlist: usize,
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    let sample = sample(tables, layout, state, heads, nlist, training.seed, ticker)?;
+    let mut params = train_params(layout, &sample, nlist, training.seed);
+    if let Some(most) = training.max_iterations {
+        params.max_iterations = most;
+        params.refinements = params.refinements.min(most.max(1));
+    }
+    k_means(&sample, layout.dim, &params, ticker)
+}
+
+/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one, at the origin.
+fn train_partitions(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    old: &CoarseQuantizer,
+    heads: &[SegmentHead],
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<CoarseQuantizer, StorageError> {
+    let mut of_partition: BTreeMap<u32, Vec<SegmentHead>> =
+        old.partitions().iter().map(|&partition| (partition, Vec::new())).collect();
+    for head in heads {
+        let of_one = of_partition.entry(old.partition(head.id.list_no())).or_default();
+        of_one.try_push(head.clone())?;
+    }
+    let (mut all, mut partitions) = (Vec::new(), Vec::new());
+    for (partition, heads) in of_partition {
+        let rows = heads.iter().map(|head| u64::from(head.live())).sum::<u64>();
+        let mut found = Vec::new();
+        if rows >= training.partition_rows.max(1) {
+            let nlist = if training.explicit { training.nlist } else { auto_nlist(rows) };
+            let of_rows = State { rows: rows as i64, ..*state };
+            found = centroids(tables, layout, &of_rows, &heads, nlist, training, ticker)?;
+        }
+        if found.is_empty() {
+            found = try_filled(0.0, layout.dim)?;
+        }
+        partitions.try_extend(std::iter::repeat_n(partition, found.len() / layout.dim))?;
+        all.try_append(&found)?;
+        if partitions.len() > SegmentId::MAX_LISTS {
+            return Err(IndexError::InvalidParam(format!("more than {} lists", SegmentId::MAX_LISTS)).into());
+        }
+    }
+    Ok(CoarseQuantizer::with_partitions(layout.metric, layout.dim, all, partitions)?)
+}
+
+/// Lists for that many rows: the square root, so that scanning lists and scanning centroids cost alike.
+pub fn auto_nlist(rows: u64) -> usize {
+    ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
 }
 
 /// Writes every list anew: dead rows go, segments are as large as they may be.
@@ -95,13 +167,14 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
         // The centroids are the same, but their chunks name the generation.
         write_centroids(tables, layout, &new, coarse, None)?;
     }
-    rewrite(tables, layout, &state, new, coarse.as_deref(), false, &heads, ticker)?;
+    rewrite(tables, layout, &state, new, coarse.as_deref(), None, &heads, ticker)?;
     let stamped = stamped(new);
     tables.write_state(&stamped)?;
     Ok(stamped)
 }
 
-/// Measures what recall targets go by; none where there is no training, or the rows are few. Reads only.
+/// Measures what recall targets go by; none where there is no training, the rows are few, or lists have
+/// partitions. Reads only.
 ///
 /// # Errors
 /// What reading and the ticker fail with.
@@ -112,9 +185,13 @@ pub fn calibrate(
     ticker: &mut Ticker,
 ) -> Result<Option<Calibration>, StorageError> {
     let state = tables.read_state()?;
+    if state.nlist == 0 || tables.is_partitioned() || (state.rows as u64) < Calibration::LEAST_ROWS {
+        return Ok(None);
+    }
+    ticker.stage("calibrate", 0)?;
     let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, Device::cpu(), None)?;
     let cache = Cache::new(MOVE_BYTES);
-    let mut lists = TableLists::new(tables, &state, layout.metric, layout.dim, ticker);
+    let mut lists = TableLists::new(tables, &state, layout, ticker);
     index::calibrate(&snapshot, &cache, &mut lists, seed)
 }
 
@@ -125,11 +202,15 @@ pub fn calibrate(
 pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let state = tables.read_state()?;
     let metadata = (!tables.shape().metadata.is_empty()).then_some(Sql::MetadataDelete);
+    let auxiliary = (tables.shape().auxiliary_columns() > 0).then_some(Sql::AuxiliaryDelete);
     let always = [Sql::ListsDelete, Sql::CodesDelete, Sql::VectorsDelete, Sql::RowidsDelete];
-    for which in always.into_iter().chain(metadata) {
+    for which in always.into_iter().chain(metadata).chain(auxiliary) {
         tables.run(which, &[i64::MIN.into(), i64::MAX.into()])?;
     }
     tables.run(Sql::CentroidsDelete, &[])?;
+    if tables.is_partitioned() {
+        tables.run(Sql::PartitionsDelete, &[])?;
+    }
     let generation = next_generation(&state);
     let ver = next_ver(&state.ver, b'X', &[]);
     let new = stamped(State { ver, rows: 0, generation, nlist: 0, centroids: 0, ..state });
@@ -140,7 +221,10 @@ pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
 /// How the centroids of `sample` are trained.
 pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
     // Cosine compares directions; inner products of vectors of one length do, too.
-    let length = if layout.metric == Metric::L2 { None } else { common_length(sample, layout.dim) };
+    let length = match layout.metric {
+        Metric::Cosine | Metric::Ip => common_length(sample, layout.dim),
+        Metric::L2 | Metric::L1 | Metric::Hamming => None,
+    };
     TrainParams { seed, length, ..TrainParams::new(nlist) }
 }
 
@@ -153,21 +237,38 @@ pub(super) fn write_centroids(
     coarse: &CoarseQuantizer,
     before: Option<&CoarseQuantizer>,
 ) -> Result<(), StorageError> {
-    let before = before.filter(|before| before.nlist() <= coarse.nlist()).map(CoarseQuantizer::centroids);
+    let before = before.filter(|before| before.nlist() <= coarse.nlist());
     if before.is_none() {
         tables.run(Sql::CentroidsDelete, &[])?;
     }
-    let numbers = centroids_per_chunk(layout.dim) * layout.dim;
+    let per_chunk = centroids_per_chunk(layout.dim);
     let seal = state.seal();
-    let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids());
-    for ((chunk, bytes), now) in (0_usize..).zip(chunks).zip(coarse.centroids().chunks(numbers)) {
-        let then = before.and_then(|before| before.chunks(numbers).nth(chunk));
-        // Bit by bit: -0.0 equals 0.0.
-        if then.is_none_or(|then| !then.iter().map(|v| v.to_bits()).eq(now.iter().map(|v| v.to_bits()))) {
+    // Bit by bit: -0.0 equals 0.0.
+    let of_chunk = |coarse: &CoarseQuantizer, chunk: usize| -> Vec<u32> {
+        let centroids = coarse.centroids().chunks(per_chunk * layout.dim).nth(chunk).unwrap_or_default();
+        let partitions = coarse.partitions().chunks(per_chunk).nth(chunk).unwrap_or_default();
+        centroids.iter().map(|v| v.to_bits()).chain(partitions.iter().copied()).collect()
+    };
+    let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids(), coarse.partitions());
+    for (chunk, bytes) in (0_usize..).zip(chunks) {
+        if before.is_none_or(|before| of_chunk(before, chunk) != of_chunk(coarse, chunk)) {
             tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes?)])?;
         }
     }
     Ok(())
+}
+
+/// The centroids of `sample`.
+fn k_means(
+    sample: &[f32],
+    dim: usize,
+    params: &TrainParams,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    ticker.stage("k-means", 0)?;
+    let passes = Passes::default();
+    let at = |ticker: &mut Ticker| ticker.reach(passes.done() as u64, passes.total() as u64);
+    ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
 }
 
 fn next_generation(state: &State) -> i64 {
@@ -188,18 +289,22 @@ fn finish(
 ) -> Result<State, StorageError> {
     map.sort_unstable();
     let state = stamped(new);
+    ticker.stage("map", map.len() as u64)?;
     let mut writer = Writer::new(tables, layout, Some(coarse), state, ticker);
-    writer.write_map(&map)?;
+    for part in map.chunks(MAP_ROWS) {
+        writer.write_map(part)?;
+        writer.ticker.advance(part.len() as u64);
+    }
     tables.write_state(&state)?;
     Ok(state)
 }
 
 /// As many vectors as the heads claim are there: room is made for a sample of them.
-fn check_bytes(tables: &Tables, state: &State, dim: usize) -> Result<(), StorageError> {
+fn check_bytes(tables: &Tables, layout: &Layout, state: &State) -> Result<(), StorageError> {
     let mut statement = tables.statement(Sql::BytesRead)?;
     let mut sums = statement.query(&[])?;
     let held = if sums.step()? { sums.i64(3) } else { 0 };
-    if i128::from(held) >= i128::from(state.rows) * vector_stride(dim) as i128 {
+    if i128::from(held) >= i128::from(state.rows) * vector_stride(layout.element, layout.dim) as i128 {
         return Ok(());
     }
     Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of vectors", state.rows)))
@@ -218,15 +323,17 @@ fn sample(
     let dim = layout.dim;
     let rows = state.rows as usize;
     let wanted = sample_size(nlist, rows);
-    check_bytes(tables, state, dim)?;
+    check_bytes(tables, layout, state)?;
     let mut takes = Sample::new(wanted, rows, seed);
     let mut sample = try_vec(wanted * dim)?;
+    ticker.stage("sample", rows as u64)?;
     for head in heads {
+        ticker.advance(head.live().into());
         let chosen = try_collect((0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()))?;
         if chosen.is_empty() {
             continue;
         }
-        let lists = TableLists::new(tables, state, layout.metric, dim, ticker);
+        let lists = TableLists::new(tables, state, layout, ticker);
         let rowids = lists.rowids(head)?;
         let vectors = lists.raw_vectors(head, &rowids)?;
         for slot in chosen {
@@ -239,8 +346,8 @@ fn sample(
     Ok(sample)
 }
 
-/// Moves every live row of `heads` to its list in the generation of `new`: the nearest one if
-/// `reassign`, else the one that it is in. Returns where the rows are now.
+/// Moves every live row of `heads` to its list in the generation of `new`: the one that it is in, or with `reassign` the
+/// nearest one, of the partition that it has in the old lists if there are such. Returns where the rows are now.
 #[allow(clippy::too_many_arguments)]
 fn rewrite(
     tables: &Tables,
@@ -248,15 +355,17 @@ fn rewrite(
     old: &State,
     new: State,
     coarse: Option<&CoarseQuantizer>,
-    reassign: bool,
+    reassign: Option<Option<&CoarseQuantizer>>,
     heads: &[SegmentHead],
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
     let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::new(tables)))?;
     let mut next_seq = try_filled(0_u32, waiting.len())?;
-    let mut map = try_vec(if reassign { old.rows as usize } else { 0 })?;
+    let mut map = try_vec(if reassign.is_some() { old.rows as usize } else { 0 })?;
     let mut bytes = 0;
+    // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
+    ticker.stage(if reassign.is_some() { "assign and write" } else { "pack" }, 2 * old.rows as u64)?;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
         let mut rows = Rows::new(tables);
@@ -269,12 +378,17 @@ fn rewrite(
             // Gone at once: the new segments can have their pages.
             reader.delete_segment(head.id)?;
         }
-        if reassign && let Some(coarse) = coarse {
+        if let (Some(partitioned), Some(coarse)) = (reassign, coarse) {
             let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];
-            lists_of = assign_rows(coarse, layout, rows.rowids.len(), ticker, row)?;
+            let partitions = match partitioned {
+                Some(old) => try_collect(lists_of.iter().map(|&list_no| old.partition(list_no)))?,
+                None => Vec::new(),
+            };
+            lists_of = assign_rows(coarse, layout, rows.rowids.len(), &partitions, ticker, row)?;
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
+        ticker.advance(rows.rowids.len() as u64);
         for (i, &list_no) in lists_of.iter().enumerate() {
             waiting[list_no as usize].push_from(&rows, i, dim)?;
         }
@@ -328,10 +442,11 @@ fn flush(
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;
         let writer = Writer::new(tables, layout, coarse, state, ticker);
-        for segment in encoded {
+        for (segment, (_, rows)) in encoded.into_iter().zip(group) {
             if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 writer.write(&segment?)?;
             }
+            writer.ticker.advance(rows.rowids.len() as u64);
             ticks += 1;
             if ticks % 8 == 0 {
                 writer.ticker.tick()?;
@@ -346,26 +461,27 @@ mod tests {
     use super::*;
     use crate::index::{ListOrdering, Quantizer};
     use crate::sqlite::linked_db;
-    use crate::storage::{Buffer, check};
+    use crate::storage::{Buffer, Element, check};
 
     #[test]
     fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t", Default::default());
-        tables.create([7; 16], b"").unwrap();
+        tables.create([7; 16], b"", false).unwrap();
         let (metric, quantizer, ordering) = (Metric::L2, Quantizer::Int8, ListOrdering::None);
-        let layout = Layout { metric, dim: 2, quantizer, ordering };
+        let layout = Layout { metric, element: Element::F32, dim: 2, quantizer, ordering };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {
             let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
-            buffer.insert(&tables, rowid, &vector, &[]).unwrap();
+            buffer.insert(&tables, layout.element, rowid, &vector, &[], &[]).unwrap();
         }
         buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
         // The second training reads forty segments, in groups of sixteen.
         for seed in 0..2 {
-            let training = Training { nlist: 40, explicit: true, seed, max_iterations: None };
+            let training =
+                Training { nlist: 40, explicit: true, seed, max_iterations: None, partition_rows: 0 };
             assert_eq!(train(&tables, &layout, &training, &mut ticker).unwrap().nlist, 40);
             assert_eq!(check(&tables, &layout, &mut ticker).unwrap(), Vec::<String>::new());
         }

@@ -7,23 +7,26 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::{Cancelled, Workers};
 use crate::index::segment::radius;
 use crate::index::{
-    CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, ListOrdering, Metadata, Metric, Quantizer,
-    SegmentHead, SegmentId, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec,
+    CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, ListOrdering, Metric, Quantizer, SegmentHead,
+    SegmentId, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::{SEGMENT_ROWS, next_ver, try_f32_bytes};
-use crate::storage::order::in_order;
+use crate::storage::codec::{SEGMENT_ROWS, next_ver};
+use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
-use crate::storage::{Sql, State, StorageError, Tables};
+use crate::storage::rows::{Rows, in_order};
+use crate::storage::ticking::parallel;
+use crate::storage::{Element, Sql, State, StorageError, Tables};
 
 /// How rows are laid out in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// The metric.
     pub metric: Metric,
+    /// What vectors are stored as.
+    pub element: Element,
     /// The dimension.
     pub dim: usize,
     /// How rows are coded.
@@ -133,16 +136,19 @@ impl Buffer {
         })
     }
 
-    /// Adds a row that is not there. `vector` and `metadata`, a value for each column, were checked.
+    /// Adds a row that is not there. `vector`, which is what `element` holds, and `metadata`, a value for each column, were
+    /// checked; `others` stand for what the row has in other tables.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
     pub fn insert(
         &mut self,
         tables: &Tables,
+        element: Element,
         rowid: i64,
         vector: &[f32],
         metadata: &[Datum<'_>],
+        others: &[u8],
     ) -> Result<(), StorageError> {
         if self.rows.rowids.is_empty() {
             self.rows = Rows::new(tables);
@@ -150,7 +156,7 @@ impl Buffer {
         self.places.try_room(1)?;
         let mut values = Vec::new();
         metadata.iter().try_for_each(|value| value.write(&mut values))?;
-        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &try_f32_bytes(vector)?, &values])?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?, &values, others])?;
         self.places.insert(rowid, self.rows.rowids.len());
         self.rows.push(rowid, vector)?;
         self.rows.metadata.push(metadata.iter().copied())?;
@@ -158,6 +164,14 @@ impl Buffer {
             *max = (*max).max(Some(rowid));
         }
         Ok(())
+    }
+
+    /// A row stays where it is and has other values in other tables, for which `others` stand.
+    ///
+    /// # Errors
+    /// What reading the state fails with.
+    pub fn update(&mut self, tables: &Tables, rowid: i64, others: &[u8]) -> Result<(), StorageError> {
+        self.advance(tables, b'U', &[&rowid.to_le_bytes(), others])
     }
 
     /// Deletes a row; false if there is none.
@@ -185,7 +199,7 @@ impl Buffer {
         Ok(true)
     }
 
-    /// Writes what waits to the tables, and returns what that changed.
+    /// Writes what waits to the tables, and returns what that changed; also the quantizer, if lists were added.
     ///
     /// # Errors
     /// What writing fails with: the transaction must then not go on, since a part may be written.
@@ -195,9 +209,9 @@ impl Buffer {
         layout: &Layout,
         coarse: Option<&CoarseQuantizer>,
         ticker: &mut Ticker,
-    ) -> Result<Written, StorageError> {
+    ) -> Result<(Written, Option<CoarseQuantizer>), StorageError> {
         let mut state = tables.read_state()?;
-        let Some(ver) = self.ver else { return Ok(Written::default()) };
+        let Some(ver) = self.ver else { return Ok(Default::default()) };
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
         let rowids = &self.rows.rowids;
@@ -213,14 +227,27 @@ impl Buffer {
         }
         state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
+        ticker.stage("flush", rows)?;
+        let deletes = std::mem::take(&mut self.deletes);
+        let partitions = tables.partitions_of(&self.rows, &live)?;
+        let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
+        let coarse = wider.as_ref().or(coarse);
+        if let Some(coarse) = coarse.filter(|_| tables.is_partitioned()) {
+            let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
+            partitions.iter().for_each(|&partition| *changes.entry(partition).or_default() += 1);
+            for &(list_no, _) in &deletes {
+                *changes.entry(coarse.partition(list_no)).or_default() -= 1;
+            }
+            tables.count_partitions(&changes)?;
+        }
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
-        writer.delete(std::mem::take(&mut self.deletes))?;
-        writer.place(&self.rows, &live)?;
+        writer.delete(deletes)?;
+        writer.place(&self.rows, &live, &partitions)?;
         let lists = writer.sizes;
         tables.write_state(&state)?;
         let max_rowid = self.max_rowid;
         *self = Self { max_rowid, ..Self::default() };
-        Ok(Written { rows, lists })
+        Ok((Written { rows, lists }, wider))
     }
 }
 
@@ -262,71 +289,6 @@ pub(super) struct Encoded {
     metadata: Option<Vec<u8>>,
 }
 
-/// Rows as they were given.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub rowids: Vec<i64>,
-    pub vectors: Vec<f32>,
-    pub metadata: Metadata,
-}
-
-impl Rows {
-    /// No rows, of the columns that a table has.
-    pub fn new(tables: &Tables) -> Self {
-        Self { metadata: Metadata::new(&tables.shape().metadata), ..Self::default() }
-    }
-
-    fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
-        self.rowids.try_push(rowid)?;
-        self.vectors.try_append(vector)
-    }
-
-    /// Appends row `i` of rows with the same columns.
-    pub fn push_from(&mut self, rows: &Self, i: usize, dim: usize) -> Result<(), IndexError> {
-        self.push(rows.rowids[i], &rows.vectors[i * dim..(i + 1) * dim])?;
-        self.metadata.push_from(&rows.metadata, i)
-    }
-
-    /// Appends rows with the same columns.
-    pub fn append(&mut self, rows: &Self) -> Result<(), IndexError> {
-        self.rowids.try_append(&rows.rowids)?;
-        self.vectors.try_append(&rows.vectors)?;
-        self.metadata.append(&rows.metadata, 0..rows.rowids.len())
-    }
-
-    /// The rows of a range.
-    pub fn range(&self, of: std::ops::Range<usize>, dim: usize) -> Result<Self, IndexError> {
-        Ok(Self {
-            rowids: try_copy(&self.rowids[of.clone()])?,
-            vectors: try_copy(&self.vectors[of.start * dim..of.end * dim])?,
-            metadata: self.metadata.range(of)?,
-        })
-    }
-
-    /// The places of the rows in the order of their rowids.
-    pub fn by_rowid(&self) -> Result<Vec<usize>, IndexError> {
-        let mut order = try_collect(0..self.rowids.len())?;
-        order.sort_unstable_by_key(|&i| self.rowids[i]);
-        Ok(order)
-    }
-
-    /// The rows at `places`, in that order.
-    pub fn picked(&self, places: &[usize], dim: usize) -> Result<Self, IndexError> {
-        let mut picked = Self { metadata: self.metadata.range(0..0)?, ..Self::default() };
-        picked.rowids.try_room(places.len())?;
-        picked.vectors.try_room(places.len() * dim)?;
-        for &place in places {
-            picked.push(self.rowids[place], &self.vectors[place * dim..(place + 1) * dim])?;
-        }
-        picked.metadata.append(&self.metadata, places.iter().copied())?;
-        Ok(picked)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes()
-    }
-}
-
 impl<'a> Writer<'a> {
     pub fn new(
         tables: &'a Tables,
@@ -339,7 +301,7 @@ impl<'a> Writer<'a> {
     }
 
     fn lists(&mut self) -> TableLists<'_> {
-        TableLists::new(self.tables, &self.state, self.layout.metric, self.layout.dim, self.ticker)
+        TableLists::new(self.tables, &self.state, self.layout, self.ticker)
     }
 
     /// The heads of a list.
@@ -374,6 +336,7 @@ impl<'a> Writer<'a> {
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();
             rowids.try_extend(of_list.iter().map(|(_, rowid)| *rowid))?;
+            self.ticker.advance(rowids.len() as u64);
             self.remove(of_list[0].0, &rowids)?;
         }
         deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
@@ -433,10 +396,11 @@ impl<'a> Writer<'a> {
         Ok(rows)
     }
 
-    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map.
-    pub fn place(&mut self, rows: &Rows, live: &[usize]) -> Result<(), StorageError> {
+    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map. `partitions` are those of the
+    /// live rows, where rows have such.
+    pub fn place(&mut self, rows: &Rows, live: &[usize], partitions: &[u32]) -> Result<(), StorageError> {
         let dim = self.layout.dim;
-        let assigned = self.assign(&rows.vectors, live)?;
+        let assigned = self.assign(&rows.vectors, live, partitions)?;
         let mut order = try_collect(assigned.into_iter().zip(live).zip(0_usize..))?;
         // (A stable sort would allocate.)
         order.sort_unstable_by_key(|&((list_no, _), at)| (list_no, at));
@@ -446,6 +410,7 @@ impl<'a> Writer<'a> {
                 fresh.push_from(rows, i, dim)?;
             }
             self.append(of_list[0].0.0, fresh)?;
+            self.ticker.advance(of_list.len() as u64);
             self.ticker.tick()?;
         }
         let mut map = try_collect(order.iter().map(|&((list_no, &i), _)| (rows.rowids[i], list_no)))?;
@@ -466,10 +431,16 @@ impl<'a> Writer<'a> {
     }
 
     /// The list of each row at `live` places of `vectors`.
-    fn assign(&mut self, vectors: &[f32], live: &[usize]) -> Result<Vec<u32>, StorageError> {
+    fn assign(
+        &mut self,
+        vectors: &[f32],
+        live: &[usize],
+        partitions: &[u32],
+    ) -> Result<Vec<u32>, StorageError> {
         let Some(coarse) = self.coarse else { return Ok(try_filled(0, live.len())?) };
         let (layout, dim) = (self.layout, self.layout.dim);
-        assign_rows(coarse, layout, live.len(), self.ticker, |i| &vectors[live[i] * dim..][..dim])
+        let row = |i: usize| &vectors[live[i] * dim..][..dim];
+        assign_rows(coarse, layout, live.len(), partitions, self.ticker, row)
     }
 
     /// Appends rows to a list: to its tail first, sealed segments of what the tail cannot hold.
@@ -591,7 +562,7 @@ pub(super) fn encode(
     let seal = state.seal();
     Ok(Encoded {
         codes: seal.encode_codes(id, dim, &codes)?,
-        vectors: seal.encode_vectors(dim, &rows.rowids, &rows.vectors)?,
+        vectors: seal.encode_vectors(layout.element, dim, &rows.rowids, &rows.vectors)?,
         metadata: match rows.metadata.columns() {
             [] => None,
             _ => Some(seal.encode_metadata(id, &rows.metadata)?),
@@ -600,13 +571,51 @@ pub(super) fn encode(
     })
 }
 
-/// The list of each of `n` rows, which `row` gives as they were stored.
+/// The list of each of `n` rows, which `row` gives as they were stored, in their `partitions`, if they have such.
 ///
 /// # Errors
 /// [`IndexError::OutOfMemory`], or what the ticker says.
 pub(super) fn assign_rows<'r>(
     coarse: &CoarseQuantizer,
     layout: &Layout,
+    n: usize,
+    partitions: &[u32],
+    ticker: &mut Ticker,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+) -> Result<Vec<u32>, StorageError> {
+    if !partitions.is_empty() {
+        return assign_in_partitions(coarse, layout, partitions, ticker, row);
+    }
+    assign_in(coarse, layout, None, n, ticker, row)
+}
+
+/// As [`assign_rows`]: the rows of one partition after those of another.
+fn assign_in_partitions<'r>(
+    coarse: &CoarseQuantizer,
+    layout: &Layout,
+    partitions: &[u32],
+    ticker: &mut Ticker,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+) -> Result<Vec<u32>, StorageError> {
+    let mut order = try_collect(0..partitions.len())?;
+    order.sort_unstable_by_key(|&i| (partitions[i], i));
+    let mut assigned = try_filled(0, partitions.len())?;
+    for of_one in order.chunk_by(|&a, &b| partitions[a] == partitions[b]) {
+        let partition = partitions[of_one[0]];
+        let lists = match coarse.lists_of(partition) {
+            [list_no] => try_filled(*list_no, of_one.len())?,
+            _ => assign_in(coarse, layout, Some(partition), of_one.len(), ticker, |i| row(of_one[i]))?,
+        };
+        of_one.iter().zip(lists).for_each(|(&i, list_no)| assigned[i] = list_no);
+    }
+    Ok(assigned)
+}
+
+/// The list of each of `n` rows, all of one partition.
+fn assign_in<'r>(
+    coarse: &CoarseQuantizer,
+    layout: &Layout,
+    partition: Option<u32>,
     n: usize,
     ticker: &mut Ticker,
     row: impl Fn(usize) -> &'r [f32] + Sync,
@@ -621,7 +630,10 @@ pub(super) fn assign_rows<'r>(
         for row in prepared.chunks_exact_mut(dim) {
             layout.metric.prepare(row)?;
         }
-        coarse.assign(&prepared, &mut out)?;
+        match partition {
+            Some(partition) => coarse.assign_in(partition, &prepared, &mut out)?,
+            None => coarse.assign(&prepared, &mut out)?,
+        }
         Ok(out)
     };
     parallel(parts.len(), ticker, |i| {
@@ -633,38 +645,4 @@ pub(super) fn assign_rows<'r>(
         assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
     }
     Ok(assigned)
-}
-
-/// Runs tasks on all threads, ticking.
-///
-/// # Errors
-/// What the ticker says.
-pub(super) fn parallel(
-    tasks: usize,
-    ticker: &mut Ticker,
-    task: impl Fn(usize) + Sync,
-) -> Result<(), StorageError> {
-    ticking(ticker, |tick| Ok(Workers::all().for_each(tasks, tick, task)?))
-}
-
-/// Runs work that ticks; where a tick stopped it, the error is the ticker's own.
-///
-/// # Errors
-/// What the ticker says.
-pub(super) fn ticking<T>(
-    ticker: &mut Ticker,
-    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
-) -> Result<T, StorageError> {
-    let mut failure = None;
-    let done = work(&mut || {
-        ticker.tick().map_err(|error| {
-            failure = Some(error);
-            Cancelled
-        })
-    });
-    match (done, failure) {
-        (Ok(done), _) => Ok(done),
-        (Err(_), Some(error)) => Err(error.into()),
-        (Err(error), None) => Err(error.into()),
-    }
 }

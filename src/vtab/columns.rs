@@ -2,6 +2,7 @@
 
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result};
+use crate::storage::Element;
 use crate::vtab::knobs::Knob;
 use crate::vtab::options::OPTION_NAMES;
 
@@ -10,6 +11,8 @@ use crate::vtab::options::OPTION_NAMES;
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// What its vectors are made of.
+    pub element: Element,
     /// How many elements a vector has.
     pub dim: usize,
     /// How distance is defined.
@@ -38,10 +41,17 @@ pub struct ValueColumn {
     pub kind: ValueKind,
     /// What it is for.
     pub role: Role,
-    /// Its place among the columns of that role.
+    /// Its place among the columns of that role; those of metadata and partitions are counted together.
     pub slot: usize,
     /// The type as SQLite shall see it.
-    declared: &'static str,
+    pub declared: &'static str,
+}
+
+impl ValueColumn {
+    /// Whether its values are packed beside the vectors.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.role, Role::Metadata | Role::Partition)
+    }
 }
 
 /// A hidden column.
@@ -108,9 +118,34 @@ impl Columns {
         self.values.iter().filter(move |column| column.role == role)
     }
 
+    /// The metadata and partition columns, whose values are packed beside the vectors, in the order of their slots.
+    pub fn packed(&self) -> impl Iterator<Item = &ValueColumn> {
+        self.values.iter().filter(|column| column.is_packed())
+    }
+
     /// The text that is the primary key, if the table has one.
     pub fn text_key(&self) -> Option<&ValueColumn> {
         self.of(Role::Key).find(|column| column.kind == ValueKind::Text)
+    }
+
+    /// The place of a text key or an auxiliary column among the values of a row that stand in a table of their own.
+    pub fn auxiliary_slot(&self, column: &ValueColumn) -> usize {
+        match column.role {
+            Role::Key => 0,
+            _ => usize::from(self.text_key().is_some()) + column.slot,
+        }
+    }
+
+    /// The columns whose values stand in a table of their own, in the order of their slots.
+    pub fn auxiliary(&self) -> impl Iterator<Item = (usize, &ValueColumn)> {
+        let stored = |column: &ValueColumn| match column.role {
+            Role::Key => column.kind == ValueKind::Text,
+            role => role == Role::Auxiliary,
+        };
+        let mut columns: Vec<_> =
+            self.values.iter().enumerate().filter(|(_, column)| stored(column)).collect();
+        columns.sort_by_key(|(_, column)| self.auxiliary_slot(column));
+        columns.into_iter()
     }
 
     /// What stands at column number `column`, -1 for the rowid.
@@ -145,6 +180,11 @@ impl Columns {
     /// The number of the command's column.
     pub fn command_at(&self) -> usize {
         self.declared.len()
+    }
+
+    /// The name of the hidden column of a number.
+    pub fn hidden_name(&self, column: usize) -> &'static str {
+        column.checked_sub(self.declared.len()).and_then(|at| HIDDEN.get(at)).map_or("", |(_, name, _)| name)
     }
 
     /// The table as SQLite shall see it.
@@ -193,7 +233,10 @@ impl Columns {
             let text = format!("at most {MAX_VALUES} columns beside the vector, '{name}' is one too many");
             return Err(Error::generic(text));
         }
-        let slot = self.of(role).count();
+        let slot = match role {
+            Role::Metadata | Role::Partition => self.packed().count(),
+            role => self.of(role).count(),
+        };
         self.declared.push(At::Value(self.values.len()));
         self.values.push(ValueColumn { name, kind, role, slot, declared });
         Ok(())
@@ -275,7 +318,9 @@ impl Column {
     /// What is wrong with it, and what would be right.
     pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
         let expected = format!(
-            "expected {name} float[N], N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip"
+            "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
+             (of bit: hamming)",
+            Element::NAMES[1..].join(", ")
         );
         let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
         let end = rest.find(']').map_or(rest.len(), |end| end + 1);
@@ -283,15 +328,17 @@ impl Column {
         let Some((element, dim)) = kind.trim().strip_suffix(']').and_then(|kind| kind.split_once('[')) else {
             return Err(wrong(format!("'{}' is not a vector type", rest.trim())));
         };
-        match element.trim().to_ascii_lowercase().as_str() {
-            "float" | "float32" | "f32" => {}
-            other => return Err(wrong(format!("element type '{other}' is not supported"))),
-        }
+        let element = element.trim();
+        let element = Element::from_name(element)
+            .ok_or_else(|| wrong(format!("element type '{element}' is not supported")))?;
         let dim = match dim.trim().parse::<usize>() {
             Ok(dim) if (1..=MAX_DIM).contains(&dim) => dim,
             _ => return Err(wrong(format!("'{}' is not a number of dimensions", dim.trim()))),
         };
-        let mut metric = Metric::L2;
+        if !dim.is_multiple_of(element.group()) {
+            return Err(wrong(format!("{dim} bits are not whole bytes: a multiple of 8 is expected")));
+        }
+        let mut metric = element.metrics()[0];
         let mut index = Vec::new();
         settings = settings.trim();
         while !settings.is_empty() {
@@ -309,13 +356,19 @@ impl Column {
             if !key.eq_ignore_ascii_case("distance_metric") {
                 return Err(wrong(format!("'{key}' is not a setting of a column")));
             }
-            metric = Metric::from_name(unquoted(value)).ok_or_else(|| {
-                let names = Metric::NAMES.join(", ");
-                Error::generic(format!("distance_metric must be one of {names}, got '{value}'"))
+            let known =
+                Metric::from_name(unquoted(value)).filter(|metric| element.metrics().contains(metric));
+            metric = known.ok_or_else(|| {
+                let names: Vec<&str> = element.metrics().iter().map(|metric| metric.name()).collect();
+                Error::generic(format!(
+                    "distance_metric must be one of {} for {}, got '{value}'",
+                    names.join(", "),
+                    element.name()
+                ))
             })?;
             settings = after.trim();
         }
-        Ok((Self { name, dim, metric }, index))
+        Ok((Self { name, element, dim, metric }, index))
     }
 }
 

@@ -39,7 +39,8 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
     }
     let setting = |argument: Option<&str>| argument.map(str::to_string);
     match (name.to_ascii_lowercase().as_str(), setting(argument)) {
-        ("train" | "rebuild", argument) => train(table, argument.as_deref()),
+        ("train", argument) => train(table, "train", argument.as_deref()),
+        ("rebuild", argument) => train(table, "rebuild", argument.as_deref()),
         ("optimize", None) => table.optimize(),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
@@ -63,7 +64,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
     }
 }
 
-fn train(table: &Table, argument: Option<&str>) -> Result<()> {
+fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()> {
     let given: TrainArguments = match argument {
         None | Some("") => TrainArguments::default(),
         Some(json) => serde_json::from_str(json).map_err(|error| {
@@ -82,6 +83,7 @@ fn train(table: &Table, argument: Option<&str>) -> Result<()> {
     if given.max_iterations == Some(0) {
         return Err(Error::generic("max_iterations must be 1 or more, got 0"));
     }
+    let _watched = table.watched(name)?;
     table.flush()?;
     let rows = table.tables().read_state()?.rows as u64;
     let default = table.training(rows);
@@ -90,25 +92,32 @@ fn train(table: &Table, argument: Option<&str>) -> Result<()> {
         explicit: given.nlist.is_some(),
         seed: given.seed.unwrap_or(default.seed),
         max_iterations: given.max_iterations,
+        ..default
     })?;
     Ok(())
 }
 
 /// Makes resident what the budget holds: codes first, then vectors.
 fn preload(table: &Table) -> Result<()> {
+    let _watched = table.watched("preload")?;
     let (state, snapshot) = table.current()?;
     table.reading(|tables, ticker| {
-        let mut lists = TableLists::new(tables, &state, snapshot.metric(), snapshot.dim(), ticker);
+        let mut lists = TableLists::new(tables, &state, &table.layout, ticker);
+        let rows = snapshot.segments().iter().map(|segment| u64::from(segment.head.rows)).sum();
+        lists.stage("codes", rows)?;
         for at in 0..snapshot.segments().len() {
             snapshot.codes(at, cache(), &mut lists)?;
+            lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
+        lists.stage("vectors", rows)?;
         for at in 0..snapshot.segments().len() {
             let codes = snapshot.codes(at, cache(), &mut lists)?;
             if !snapshot.fits(at, cache()) {
                 break;
             }
             snapshot.vectors(at, &codes.rowids, cache(), &mut lists)?;
+            lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Scans. A cursor owns its results: nothing that happens to the table while they are read can change them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::take;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use crate::index::{
     Answers, Budget, Buffers, Datum, InvertedLists, Metadata, Metric, SearchParams, SegmentHead, Snapshot,
     TryExtend, TryGrow,
 };
-use crate::sqlite::{Context, Error, Result, VTabCursor, Value, ffi};
+use crate::sqlite::{Context, Error, Kind, Param, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
-use crate::vtab::columns::{At, Hidden, Role};
+use crate::vtab::columns::{At, Hidden};
+use crate::vtab::element::subtype;
 use crate::vtab::filter::{Filter, exact_rowid, number, shown};
 use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
@@ -94,7 +95,11 @@ impl VTabCursor<Ivf> for Cursor {
             }
             plan::POINT => {
                 table.flush()?;
-                let rowid = given.next().and_then(|(_, value)| exact_rowid(&value));
+                let rowid = match given.next() {
+                    Some((Argument::KeyEq | Argument::KeyIn, value)) => row_of_key(table, &value)?,
+                    Some((_, value)) => exact_rowid(&value),
+                    None => None,
+                };
                 let found = match rowid {
                     Some(rowid) => RowFinder::list_of(&table.tables(), rowid)?.map(|_| rowid),
                     None => None,
@@ -240,39 +245,47 @@ impl Cursor {
             }
         };
         match vector {
-            Some(vector) => context.blob_with(vector.len() * 4, |bytes| {
-                for (to, value) in bytes.chunks_exact_mut(4).zip(vector) {
-                    to.copy_from_slice(&value.to_le_bytes());
-                }
-                Ok(())
-            }),
-            None => {
-                context.null();
-                Ok(())
+            Some(vector) => {
+                let element = table.layout.element;
+                context.blob_with(element.bytes(vector.len()), |bytes| {
+                    element.narrow(vector, bytes);
+                    Ok(())
+                })?;
+                context.subtype(subtype(element));
             }
+            None => context.null(),
         }
+        Ok(())
     }
 
     /// Gives the value of a column beside the vector.
     fn value(&self, table: &Rc<Table>, context: &Context<'_>, value: usize) -> Result<()> {
         let column = &table.options.columns.values()[value];
-        match (column.role, &self.rows) {
-            (Role::Metadata, Rows::Lists { metadata, slot, .. }) => {
-                give(context, metadata.get(column.slot, *slot as usize))
-            }
-            (Role::Metadata, Rows::Search { warm, at, metadata, .. }) => {
+        if !column.is_packed() {
+            let Some(rowid) = self.current() else { return Ok(()) };
+            let which = table.options.columns.auxiliary_slot(column);
+            return Ok(table.tables().auxiliary(rowid, which, |value| match value {
+                Param::Null => context.null(),
+                Param::I64(value) => context.i64(value),
+                Param::F64(value) => context.f64(value),
+                Param::Text(value) => context.text(value),
+                Param::Blob(value) => context.blob(value),
+            })?);
+        }
+        match &self.rows {
+            Rows::Lists { metadata, slot, .. } => give(context, metadata.get(column.slot, *slot as usize)),
+            Rows::Search { warm, at, metadata, .. } => {
                 let (segment, slot) = warm.answers.places[*at];
                 let of_segment = metadata.get(&segment);
                 give(context, of_segment.map_or(Datum::Null, |of| of.get(column.slot, slot as usize)))
             }
-            (Role::Metadata, _) => {
+            _ => {
                 let Some(rowid) = self.current() else { return Ok(()) };
                 table.finding(&mut self.finder.borrow_mut(), |finder, lists, state| {
                     let found = finder.metadata(lists, state, rowid)?;
                     Ok(give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot))))
                 })?
             }
-            _ => Ok(()),
         }
     }
 
@@ -323,8 +336,7 @@ impl Cursor {
                     continue;
                 }
                 table.reading(|tables, ticker| {
-                    let mut lists =
-                        TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+                    let mut lists = TableLists::new(tables, state, &table.layout, ticker);
                     *rowids = lists.rowids(head)?;
                     if let Some(vectors) = vectors {
                         *vectors = lists.raw_vectors(head, rowids)?;
@@ -373,11 +385,14 @@ impl Cursor {
         for (argument, value) in given {
             let value = &value;
             match argument {
-                Argument::Match => vector::read_checked_into(&column.name, value, column.dim, queries)?,
-                Argument::Batch => *queries = vector::read_batch("batch", value, column.dim)?,
+                Argument::Match => {
+                    vector::read_checked_into(&column.name, value, column.element, column.dim, queries)?;
+                }
+                Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
                 Argument::K | Argument::Limit => {
                     let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
-                        Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))
+                        let name = if argument == Argument::K { "k" } else { "the LIMIT of a search" };
+                        Error::generic(format!("{name} must be a whole number from 0, got {}", shown(value)))
                     })?;
                     params.k = k as usize;
                     self.k = (argument == Argument::K).then_some(k as i64);
@@ -398,6 +413,19 @@ impl Cursor {
                         return Ok(None);
                     }
                 }
+                Argument::KeyEq => filter.rowids.keep(row_of_key(table, value)?.into_iter().collect()),
+                Argument::KeyIn => {
+                    let mut only = HashSet::new();
+                    if let Some(mut keys) = value.as_in_list()? {
+                        while let Some(key) = keys.next_value()? {
+                            only.try_room(1)?;
+                            only.extend(row_of_key(table, &key)?);
+                        }
+                    } else {
+                        only.extend(row_of_key(table, value)?);
+                    }
+                    filter.rowids.keep(only);
+                }
                 Argument::Value(column, operator) => {
                     filter.narrow(&table.options.columns, column, operator, value)?;
                 }
@@ -407,8 +435,14 @@ impl Cursor {
         if filter.is_never() {
             return Ok(None);
         }
+        let partitions = table.partitions(&filter)?;
+        if partitions.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
+        params.partitions = partitions.as_deref();
+        let widest = snapshot.widest(params.partitions);
         params.k = params.k.saturating_add(offset);
-        table.turn(&state, &self.knobs, &mut params, nlist)?;
+        table.turn(&state, &self.knobs, &mut params, widest)?;
         table.prepare(queries)?;
         let mut only = Vec::new();
         if let Some(set) = &filter.rowids.only
@@ -417,6 +451,9 @@ impl Cursor {
             let tables = table.tables();
             for &rowid in set {
                 only.try_extend(RowFinder::list_of(&tables, rowid)?)?;
+            }
+            if let (Some(partitions), Some(coarse)) = (params.partitions, snapshot.coarse()) {
+                only.retain(|&list_no| partitions.binary_search(&coarse.partition(list_no)).is_ok());
             }
             only.sort_unstable();
             only.dedup();
@@ -451,7 +488,7 @@ impl Cursor {
 fn metadata_of(table: &Table, state: &State, snapshot: &Snapshot, answers: &Answers) -> Result<OfSegments> {
     let mut found = OfSegments::new();
     table.reading(|tables, ticker| {
-        let mut lists = TableLists::new(tables, state, table.layout.metric, table.layout.dim, ticker);
+        let mut lists = TableLists::new(tables, state, &table.layout, ticker);
         for &(segment, _) in &answers.places {
             if !found.contains_key(&segment) {
                 found.try_room(1)?;
@@ -462,6 +499,15 @@ fn metadata_of(table: &Table, state: &State, snapshot: &Snapshot, answers: &Answ
         Ok(())
     })?;
     Ok(found)
+}
+
+/// The row whose TEXT PRIMARY KEY equals a value, if there is one.
+fn row_of_key(table: &Table, key: &Value<'_>) -> Result<Option<i64>> {
+    match key.kind() {
+        // A number is compared as its text.
+        Kind::Text | Kind::Integer | Kind::Real => table.tables().row_of_key(key.text()?),
+        Kind::Blob | Kind::Null => Ok(None),
+    }
 }
 
 fn give(context: &Context<'_>, value: Datum<'_>) -> Result<()> {

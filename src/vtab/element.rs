@@ -1,39 +1,30 @@
 //! Vectors with an element type, as the SQL functions take and give them.
 
-use half::{bf16, f16};
-
-use crate::index::{IndexError, TryExtend, try_collect, try_vec};
+use crate::index::{TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
-use crate::storage::codec::try_f32_bytes;
+pub use crate::storage::Element;
 
-use crate::vtab::vector::{NO_ROOM, from_blob, from_json, int8_from_json};
+use crate::vtab::vector::{NO_ROOM, from_json, int8_from_json};
 
-/// The type of a vector's elements. Bytes alone do not tell it: a blob carries it as its subtype, and one without is f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    F32,
-    Bit,
-    Int8,
-    F16,
-    Bf16,
+/// sqlite-vec's three numbers, and two of our own after them. Bytes alone do not tell what they hold: a blob carries it as
+/// its subtype, and one without is f32.
+const SUBTYPES: [(Element, u32); 5] = [
+    (Element::F32, 223),
+    (Element::Bit, 224),
+    (Element::Int8, 225),
+    (Element::F16, 226),
+    (Element::Bf16, 227),
+];
+
+/// The subtype of blobs of an element.
+pub fn subtype(element: Element) -> u32 {
+    SUBTYPES.iter().find(|(of, _)| *of == element).map_or(0, |(_, subtype)| *subtype)
 }
 
-impl Element {
-    const ALL: [Self; 5] = [Self::F32, Self::Bit, Self::Int8, Self::F16, Self::Bf16];
-
-    /// The name that `vec_type` gives.
-    pub fn name(self) -> &'static str {
-        ["float32", "bit", "int8", "float16", "bfloat16"][self as usize]
-    }
-
-    /// sqlite-vec's three numbers, and two of our own after them.
-    pub fn subtype(self) -> u32 {
-        223 + self as u32
-    }
-
-    fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
-    }
+/// What a blob says of its elements.
+pub fn element_of(value: &Value<'_>) -> Option<Element> {
+    let subtype = value.subtype();
+    SUBTYPES.iter().find(|(_, of)| *of == subtype).map(|(element, _)| *element)
 }
 
 /// What is wrong with an argument.
@@ -55,7 +46,7 @@ impl Vector {
     /// # Errors
     /// What is wrong with the value.
     pub fn read(value: &Value<'_>) -> Result<Self, Fault> {
-        let element = subtype_of(value).unwrap_or(Element::F32);
+        let element = element_of(value).unwrap_or_default();
         Self::read_as(value, element)
     }
 
@@ -67,7 +58,7 @@ impl Vector {
         match value.kind() {
             Kind::Blob => {
                 let bytes = value.blob().map_err(|error| error.message)?;
-                let found = subtype_of(value).unwrap_or(element);
+                let found = element_of(value).unwrap_or(element);
                 Self::from_bytes(found, bytes)?.into_element(element)
             }
             Kind::Text if element != Element::Bit => {
@@ -78,27 +69,30 @@ impl Vector {
                 Self::floats(element, from_json(text)?)
             }
             other => Err(format!(
-                "a vector is a blob{}, got {}",
+                "a vector is a blob{}, got {}{}",
                 match element {
                     Element::Bit => " of bits",
                     Element::Int8 => " of 1-byte integers or a JSON array",
                     Element::F32 => " of little-endian f32 or a JSON array",
                     Element::F16 | Element::Bf16 => " of 2-byte floats or a JSON array",
                 },
-                other.name()
+                other.name(),
+                if other == Kind::Text { ": vec_quantize_binary(v) makes one of numbers" } else { "" }
             )),
         }
     }
 
     fn from_bytes(element: Element, bytes: &[u8]) -> Result<Self, Fault> {
-        let two = |widen: fn([u8; 2]) -> f32| match bytes.as_chunks() {
-            (pairs, []) => collected(pairs.iter().map(|pair| widen(*pair))),
-            _ => Err(format!("a blob of {} bytes is not a vector of 2-byte floats", bytes.len())),
-        };
+        let one = element.bytes(element.group());
+        if !bytes.len().is_multiple_of(one) {
+            return Err(format!("a blob of {} bytes is not a vector of {one}-byte floats", bytes.len()));
+        }
         Ok(match element {
-            Element::F32 => Self::Floats(element, from_blob(bytes)?),
-            Element::F16 => Self::Floats(element, two(|pair| f16::from_le_bytes(pair).to_f32())?),
-            Element::Bf16 => Self::Floats(element, two(|pair| bf16::from_le_bytes(pair).to_f32())?),
+            Element::F32 | Element::F16 | Element::Bf16 => {
+                let mut values = try_vec(element.len(bytes.len())).map_err(|_| NO_ROOM)?;
+                element.widen(bytes, &mut values);
+                Self::Floats(element, values)
+            }
             Element::Int8 => Self::Int8(collected(bytes.iter().map(|byte| byte.cast_signed()))?),
             Element::Bit => Self::Bits(collected(bytes.iter().copied())?),
         })
@@ -109,18 +103,7 @@ impl Vector {
     /// # Errors
     /// A finite number that becomes infinite.
     pub fn floats(element: Element, mut values: Vec<f32>) -> Result<Self, Fault> {
-        let round: fn(f32) -> f32 = match element {
-            Element::F16 => |value| f16::from_f32(value).to_f32(),
-            Element::Bf16 => |value| bf16::from_f32(value).to_f32(),
-            _ => return Ok(Self::Floats(element, values)),
-        };
-        for value in &mut values {
-            let rounded = round(*value);
-            if rounded.is_infinite() && value.is_finite() {
-                return Err(format!("{value} is too large for a {}", element.name()));
-            }
-            *value = rounded;
-        }
+        element.round(&mut values)?;
         Ok(Self::Floats(element, values))
     }
 
@@ -137,23 +120,28 @@ impl Vector {
                 "a {} vector where {} is needed{}",
                 other.element().name(),
                 element.name(),
-                match element {
-                    Element::Int8 => ": vec_quantize_int8(v, 'unit') makes one",
-                    Element::Bit => ": vec_quantize_binary(v) makes one",
+                match (&other, element) {
+                    (Self::Floats(..), Element::Int8) => ": vec_quantize_int8(v, 'unit') makes one",
+                    (_, Element::Bit) => ": vec_quantize_binary(v) makes one",
                     _ => "",
                 }
             )),
         }
     }
 
-    /// The elements as f32.
+    /// The elements as f32, which every element is exactly: bits are 0 and 1.
     ///
     /// # Errors
-    /// A vector of bits.
-    pub fn into_f32(self) -> Result<Vec<f32>, Fault> {
-        match self.into_element(Element::F32)? {
+    /// [`NO_ROOM`].
+    pub fn widened(self) -> Result<Vec<f32>, Fault> {
+        match self {
             Self::Floats(_, values) => Ok(values),
-            _ => unreachable!("f32 was asked for"),
+            Self::Int8(values) => collected(values.into_iter().map(f32::from)),
+            Self::Bits(bytes) => {
+                let mut values = try_vec(bytes.len() * 8).map_err(|_| NO_ROOM)?;
+                Element::Bit.widen(&bytes, &mut values);
+                Ok(values)
+            }
         }
     }
 
@@ -180,38 +168,30 @@ impl Vector {
         bytes[i / 8] >> (i % 8) & 1
     }
 
-    /// Makes this the result of a function.
-    pub fn give(&self, context: &Context<'_>) -> Result<(), Error> {
+    /// Appends the bytes of the elements.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         match self {
-            Self::Floats(Element::F16, values) => {
-                context.blob(&two_bytes(values, |v| f16::from_f32(v).to_le_bytes())?);
-            }
-            Self::Floats(Element::Bf16, values) => {
-                context.blob(&two_bytes(values, |v| bf16::from_f32(v).to_le_bytes())?);
-            }
-            Self::Floats(_, values) => context.blob(&try_f32_bytes(values)?),
-            Self::Int8(values) => {
-                context.blob(&try_collect(values.iter().map(|value| value.cast_unsigned()))?);
-            }
-            Self::Bits(bytes) => context.blob(bytes),
+            Self::Floats(element, values) => element.try_append(values, bytes)?,
+            Self::Int8(values) => bytes.try_extend(values.iter().map(|value| value.cast_unsigned()))?,
+            Self::Bits(bits) => bytes.try_append(bits)?,
         }
-        context.subtype(self.element().subtype());
         Ok(())
     }
-}
 
-fn subtype_of(value: &Value<'_>) -> Option<Element> {
-    let subtype = value.subtype();
-    Element::ALL.into_iter().find(|element| element.subtype() == subtype)
+    /// Makes this the result of a function.
+    pub fn give(&self, context: &Context<'_>) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes)?;
+        context.blob(&bytes);
+        context.subtype(subtype(self.element()));
+        Ok(())
+    }
 }
 
 /// What an iterator gives, or [`NO_ROOM`].
 pub fn collected<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>, Fault> {
     try_collect(values).map_err(|_| NO_ROOM.into())
-}
-
-fn two_bytes(values: &[f32], bytes: impl Fn(f32) -> [u8; 2]) -> Result<Vec<u8>, IndexError> {
-    let mut all = try_vec(2 * values.len())?;
-    values.iter().try_for_each(|&value| all.try_append(&bytes(value)))?;
-    Ok(all)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::index::{Condition, RowFilter, Test, TryExtend, TryGrow};
+use crate::index::{Condition, Datum, RowFilter, Test, TryExtend, TryGrow};
 use crate::sqlite::{Kind, Result, Value};
 use crate::vtab::columns::{Columns, Role};
 use crate::vtab::plan::{Argument, Operator};
@@ -18,7 +18,7 @@ pub struct Filter {
     pub rowids: Rowids,
     /// By metadata, in the order of its columns' slots.
     pub conditions: Vec<Condition>,
-    /// By the values of partition columns, by slot.
+    /// By the values of partition columns, in their order among themselves.
     pub partitions: Vec<Condition>,
 }
 
@@ -36,10 +36,31 @@ impl Filter {
     ) -> Result<()> {
         let column = &columns.values()[value];
         let (test, or_null) = compare::test(column.kind, operator, with)?;
-        let condition = Condition { column: column.slot, test, or_null };
-        let of_role =
-            if column.role == Role::Partition { &mut self.partitions } else { &mut self.conditions };
-        Ok(of_role.try_push(condition)?)
+        let condition = |column| Condition { column, test, or_null };
+        if column.role == Role::Partition {
+            let at = columns.of(Role::Partition).position(|of| of.slot == column.slot).unwrap_or(0);
+            return Ok(self.partitions.try_push(condition(at))?);
+        }
+        Ok(self.conditions.try_push(condition(column.slot))?)
+    }
+
+    /// Whether a partition of these values is asked for.
+    pub fn accepts_partition(&self, values: &[Datum<'_>]) -> bool {
+        self.partitions.iter().all(|of| of.accepts(values.get(of.column).copied().unwrap_or(Datum::Null)))
+    }
+
+    /// The values of the one partition that is asked for, if each is given.
+    pub fn one_partition(&self, columns: usize) -> Option<Vec<Datum<'_>>> {
+        let value = |at| {
+            self.partitions.iter().filter(|of| of.column == at && !of.or_null).find_map(|of| match &of.test {
+                Test::Integers { low, high } if low == high => Some(Datum::Integer(*low)),
+                Test::TextIn(texts) if texts.len() == 1 => {
+                    std::str::from_utf8(&texts[0]).ok().map(Datum::Text)
+                }
+                _ => None,
+            })
+        };
+        (0..columns).map(value).collect()
     }
 
     /// Whether no row can pass.
@@ -108,6 +129,8 @@ impl Rowids {
                 }
                 keep(only);
             }
+            Argument::RowidNull => keep(HashSet::new()),
+            Argument::RowidNotNull => {}
             Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
             _ if value.is_null() => keep(HashSet::new()),
             // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.

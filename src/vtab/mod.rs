@@ -16,6 +16,7 @@ mod settings;
 mod table;
 mod table_function;
 mod update;
+pub mod vec0;
 mod vector;
 
 use std::rc::Rc;
@@ -26,7 +27,7 @@ use cursor::Cursor;
 pub use options::Options;
 use table::{Connection, Table};
 
-/// Registers the module `ivf` and the SQL functions on a connection.
+/// Registers the module `ivf`, with feature `vec0` under that name too, and the SQL functions on a connection.
 ///
 /// # Errors
 /// What SQLite says, for example that it is out of memory.
@@ -34,7 +35,10 @@ pub fn register(db: Db) -> Result<()> {
     functions::register(db)?;
     let connection = Rc::new(Connection::default());
     inspect::register(db, &connection)?;
-    register_module::<Ivf>(db, "ivf", connection)
+    register_module::<Ivf>(db, "ivf", Rc::clone(&connection))?;
+    #[cfg(feature = "vec0")]
+    vec0::register(db, connection)?;
+    Ok(())
 }
 
 /// The virtual table.
@@ -51,13 +55,17 @@ impl VTab for Ivf {
     const CONSTRAINT_SUPPORT: bool = true;
 
     fn create(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
-        let options = Options::parse(&args.arguments)?;
+        let options = Options::parse(&vec0::arguments(args.module, &args.arguments)?)?;
         let declaration = options.declaration(args.table);
-        Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options)? }))
+        let fenced = args.module.eq_ignore_ascii_case(vec0::MODULE);
+        Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options, fenced)? }))
     }
 
     fn connect(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
-        let options = Options::parse(&args.arguments)?;
+        if args.module.eq_ignore_ascii_case(vec0::MODULE) {
+            vec0::check_origin(db, args.schema, args.table)?;
+        }
+        let options = Options::parse(&vec0::arguments(args.module, &args.arguments)?)?;
         let declaration = options.declaration(args.table);
         Ok((declaration, Self { table: Table::connect(db, aux, args.schema, args.table, options)? }))
     }

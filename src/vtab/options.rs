@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
-use crate::storage::Shape;
+use crate::storage::{Element, Shape};
 use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
 use crate::vtab::knobs::{Knob, Knobs};
 
@@ -29,8 +29,8 @@ pub struct Options {
     pub nlist: Option<u64>,
     /// How it is searched, where neither a query nor a setting says.
     pub knobs: Knobs,
-    /// How rows are coded.
-    pub quantizer: Quantizer,
+    /// How rows are coded; none for what suits the metric.
+    pub quantizer: Option<Quantizer>,
     /// When the table is trained on its own.
     pub train_at: TrainAt,
     /// The device, by name.
@@ -59,11 +59,11 @@ impl Options {
     pub fn parse(arguments: &[&str]) -> Result<Self> {
         let mut column = None;
         let mut options = Self {
-            column: Column { name: String::new(), dim: 0, metric: Metric::L2 },
+            column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
             columns: Columns::default(),
             nlist: None,
             knobs: Knobs::default(),
-            quantizer: Quantizer::Int8,
+            quantizer: None,
             train_at: TrainAt::Auto,
             device: "auto".into(),
             list_ordering: ListOrdering::None,
@@ -98,7 +98,18 @@ impl Options {
         options.column = column.ok_or_else(|| {
             Error::generic("a vector column is expected, like: vec float[384] distance_metric=cosine")
         })?;
+        if options.column.metric == Metric::L1 && options.quantizer == Some(Quantizer::Int8) {
+            return Err(Error::generic(
+                "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes bound no l1 distance",
+            ));
+        }
         Ok(options)
+    }
+
+    /// How rows are coded.
+    pub fn quantizer(&self) -> Quantizer {
+        let auto = if self.column.metric == Metric::L1 { Quantizer::None } else { Quantizer::Int8 };
+        self.quantizer.unwrap_or(auto)
     }
 
     fn set_once(&mut self, seen: &mut Vec<String>, name: &str, value: &str) -> Result<()> {
@@ -127,8 +138,9 @@ impl Options {
             "seed" => self.seed = if auto { 1234 } else { number(0, u64::MAX)? },
             "quantizer" => {
                 self.quantizer = match value.to_ascii_lowercase().as_str() {
-                    "int8" | "auto" => Quantizer::Int8,
-                    "none" => Quantizer::None,
+                    "auto" => None,
+                    "int8" => Some(Quantizer::Int8),
+                    "none" => Some(Quantizer::None),
                     _ => {
                         let names = Quantizer::NAMES.join(", ");
                         return Err(Error::generic(format!(
@@ -184,7 +196,12 @@ impl Options {
 
     /// What the table has beside vectors.
     pub fn shape(&self) -> Shape {
-        Shape { metadata: self.columns.of(Role::Metadata).map(|column| column.kind).collect() }
+        Shape {
+            metadata: self.columns.packed().map(|column| column.kind).collect(),
+            partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
+            text_key: self.columns.text_key().is_some(),
+            auxiliary: self.columns.of(Role::Auxiliary).map(|column| column.declared).collect(),
+        }
     }
 
     /// The table as SQLite shall see it.
@@ -217,7 +234,10 @@ mod tests {
             "seed=7",
         ])
         .unwrap();
-        assert_eq!(options.column, Column { name: "my vec".into(), dim: 384, metric: Metric::Cosine });
+        assert_eq!(
+            options.column,
+            Column { name: "my vec".into(), element: Element::F32, dim: 384, metric: Metric::Cosine }
+        );
         let knobs = Knobs {
             nprobe: Some(0.1),
             max_codes: Some(5000),
@@ -225,8 +245,27 @@ mod tests {
             ..Knobs::default()
         };
         assert_eq!((options.nlist, options.knobs), (Some(256), knobs));
-        assert_eq!((options.quantizer, options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
+        assert_eq!((options.quantizer(), options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
         assert_eq!((options.device.as_str(), options.list_ordering), ("cpu", ListOrdering::ResidualNormAsc));
+    }
+
+    #[test]
+    fn a_column_is_of_any_element_with_a_metric_of_its_own() {
+        for (text, element, metric, quantizer) in [
+            ("v f32[8]", Element::F32, Metric::L2, Quantizer::Int8),
+            ("v HALF[3]", Element::F16, Metric::L2, Quantizer::Int8),
+            ("v bf16[3] distance_metric=cosine", Element::Bf16, Metric::Cosine, Quantizer::Int8),
+            ("v int8[3] distance_metric='ip'", Element::Int8, Metric::Ip, Quantizer::Int8),
+            ("v i8[3] distance_metric=L1", Element::Int8, Metric::L1, Quantizer::None),
+            ("v bit[16]", Element::Bit, Metric::Hamming, Quantizer::Int8),
+            ("v bit[16] distance_metric=hamming", Element::Bit, Metric::Hamming, Quantizer::Int8),
+        ] {
+            for other in ["nlist=2", "quantizer=auto"] {
+                let options = Options::parse(&[text, other]).unwrap();
+                assert_eq!((options.column.element, options.column.metric), (element, metric), "{text}");
+                assert_eq!(options.quantizer(), quantizer, "{text}");
+            }
+        }
     }
 
     #[test]
@@ -259,7 +298,17 @@ mod tests {
             (&["vec float[3]", "id FLOAT PRIMARY KEY"], &["a key is INTEGER or TEXT", "'FLOAT'"]),
             (&["vec float[3]", "tags json"], &["'json' is not understood", "BOOLEAN", "float[N]"]),
             (&["vec float[3]", "k INTEGER"], &["cannot be named 'k'"]),
-            (&["vec int8[4]"], &["'int8' is not supported"]),
+            (
+                &["vec double[4]"],
+                &["'double' is not supported", "float[N] (or float16, bfloat16, int8, bit)"],
+            ),
+            (&["vec bit[12]"], &["12 bits are not whole bytes"]),
+            (&["vec bit[16] distance_metric=l2"], &["must be one of hamming for bit, got 'l2'"]),
+            (&["vec int8[4] distance_metric=hamming"], &["l2, cosine, ip, l1 for int8", "'hamming'"]),
+            (
+                &["quantizer=int8", "vec float[3] distance_metric=l1"],
+                &["auto or none with distance_metric=l1", "'int8'"],
+            ),
             (&["vec float[3]", "other float[4]"], &["one vector column", "'other float[4]'"]),
             (&["nlist=4"], &["a vector column is expected"]),
             (&["\"vec float[3]"], &["no closing"]),

@@ -40,6 +40,9 @@ pub enum Argument {
     RowidGe,
     RowidLt,
     RowidLe,
+    /// No row has none.
+    RowidNull,
+    RowidNotNull,
     DistanceEq,
     DistanceGt,
     DistanceGe,
@@ -83,7 +86,7 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 19] = [
+const WORDS: [(Argument, &str); 21] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -96,6 +99,8 @@ const WORDS: [(Argument, &str); 19] = [
     (Argument::RowidGe, "rowid>="),
     (Argument::RowidLt, "rowid<"),
     (Argument::RowidLe, "rowid<="),
+    (Argument::RowidNull, "rowid is null"),
+    (Argument::RowidNotNull, "rowid is not null"),
     (Argument::DistanceEq, "distance="),
     (Argument::DistanceGt, "distance>"),
     (Argument::DistanceGe, "distance>="),
@@ -156,7 +161,9 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
-        (At::Rowid, Op::Ne) => Argument::RowidNe,
+        (At::Rowid, Op::Ne | Op::IsNot) => Argument::RowidNe,
+        (At::Rowid, Op::IsNull) => Argument::RowidNull,
+        (At::Rowid, Op::IsNotNull) => Argument::RowidNotNull,
         (At::Rowid, Op::Gt) => Argument::RowidGt,
         (At::Rowid, Op::Ge) => Argument::RowidGe,
         (At::Rowid, Op::Lt) => Argument::RowidLt,
@@ -220,8 +227,9 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         // Another join order makes the query vector known.
         return Ok(BestIndex::Unusable);
     }
+    check_query(columns, info, &usable)?;
     let is_vector = |at| at == At::Vector;
-    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].role == Role::Metadata);
+    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
     let kind = match (place(Argument::Match), place(Argument::Batch)) {
         (Some(_), None) => KNN,
         (None, Some(_)) => BATCHED,
@@ -256,8 +264,8 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
             chosen.extend(place(Argument::Offset).map(|offset| (Argument::Offset, offset)));
         } else if !usable.iter().any(|(a, _)| is_upper(a)) {
             return Err(Error::generic(
-                "a search needs k: add AND k = 10 to the WHERE clause (LIMIT alone is enough where SQLite passes it on, \
-                 from 3.41), or a bound like AND distance < 0.5",
+                "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
+                 enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
             ));
         }
     }
@@ -285,6 +293,34 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
     info.set_estimated_rows(k.clamp(1, 1 << 40));
     Ok(BestIndex::Ok)
+}
+
+/// What a statement cannot mean: SQLite would say it in other words, or find no row.
+fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> Result<()> {
+    let given = |wanted: Argument| usable.iter().filter(|(argument, _)| *argument == wanted).count();
+    let queries = given(Argument::Match) + given(Argument::Batch);
+    if given(Argument::Match) > 1 || given(Argument::Batch) > 1 {
+        return Err(Error::generic(
+            "MATCH is given twice: a search takes one query; batch MATCH takes many, one after the other",
+        ));
+    }
+    if queries == 0 && given(Argument::K) > 0 {
+        return Err(Error::generic(
+            "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
+        ));
+    }
+    for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
+        let name = match columns.at(constraint.column) {
+            At::Vector | At::Hidden(Hidden::Batch) => continue,
+            At::Value(value) => &columns.values()[value].name,
+            At::Rowid => "rowid",
+            At::Hidden(_) => "a hidden column",
+        };
+        return Err(Error::generic(format!(
+            "{name} takes no MATCH, which is for the vector: vec MATCH ? AND k = 10; compare {name} with =, < or LIKE"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a collation has a say in the comparison. (A condition on numbers is told one, too.)

@@ -1,11 +1,34 @@
 //! Searching a table, for cursors and for those that look inside.
 
-use crate::index::{Answers, Buffers, IndexError, SearchParams, Snapshot, search_into};
+use crate::index::{Answers, Buffers, IndexError, SearchParams, Snapshot, search_into, try_collect};
 use crate::sqlite::{Error, Result};
 use crate::storage::{State, StorageError, TableLists};
+use crate::vtab::filter::Filter;
 use crate::vtab::table::{Table, cache};
 
 impl Table {
+    /// The partitions that a filter asks for, ascending; none for all of them.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn partitions(&self, filter: &Filter) -> Result<Option<Vec<u32>>> {
+        if filter.partitions.is_empty() {
+            return Ok(None);
+        }
+        let tables = self.tables();
+        if let Some(values) = filter.one_partition(tables.shape().partitions.len()) {
+            if !filter.accepts_partition(&values) {
+                return Ok(Some(Vec::new()));
+            }
+            let mut key = Vec::new();
+            values.iter().try_for_each(|value| value.write(&mut key))?;
+            return Ok(Some(tables.partition_of_key(&key)?.into_iter().collect()));
+        }
+        let all = tables.all_partitions()?;
+        let wanted = all.iter().filter(|partition| filter.accepts_partition(&partition.values()));
+        Ok(Some(try_collect(wanted.map(|partition| partition.partition))?))
+    }
+
     /// Brings queries (`[n][dim]`) into the form that searches take.
     ///
     /// # Errors
@@ -48,7 +71,7 @@ impl Table {
         answers: &mut Answers,
     ) -> Result<()> {
         self.reading(|tables, ticker| {
-            let mut lists = TableLists::new(tables, state, self.layout.metric, self.layout.dim, ticker);
+            let mut lists = TableLists::new(tables, state, &self.layout, ticker);
             let done = search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers);
             Ok(done.map_err(|error| match error {
                 StorageError::Index(fault @ IndexError::WrongBound { segment, .. }) => {

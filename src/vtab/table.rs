@@ -10,6 +10,7 @@ use crate::index::cache::PerProcess;
 use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::vtab::columns::Column;
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
@@ -17,6 +18,7 @@ use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 
+pub mod progress;
 mod upkeep;
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
@@ -76,12 +78,9 @@ pub struct Table {
 
 impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
-        let layout = Layout {
-            metric: options.column.metric,
-            dim: options.column.dim,
-            quantizer: options.quantizer,
-            ordering: options.list_ordering,
-        };
+        let Column { element, dim, metric, .. } = options.column;
+        let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
+        let layout = Layout { metric, element, dim, quantizer, ordering };
         let shape = Rc::new(options.shape());
         Self {
             db,
@@ -106,7 +105,7 @@ impl Table {
         }
     }
 
-    /// Makes the shadow tables of a new table.
+    /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
     ///
     /// # Errors
     /// What SQLite says of them.
@@ -116,11 +115,12 @@ impl Table {
         schema: &str,
         name: &str,
         options: Options,
+        fenced: bool,
     ) -> Result<Rc<Self>> {
         let table = Self::new(db, schema, name, options);
         let last_rowid = db.last_insert_rowid();
         let uuid = draw_uuid();
-        let created = table.tables().create(uuid, &Settings::default().encode()?);
+        let created = table.tables().create(uuid, &Settings::default().encode()?, fenced);
         db.set_last_insert_rowid(last_rowid);
         created?;
         table.made.set(Some(uuid));
@@ -161,6 +161,11 @@ impl Table {
     /// The shadow tables.
     pub fn tables(&self) -> Rc<Tables> {
         Rc::clone(&self.tables.borrow())
+    }
+
+    /// Whether rows have values in a table of their own.
+    pub fn has_auxiliary(&self) -> bool {
+        self.options.columns.auxiliary().next().is_some()
     }
 
     /// The name, as it is now.
@@ -225,12 +230,20 @@ impl Table {
 
     /// Runs a change of the tables; if it fails half-way the transaction cannot go on.
     fn writing<T>(&self, change: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
+        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
+        self.changing(|tables| change(tables, &mut ticker))
+    }
+
+    /// [`Table::writing`] of what takes no time. A statement of `change` may open a savepoint, before which what waits is written.
+    ///
+    /// # Errors
+    /// What `change` fails with.
+    pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         let tables = self.tables();
-        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         let last_rowid = self.db.last_insert_rowid();
         let rollbacks = self.rollbacks.get();
-        let done = change(&tables, &mut ticker);
+        let done = change(&tables);
         // What the user inserted last, not what went into the shadow tables.
         self.db.set_last_insert_rowid(last_rowid);
         // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
@@ -283,9 +296,9 @@ impl Table {
         let known = self.coarse.borrow().clone();
         let done = self.writing(|tables, ticker| {
             let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
-            let written = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
+            let (written, wider) = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
             self.written.borrow_mut().extend(written);
-            *self.coarse.borrow_mut() = coarse;
+            *self.coarse.borrow_mut() = wider.map(Arc::new).or(coarse);
             Ok(())
         });
         if done.is_err() {
@@ -311,6 +324,7 @@ impl Table {
     /// # Errors
     /// What keeps the check from being done.
     pub fn check(&self) -> Result<Vec<String>> {
+        let _watched = self.watched("integrity-check")?;
         self.flush()?;
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
@@ -497,7 +511,7 @@ impl Table {
             if known.0 != state.stamp {
                 *known = (state.stamp, RowFinder::default());
             }
-            let mut lists = TableLists::new(tables, &state, self.layout.metric, self.layout.dim, ticker);
+            let mut lists = TableLists::new(tables, &state, &self.layout, ticker);
             Ok(find(&mut known.1, &mut lists, &state)?)
         })
     }

@@ -1,7 +1,9 @@
 //! INSERT, UPDATE and DELETE.
 
-use crate::index::{Datum, Metadata, ValueKind};
-use crate::sqlite::{Conflict, Error, Kind, Result, Update, Value, ffi};
+use std::borrow::Cow;
+
+use crate::index::{Datum, Metadata, TryExtend, ValueKind};
+use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi};
 use crate::vtab::columns::{Role, ValueColumn};
 use crate::vtab::table::Table;
 use crate::vtab::{command, vector};
@@ -30,6 +32,9 @@ fn settled(table: &Table, mut error: Error) -> Error {
 
 fn delete(table: &Table, rowid: i64) -> Result<i64> {
     table.buffered(|buffer, tables| Ok(buffer.delete(tables, rowid)?))?;
+    if table.has_auxiliary() {
+        table.changing(|tables| tables.delete_auxiliary(rowid, rowid))?;
+    }
     Ok(rowid)
 }
 
@@ -40,14 +45,25 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         if text.kind() != Kind::Text {
             return Err(Error::generic(format!("a command is a text, got {}", text.kind().name())));
         }
+        if rowid.is_some() || columns.iter().filter(|value| !value.is_null()).count() > 1 {
+            let name = table.name();
+            return Err(Error::generic(format!(
+                "a command stands alone: INSERT INTO {name}({name}) VALUES ('...'); rows are inserted by another statement"
+            )));
+        }
         let db = table.tables().db();
         let last_rowid = db.last_insert_rowid();
         command::run(table, text.text()?)?;
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);
     }
+    if let Some(at) = (of.command_at() + 1..columns.len()).find(|&at| !columns[at].is_null()) {
+        let name = of.hidden_name(at);
+        return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
+    }
     let vector = checked(table, &columns[of.vector_at()])?;
     let metadata = metadata(table, columns)?;
+    let auxiliary = Auxiliary::read(table, columns)?;
     // An INTEGER PRIMARY KEY is the rowid, under another name.
     let key = of.rowid_at().map(|at| columns[at]).filter(|key| !key.is_null());
     let rowid = key.or(rowid).map(|value| read_rowid(table, &value)).transpose()?;
@@ -56,14 +72,103 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         None => table.buffered(|buffer, tables| Ok(buffer.next_rowid(tables)?))?,
     };
     make_way(table, rowid)?;
-    table.buffered(|buffer, tables| Ok(buffer.insert(tables, rowid, &vector, &metadata)?))?;
+    if let Some(key) = auxiliary.key(table) {
+        make_way_for_key(table, key, None)?;
+    }
+    table.buffered(|buffer, tables| {
+        let element = table.layout.element;
+        Ok(buffer.insert(tables, element, rowid, &vector, &metadata, &auxiliary.bytes)?)
+    })?;
+    if table.has_auxiliary() {
+        let values: Vec<_> = auxiliary.values.iter().map(|value| value.unwrap_or(Param::Null)).collect();
+        table.changing(|tables| tables.write_auxiliary(rowid, &values))?;
+    }
     Ok(rowid)
+}
+
+/// What a row has in a table of its own.
+#[derive(Default)]
+struct Auxiliary<'v> {
+    /// The key, if there is one, and the values; none for those that an UPDATE leaves alone.
+    values: Vec<Option<Param<'v>>>,
+    /// What stands for them in the version.
+    bytes: Vec<u8>,
+}
+
+impl<'v> Auxiliary<'v> {
+    fn read(table: &Table, columns: &[Value<'v>]) -> Result<Self> {
+        let of = &table.options.columns;
+        let mut auxiliary = Self::default();
+        for (i, column) in of.auxiliary() {
+            let value = columns[of.value_at(i)];
+            auxiliary.values.push(if value.nochange() { None } else { Some(param(table, column, &value)?) });
+        }
+        for value in &auxiliary.values {
+            let (tag, bytes): (u8, Cow<'_, [u8]>) = match value {
+                None => (0, Cow::default()),
+                Some(Param::Null) => (1, Cow::default()),
+                Some(Param::I64(value)) => (2, value.to_le_bytes().to_vec().into()),
+                Some(Param::F64(value)) => (3, value.to_le_bytes().to_vec().into()),
+                Some(Param::Text(value)) => (4, value.as_bytes().into()),
+                Some(Param::Blob(value)) => (5, (*value).into()),
+            };
+            auxiliary.bytes.try_push(tag)?;
+            auxiliary.bytes.try_append(&(bytes.len() as u64).to_le_bytes())?;
+            auxiliary.bytes.try_append(&bytes)?;
+        }
+        Ok(auxiliary)
+    }
+
+    /// The text key, if the table has one and it is given.
+    fn key(&self, table: &Table) -> Option<&'v str> {
+        match self.values.first() {
+            Some(Some(Param::Text(key))) if table.options.columns.text_key().is_some() => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// A value of a text key or an auxiliary column.
+fn param<'v>(table: &Table, column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
+    Ok(match value.kind() {
+        Kind::Text => Param::Text(value.text()?),
+        Kind::Null if column.role == Role::Key => {
+            return Err(Error::constraint(format!(
+                "NOT NULL constraint failed: {}.{}",
+                table.name(),
+                column.name
+            )));
+        }
+        kind if column.role == Role::Key => {
+            let text = format!("{}: a text is expected, got a value of type {}", column.name, kind.name());
+            return Err(Error::mismatch(text));
+        }
+        Kind::Null => Param::Null,
+        Kind::Integer => Param::I64(value.i64()),
+        Kind::Real => Param::F64(value.f64()),
+        Kind::Blob => Param::Blob(value.blob()?),
+    })
+}
+
+/// As [`make_way`], for a row other than `own` of a text key.
+fn make_way_for_key(table: &Table, key: &str, own: Option<i64>) -> Result<()> {
+    let Some(row) = table.tables().row_of_key(key)?.filter(|row| Some(*row) != own) else { return Ok(()) };
+    if table.tables().db().vtab_on_conflict() == Conflict::Replace {
+        delete(table, row)?;
+        return Ok(());
+    }
+    let column = table.options.columns.text_key().map_or("", |column| &column.name);
+    let text = format!(
+        "UNIQUE constraint failed: {}.{column} ('{key}' exists; INSERT OR REPLACE replaces it)",
+        table.name()
+    );
+    Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
 }
 
 /// The values of the metadata columns.
 fn metadata<'v>(table: &Table, columns: &[Value<'v>]) -> Result<Vec<Datum<'v>>> {
     let of = &table.options.columns;
-    let values = of.values().iter().enumerate().filter(|(_, column)| column.role == Role::Metadata);
+    let values = of.values().iter().enumerate().filter(|(_, column)| column.is_packed());
     values.map(|(i, column)| read_value(column, &columns[of.value_at(i)])).collect()
 }
 
@@ -121,7 +226,7 @@ fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
             column.name
         )));
     }
-    let vector = vector::read_checked(&column.name, value, column.dim)?;
+    let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
     if vector.iter().all(|&v| v == 0.0) {
         column
             .metric
@@ -151,7 +256,7 @@ fn make_way(table: &Table, rowid: i64) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "UNIQUE constraint failed: {}.rowid (row {rowid} exists; INSERT OR REPLACE replaces it)",
+        "UNIQUE constraint failed: {}.rowid (row {rowid} exists; OR REPLACE replaces it)",
         table.name()
     );
     Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
@@ -172,12 +277,18 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         _ => key.map_or(Ok(old), |key| read_rowid(table, &key))?,
     };
     let value = columns[of.vector_at()];
-    let kept = |column: &ValueColumn, at: usize| {
-        column.role == Role::Metadata && columns[of.value_at(at)].nochange()
-    };
-    let all_kept =
-        of.values().iter().enumerate().all(|(i, column)| column.role != Role::Metadata || kept(column, i));
+    let kept = |column: &ValueColumn, at: usize| column.is_packed() && columns[of.value_at(at)].nochange();
+    let all_kept = of.values().iter().enumerate().all(|(i, column)| !column.is_packed() || kept(column, i));
+    let auxiliary = Auxiliary::read(table, columns)?;
+    let carries = auxiliary.values.iter().any(Option::is_some);
+    if let Some(key) = auxiliary.key(table) {
+        make_way_for_key(table, key, Some(old))?;
+    }
     if new == old && value.nochange() && all_kept {
+        if carries {
+            table.buffered(|buffer, tables| Ok(buffer.update(tables, old, &auxiliary.bytes)?))?;
+            table.changing(|tables| tables.update_auxiliary(old, old, &auxiliary.values))?;
+        }
         return Ok(old);
     }
     let gone = || Error::internal("a row went away under an UPDATE");
@@ -193,7 +304,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
             .ok_or_else(gone)?;
     }
     let mut metadata = Vec::new();
-    for (i, column) in of.values().iter().enumerate().filter(|(_, column)| column.role == Role::Metadata) {
+    for (i, column) in of.values().iter().enumerate().filter(|(_, column)| column.is_packed()) {
         metadata.push(if kept(column, i) {
             before.get(column.slot, 0)
         } else {
@@ -205,7 +316,10 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     }
     table.buffered(|buffer, tables| {
         buffer.delete(tables, old)?;
-        Ok(buffer.insert(tables, new, &vector, &metadata)?)
+        Ok(buffer.insert(tables, table.layout.element, new, &vector, &metadata, &auxiliary.bytes)?)
     })?;
+    if carries || (new != old && table.has_auxiliary()) {
+        table.changing(|tables| tables.update_auxiliary(old, new, &auxiliary.values))?;
+    }
     Ok(new)
 }

@@ -1,4 +1,4 @@
-//! Vectors as users give them: blobs of little-endian f32, or JSON.
+//! Vectors as users give them: blobs of a column's elements, or JSON.
 
 use std::fmt;
 use std::io;
@@ -10,71 +10,90 @@ use serde::de::{self, DeserializeSeed, SeqAccess, Unexpected, Visitor};
 use crate::index::metric::check;
 use crate::index::{TryExtend, TryGrow};
 use crate::sqlite::{Error, Kind, Result, Value};
-use crate::storage::codec::read_f32;
-use crate::vtab::element::Vector;
-
-/// The vector in a value, as f32: a blob or a JSON array of numbers. Any dimension.
-///
-/// # Errors
-/// What is wrong with the value.
-pub fn read(name: &str, value: &Value<'_>) -> Result<Vec<f32>> {
-    let vector = Vector::read(value).and_then(Vector::into_f32);
-    vector.map_err(|what| wrong(name, what))
-}
+use crate::vtab::element::{Element, Vector, element_of};
 
 fn wrong(name: &str, what: String) -> Error {
     if what == NO_ROOM { Error::nomem() } else { Error::constraint(format!("{name}: {what}")) }
 }
 
-/// The vector of `dim` elements in a value.
+/// The vector of `dim` elements in a value, widened: a blob or a JSON array.
 ///
 /// # Errors
 /// What is wrong with the value.
-pub fn read_checked(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>> {
-    let vector = read(name, value)?;
-    check(&vector, dim).map_err(|error| Error::constraint(format!("{name}: {error}")))?;
+pub fn read_checked(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
+    let mut vector = Vec::new();
+    read_checked_into(name, value, element, dim, &mut vector)?;
     Ok(vector)
+}
+
+/// What a blob that is no vector of `dim` 4-byte floats may have been meant for, by its length.
+fn other_width(bytes: usize, dim: usize) -> &'static str {
+    match bytes.checked_div(dim).filter(|each| each * dim == bytes) {
+        Some(8) => " (8-byte floats? Elements are 4-byte floats, float32)",
+        Some(2) => " (2-byte floats? vec_f16(v) or vec_bf16(v) says so)",
+        Some(1) => " (1-byte integers? vec_int8(v) says so)",
+        _ => "",
+    }
 }
 
 /// [`read_checked`] into a vector that is kept.
 ///
 /// # Errors
 /// What is wrong with the value.
-pub fn read_checked_into(name: &str, value: &Value<'_>, dim: usize, out: &mut Vec<f32>) -> Result<()> {
-    if value.kind() != Kind::Blob || value.blob()?.len() != dim * 4 {
-        *out = read_checked(name, value, dim)?;
-        return Ok(());
+pub fn read_checked_into(
+    name: &str,
+    value: &Value<'_>,
+    element: Element,
+    dim: usize,
+    out: &mut Vec<f32>,
+) -> Result<()> {
+    let bytes = if value.kind() == Kind::Blob { value.blob()? } else { &[] };
+    let known = element_of(value);
+    if bytes.len() == element.bytes(dim) && known.is_none_or(|known| known == element) {
+        out.clear();
+        out.try_room(dim)?;
+        element.widen(bytes, out);
+    } else {
+        let vector = Vector::read_as(value, element).and_then(Vector::widened);
+        *out = vector.map_err(|what| wrong(name, what))?;
     }
-    out.clear();
-    read_f32(value.blob()?, out);
-    check(out, dim).map_err(|error| Error::constraint(format!("{name}: {error}")))
+    check(out, dim).map_err(|error| {
+        // SQLite forgets what a blob holds on some ways (through an UPDATE, for one), so that it may be given right and come wrong.
+        let hint = match element {
+            Element::F32 if known.is_none() => other_width(bytes.len(), dim),
+            _ if known.is_some() || bytes.len() != Element::F32.bytes(dim) => "",
+            Element::F32 => "",
+            Element::F16 => ": vec_f16(vec_f32(v)) makes one of 4-byte floats",
+            Element::Bf16 => ": vec_bf16(vec_f32(v)) makes one of 4-byte floats",
+            Element::Int8 => ": vec_quantize_int8(v, 'unit') makes one of 4-byte floats",
+            Element::Bit => ": vec_quantize_binary(v) makes one of 4-byte floats",
+        };
+        wrong(name, format!("{error}{hint}"))
+    })
 }
 
-/// The vectors of `dim` elements in a value: a blob of any number of them, or a JSON array of arrays.
+/// The vectors of `dim` elements in a value, widened: a blob of any number of them, or a JSON array of arrays.
 ///
 /// # Errors
 /// What is wrong with the value.
-pub fn read_batch(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>> {
+pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
     let wrong = |what: String| wrong(name, what);
-    let vectors = match value.kind() {
-        Kind::Blob => from_blob(value.blob()?).map_err(wrong)?,
-        Kind::Text => {
-            let mut vectors = Vec::new();
-            let odd = parse(value.text()?, Rows { dim, out: &mut vectors })
-                .map_err(|error| wrong(json_error("a JSON array of arrays of numbers", &error)))?;
-            if let Some(found) = odd {
-                return Err(wrong(format!("a vector of {found} dimensions, expected {dim}")));
-            }
-            vectors
+    let vectors = match (value.kind(), element) {
+        (Kind::Blob, _) => Vector::read_as(value, element),
+        (Kind::Text, Element::Int8) => {
+            let what = "a JSON array of arrays of whole numbers from -128 to 127";
+            rows_from_json(value.text()?, dim, PhantomData::<i8>, what).map(Vector::Int8)
         }
-        other => {
-            let text = format!(
-                "a batch is a blob of packed vectors or a JSON array of arrays, got {}",
-                other.name()
-            );
-            return Err(wrong(text));
+        (Kind::Text, Element::F32 | Element::F16 | Element::Bf16) => {
+            let rows = rows_from_json(value.text()?, dim, Float, "a JSON array of arrays of numbers");
+            rows.and_then(|rows| Vector::floats(element, rows))
+        }
+        (other, _) => {
+            let json = if element == Element::Bit { "" } else { " or a JSON array of arrays" };
+            Err(format!("a batch is a blob of packed vectors{json}, got {}", other.name()))
         }
     };
+    let vectors = vectors.and_then(Vector::widened).map_err(wrong)?;
     if !vectors.len().is_multiple_of(dim) {
         return Err(wrong(format!("{} numbers are not whole vectors of {dim} dimensions", vectors.len())));
     }
@@ -82,20 +101,6 @@ pub fn read_batch(name: &str, value: &Value<'_>, dim: usize) -> Result<Vec<f32>>
         check(vector, dim).map_err(|error| wrong(error.to_string()))?;
     }
     Ok(vectors)
-}
-
-/// The f32 in a blob, which need not be aligned.
-///
-/// # Errors
-/// What is wrong with the blob.
-pub(super) fn from_blob(blob: &[u8]) -> std::result::Result<Vec<f32>, String> {
-    if !blob.len().is_multiple_of(4) {
-        return Err(format!("a blob of {} bytes is not a vector of 4-byte floats", blob.len()));
-    }
-    let mut vector = Vec::new();
-    vector.try_room(blob.len() / 4).map_err(|_| NO_ROOM)?;
-    read_f32(blob, &mut vector);
-    Ok(vector)
 }
 
 /// The numbers of a JSON array.
@@ -113,8 +118,24 @@ pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
 pub(super) fn int8_from_json(text: &str) -> std::result::Result<Vec<i8>, String> {
     let mut vector = Vec::new();
     let read = parse(text, Numbers { of: PhantomData::<i8>, out: &mut vector });
-    read.map_err(|error| json_error("a JSON array of whole numbers from -128 to 127", &error))?;
+    let expected =
+        "a JSON array of whole numbers from -128 to 127 (vec_quantize_int8(v, 'unit') makes one of floats)";
+    read.map_err(|error| json_error(expected, &error))?;
     Ok(vector)
+}
+
+/// The numbers of a JSON array of arrays of `dim` numbers.
+fn rows_from_json<'de, T, S: DeserializeSeed<'de, Value = T> + Copy>(
+    text: &'de str,
+    dim: usize,
+    of: S,
+    expected: &str,
+) -> std::result::Result<Vec<T>, String> {
+    let mut rows = Vec::new();
+    match parse(text, Rows { dim, of, out: &mut rows }).map_err(|error| json_error(expected, &error))? {
+        Some(found) => Err(format!("a vector of {found} dimensions, expected {dim}")),
+        None => Ok(rows),
+    }
 }
 
 fn parse<'de, S: DeserializeSeed<'de>>(text: &'de str, what: S) -> serde_json::Result<S::Value> {
@@ -129,7 +150,17 @@ pub(super) const NO_ROOM: &str = "out of memory for the numbers of a vector";
 
 fn json_error(expected: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.starts_with(NO_ROOM) { NO_ROOM.into() } else { format!("not {expected}: {text}") }
+    if text.starts_with(NO_ROOM) {
+        return NO_ROOM.into();
+    }
+    let hint = if text.starts_with("invalid type: sequence") {
+        " (one vector is asked for; batch MATCH takes an array of arrays, an INSERT one row for each)"
+    } else if text == "expected value at line 1 column 1" {
+        " (bytes are bound as a blob, not as a text)"
+    } else {
+        ""
+    };
+    format!("not {expected}: {text}{hint}")
 }
 
 /// The numbers of an array, appended to `out`; how many.
@@ -199,12 +230,13 @@ impl Visitor<'_> for Float {
 }
 
 /// Arrays of numbers, appended to `out`; the length of the first that has not `dim`.
-struct Rows<'a> {
+struct Rows<'a, S, T> {
     dim: usize,
-    out: &'a mut Vec<f32>,
+    of: S,
+    out: &'a mut Vec<T>,
 }
 
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
+impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> DeserializeSeed<'de> for Rows<'_, S, T> {
     type Value = Option<usize>;
 
     fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<Option<usize>, D::Error> {
@@ -212,7 +244,7 @@ impl<'de> DeserializeSeed<'de> for Rows<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Rows<'_> {
+impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> Visitor<'de> for Rows<'_, S, T> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,7 +253,7 @@ impl<'de> Visitor<'de> for Rows<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<Option<usize>, A::Error> {
         let mut odd = None;
-        while let Some(count) = array.next_element_seed(Numbers { of: Float, out: &mut *self.out })? {
+        while let Some(count) = array.next_element_seed(Numbers { of: self.of, out: &mut *self.out })? {
             odd = odd.or((count != self.dim).then_some(count));
         }
         Ok(odd)

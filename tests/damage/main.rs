@@ -251,10 +251,12 @@ fn a_format_that_is_none_and_a_newer_one_are_told_apart() {
 
 #[test]
 fn a_sound_table_is_never_accused_whatever_was_done_to_it() {
-    for (seed, options) in [
-        (1, "vec float[48], train_at=200"),
-        (2, "vec float[48] distance_metric=cosine, train_at=200"),
-        (3, "vec float[48] distance_metric=ip, train_at=200, quantizer=none"),
+    for (seed, options, value) in [
+        (1, "vec float[48], train_at=200", "?2"),
+        (2, "vec float[48] distance_metric=cosine, train_at=200", "?2"),
+        (3, "vec float[48] distance_metric=ip, train_at=200, quantizer=none", "?2"),
+        (4, "vec float16[48] distance_metric=l1, train_at=200", "vec_f16(vec_f32(?2))"),
+        (5, "vec int8[48], train_at=200", "vec_quantize_int8(vec_normalize(?2), 'unit')"),
     ] {
         let (_folder, path) = scratch();
         let connection = open(&path);
@@ -267,8 +269,8 @@ fn a_sound_table_is_never_accused_whatever_was_done_to_it() {
                     // Around a place that wanders: lists grow long there, and short where rows go.
                     run(&connection, "BEGIN");
                     let place = step as f32 / 5.0;
-                    let mut insert =
-                        connection.prepare_cached("INSERT INTO t(rowid, vec) VALUES (?1, ?2)").unwrap();
+                    let sql = format!("INSERT INTO t(rowid, vec) VALUES (?1, {value})");
+                    let mut insert = connection.prepare_cached(&sql).unwrap();
                     for _ in 0..numbers.below(120) {
                         let row: Vec<f32> = numbers.vector(48).iter().map(|v| v + place).collect();
                         insert.execute((next, blob(&row))).unwrap();

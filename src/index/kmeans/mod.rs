@@ -9,6 +9,7 @@
 //! assignment is the kernels' bit-identical argmin, sums are f64 in ascending row order within fixed
 //! chunks, and chance is a hash of (seed, number).
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -61,6 +62,29 @@ impl TrainParams {
     }
 }
 
+/// How many passes over the rows [`train_watched`] has made, for its tick to read.
+#[derive(Debug, Default)]
+pub struct Passes {
+    done: Cell<usize>,
+    total: Cell<usize>,
+}
+
+impl Passes {
+    /// Passes made so far.
+    pub fn done(&self) -> usize {
+        self.done.get()
+    }
+
+    /// Passes in all, 0 before that is known. Those that turn out to be of no use count as made.
+    pub fn total(&self) -> usize {
+        self.total.get()
+    }
+
+    fn add(&self, passes: usize) {
+        self.done.set(self.done.get().saturating_add(passes));
+    }
+}
+
 /// The centroids, `[nlist][dim]`, of `sample`, `[n][dim]`, both row-major; all input is finite.
 ///
 /// No two centroids are equal. Fewer than `nlist` come back where the sample has at most `nlist` distinct rows
@@ -79,6 +103,24 @@ pub fn train(
     workers: Workers,
     tick: &mut dyn FnMut() -> Result<(), Cancelled>,
 ) -> Result<Vec<f32>, IndexError> {
+    train_watched(sample, dim, params, workers, &Passes::default(), tick)
+}
+
+/// [`train`], which keeps count of its passes.
+///
+/// # Panics
+/// As [`train`].
+///
+/// # Errors
+/// As [`train`].
+pub fn train_watched(
+    sample: &[f32],
+    dim: usize,
+    params: &TrainParams,
+    workers: Workers,
+    passes: &Passes,
+    tick: &mut dyn FnMut() -> Result<(), Cancelled>,
+) -> Result<Vec<f32>, IndexError> {
     assert!(dim > 0 && sample.len() / dim <= u32::MAX as usize, "shape of the sample");
     if sample.is_empty() || params.nlist == 0 {
         return Ok(Vec::new());
@@ -92,19 +134,22 @@ pub fn train(
         seed: params.seed,
         length: params.length,
         workers,
+        passes,
         tick,
     };
     let rows = training.space.rows();
     let early = (rows / (EARLY_ROWS * nlist)).max(1);
+    let refinements = params.refinements.max(1);
+    let levels = if nlist < FLAT_BELOW { 1 } else { 2 };
+    passes.total.set(params.max_iterations.saturating_mul(levels).saturating_add(refinements));
     let mut centroids = training.start(nlist, early, params.max_iterations)?;
-    let passes = params.refinements.max(1);
-    for pass in 0..passes {
-        let step = if pass + FULL_PASSES < passes { early } else { 1 };
+    for pass in 0..refinements {
+        let step = if pass + FULL_PASSES < refinements { early } else { 1 };
         let all = Groups::one(training.some(step, pass), nlist)?;
         let best = training.assign(&all, &centroids)?;
         let members = Members::of(&all.order, &best, nlist)?;
         training.means(&members, &mut centroids)?;
-        if pass + 1 < passes {
+        if pass + 1 < refinements {
             balance::exchange(&mut training, &members, &mut centroids)?;
             training.rescale(&mut centroids);
         } else {
@@ -113,6 +158,7 @@ pub fn train(
             centroids =
                 try_collect(used.flat_map(|list| training.space.restored(&centroids[list * dim..][..dim])))?;
         }
+        passes.add(1);
     }
     let distinct = few_distinct(&centroids, dim, nlist, training.tick)?;
     Ok(distinct.unwrap_or(centroids))
@@ -315,6 +361,7 @@ struct Training<'a> {
     seed: u64,
     length: Option<f32>,
     workers: Workers,
+    passes: &'a Passes,
     tick: &'a mut dyn FnMut() -> Result<(), Cancelled>,
 }
 
@@ -354,13 +401,15 @@ impl Training<'_> {
             centroids.try_extend(self.space.gather(&try_collect(picks)?)?)?;
         }
         let mut last = Vec::new();
-        for _ in 0..iterations {
+        for iteration in 0..iterations {
             let best = self.assign(groups, &centroids)?;
             if best == last {
+                self.passes.add(iterations - iteration);
                 break;
             }
             let members = Members::of(&groups.order, &best, groups.lists())?;
             self.means(&members, &mut centroids)?;
+            self.passes.add(1);
             last = best;
         }
         Ok(centroids)

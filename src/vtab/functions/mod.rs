@@ -7,15 +7,15 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{
-    Context, Db, Error, FunctionFlags, Result, Value, functions_with_prefix, module_exists,
+    Context, Db, Error, FunctionFlags, Kind, Result, Value, functions_with_prefix, module_exists,
     register_aggregate, register_scalar,
 };
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::table_function;
 use crate::vtab::vector::NO_ROOM;
-use distance::Distance;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -42,11 +42,11 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("vec_normalize", 1, arithmetic::normalize),
     ("vec_quantize_int8", 2, arithmetic::quantize_int8),
     ("vec_quantize_binary", 1, arithmetic::quantize_binary),
-    ("vec_distance_l2", 2, |call| distance::distance(call, Distance::L2)),
-    ("vec_distance_cosine", 2, |call| distance::distance(call, Distance::Cosine)),
-    ("vec_distance_ip", 2, |call| distance::distance(call, Distance::Ip)),
-    ("vec_distance_l1", 2, |call| distance::distance(call, Distance::L1)),
-    ("vec_distance_hamming", 2, |call| distance::distance(call, Distance::Hamming)),
+    ("vec_distance_l2", 2, |call| distance::distance(call, Metric::L2)),
+    ("vec_distance_cosine", 2, |call| distance::distance(call, Metric::Cosine)),
+    ("vec_distance_ip", 2, |call| distance::distance(call, Metric::Ip)),
+    ("vec_distance_l1", 2, |call| distance::distance(call, Metric::L1)),
+    ("vec_distance_hamming", 2, |call| distance::distance(call, Metric::Hamming)),
     ("ivf_version", 0, version),
 ];
 
@@ -78,20 +78,64 @@ pub fn register(db: Db) -> Result<()> {
         table_function::register::<each::Each>(db, ())?;
     }
     let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
-    register_scalar(db, "ivf_debug", 0, state, |context, _| {
-        let budget = super::table::cache().budget();
-        context.text(&format!(
-            "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
-            env!("CARGO_PKG_VERSION"),
-            crate::storage::codec::FORMAT,
-            kernels().isa,
-            crate::device::workers::Workers::all().threads(),
-            budget.used(),
-            budget.limit(),
-            context.db().api().version(),
-        ));
-        Ok(())
-    })
+    register_scalar(db, "ivf_debug", 0, state, |context, _| debug(context))
+}
+
+/// What `vec_version()` says where no sqlite-vec does.
+#[cfg(feature = "vec0")]
+const STAND_IN: &str = concat!("v", env!("CARGO_PKG_VERSION"), " (sqlite-ivf)");
+
+/// Registers `vec_version` and `vec_debug`, but for those that another extension brought first.
+///
+/// # Errors
+/// What SQLite says.
+#[cfg(feature = "vec0")]
+pub fn register_stand_ins(db: Db) -> Result<()> {
+    let present = functions_with_prefix(db, "vec_")?;
+    let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
+    let functions: [(&str, fn(&Context<'_>) -> Result<()>); 2] = [
+        ("vec_version", |context| {
+            context.text(STAND_IN);
+            Ok(())
+        }),
+        ("vec_debug", debug),
+    ];
+    for (name, function) in functions {
+        if !present.iter().any(|(n, _)| n == name) {
+            // Of any number of arguments, as in `register`.
+            register_scalar(db, name, -1, state, move |context, args| match args {
+                [] => function(context),
+                _ => Err(Error::generic(format!("wrong number of arguments to function {name}()"))),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `vec_version` is the one of [`register_stand_ins`].
+#[cfg(feature = "vec0")]
+pub fn stands_in(db: Db) -> bool {
+    let said = || {
+        let mut statement = db.prepare("SELECT vec_version()")?;
+        let mut rows = statement.query(&[])?;
+        Ok::<bool, Error>(rows.step()? && rows.text(0)? == STAND_IN)
+    };
+    said().unwrap_or(false)
+}
+
+fn debug(context: &Context<'_>) -> Result<()> {
+    let budget = super::table::cache().budget();
+    context.text(&format!(
+        "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
+        env!("CARGO_PKG_VERSION"),
+        crate::storage::codec::FORMAT,
+        kernels().isa,
+        crate::device::workers::Workers::all().threads(),
+        budget.used(),
+        budget.limit(),
+        context.db().api().version(),
+    ));
+    Ok(())
 }
 
 fn version(call: &Call<'_>) -> Result<()> {
@@ -109,9 +153,20 @@ impl Call<'_> {
         self.whole(Vector::read(&self.args[at]))
     }
 
-    /// Two vectors of one type and length.
+    /// Two vectors of one type and length. JSON beside a blob is read as what the blob holds.
     fn pair(&self) -> Result<(Vector, Vector)> {
-        let (a, b) = (self.vector(0)?, self.vector(1)?);
+        let as_other = |at: usize, other: &Vector| match self.args[at].kind() {
+            Kind::Text => self.whole(Vector::read_as(&self.args[at], other.element())),
+            _ => self.vector(at),
+        };
+        let (a, b) = if self.args[0].kind() == Kind::Text {
+            let b = self.vector(1)?;
+            (as_other(0, &b)?, b)
+        } else {
+            let a = self.vector(0)?;
+            let b = as_other(1, &a)?;
+            (a, b)
+        };
         if a.element() != b.element() {
             let (a, b) = (a.element().name(), b.element().name());
             return Err(self.wrong(format!("the vectors are of different types, {a} and {b}")));
@@ -127,6 +182,10 @@ impl Call<'_> {
             Ok(vector) if vector.len() == 0 => Err(self.wrong("a vector has one element at least")),
             vector => vector.map_err(|fault| self.wrong(fault)),
         }
+    }
+
+    fn widened(&self, vector: Vector) -> Result<Vec<f32>> {
+        vector.widened().map_err(|fault| self.wrong(fault))
     }
 
     fn give(&self, vector: &Vector) -> Result<()> {

@@ -1,29 +1,34 @@
-use crate::index::TryExtend;
 use crate::sqlite::{Aggregate, Context, Error, Result, Value};
-use crate::vtab::element::Vector;
+use crate::vtab::element::{Element, Vector, subtype};
 use crate::vtab::functions::function_error;
 
-/// `vec_pack(v)`: vectors of one dimension, one after the other, as `batch MATCH` takes them.
+/// `vec_pack(v)`: vectors of one type and dimension, one after the other, as `batch MATCH` takes them.
 #[derive(Default)]
 pub struct Pack {
-    dim: Option<usize>,
+    first: Option<(Element, usize)>,
     bytes: Vec<u8>,
 }
 
 impl Aggregate for Pack {
     fn step(&mut self, args: &[Value<'_>]) -> Result<()> {
-        let vector = Vector::read(&args[0]).and_then(Vector::into_f32);
-        let vector = vector.map_err(|fault| function_error("vec_pack", fault))?;
-        if *self.dim.get_or_insert(vector.len()) != vector.len() {
+        let vector = Vector::read(&args[0]).map_err(|fault| function_error("vec_pack", fault))?;
+        let (element, dim) = *self.first.get_or_insert((vector.element(), vector.len()));
+        if vector.element() != element {
+            let (found, first) = (vector.element().name(), element.name());
+            return Err(Error::generic(format!("vec_pack: a {found} vector after others of {first}")));
+        }
+        if vector.len() != dim {
             let text = format!("vec_pack: a vector of {} dimensions after others of another", vector.len());
             return Err(Error::generic(text));
         }
-        self.bytes.try_extend(vector.iter().flat_map(|v| v.to_le_bytes()))?;
-        Ok(())
+        vector.append_to(&mut self.bytes)
     }
 
     fn finish(self, context: &Context<'_>) -> Result<()> {
         context.blob(&self.bytes);
+        if let Some((element, _)) = self.first {
+            context.subtype(subtype(element));
+        }
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::index::{CoarseQuantizer, SegmentId, Snapshot, try_collect};
+use crate::index::{CoarseQuantizer, Datum, SegmentId, Snapshot, try_collect};
 use crate::sqlite::{Db, Result, Value};
-use crate::storage::Sql;
+use crate::storage::{Partition, Sql};
 use crate::vtab::table::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
@@ -64,6 +64,54 @@ impl TableFunction for IvfLists {
             }
         }
         Ok(lists)
+    }
+}
+
+/// The partitions of a table, none where rows have no partitions. Reads `t_partitions` and the heads of the segments.
+pub struct IvfPartitions;
+
+pub struct OfPartition {
+    partition: Partition,
+    lists: usize,
+}
+
+impl TableFunction for IvfPartitions {
+    type Environment = Rc<Connection>;
+    type Row = OfPartition;
+
+    const NAME: &'static str = "ivf_partitions";
+    const COLUMNS: &'static [Column<OfPartition>] = &[
+        ("partition", |of| Cell::I64(of.partition.partition.into())),
+        ("key", |of| {
+            let values = of.partition.values();
+            let json = values.iter().map(|value| match value {
+                Datum::Integer(value) => (*value).into(),
+                Datum::Float(value) => (*value).into(),
+                Datum::Text(value) => (*value).into(),
+                Datum::Null => serde_json::Value::Null,
+            });
+            Cell::Text(serde_json::Value::Array(json.collect()).to_string())
+        }),
+        ("rows", |of| Cell::I64(of.partition.rows as i64)),
+        ("lists", |of| Cell::I64(of.lists as i64)),
+    ];
+    const ARGUMENTS: &'static [&'static str] = &["t"];
+    const REQUIRED: usize = 1;
+
+    fn rows(
+        db: Db,
+        connection: &Rc<Connection>,
+        arguments: &[Option<Value<'_>>],
+    ) -> Result<Vec<OfPartition>> {
+        let table = super::table(db, connection, Self::NAME, arguments)?;
+        let (_, snapshot) = table.current()?;
+        let tables = table.tables();
+        if !tables.is_partitioned() {
+            return Ok(Vec::new());
+        }
+        let lists = |partition| snapshot.coarse().map_or(0, |coarse| coarse.lists_of(partition).len());
+        let all = tables.all_partitions()?.into_iter();
+        Ok(try_collect(all.map(|partition| OfPartition { lists: lists(partition.partition), partition }))?)
     }
 }
 

@@ -4,6 +4,7 @@
 //! statement ends. None of them is for the views of an untrusted schema: they tell of more than their arguments.
 
 mod lists;
+mod progress;
 mod search;
 mod stats;
 
@@ -23,6 +24,8 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<stats::IvfStats>(db, Rc::clone(connection))?;
     register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
     register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
+    register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
+    register_function::<progress::IvfProgress>(db, ())?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))
 }

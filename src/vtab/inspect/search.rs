@@ -102,7 +102,7 @@ impl TableFunction for IvfRecall {
         let [_, Some(queries), Some(k), nprobe, knobs] = arguments else {
             return Err(Error::internal("an argument is missing"));
         };
-        let mut queries = vector::read_batch(Self::NAME, queries, table.layout.dim)?;
+        let mut queries = vector::read_batch(Self::NAME, queries, table.layout.element, table.layout.dim)?;
         table.prepare(&mut queries)?;
         let wrong = |what: String| Error::generic(format!("{}: {what}", Self::NAME));
         let k = usize::try_from(k.i64()).ok().filter(|k| *k > 0);

@@ -1,5 +1,6 @@
 //! `ivf_stats(t)`.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::device::workers::Workers;
 use crate::index::{Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
-use crate::storage::{Sql, State, is_due};
+use crate::storage::{Sql, State, Targets, is_due};
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::Settings;
 use crate::vtab::table::{Connection, Table, cache};
@@ -23,8 +24,10 @@ pub struct Stats {
     snapshot: Arc<Snapshot>,
     settings: Settings,
     trains_at: Option<u64>,
-    /// Rows that lists are kept near; lists that are too long, and too short, for it.
+    /// Rows that lists are kept near, 0 where that differs by partition; lists that are too long, and too short, for it.
     target: u64,
+    /// None where rows have no partitions.
+    partitions: Option<u64>,
     long: u64,
     short: u64,
     /// Of centroids, lists, codes, vectors.
@@ -54,6 +57,7 @@ impl TableFunction for IvfStats {
         ("largest_list", |s| Cell::I64(s.largest as i64)),
         ("smallest_list", |s| Cell::I64(s.smallest as i64)),
         ("imbalance", |s| Cell::F64(s.imbalance)),
+        ("partitions", |s| s.partitions.map_or(Cell::Null, |n| Cell::I64(n as i64))),
         ("target", |s| Cell::I64(s.target as i64)),
         ("long_lists", |s| Cell::I64(s.long as i64)),
         ("short_lists", |s| Cell::I64(s.short as i64)),
@@ -73,6 +77,7 @@ impl TableFunction for IvfStats {
         ("ver", |s| hex(&s.state.ver)),
         ("stamp", |s| hex(&s.state.stamp)),
         ("dim", |s| Cell::I64(s.table.layout.dim as i64)),
+        ("element", |s| Cell::Text(s.table.layout.element.name().into())),
         ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
         ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
         ("isa", |_| Cell::Text(kernels().isa.into())),
@@ -91,19 +96,26 @@ impl TableFunction for IvfStats {
         let largest = sizes.iter().copied().max().unwrap_or(0);
         let smallest = sizes.iter().copied().min().unwrap_or(0);
         let imbalance = variation(&sizes);
-        let target = table.target(&settings, &state);
-        let solid = settings.solid.iter().copied().collect();
-        let is_long = |(list_no, rows): &(u32, &u64)| is_due(target, *list_no, **rows, &solid);
-        let trained = state.nlist > 0;
-        let long = (0..).zip(&sizes).filter(is_long).count() as u64 * u64::from(trained);
-        let short = sizes.iter().filter(|&&rows| target.is_short(rows)).count() as u64 * u64::from(trained);
+        let (mut targets, mut long, mut short) = (Targets::default(), 0, 0);
+        if let Some(coarse) = snapshot.coarse() {
+            targets = table.targets(&settings, &state, coarse, 0..coarse.nlist() as u32)?;
+            let solid = settings.solid.iter().copied().collect();
+            for (list_no, &rows) in (0..).zip(&sizes) {
+                let Some(target) = targets.of(coarse.partition(list_no)) else { continue };
+                long += u64::from(is_due(target, list_no, rows, &solid));
+                short += u64::from(target.is_short(rows));
+            }
+        }
+        let partitions = snapshot.coarse().map(|coarse| coarse.partitions()).filter(|of| !of.is_empty());
+        let partitions = partitions.map(|of| of.iter().copied().collect::<BTreeSet<_>>().len() as u64);
         Ok(vec![Stats {
             table,
             state,
             snapshot,
             settings,
             trains_at,
-            target: if trained { target.rows() } else { 0 },
+            target: targets.all.map_or(0, |target| target.rows()),
+            partitions,
             long,
             short,
             bytes,
@@ -127,9 +139,15 @@ impl Stats {
     fn training(&self) -> String {
         let rows = self.state.rows as u64;
         let options = &self.table.options;
-        let now = match self.state.nlist {
-            0 => format!("exact: {} rows", grouped(rows)),
-            nlist => format!(
+        let now = match (self.state.nlist, self.partitions) {
+            (0, _) => format!("exact: {} rows", grouped(rows)),
+            (nlist, Some(partitions)) => format!(
+                "{} rows in {} lists of {} partitions",
+                grouped(rows),
+                grouped(nlist as u64),
+                grouped(partitions)
+            ),
+            (nlist, None) => format!(
                 "trained at {} rows into {} lists, now {} rows",
                 grouped(self.settings.trained_rows),
                 grouped(nlist as u64),
@@ -154,7 +172,12 @@ impl Stats {
                         ", {long} too long and {short} too short, for the next transaction that writes to them or 'optimize'"
                     ),
                 };
-                format!("lists are kept near {} rows{waits}", grouped(self.target))
+                match self.partitions {
+                    Some(_) => {
+                        format!("the lists of each partition are kept near the root of its rows{waits}")
+                    }
+                    None => format!("lists are kept near {} rows{waits}", grouped(self.target)),
+                }
             }
         };
         format!("{now}, {next}")

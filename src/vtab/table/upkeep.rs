@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::index::CoarseQuantizer;
 use crate::index::maintain::Target;
-use crate::sqlite::{Result, ffi};
-use crate::storage::{self, State, StorageError, Training, Upkeep, is_due, read_all_heads, read_coarse};
+use crate::sqlite::{Error, Result, ffi};
+use crate::storage::{
+    self, State, StorageError, Targets, Training, Upkeep, auto_nlist, is_due, read_all_heads, read_coarse,
+};
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::Settings;
 use crate::vtab::table::Table;
@@ -35,40 +38,93 @@ impl Table {
         let rows = state.rows as u64;
         if state.nlist == 0 {
             let due = self.trains_at(&state).is_some_and(|at| rows >= at);
-            return if due { self.train(self.training(rows)).map(drop) } else { Ok(()) };
+            if !due {
+                return Ok(());
+            }
+            let _watched = self.watched("train")?;
+            return self.train(self.training(rows)).map(drop);
         }
         let settings = self.settings(&state)?;
-        let target = self.target(&settings, &state);
+        let coarse = self.coarse_of(&state)?;
+        let targets = self.targets(&settings, &state, &coarse, written.lists.keys().copied())?;
         let solid: BTreeMap<u32, u64> = settings.solid.iter().copied().collect();
-        let long = written.lists.iter().filter(|(list_no, rows)| is_due(target, **list_no, **rows, &solid));
+        let target_of = |list_no: u32| targets.of(coarse.partition(list_no));
+        let is_long = |list_no, rows| target_of(list_no).is_some_and(|of| is_due(of, list_no, rows, &solid));
+        let long = written.lists.iter().filter(|(list_no, rows)| is_long(**list_no, **rows));
         let long: u64 = long.map(|(_, rows)| rows).sum();
-        if long == 0 && !written.lists.values().any(|&rows| target.is_short(rows)) {
+        let is_short = |list_no, rows| target_of(list_no).is_some_and(|of| of.is_short(rows));
+        if long == 0 && !written.lists.iter().any(|(list_no, rows)| is_short(*list_no, *rows)) {
             return Ok(());
         }
         let budget = written.rows.saturating_mul(MOVES_PER_ROW);
-        if long > rows / 2 && budget >= rows {
+        if long > rows / 2 && budget >= rows && coarse.partitions().is_empty() {
             // Most rows would move: then all may as well, and the lists are the better for it.
             let nlist = self.wanted_nlist(&settings, rows);
             let explicit = settings.nlist.is_some();
+            let _watched = self.watched("train")?;
             return self.train(Training { nlist, explicit, ..self.training(rows) }).map(drop);
         }
+        let _watched = self.watched("upkeep")?;
         self.maintain(&written.lists, budget).map(drop)
     }
 
     /// How many rows make the table train by itself; none if it has been trained, or never does.
     pub fn trains_at(&self, state: &State) -> Option<u64> {
         match self.options.train_at {
-            _ if state.nlist > 0 => None,
+            _ if state.nlist > 0 || self.tables().is_partitioned() => None,
             TrainAt::Rows(at) => Some(at),
             TrainAt::Auto => Some(TrainAt::AUTO_ROWS),
             TrainAt::Off => None,
         }
     }
 
-    /// How many rows its lists are kept near.
-    pub fn target(&self, settings: &Settings, state: &State) -> Target {
-        let rows = state.rows as u64;
-        Target::new(rows, self.wanted_nlist(settings, rows))
+    /// How many rows its lists are kept near; of a table with partitions, those of the partitions that `lists` belong to. A
+    /// partition with a single list keeps it until it has as many rows as a table that trains.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn targets(
+        &self,
+        settings: &Settings,
+        state: &State,
+        coarse: &CoarseQuantizer,
+        lists: impl Iterator<Item = u32>,
+    ) -> Result<Targets> {
+        let target = |rows| Target::new(rows, self.wanted_nlist(settings, rows));
+        if coarse.partitions().is_empty() {
+            return Ok(Targets { all: Some(target(state.rows as u64)), ..Targets::default() });
+        }
+        let tables = self.tables();
+        let mut of = BTreeMap::new();
+        for list_no in lists {
+            let partition = coarse.partition(list_no);
+            if of.contains_key(&partition) {
+                continue;
+            }
+            let rows = tables.rows_of_partition(partition)?;
+            if coarse.lists_of(partition).len() > 1 || rows >= self.partition_rows() {
+                of.insert(partition, target(rows));
+            }
+        }
+        Ok(Targets { all: None, of })
+    }
+
+    /// Rows from which a partition has more than one list.
+    fn partition_rows(&self) -> u64 {
+        match self.options.train_at {
+            TrainAt::Rows(rows) => rows,
+            TrainAt::Auto | TrainAt::Off => TrainAt::AUTO_ROWS,
+        }
+    }
+
+    /// The quantizer of a trained state.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn coarse_of(&self, state: &State) -> Result<Arc<CoarseQuantizer>> {
+        let known = self.coarse.borrow().clone();
+        let coarse = read_coarse(&self.tables(), state, self.layout.metric, self.layout.dim, known.as_ref())?;
+        coarse.ok_or_else(|| Error::internal("there are no lists"))
     }
 
     /// Lists that a table of `rows` rows is to have.
@@ -79,7 +135,14 @@ impl Table {
     /// The training that the options ask for.
     pub fn training(&self, rows: u64) -> Training {
         let nlist = self.options.nlist.map_or_else(|| auto_nlist(rows), |nlist| nlist as usize);
-        Training { nlist, explicit: false, seed: self.options.seed, max_iterations: None }
+        Training {
+            nlist,
+            // Of a table with partitions: as many in each.
+            explicit: self.tables().is_partitioned() && self.options.nlist.is_some(),
+            seed: self.options.seed,
+            max_iterations: None,
+            partition_rows: self.partition_rows(),
+        }
     }
 
     /// Trains, and keeps what was trained with.
@@ -112,6 +175,7 @@ impl Table {
     /// # Errors
     /// What reading and writing fail with, or an interrupt.
     pub fn optimize(&self) -> Result<()> {
+        let _watched = self.watched("optimize")?;
         self.flush()?;
         // Each round moves as many rows as memory is lent for; lists that a join makes long are split in the next.
         for _ in 0..MAX_ROUNDS {
@@ -152,21 +216,20 @@ impl Table {
     fn maintain(&self, lists: &BTreeMap<u32, u64>, budget: u64) -> Result<bool> {
         let state = self.tables().read_state()?;
         let mut settings = self.settings(&state)?;
+        if state.nlist == 0 {
+            return Ok(false);
+        }
+        let coarse = self.coarse_of(&state)?;
+        let targets = self.targets(&settings, &state, &coarse, lists.keys().copied())?;
         let asked = Upkeep {
-            nlist: self.wanted_nlist(&settings, state.rows as u64),
+            targets: &targets,
             seed: settings.seed,
             budget,
             lists,
             solid: settings.solid.iter().copied().collect(),
         };
-        let (metric, dim) = (self.layout.metric, self.layout.dim);
-        let known = self.coarse.borrow().clone();
-        let kept =
-            self.writing(|tables, ticker| match read_coarse(tables, &state, metric, dim, known.as_ref())? {
-                Some(coarse) => Ok(Some(storage::maintain(tables, &self.layout, &coarse, asked, ticker)?)),
-                None => Ok(None),
-            })?;
-        let Some(kept) = kept else { return Ok(false) };
+        let kept = self
+            .writing(|tables, ticker| Ok(storage::maintain(tables, &self.layout, &coarse, asked, ticker)?))?;
         if let Some(coarse) = kept.coarse {
             *self.coarse.borrow_mut() = Some(Arc::new(coarse));
         }
@@ -188,11 +251,6 @@ impl Table {
 
 /// Rounds of [`Table::optimize`], at most.
 const MAX_ROUNDS: usize = 64;
-
-/// Lists for a table of that many rows: the square root, so that scanning lists and scanning centroids cost alike.
-fn auto_nlist(rows: u64) -> usize {
-    ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
-}
 
 #[cfg(test)]
 mod tests {

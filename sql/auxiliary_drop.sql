@@ -1,0 +1,2 @@
+-- Drops the shadow table of auxiliary values and text keys.
+DROP TABLE IF EXISTS {auxiliary};

@@ -1,0 +1,2 @@
+-- ?1 key -> rowid
+SELECT rowid FROM {auxiliary} WHERE key = ?1

@@ -1,0 +1,2 @@
+-- Deletes all partitions.
+DELETE FROM {partitions}

@@ -1,0 +1,2 @@
+-- Drops the shadow table of partitions.
+DROP TABLE IF EXISTS {partitions};

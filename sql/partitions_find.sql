@@ -1,0 +1,2 @@
+-- ?1 key -> partition
+SELECT partition FROM {partitions} WHERE key = ?1

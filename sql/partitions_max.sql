@@ -1,0 +1,2 @@
+-- -> largest partition
+SELECT max(partition) FROM {partitions}

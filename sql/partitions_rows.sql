@@ -1,0 +1,2 @@
+-- ?1 partition -> rows
+SELECT rows FROM {partitions} WHERE partition = ?1

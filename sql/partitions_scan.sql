@@ -1,0 +1,2 @@
+-- -> partition, key, rows
+SELECT partition, key, rows FROM {partitions} ORDER BY partition

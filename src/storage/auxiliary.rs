@@ -1,0 +1,90 @@
+//! `t_auxiliary`: a text key and the values that rows carry along, in an ordinary row of SQLite's.
+
+use crate::sqlite::{Kind, Param, Result as SqliteResult};
+use crate::storage::{Shape, Sql, StorageError, Tables};
+
+/// What the names in the statements of `t_auxiliary` stand for; none for another name.
+pub(super) fn placeholder(shape: &Shape, name: &str) -> Option<String> {
+    let of: fn(&str, usize, &str) -> String = match name {
+        "auxiliary_columns" => |column, _, kind| format!(", {column} {kind}"),
+        "auxiliary_params" => |_, i, _| format!(", ?{}", i + 2),
+        "auxiliary_sets" => |column, i, _| {
+            let comma = if i == 0 { "" } else { ", " };
+            format!("{comma}{column} = iif(?2 & {}, ?{}, {column})", 1_u64 << i, i + 3)
+        },
+        "auxiliary_cases" => |column, i, _| format!(" WHEN {i} THEN {column}"),
+        _ => return None,
+    };
+    let key = shape.text_key.then(|| ("key".to_string(), "TEXT NOT NULL UNIQUE"));
+    let values = shape.auxiliary.iter().enumerate().map(|(i, kind)| (format!("value{i}"), *kind));
+    let columns = key.into_iter().chain(values).enumerate();
+    Some(columns.map(|(i, (column, kind))| of(&column, i, kind)).collect())
+}
+
+impl Tables {
+    /// Writes the values of a row: the key, if the table has one, and the auxiliary values.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn write_auxiliary(&self, rowid: i64, values: &[Param<'_>]) -> SqliteResult<()> {
+        let params: Vec<Param<'_>> = std::iter::once(rowid.into()).chain(values.iter().copied()).collect();
+        self.run(Sql::AuxiliaryWrite, &params)
+    }
+
+    /// Gives a row the values that are some, and another rowid.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn update_auxiliary(&self, old: i64, new: i64, values: &[Option<Param<'_>>]) -> SqliteResult<()> {
+        let changes = values.iter().enumerate().filter(|(_, value)| value.is_some());
+        let mask = changes.fold(0_i64, |mask, (i, _)| mask | 1 << i);
+        if mask != 0 {
+            let values = values.iter().map(|value| value.unwrap_or(Param::Null));
+            let params = [old.into(), mask.into()].into_iter().chain(values).collect::<Vec<_>>();
+            self.run(Sql::AuxiliaryUpdate, &params)?;
+        }
+        if new == old { Ok(()) } else { self.run(Sql::AuxiliaryMove, &[old.into(), new.into()]) }
+    }
+
+    /// Deletes the values of the rows from `first` to `last`.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn delete_auxiliary(&self, first: i64, last: i64) -> SqliteResult<()> {
+        self.run(Sql::AuxiliaryDelete, &[first.into(), last.into()])
+    }
+
+    /// Lends value `which` of a row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if the row is not there.
+    pub fn auxiliary<T>(
+        &self,
+        rowid: i64,
+        which: usize,
+        give: impl FnOnce(Param<'_>) -> T,
+    ) -> Result<T, StorageError> {
+        let mut statement = self.statement(Sql::AuxiliaryRead)?;
+        let mut rows = statement.query(&[rowid.into(), (which as i64).into()])?;
+        if !rows.step()? {
+            return Err(self.corrupt("auxiliary", rowid, "the row is missing"));
+        }
+        Ok(give(match rows.kind(0) {
+            Kind::Null => Param::Null,
+            Kind::Integer => Param::I64(rows.i64(0)),
+            Kind::Real => Param::F64(rows.f64(0)),
+            Kind::Text => Param::Text(rows.text(0)?),
+            Kind::Blob => Param::Blob(rows.blob(0)?),
+        }))
+    }
+
+    /// The row of a text key.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn row_of_key(&self, key: &str) -> SqliteResult<Option<i64>> {
+        let mut statement = self.statement(Sql::AuxiliaryFind)?;
+        let mut rows = statement.query(&[key.into()])?;
+        Ok(rows.step()?.then(|| rows.i64(0)))
+    }
+}

@@ -1,0 +1,249 @@
+//! What a vector is made of: how its elements are named, stored and rounded.
+//!
+//! The engine works on f32. Every element is one exactly, so widening loses nothing; narrowing takes only what
+//! [`Element::round`] gives back unchanged.
+
+use half::{bf16, f16};
+
+use crate::index::{IndexError, Metric, TryExtend, try_filled};
+use crate::storage::codec::read_f32;
+
+/// The type of a vector's elements. The numbers are those of `t_vectors.data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Element {
+    /// IEEE 754 binary32.
+    #[default]
+    F32 = 0,
+    /// IEEE 754 binary16.
+    F16 = 1,
+    /// The upper half of a binary32.
+    Bf16 = 2,
+    /// Whole numbers from -128 to 127.
+    Int8 = 3,
+    /// 0 and 1, eight to a byte, the lowest bit first.
+    Bit = 4,
+}
+
+impl Element {
+    /// All of them, in the order of their numbers.
+    #[cfg(test)]
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Bit];
+    /// The names of column types that SQL accepts, in the order of the variants. There are shorter and longer ones too.
+    pub const NAMES: [&'static str; 5] = ["float", "float16", "bfloat16", "int8", "bit"];
+
+    /// The element of a column type of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "float" | "float32" | "f32" => Some(Self::F32),
+            "float16" | "f16" | "half" => Some(Self::F16),
+            "bfloat16" | "bf16" => Some(Self::Bf16),
+            "int8" | "i8" => Some(Self::Int8),
+            "bit" => Some(Self::Bit),
+            _ => None,
+        }
+    }
+
+    /// The name that `vec_type` gives.
+    pub fn name(self) -> &'static str {
+        if self == Self::F32 { "float32" } else { Self::NAMES[self as usize] }
+    }
+
+    /// Whether it is a float of some width.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// The metrics of columns of it, the default first.
+    pub fn metrics(self) -> &'static [Metric] {
+        match self {
+            Self::Bit => &[Metric::Hamming],
+            _ => &[Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1],
+        }
+    }
+
+    /// How many elements share the bytes that cannot be divided: vectors have a multiple of it.
+    pub fn group(self) -> usize {
+        if self == Self::Bit { 8 } else { 1 }
+    }
+
+    /// Bytes of a vector of `dim` elements, a multiple of [`Element::group`].
+    pub fn bytes(self, dim: usize) -> usize {
+        match self {
+            Self::F32 => dim * 4,
+            Self::F16 | Self::Bf16 => dim * 2,
+            Self::Int8 => dim,
+            Self::Bit => dim / 8,
+        }
+    }
+
+    /// Elements in that many bytes; the last bytes may be no whole one.
+    pub fn len(self, bytes: usize) -> usize {
+        match self {
+            Self::F32 => bytes / 4,
+            Self::F16 | Self::Bf16 => bytes / 2,
+            Self::Int8 => bytes,
+            Self::Bit => bytes * 8,
+        }
+    }
+
+    /// Appends the elements in `bytes`, which need not be aligned, to `out`, which has room for them.
+    pub fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
+        let pairs = || bytes.as_chunks().0.iter();
+        match self {
+            Self::F32 => read_f32(bytes, out),
+            Self::F16 => out.extend(pairs().map(|pair| f16::from_le_bytes(*pair).to_f32())),
+            Self::Bf16 => out.extend(pairs().map(|pair| bf16::from_le_bytes(*pair).to_f32())),
+            Self::Int8 => out.extend(bytes.iter().map(|byte| f32::from(byte.cast_signed()))),
+            Self::Bit => {
+                out.extend(bytes.iter().flat_map(|byte| (0..8).map(move |i| f32::from(byte >> i & 1))));
+            }
+        }
+    }
+
+    /// Writes values that the element holds (see [`Element::round`]) into `bytes`, which has room for just these.
+    pub fn narrow(self, values: &[f32], bytes: &mut [u8]) {
+        fn each<const N: usize>(values: &[f32], bytes: &mut [u8], narrow: impl Fn(f32) -> [u8; N]) {
+            for (to, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                *to = narrow(value);
+            }
+        }
+        match self {
+            Self::F32 => each(values, bytes, f32::to_le_bytes),
+            Self::F16 => each(values, bytes, |value| f16::from_f32(value).to_le_bytes()),
+            Self::Bf16 => each(values, bytes, |value| bf16::from_f32(value).to_le_bytes()),
+            Self::Int8 => each(values, bytes, |value| [(value as i8).cast_unsigned()]),
+            Self::Bit => {
+                for (to, eight) in bytes.iter_mut().zip(values.chunks(8)) {
+                    *to = (0..).zip(eight).fold(0, |byte, (i, &value)| byte | u8::from(value != 0.0) << i);
+                }
+            }
+        }
+    }
+
+    /// [`Element::narrow`] into bytes of their own.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn try_bytes(self, values: &[f32]) -> Result<Vec<u8>, IndexError> {
+        let mut bytes = try_filled(0, self.bytes(values.len()))?;
+        self.narrow(values, &mut bytes);
+        Ok(bytes)
+    }
+
+    /// [`Element::narrow`], appended to `out`.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn try_append(self, values: &[f32], out: &mut Vec<u8>) -> Result<(), IndexError> {
+        let start = out.len();
+        out.try_resize(start + self.bytes(values.len()), 0)?;
+        self.narrow(values, &mut out[start..]);
+        Ok(())
+    }
+
+    /// Makes of `values` what the element holds: floats are rounded to nearest, ties to even; whole numbers and bits stay
+    /// what they are.
+    ///
+    /// # Errors
+    /// A finite number that would become infinite; what is no whole number from -128 to 127, or neither 0 nor 1.
+    pub fn round(self, values: &mut [f32]) -> Result<(), String> {
+        let floats = |values: &mut [f32], round: fn(f32) -> f32| {
+            for value in values {
+                let rounded = round(*value);
+                if rounded.is_infinite() && value.is_finite() {
+                    return Err(format!("{value} is too large for a {}", self.name()));
+                }
+                *value = rounded;
+            }
+            Ok(())
+        };
+        let all = |values: &[f32], holds: fn(f32) -> bool, what: &str| match values
+            .iter()
+            .position(|&value| !holds(value))
+        {
+            Some(at) => Err(format!("element {at} is {}, not {what}", values[at])),
+            None => Ok(()),
+        };
+        match self {
+            Self::F32 => Ok(()),
+            Self::F16 => floats(values, |value| f16::from_f32(value).to_f32()),
+            Self::Bf16 => floats(values, |value| bf16::from_f32(value).to_f32()),
+            Self::Int8 => all(values, |v| f32::from(v as i8) == v, "a whole number from -128 to 127"),
+            Self::Bit => all(values, |v| v == 0.0 || v == 1.0, "a bit"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn widened(element: Element, bytes: &[u8]) -> Vec<f32> {
+        let mut out = Vec::new();
+        element.widen(bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_element_survives_widening_and_narrowing() {
+        for element in Element::ALL {
+            // Every pattern of 16 bits: each of the smaller elements, and some of f32.
+            let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+            let values = widened(element, &bytes);
+            assert_eq!(values.len(), element.len(bytes.len()), "{element:?}");
+            assert_eq!(element.bytes(values.len()), bytes.len(), "{element:?}");
+            let group = element.group();
+            for (values, bytes) in values.chunks(group).zip(bytes.chunks(element.bytes(group))) {
+                let mut rounded = values.to_vec();
+                element.round(&mut rounded).unwrap();
+                if !values[0].is_nan() {
+                    assert_eq!(element.try_bytes(&rounded).unwrap(), bytes, "{element:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn floats_are_rounded_to_nearest_and_do_not_become_infinite() {
+        let round = |element: Element, value: f32| element.round(&mut [value]);
+        let rounded = |element: Element, value: f32| {
+            let mut values = [value];
+            element.round(&mut values).unwrap();
+            values[0]
+        };
+        // Between 2048 and 4096 halves are even numbers: ties go to a multiple of 4.
+        assert_eq!(
+            [2049.0, 2050.0, 2051.0, 2053.0].map(|v| rounded(Element::F16, v)),
+            [2048.0, 2050.0, 2052.0, 2052.0]
+        );
+        assert_eq!([257.0, 259.0].map(|v| rounded(Element::Bf16, v)), [256.0, 260.0]);
+        assert_eq!(rounded(Element::F16, 1e-9), 0.0);
+        assert_eq!(rounded(Element::F16, 65519.0), 65504.0);
+        assert_eq!(round(Element::F16, 65520.0).unwrap_err(), "65520 is too large for a float16");
+        assert!(round(Element::Bf16, f32::MAX).unwrap_err().contains("too large for a bfloat16"));
+        assert!(rounded(Element::F16, f32::NAN).is_nan());
+        assert_eq!(rounded(Element::F16, f32::INFINITY), f32::INFINITY);
+    }
+
+    #[test]
+    fn int8_and_bits_take_nothing_else() {
+        for wrong in [0.5, 128.0, -129.0, f32::NAN, f32::INFINITY] {
+            let error = Element::Int8.round(&mut [1.0, wrong]).unwrap_err();
+            assert!(error.starts_with("element 1 is ") && error.contains("from -128 to 127"), "{error}");
+            assert!(Element::Bit.round(&mut [wrong]).is_err());
+        }
+        assert!(Element::Int8.round(&mut [-128.0, 127.0, 0.0]).is_ok());
+        assert!(Element::Bit.round(&mut [0.0, 1.0]).is_ok());
+        assert_eq!(Element::Bit.try_bytes(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]).unwrap(), [0x89]);
+        assert_eq!(widened(Element::Bit, &[0x89]), [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn every_name_of_a_type_is_known() {
+        for element in Element::ALL {
+            assert_eq!(Element::from_name(element.name()), Some(element));
+            assert_eq!(Element::from_name(&Element::NAMES[element as usize].to_uppercase()), Some(element));
+        }
+        assert_eq!(Element::from_name("double"), None);
+    }
+}

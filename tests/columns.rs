@@ -1,0 +1,271 @@
+//! Columns beside the vector, against SQLite itself: random writes go to an `ivf` table and to an ordinary table of the same
+//! columns, and random conditions must find the same rows in both, whatever SQLite converts to compare.
+//!
+//! `SQLITE_IVF_COLUMN_STEPS` says how many steps are run in all, `SQLITE_IVF_SEED` which case comes first.
+#![cfg(feature = "loadable")]
+
+mod common;
+
+use common::Numbers;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+/// Steps of the quick suite.
+const STEPS: u64 = 6_000;
+/// Steps of a case.
+const CASE: u64 = 150;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, got {text}")))
+}
+
+/// The columns of a case: in the ivf table and in the ordinary one.
+const SHAPES: [&str; 5] = [
+    "id INTEGER PRIMARY KEY, a INTEGER, b FLOAT, c TEXT, d BOOLEAN",
+    "id INTEGER PRIMARY KEY, a INTEGER PARTITION KEY, b FLOAT, c TEXT, d BOOLEAN",
+    "id INTEGER PRIMARY KEY, a INTEGER, b FLOAT, c TEXT PARTITION KEY, d BOOLEAN, +e TEXT",
+    "id INTEGER PRIMARY KEY, c TEXT PARTITION KEY, a INTEGER PARTITION KEY, b FLOAT, d BOOLEAN, +e BLOB",
+    "id INTEGER PRIMARY KEY, \"a\" INTEGER, +e TEXT, b FLOAT, c TEXT, d BOOLEAN",
+];
+
+fn operand(numbers: &mut Numbers) -> &'static str {
+    const OPERANDS: [&str; 38] = [
+        "0",
+        "1",
+        "2",
+        "3",
+        "-1",
+        "7",
+        "2.0",
+        "2.5",
+        "-0.5",
+        "1e300",
+        "-1e300",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9007199254740993",
+        "9007199254740993.0",
+        "9223372036854775808.0",
+        "NULL",
+        "'2'",
+        "' 2 '",
+        "'2x'",
+        "''",
+        "'b'",
+        "'ab'",
+        "'B'",
+        "'abc'",
+        "'zz'",
+        "'2.5'",
+        "'1e0'",
+        "'-1'",
+        "x'32'",
+        "x''",
+        "'0x2'",
+        "1 + 1",
+        "'9223372036854775808'",
+        "'NaN'",
+        "1e999",
+        "-1e999",
+        "'.5'",
+    ];
+    OPERANDS[numbers.below(OPERANDS.len() as u64) as usize]
+}
+
+fn condition(numbers: &mut Numbers) -> String {
+    let column = ["a", "b", "c", "d", "id"][numbers.below(5) as usize];
+    let value = operand(numbers);
+    match numbers.below(14) {
+        0 => format!("{column} = {value}"),
+        1 => format!("{column} != {value}"),
+        2 => format!("{column} < {value}"),
+        3 => format!("{column} <= {value}"),
+        4 => format!("{column} > {value}"),
+        5 => format!("{column} >= {value}"),
+        6 => format!("{column} IS {value}"),
+        7 => format!("{column} IS NOT {value}"),
+        8 => format!("{column} IS NULL"),
+        9 => format!("{column} IS NOT NULL"),
+        10 => format!("{column} BETWEEN {value} AND {}", operand(numbers)),
+        11 => format!("{column} IN ({value}, {}, {})", operand(numbers), operand(numbers)),
+        12 => format!("{column} IN (SELECT {column} FROM p WHERE id % 7 = {})", numbers.below(7)),
+        _ => format!("{value} < {column}"),
+    }
+}
+
+/// Values for the columns a, b, c, d, e.
+fn row(numbers: &mut Numbers) -> String {
+    const A: [&str; 8] = ["NULL", "0", "1", "2", "3", "-1", "9223372036854775807", "9007199254740993"];
+    const B: [&str; 9] = ["NULL", "0.0", "-0.5", "2.0", "2.5", "1e300", "9007199254740992.0", "1e999", "0.5"];
+    const C: [&str; 8] = ["NULL", "''", "'a'", "'ab'", "'b'", "'2'", "'B'", "'2.5'"];
+    let mut pick = |of: &[&'static str]| of[numbers.below(of.len() as u64) as usize];
+    format!(
+        "{}, {}, {}, {}, {}",
+        pick(&A),
+        pick(&B),
+        pick(&C),
+        pick(&["NULL", "0", "1"]),
+        pick(&["NULL", "'e'", "x'00'", "7"])
+    )
+}
+
+struct Case {
+    db: Connection,
+    numbers: Numbers,
+    /// Whether there is a column e.
+    has_e: bool,
+}
+
+impl Case {
+    fn new(seed: u64) -> (Self, tempfile::TempDir) {
+        let mut numbers = Numbers::new(seed);
+        let (folder, path) = common::scratch();
+        let db = common::open(path);
+        let shape = SHAPES[numbers.below(SHAPES.len() as u64) as usize];
+        let has_e = shape.contains("+e");
+        let quantizer = ["int8", "none"][numbers.below(2) as usize];
+        let plain = shape.replace(" PARTITION KEY", "").replace('+', "");
+        db.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE t USING ivf(vec float[3], {shape}, train_at=60, quantizer={quantizer});
+             CREATE TABLE p(vec, {plain});"
+        ))
+        .unwrap();
+        (Self { db, numbers, has_e }, folder)
+    }
+
+    fn both(&self, sql: &str) {
+        let done: Vec<_> =
+            ["t", "p"].iter().map(|table| self.db.execute_batch(&sql.replace("{}", table))).collect();
+        assert_eq!(done[0].is_ok(), done[1].is_ok(), "{sql}: {done:?}");
+    }
+
+    fn vector(&mut self) -> String {
+        let mut element = || self.numbers.below(6);
+        format!("vec_f32('[{}, {}, {}]')", element(), element(), element())
+    }
+
+    fn write(&mut self) {
+        let (names, columns) = if self.has_e { ("a, b, c, d, e", 5) } else { ("a, b, c, d", 4) };
+        match self.numbers.below(12) {
+            0..=4 => {
+                let verb =
+                    ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE"][self.numbers.below(3) as usize];
+                let rows: Vec<String> = (0..1 + self.numbers.below(12))
+                    .map(|_| {
+                        let values = row(&mut self.numbers);
+                        let values: Vec<&str> = values.split(", ").take(columns).collect();
+                        let vector = self.vector();
+                        format!("({}, {vector}, {})", self.numbers.below(300), values.join(", "))
+                    })
+                    .collect();
+                self.both(&format!("{verb} INTO {{}}(id, vec, {names}) VALUES {}", rows.join(", ")));
+            }
+            5 | 6 => {
+                let values = row(&mut self.numbers);
+                let (column, value) =
+                    [("a", 0), ("b", 1), ("c", 2), ("d", 3)][self.numbers.below(4) as usize];
+                let value = values.split(", ").nth(value).unwrap();
+                let whose = self.numbers.below(20);
+                self.both(&format!("UPDATE {{}} SET {column} = {value} WHERE id % 20 = {whose}"));
+            }
+            7 => {
+                let (vector, whose) = (self.vector(), self.numbers.below(300));
+                self.both(&format!("UPDATE {{}} SET vec = {vector} WHERE id = {whose}"));
+            }
+            8 if self.has_e => {
+                let whose = self.numbers.below(20);
+                self.both(&format!("UPDATE {{}} SET e = 'changed' WHERE id % 20 = {whose}"));
+            }
+            8 | 9 => {
+                let (low, more) = (self.numbers.below(300), self.numbers.below(12));
+                self.both(&format!("DELETE FROM {{}} WHERE id BETWEEN {low} AND {}", low + more));
+            }
+            10 => {
+                let to = 400 + self.numbers.below(100);
+                let whose = self.numbers.below(300);
+                self.both(&format!("UPDATE {{}} SET id = {to} WHERE id = {whose}"));
+            }
+            _ => {
+                let commands = ["train", "optimize", "train:{\"nlist\":3}", "unload"];
+                let command = commands[self.numbers.below(4) as usize];
+                self.db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
+            }
+        }
+    }
+
+    fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
+        let mut statement = self.db.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| (0..columns).map(|i| row.get(i)).collect()).unwrap();
+        rows.map(|row| row.unwrap_or_else(|error| panic!("{sql}: {error}"))).collect()
+    }
+
+    fn search(&mut self) {
+        let conditions: Vec<String> =
+            (0..1 + self.numbers.below(3)).map(|_| condition(&mut self.numbers)).collect();
+        let is_one = conditions.len() == 1;
+        let conditions = conditions.join(" AND ");
+        let (vector, k) = (self.vector(), 1 + self.numbers.below(40));
+        let columns = if self.has_e { "id, a, b, c, d, e" } else { "id, a, b, c, d" };
+        let expected = self.rows(&format!(
+            "SELECT {columns}, vec_distance_l2(vec, {vector}) AS d_ FROM p WHERE {conditions} ORDER BY d_, id LIMIT {k}"
+        ));
+        let found = self.rows(&format!(
+            "SELECT {columns}, distance FROM t WHERE vec MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions} ORDER BY distance, id"
+        ));
+        assert_eq!(found, expected, "WHERE {conditions}");
+        // As few as pass are all found, however few lists are probed.
+        let few = self.rows(&format!(
+            "SELECT id FROM t WHERE vec MATCH {vector} AND k = {k} AND nprobe = 1 AND {conditions}"
+        ));
+        assert_eq!(few.len(), expected.len(), "WHERE {conditions}");
+        let batch = self.rows(&format!(
+            "SELECT {columns}, distance FROM t WHERE batch MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions} ORDER BY query, distance, id"
+        ));
+        assert_eq!(batch, expected, "in a batch: WHERE {conditions}");
+        // LIMIT stands for k where all conditions reach the table: these do not, and where there are several SQLite may put a
+        // constant in the place of a column.
+        if is_one && !conditions.contains("id IS") {
+            let limit = self.rows(&format!(
+                "SELECT {columns}, distance FROM t WHERE vec MATCH {vector} AND nprobe = -1 AND {conditions} ORDER BY distance LIMIT {k}"
+            ));
+            assert_eq!(limit, expected, "with LIMIT: WHERE {conditions}");
+        }
+        let scan = |table: &str| {
+            self.rows(&format!("SELECT {columns}, hex(vec) FROM {table} WHERE {conditions} ORDER BY id"))
+        };
+        assert_eq!(scan("t"), scan("p"), "a scan: WHERE {conditions}");
+    }
+}
+
+#[test]
+fn conditions_find_what_they_find_in_an_ordinary_table() {
+    let steps = setting("SQLITE_IVF_COLUMN_STEPS").unwrap_or(STEPS);
+    let first = setting("SQLITE_IVF_SEED").unwrap_or(0);
+    for seed in first..first + steps.div_ceil(CASE) {
+        println!("SQLITE_IVF_SEED={seed}");
+        let (mut case, _folder) = Case::new(seed);
+        let mut savepoint = false;
+        for _ in 0..CASE {
+            match case.numbers.below(10) {
+                0..=5 => case.write(),
+                6 if savepoint => {
+                    let end = ["RELEASE s", "ROLLBACK TO s; RELEASE s"][case.numbers.below(2) as usize];
+                    case.db.execute_batch(end).unwrap();
+                    savepoint = false;
+                }
+                6 => {
+                    case.db.execute_batch("SAVEPOINT s").unwrap();
+                    savepoint = true;
+                }
+                _ => case.search(),
+            }
+        }
+        if savepoint {
+            case.db.execute_batch("RELEASE s").unwrap();
+        }
+        case.db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap();
+    }
+}

@@ -1,0 +1,325 @@
+//! The module under sqlite-vec's name (feature `vec0`), alone and beside the real sqlite-vec.
+#![cfg(all(feature = "loadable", feature = "rusqlite", feature = "vec0"))]
+
+mod common;
+
+use std::ffi::{c_char, c_int};
+use std::path::Path;
+use std::ptr;
+
+use common::{
+    assert_sound, blob, count, failure, fill, load, memory, number, open, run, scratch, search, text,
+};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, Authorization};
+use rusqlite::{Connection, ffi};
+use sqlite_ivf::{Error, Search, Table};
+
+/// Loads the real sqlite-vec.
+fn load_sqlite_vec(connection: &Connection) {
+    type Init =
+        unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const ffi::sqlite3_api_routines) -> c_int;
+    // SAFETY: an entry point of an extension that is linked in; it uses nothing but the connection.
+    let code = unsafe {
+        let init: Init = std::mem::transmute(sqlite_vec::sqlite3_vec_init as *const ());
+        init(connection.handle(), ptr::null_mut(), ptr::null())
+    };
+    assert_eq!(code, ffi::SQLITE_OK);
+}
+
+fn with_sqlite_vec(path: impl AsRef<Path>) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    load_sqlite_vec(&connection);
+    connection
+}
+
+/// Whether a table of the module vec0 was made by the real one.
+fn is_of_sqlite_vec(connection: &Connection, table: &str) -> bool {
+    let shadow = |suffix| {
+        number(connection, &format!("SELECT count(*) FROM sqlite_schema WHERE name = '{table}_{suffix}'"))
+            == 1
+    };
+    assert_ne!(shadow("chunks"), shadow("state"), "{table}");
+    shadow("chunks")
+}
+
+fn rowids(connection: &Connection, sql: &str) -> Vec<i64> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+const MADE_BY_OTHER: &str = "was made by sqlite-vec";
+
+#[test]
+fn a_program_for_sqlite_vec_gets_the_same_answers_from_either() {
+    let run_program = |db: &Connection| {
+        run(db, "CREATE VIRTUAL TABLE v USING vec0(embedding float[4], chunk_size=8)");
+        let mut insert = db.prepare("INSERT INTO v(rowid, embedding) VALUES (?1, ?2)").unwrap();
+        insert.execute((1, "[0.5, 0.25, 0.125, 0.75]")).unwrap();
+        insert.execute((2, blob(&[1.0, 0.0, 0.0, 0.0]))).unwrap();
+        run(db, "INSERT INTO v(embedding) VALUES (vec_f32('[0, 1, 0, 0]')), ('[0, 0, 3, 0]')");
+        run(db, "UPDATE v SET embedding = '[0, 0, 2, 0]' WHERE rowid = 4; DELETE FROM v WHERE rowid = 3");
+        let mut answers = Vec::new();
+        for sql in [
+            "SELECT rowid, distance FROM v WHERE embedding MATCH ?1 AND k = ?2",
+            "SELECT rowid, distance FROM v WHERE embedding MATCH ?1 AND k = ?2 ORDER BY distance",
+            "SELECT rowid, distance FROM v WHERE embedding MATCH ?1 ORDER BY distance LIMIT ?2",
+            "SELECT rowid, distance FROM v WHERE embedding MATCH ?1 AND k = ?2 AND rowid IN (1, 4)",
+            "SELECT rowid, vec_length(embedding) FROM v WHERE ?1 IS NOT NULL LIMIT ?2",
+            "SELECT rowid, vec_distance_cosine(embedding, ?1) FROM v ORDER BY 2 LIMIT ?2",
+        ] {
+            let mut statement = db.prepare(sql).unwrap();
+            let rows = statement.query_map((blob(&[0.5, 0.5, 0.0, 0.5]), 2), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?))
+            });
+            answers.push(rows.unwrap().map(Result::unwrap).collect::<Vec<_>>());
+            assert_eq!(answers.last().unwrap().len(), 2, "{sql}");
+        }
+        answers.push(vec![(count(db, "v"), 0.0)]);
+        // All sorts of columns.
+        run(
+            db,
+            "CREATE VIRTUAL TABLE w USING vec0(id INTEGER PRIMARY KEY, user_id INTEGER PARTITION KEY,
+               embedding float[2] distance_metric=cosine, tag TEXT, year INTEGER, +note TEXT);
+             INSERT INTO w(id, user_id, embedding, tag, year, note) VALUES (3, 1, '[1,0]', 'a', 2000, 'three'),
+               (5, 1, '[1,1]', 'b', 2001, 'five'), (7, 2, '[1,0.5]', 'a', 2002, 'seven'), (9, 1, '[0,1]', 'a', 2003, 'nine')",
+        );
+        for filter in ["user_id = 1", "tag = 'a'", "year > 2000 AND user_id = 1", "id IN (5, 9)"] {
+            let sql = format!(
+                "SELECT id, distance, note FROM w WHERE embedding MATCH '[1,0.1]' AND k = 2 AND {filter} ORDER BY distance"
+            );
+            let mut statement = db.prepare(&sql).unwrap();
+            let rows = statement.query_map([], |row| {
+                Ok((
+                    row.get::<_, i64>(0)? * 100 + row.get::<_, String>(2)?.len() as i64,
+                    row.get::<_, f64>(1)?,
+                ))
+            });
+            answers.push(rows.unwrap().map(Result::unwrap).collect::<Vec<_>>());
+            assert_eq!(answers.last().unwrap().len(), 2, "{sql}");
+        }
+        run(db, "DROP TABLE w");
+        assert!(text(db, "SELECT vec_version()").starts_with('v'));
+        assert!(!text(db, "SELECT vec_debug()").is_empty());
+        run(db, "DROP TABLE v");
+        answers
+    };
+    let (real, ours) = (with_sqlite_vec(":memory:"), memory());
+    let (real_answers, our_answers) = (run_program(&real), run_program(&ours));
+    for (real, ours) in real_answers.iter().flatten().zip(our_answers.iter().flatten()) {
+        // The last digits of a cosine differ.
+        assert!(real.0 == ours.0 && (real.1 - ours.1).abs() < 1e-6, "{real_answers:?}\n{our_answers:?}");
+    }
+    assert_eq!(number(&ours, "SELECT count(*) FROM sqlite_schema"), 0);
+    assert!(text(&ours, "SELECT vec_version()").contains("sqlite-ivf"));
+}
+
+#[test]
+fn a_table_of_that_name_is_like_any_other() {
+    let (_folder, path) = scratch();
+    let db = open(&path);
+    assert!(db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).unwrap());
+    run(&db, "CREATE VIRTUAL TABLE v USING VEC0(vec float[8], chunk_size = 16, nlist=9)");
+    fill(&db, "v", 0, 500, 8, 1);
+    run(&db, "INSERT INTO v(v) VALUES ('train'); DELETE FROM v WHERE rowid % 7 = 0");
+    assert_sound(&db, "v", 8);
+    assert_eq!(number(&db, "SELECT nlist FROM ivf_stats('v')"), 9);
+    assert!(db.execute_batch("INSERT INTO v_rowids(rowid, list_no) VALUES (9999, 0)").is_err());
+    run(&db, "ALTER TABLE v RENAME TO other");
+    drop(db);
+    let db = open(&path);
+    assert_sound(&db, "other", 8);
+    run(&db, "CREATE VIRTUAL TABLE closed USING vec0(vec float[2]); DROP TABLE closed; DROP TABLE other");
+    assert_eq!(number(&db, "SELECT count(*) FROM sqlite_schema"), 0);
+    for (size, words) in [("7", "chunk_size must be a multiple of 8, got '7'"), ("x", "got 'x'")] {
+        let sql = format!("CREATE VIRTUAL TABLE v USING vec0(vec float[8], chunk_size={size})");
+        assert!(failure(db.execute_batch(&sql)).1.contains(words));
+    }
+    // It means nothing to a table of our own name.
+    let ours = "CREATE VIRTUAL TABLE v USING ivf(vec float[8], chunk_size=8)";
+    assert!(failure(db.execute_batch(ours)).1.contains("unknown option 'chunk_size'"));
+    // Nothing of it is left open.
+    run(&db, "CREATE VIRTUAL TABLE v USING vec0(vec float[8]); INSERT INTO v(vec) VALUES (zeroblob(32))");
+    db.close().unwrap();
+}
+
+#[test]
+fn a_sqlite_vec_that_was_loaded_first_stays() {
+    let db = with_sqlite_vec(":memory:");
+    load(&db);
+    assert!(!text(&db, "SELECT vec_version()").contains("sqlite-ivf"));
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(embedding float[4]); INSERT INTO v(rowid, embedding) VALUES (1, '[1,2,3,4]')",
+    );
+    assert!(is_of_sqlite_vec(&db, "v"));
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE t USING ivf(embedding float[4]); INSERT INTO t(rowid, embedding) SELECT rowid, embedding FROM v",
+    );
+    assert_eq!(rowids(&db, "SELECT rowid FROM t WHERE embedding MATCH '[1,2,3,4]' AND k = 1"), [1]);
+    // Twice is no different.
+    load(&db);
+    run(&db, "CREATE VIRTUAL TABLE w USING vec0(embedding float[4])");
+    assert!(is_of_sqlite_vec(&db, "w"));
+}
+
+#[test]
+fn a_sqlite_vec_that_is_loaded_later_makes_the_new_tables_and_harms_none_of_ours() {
+    let (_folder, path) = scratch();
+    let db = open(&path);
+    run(&db, "CREATE VIRTUAL TABLE ours USING vec0(vec float[4])");
+    fill(&db, "ours", 0, 50, 4, 1);
+    load_sqlite_vec(&db);
+    assert!(!text(&db, "SELECT vec_version()").contains("sqlite-ivf"));
+    // What is open stays ours as long as it is open.
+    fill(&db, "ours", 50, 50, 4, 2);
+    assert_eq!(search(&db, "ours", &[0.0; 4], 3, -1.0).unwrap().len(), 3);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE theirs USING vec0(vec float[4]); INSERT INTO theirs(rowid, vec) SELECT rowid, vec FROM ours",
+    );
+    assert!(is_of_sqlite_vec(&db, "theirs") && !is_of_sqlite_vec(&db, "ours"));
+    assert_eq!(rowids(&db, "SELECT rowid FROM theirs WHERE vec MATCH '[0,0,0,0]' AND k = 3"), {
+        rowids(&db, "SELECT rowid FROM ours WHERE vec MATCH '[0,0,0,0]' AND k = 3")
+    });
+    let before = search(&db, "ours", &[0.0; 4], 10, -1.0).unwrap();
+    drop(db);
+    // A sqlite-vec that opens it finds tables that are not its own: errors, and nothing is written.
+    for both in [false, true] {
+        let db = with_sqlite_vec(&path);
+        if both {
+            load(&db);
+        }
+        assert_eq!(count(&db, "theirs"), 100);
+        run(&db, "BEGIN");
+        for sql in [
+            "SELECT vec FROM ours",
+            "SELECT vec FROM ours WHERE rowid = 1",
+            "SELECT rowid FROM ours WHERE vec MATCH '[0,0,0,0]' AND k = 3",
+            "INSERT INTO ours(rowid, vec) VALUES (1000, '[0,0,0,0]')",
+            "INSERT INTO ours(vec) VALUES ('[0,0,0,0]')",
+            "UPDATE ours SET vec = '[0,0,0,0]' WHERE rowid = 1",
+            "DELETE FROM ours WHERE rowid = 1",
+            "DELETE FROM ours",
+            "DROP TABLE ours",
+        ] {
+            let done = db.prepare(sql).and_then(|mut statement| {
+                let mut rows = statement.query([])?;
+                while rows.next()?.is_some() {}
+                Ok(())
+            });
+            assert!(done.is_err(), "{sql}");
+        }
+        run(&db, "COMMIT");
+    }
+    run(&with_sqlite_vec(&path), "DROP TABLE theirs");
+    let db = open(&path);
+    assert_eq!(search(&db, "ours", &[0.0; 4], 10, -1.0).unwrap(), before);
+    assert_sound(&db, "ours", 4);
+}
+
+/// A file of the real sqlite-vec with tables of several kinds.
+fn file_of_sqlite_vec(path: &Path) {
+    let db = with_sqlite_vec(path);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(embedding float[4]);
+         INSERT INTO v(rowid, embedding) VALUES (3, '[1,2,3,4]'), (7, '[0,0,0,1]');
+         CREATE VIRTUAL TABLE full USING vec0(user_id INTEGER PARTITION KEY, embedding bit[8], tag TEXT, +note TEXT);
+         INSERT INTO full(user_id, embedding, tag, note) VALUES (1, vec_bit(x'0f'), 'a', 'b')",
+    );
+}
+
+#[test]
+fn a_table_that_sqlite_vec_made_is_refused_with_what_to_do_and_never_written() {
+    let (_folder, path) = scratch();
+    file_of_sqlite_vec(&path);
+    let before = std::fs::read(&path).unwrap();
+    let db = open(&path);
+    for sql in [
+        "SELECT * FROM v",
+        "SELECT count(*) FROM v",
+        "SELECT rowid FROM v WHERE embedding MATCH '[1,2,3,4]' AND k = 1",
+        "INSERT INTO v(rowid, embedding) VALUES (9, '[1,2,3,4]')",
+        "INSERT INTO v(v) VALUES ('train')",
+        "UPDATE v SET embedding = '[1,2,3,4]'",
+        "DELETE FROM v",
+        "DROP TABLE v",
+        "ALTER TABLE v RENAME TO w",
+        "SELECT * FROM ivf_stats('v')",
+        "PRAGMA integrity_check",
+        "SELECT * FROM full",
+        "DELETE FROM full",
+        "DROP TABLE full",
+    ] {
+        let message = failure(db.execute_batch(sql)).1;
+        for words in [MADE_BY_OTHER, "load sqlite-vec", "INSERT INTO new", "from-sqlite-vec.md"] {
+            assert!(message.contains(words), "{sql}: {message}");
+        }
+        assert!(!message.contains("corrupt"), "{sql}: {message}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert!(matches!(Table::open(&db, "v"), Err(Error::Invalid(text)) if text.contains(MADE_BY_OTHER)));
+    // What the message says works.
+    load_sqlite_vec(&db);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE new USING ivf(vec float[4]); INSERT INTO new(rowid, vec) SELECT rowid, embedding FROM v; DROP TABLE v",
+    );
+    assert_eq!(rowids(&db, "SELECT rowid FROM new ORDER BY rowid"), [3, 7]);
+    run(&db, "DROP TABLE full");
+    drop(db);
+    assert_sound(&open(&path), "new", 4);
+}
+
+#[test]
+fn the_rust_face_opens_tables_of_either_name() {
+    let db = Connection::open_in_memory().unwrap();
+    sqlite_ivf::register(&db).unwrap();
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(embedding float[2] distance_metric=cosine, chunk_size=8);
+              CREATE VIRTUAL TABLE t USING ivf(embedding float[2])",
+    );
+    for name in ["V", "t"] {
+        let table = Table::open(&db, name).unwrap();
+        assert_eq!(table.dim(), 2);
+        table.insert(5, &[1.0, 0.0]).unwrap();
+        assert_eq!(table.search(&[1.0, 0.0], &Search::new(1)).unwrap()[0].rowid, 5);
+    }
+    assert!(matches!(Table::open(&db, "v_state"), Err(Error::NoSuchTable(_))));
+}
+
+#[test]
+fn registering_again_keeps_the_name() {
+    let db = memory();
+    run(&db, "CREATE VIRTUAL TABLE v USING vec0(vec float[4])");
+    load(&db);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE w USING vec0(vec float[4]); INSERT INTO w(rowid, vec) VALUES (1, '[1,2,3,4]')",
+    );
+    assert!(!is_of_sqlite_vec(&db, "w"));
+    assert_eq!(number(&db, "SELECT rows FROM ivf_stats('w')"), 1);
+    fill(&db, "v", 0, 20, 4, 1);
+    assert_eq!(count(&db, "v"), 20);
+}
+
+#[test]
+fn a_host_that_cannot_tell_its_modules_gets_none_of_that_name() {
+    let mut db = Connection::open_in_memory().unwrap();
+    db.authorizer(Some(|context: rusqlite::hooks::AuthContext<'_>| match context.action {
+        AuthAction::Pragma { pragma_name: "module_list", .. } => Authorization::Ignore,
+        _ => Authorization::Allow,
+    }))
+    .unwrap();
+    load(&db);
+    db.authorizer(None::<fn(rusqlite::hooks::AuthContext<'_>) -> Authorization>).unwrap();
+    let refused = failure(db.execute_batch("CREATE VIRTUAL TABLE v USING vec0(vec float[4])"));
+    assert!(refused.1.contains("no such module: vec0"), "{}", refused.1);
+    run(&db, "CREATE VIRTUAL TABLE v USING ivf(vec float[4])");
+    // It may have functions of its own, too.
+    assert!(failure(db.prepare("SELECT vec_version()")).1.contains("no such function"));
+}
