@@ -64,6 +64,11 @@ impl ListOrdering {
     /// The names that SQL accepts, in the order of the variants.
     pub const NAMES: [&'static str; 2] = ["none", "residual_norm_asc"];
 
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// The order of that name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
