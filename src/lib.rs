@@ -29,7 +29,7 @@ mod vtab;
 pub use api::{
     Error, Hit, Progress, Result, Search, Table, TableOptions, Train, register, register_auto, with_progress,
 };
-pub use index::{Metric, Quantizer};
+pub use index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, SearchProfile};
 #[cfg(feature = "rusqlite")]
 pub use storage::Element;
 

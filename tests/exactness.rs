@@ -7,8 +7,8 @@ use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, SearchMode, SearchParams,
-    Snapshot, search,
+    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, Reach,
+    RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
@@ -220,6 +220,62 @@ proptest! {
     }
 
     #[test]
+    fn budgets_and_reaches_give_each_query_the_same_alone_and_in_a_batch_in_any_mode(
+        metric in 0..3_usize, shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
+        nprobe in 1..20_usize, knobs in (0..400_u64, any::<bool>(), 0..30_u64, 0..60_u64, 0..300_u64),
+        reach in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)],
+        only in any::<bool>(), k in 1..20_usize, seed in any::<u64>(),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        let (candidates, is_uniform, min_rows_per_list, max_rows_per_list, max_codes) = knobs;
+        let strategy = if is_uniform { BudgetStrategy::Uniform } else { BudgetStrategy::DistanceWeighted };
+        let budget = Budget { candidates, strategy, min_rows_per_list, max_rows_per_list };
+        let reach = reach.map(|(limit, lists)| Reach { limit, floor: limit / 8.0, lists });
+        let most = [candidates, max_codes].into_iter().filter(|&most| most > 0).min().unwrap_or(u64::MAX);
+        let cache = Cache::new(usize::MAX);
+        let mut seen = Vec::new();
+        for quantizer in [Quantizer::Int8, Quantizer::None] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let queries = f.queries(shape, 7, seed ^ 1);
+            let odd: Vec<u32> = (0..f.snapshot.nlist() as u32).filter(|list_no| list_no % 2 == 1).collect();
+            let lists = only.then_some(odd.as_slice());
+            let params = SearchParams { budget, reach, max_codes, lists, ..SearchParams::new(k, nprobe) };
+            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+            for (i, query) in queries.chunks_exact(dim).enumerate() {
+                for mode in [SearchMode::Auto, SearchMode::Csr] {
+                    let alone = SearchParams { mode, ..params };
+                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, alone).unwrap();
+                    prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
+                    prop_assert!(alone.stats.rows_scanned <= most);
+                }
+                seen.push(bits(batch.of(i)));
+            }
+            for (mode, threads) in [(SearchMode::Matrix, 1), (SearchMode::Csr, 3), (SearchMode::Matrix, 3)] {
+                let other = SearchParams { mode, workers: Workers::new(threads), ..params };
+                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, other).unwrap();
+                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
+            }
+            // Without codes no list is passed over, so that what may be scanned is: all of it, or as much as the budget.
+            if quantizer == Quantizer::None && max_codes == 0 && max_rows_per_list == 0 {
+                let one = SearchParams { k: 1, ..params };
+                let free = SearchParams { budget: Budget::default(), ..one };
+                for query in queries.chunks_exact(dim) {
+                    let all = search(&f.snapshot, &cache, &mut f.lists, query, free).unwrap().stats.rows_scanned;
+                    let cut = search(&f.snapshot, &cache, &mut f.lists, query, one).unwrap().stats.rows_scanned;
+                    prop_assert_eq!(cut, all.min(most));
+                }
+            }
+            // A budget that cuts nothing changes nothing.
+            let loose = Budget { candidates: n as u64, strategy, ..Budget::default() };
+            let (loose, free) = (SearchParams { budget: loose, ..params }, SearchParams { budget: Budget::default(), ..params });
+            let free = search(&f.snapshot, &cache, &mut f.lists, &queries, free).unwrap();
+            prop_assert_eq!(search(&f.snapshot, &cache, &mut f.lists, &queries, loose).unwrap().neighbors, free.neighbors);
+        }
+        let (codes, rows) = seen.split_at(7);
+        prop_assert_eq!(codes, rows);
+    }
+
+    #[test]
     fn filters_and_distance_bounds_drop_no_row_that_matches(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 1..300_usize, dim in 1..30_usize, nlist in 0..9_usize,
         k in prop_oneof![1..30_usize, Just(usize::MAX)], modulo in 1..40_i64, seed in any::<u64>(),
@@ -257,6 +313,67 @@ proptest! {
                 prop_assert_eq!(found.of(0).len(), truth.len());
             }
         }
+    }
+}
+
+#[test]
+fn a_budget_scans_the_first_rows_of_lists_and_is_used_up() {
+    // Lists of 1,000 rows at 0, 10, 20, 30, in the order of their rowids.
+    let rows: Vec<f32> = (0..4000).map(|i| (i / 1000 * 10) as f32 + (i % 1000) as f32 / 1000.0).collect();
+    let coarse = CoarseQuantizer::new(Metric::L2, 1, vec![0.5, 10.5, 20.5, 30.5]).unwrap();
+    let rowids: Vec<i64> = (0..4000).collect();
+    let mut lists = MemoryLists::build(1, Some(&coarse), Quantizer::None, &rowids, &rows).unwrap();
+    let heads = lists.heads().to_vec();
+    let snapshot = Snapshot::new(Metric::L2, 1, Device::cpu(), Some(coarse.into()), heads, None).unwrap();
+    let mut ask = |budget| {
+        let params = SearchParams { budget, ..SearchParams::new(4000, 4) };
+        let found = search(&snapshot, &Cache::new(usize::MAX), &mut lists, &[0.0], params).unwrap();
+        let of_list = |list_no: i64| {
+            let mut of_list: Vec<i64> =
+                found.neighbors.iter().map(|row| row.rowid).filter(|rowid| rowid / 1000 == list_no).collect();
+            of_list.sort_unstable();
+            let first: Vec<i64> = (list_no * 1000..).take(of_list.len()).collect();
+            assert_eq!(of_list, first, "not the first rows of list {list_no}");
+            of_list.len()
+        };
+        (found.stats.rows_scanned, [0, 1, 2, 3].map(of_list))
+    };
+    let uniform = Budget { candidates: 1000, strategy: BudgetStrategy::Uniform, ..Budget::default() };
+    assert_eq!(ask(uniform), (1000, [250; 4]));
+    assert_eq!(ask(Budget { max_rows_per_list: 100, ..uniform }), (400, [100; 4]));
+    assert_eq!(ask(Budget { candidates: 3900, ..uniform }), (3900, [975; 4]));
+    let weighted = Budget { strategy: BudgetStrategy::DistanceWeighted, ..uniform };
+    assert_eq!(ask(Budget { candidates: 500, ..weighted }), (500, [476, 24, 0, 0]));
+    assert_eq!(ask(Budget { candidates: 1500, ..weighted }), (1500, [1000, 500, 0, 0]));
+    assert_eq!(ask(Budget { candidates: 500, min_rows_per_list: 50, ..weighted }), (500, [336, 64, 50, 50]));
+}
+
+#[test]
+fn a_calibration_is_the_same_from_any_memory_and_reaches_further_for_more() {
+    for metric in METRICS {
+        let mut f = Fixture::new(metric, Shape::Uniform, 4000, 12, 64, Quantizer::Int8, 3);
+        let calibration = calibrate(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, 1).unwrap().unwrap();
+        let g = Fixture::new(metric, Shape::Uniform, 4000, 12, 64, Quantizer::None, 3);
+        let mut lists = g.lists;
+        assert_eq!(calibrate(&g.snapshot, &Cache::new(0), &mut lists, 1).unwrap(), Some(calibration));
+        assert_ne!(calibrate(&g.snapshot, &Cache::new(0), &mut lists, 2).unwrap(), Some(calibration));
+        assert!(calibration.is_sound());
+        let mut last = 0;
+        for target in [0.3, 0.5, 0.55, 0.9, 0.93, 0.99, 0.999] {
+            let reach = calibration.reach(target, 10).unwrap();
+            let params = SearchParams { reach: Some(reach), ..SearchParams::new(10, usize::MAX) };
+            let queries = f.queries(Shape::Uniform, 100, 9);
+            let found = search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &queries, params).unwrap();
+            assert!(found.stats.lists_probed >= last, "{metric:?} {target}");
+            assert!(calibration.reach(target, 100).unwrap().limit >= reach.limit);
+            let between = calibration.reach(target, 30).unwrap().limit;
+            assert!((reach.limit..=calibration.reach(target, 1000).unwrap().limit).contains(&between));
+            last = found.stats.lists_probed;
+        }
+        assert_eq!(calibration.reach(1.0, 10), None);
+        let small = Fixture::new(metric, Shape::Uniform, 999, 12, 30, Quantizer::Int8, 3);
+        let mut lists = small.lists;
+        assert_eq!(calibrate(&small.snapshot, &Cache::new(0), &mut lists, 1).unwrap(), None);
     }
 }
 

@@ -161,9 +161,10 @@ fn the_bytes_are_those_of_the_page() {
         .unwrap();
     let (body, checksum) = settings.split_at(settings.len() - 8);
     assert_eq!(page.checksum(b'g', 0, body), u64_at(checksum, 0));
-    // Some(0.5), None, None, 150 rows, seed 1234; no split, no join, no row moved, no solid list.
+    // Some(0.5), eight other knobs and nlist None, 150 rows, seed 1234; no split, no join, no row moved, no solid list; too few rows
+    // for a calibration.
     let trained = [150_u64.to_le_bytes(), 1234_u64.to_le_bytes()].concat();
-    let expected = [&[1][..], &0.5_f64.to_le_bytes(), &[0, 0], &trained, &[0; 32]].concat();
+    let expected = [&[1][..], &0.5_f64.to_le_bytes(), &[0; 9], &trained, &[0; 41]].concat();
     assert_eq!(body, expected);
 
     let centroids: Vec<u8> =

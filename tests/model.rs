@@ -1244,7 +1244,12 @@ impl World {
 
     /// How many lists a search reads, and whether those are all.
     fn nprobe(&mut self, table: &Table) -> (String, bool) {
-        match self.numbers.below(12) {
+        let budget = "candidate_budget = 100000 AND min_rows_per_list = 3";
+        match self.numbers.below(16) {
+            12 => (" AND recall_target = 1".into(), true),
+            13 => (format!(" AND nprobe = -1 AND {budget}"), true),
+            14 => (" AND nprobe = 99 AND profile = 'approx_fast' AND search_mode = 'csr'".into(), true),
+            15 => (" AND recall_target = 0.8".into(), false),
             0..=4 => (" AND nprobe = -1".into(), true),
             5 | 6 => (" AND nprobe = 100".into(), true),
             7 => (" AND nprobe = 1".into(), false),

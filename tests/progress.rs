@@ -125,7 +125,7 @@ fn a_training_is_seen_from_another_connection_through_all_its_stages() {
     let mut stages = stages(&seen);
     // Before the first stage it has only begun.
     stages.retain(|stage| *stage != "start");
-    assert_eq!(stages, ["sample", "k-means", "assign and write", "map"]);
+    assert_eq!(stages, ["sample", "k-means", "assign and write", "map", "calibrate"]);
     assert!(seen.iter().all(|seen| seen.command == "train"));
     let of = |stage: &str| seen.iter().filter(|seen| seen.stage == stage).collect::<Vec<_>>();
     assert!(of("assign and write").iter().all(|seen| seen.total == Some(18_000)));
@@ -147,7 +147,7 @@ fn other_commands_and_the_automatic_training_are_seen_too() {
     let watcher = memory();
     let insert = "BEGIN; INSERT INTO others(rowid, vec) SELECT rowid + 10000, vec FROM others; COMMIT";
     for (sql, command, least) in [
-        (insert, "train", &["sample", "k-means", "assign and write", "map"][..]),
+        (insert, "train", &["sample", "k-means", "assign and write", "map", "calibrate"][..]),
         ("INSERT INTO others(others) VALUES ('optimize')", "optimize", &["pack"]),
         ("INSERT INTO others(others) VALUES ('rebuild')", "rebuild", &["sample", "k-means"]),
         ("INSERT INTO others(others) VALUES ('unload'), ('preload')", "preload", &["codes", "vectors"]),
@@ -176,7 +176,7 @@ fn the_row_of_a_command_that_was_interrupted_is_gone() {
     let state = "SELECT ver || stamp || nlist || rows FROM ivf_stats('stopped')";
     let before = text(&db, state);
     let watcher = memory();
-    for at in ["sample", "k-means", "assign and write", "map"] {
+    for at in ["sample", "k-means", "assign and write", "map", "calibrate"] {
         let train = "INSERT INTO stopped(stopped) VALUES ('train:{\"nlist\": 30}')";
         let (seen, done) = watch(&path, &watcher, "stopped", train, |seen, interrupt| {
             if seen.stage == at {
@@ -220,7 +220,7 @@ fn a_callback_hears_every_stage() {
     table.train_with(&Train::new().nlist(20), callback).unwrap();
     let mut stages: Vec<&str> = heard.iter().map(|heard| heard.0).collect();
     stages.dedup();
-    assert_eq!(stages, ["sample", "k-means", "assign and write", "map"]);
+    assert_eq!(stages, ["sample", "k-means", "assign and write", "map", "calibrate"]);
     for pair in heard.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
         assert!(pair[0].2 <= pair[1].2, "{pair:?}");
     }
@@ -240,7 +240,7 @@ fn a_callback_that_breaks_leaves_the_table_as_it_was() {
     table.train(&Train::new().nlist(7)).unwrap();
     let state = "SELECT ver || stamp || nlist || rows FROM ivf_stats('kept')";
     let before = text(&db, state);
-    for at in ["sample", "k-means", "assign and write", "map"] {
+    for at in ["sample", "k-means", "assign and write", "map", "calibrate"] {
         let stop = |progress: &Progress<'_>| match progress.stage == at {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

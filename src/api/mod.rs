@@ -171,7 +171,7 @@ pub fn with_progress<T>(
 mod tests {
     use super::table::module_arguments;
     use super::*;
-    use crate::index::Metric;
+    use crate::index::{BudgetStrategy, Metric, SearchMode, SearchProfile};
     use crate::storage::Element;
 
     fn table(db: &Connection, n: i64) -> Table<'_> {
@@ -202,6 +202,11 @@ mod tests {
             let at = |search: &Search<'_>| ids(table.search(&[100.0, 0.0], search).unwrap());
             assert_eq!(at(&Search::new(3).exact()), [100, 99, 101]);
             assert_eq!(at(&Search::new(3).nprobe(2).max_codes(1000).within(1.5)), [100, 99, 101]);
+            let turned = Search::new(3).recall_target(0.99).candidate_budget(300).min_rows_per_list(1);
+            let turned = turned.max_rows_per_list(300).budget_strategy(BudgetStrategy::Uniform);
+            let turned = turned.profile(SearchProfile::ApproxFast).search_mode(SearchMode::Csr);
+            assert_eq!(at(&turned), [100, 99, 101]);
+            assert_eq!(at(&Search::new(3).candidate_budget(2)).len(), 2);
             assert_eq!(at(&Search::new(9).nprobe_share(0.5).rowids(&[5, 7, 5])), [7, 5]);
             assert_eq!(at(&Search::new(9).rowids(&[])), [] as [i64; 0]);
             assert_eq!(at(&Search::new(2).without(100).exact()), [99, 101]);

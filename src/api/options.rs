@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::table::quoted;
-use crate::index::{Metric, Quantizer};
+use crate::index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, SearchProfile};
 use crate::storage::Element;
 
 /// What a new table is like. Everything but the dimension has a default.
@@ -80,6 +80,36 @@ impl TableOptions {
     #[must_use]
     pub fn max_codes(self, rows: u64) -> Self {
         self.with("max_codes", rows)
+    }
+
+    /// For which recall a query chooses its lists that does not say, above 0 and at most 1.
+    #[must_use]
+    pub fn recall_target(self, recall: f64) -> Self {
+        self.with("recall_target", recall)
+    }
+
+    /// How many rows a query scans that does not say, under one name; by default all of the lists that it probes.
+    #[must_use]
+    pub fn profile(self, profile: SearchProfile) -> Self {
+        self.with("profile", profile.name())
+    }
+
+    /// How many rows a query scans that does not say, shared out among its lists; 0 for no limit.
+    #[must_use]
+    pub fn candidate_budget(self, rows: u64) -> Self {
+        self.with("candidate_budget", rows)
+    }
+
+    /// How a budget is shared out; by default nearer lists get more.
+    #[must_use]
+    pub fn budget_strategy(self, strategy: BudgetStrategy) -> Self {
+        self.with("budget_strategy", strategy.name())
+    }
+
+    /// In which order the rows of a list stand; by default as they came. A budget scans the first ones.
+    #[must_use]
+    pub fn list_ordering(self, ordering: ListOrdering) -> Self {
+        self.with("list_ordering", ordering.name())
     }
 
     /// How rows are coded for the first pass of a scan; by default int8, and not at all under l1. Answers do not depend on it.
@@ -180,20 +210,30 @@ impl Train {
     }
 }
 
+/// The value of a knob.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Knob {
+    Rows(u64),
+    Share(f64),
+    Name(&'static str),
+}
+
 /// What a search is asked for.
 ///
 /// ```
 /// use sqlite_ivf::Search;
 /// let nearest = Search::new(10);
 /// let careful = Search::new(10).nprobe(64);
+/// let as_good_as_asked = Search::new(10).recall_target(0.95);
 /// let near_ones = Search::all_within(0.25).rowids(&[3, 5, 8]);
-/// # let _ = (nearest, careful, near_ones);
+/// # let _ = (nearest, careful, as_good_as_asked, near_ones);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search<'a> {
     pub(super) k: Option<u64>,
     pub(super) nprobe: Option<f64>,
-    pub(super) max_codes: Option<u64>,
+    /// The other knobs, by name.
+    pub(super) knobs: Vec<(&'static str, Knob)>,
     pub(super) within: Option<f64>,
     pub(super) rowids: Option<Cow<'a, [i64]>>,
     pub(super) without: Option<i64>,
@@ -208,7 +248,13 @@ impl<'a> Search<'a> {
     /// All rows at `distance` or nearer.
     pub fn all_within(distance: f64) -> Self {
         let within = (distance != f64::INFINITY).then_some(distance);
-        Self { k: None, nprobe: None, max_codes: None, within, rowids: None, without: None }
+        Self { k: None, nprobe: None, knobs: Vec::new(), within, rowids: None, without: None }
+    }
+
+    fn with(mut self, name: &'static str, value: Knob) -> Self {
+        self.knobs.retain(|(other, _)| *other != name);
+        self.knobs.push((name, value));
+        self
     }
 
     /// How many lists are probed; nlist or more is the exact search.
@@ -234,9 +280,52 @@ impl<'a> Search<'a> {
 
     /// How many rows are scanned per query at most; 0 for no limit.
     #[must_use]
-    pub fn max_codes(mut self, rows: u64) -> Self {
-        self.max_codes = Some(rows);
-        self
+    pub fn max_codes(self, rows: u64) -> Self {
+        self.with("max_codes", Knob::Rows(rows))
+    }
+
+    /// Which share of the nearest rows is to be found on average, above 0 and at most 1: the query then probes as many lists as
+    /// it needs for that, and no more than `nprobe` if that is given. It goes by what was measured on the table's own rows when
+    /// it was trained.
+    #[must_use]
+    pub fn recall_target(self, recall: f64) -> Self {
+        self.with("recall_target", Knob::Share(recall))
+    }
+
+    /// How many rows are scanned, under one name.
+    #[must_use]
+    pub fn profile(self, profile: SearchProfile) -> Self {
+        self.with("profile", Knob::Name(profile.name()))
+    }
+
+    /// How many rows are scanned per query at most, shared out among its lists; 0 for no limit.
+    #[must_use]
+    pub fn candidate_budget(self, rows: u64) -> Self {
+        self.with("candidate_budget", Knob::Rows(rows))
+    }
+
+    /// How the budget is shared out; by default nearer lists get more.
+    #[must_use]
+    pub fn budget_strategy(self, strategy: BudgetStrategy) -> Self {
+        self.with("budget_strategy", Knob::Name(strategy.name()))
+    }
+
+    /// How many rows of each list the budget pays for before the rest is shared out.
+    #[must_use]
+    pub fn min_rows_per_list(self, rows: u64) -> Self {
+        self.with("min_rows_per_list", Knob::Rows(rows))
+    }
+
+    /// How many rows of a list are scanned at most; 0 for no limit.
+    #[must_use]
+    pub fn max_rows_per_list(self, rows: u64) -> Self {
+        self.with("max_rows_per_list", Knob::Rows(rows))
+    }
+
+    /// How the work is cut. The answer does not depend on it.
+    #[must_use]
+    pub fn search_mode(self, mode: SearchMode) -> Self {
+        self.with("search_mode", Knob::Name(mode.name()))
     }
 
     /// Only rows at `distance` or nearer.

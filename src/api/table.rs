@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
+use super::options::Knob;
 use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
 use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
 use crate::sqlite;
@@ -294,8 +295,13 @@ impl<'c> Table<'c> {
         if let Some(nprobe) = search.nprobe {
             and("nprobe = ?", Box::new(nprobe));
         }
-        if let Some(codes) = search.max_codes {
-            and("max_codes = ?", Box::new(whole("max_codes", codes)?));
+        for &(name, value) in &search.knobs {
+            let value: Box<dyn ToSql> = match value {
+                Knob::Rows(rows) => Box::new(whole(name, rows)?),
+                Knob::Share(share) => Box::new(share),
+                Knob::Name(name) => Box::new(name),
+            };
+            and(&format!("{name} = ?"), value);
         }
         if let Some(distance) = search.within {
             and("distance <= ?", Box::new(distance));

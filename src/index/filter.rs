@@ -169,7 +169,7 @@ impl<L: InvertedLists> Search<'_, L> {
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn has_enough(&mut self, query: usize, lists: &[u32]) -> Result<bool, L::Error> {
+    pub fn has_enough(&mut self, query: usize, lists: impl Iterator<Item = u32>) -> Result<bool, L::Error> {
         if self.params.filter.is_none() {
             return Ok(true);
         }
@@ -180,7 +180,7 @@ impl<L: InvertedLists> Search<'_, L> {
         }
         let mut seen = self.filtered.seen[query];
         let is_first = seen.rows == 0;
-        for &list_no in lists {
+        for list_no in lists {
             let (matched, cost) = self.mask_list(list_no as usize)?;
             seen.rows += self.snapshot.list_rows(list_no as usize);
             seen.matched += matched;

@@ -50,6 +50,35 @@ pub trait InvertedLists {
     fn tick(&mut self) -> Result<(), Self::Error>;
 }
 
+/// In which order the rows of a list stand. It matters where a list is scanned partly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListOrdering {
+    /// As they came.
+    #[default]
+    None,
+    /// By their distance to the list's centroid, the nearest first; ties by rowid.
+    ResidualNormAsc,
+}
+
+impl ListOrdering {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 2] = ["none", "residual_norm_asc"];
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// The order of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "none" => Some(Self::None),
+            "residual_norm_asc" => Some(Self::ResidualNormAsc),
+            _ => None,
+        }
+    }
+}
+
 /// Lists in memory, for programs without a database, tests and benchmarks.
 #[derive(Debug)]
 pub struct MemoryLists {

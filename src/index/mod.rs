@@ -5,6 +5,7 @@
 //! needs them, and stay resident within a byte budget. [`search()`] answers one query or twenty
 //! thousand, grouped by list, with the same rows and the same distances.
 
+mod budget;
 pub mod cache;
 pub mod coarse;
 mod collect;
@@ -18,21 +19,25 @@ pub mod metadata;
 pub mod metric;
 mod one;
 mod predicate;
+mod probe;
+mod reach;
 mod scan;
 mod schedule;
 pub mod search;
 pub mod segment;
 pub mod snapshot;
 
+pub use budget::{Budget, BudgetStrategy, SearchProfile};
 pub use cache::{Cache, Version};
 pub use coarse::CoarseQuantizer;
 pub use error::IndexError;
 pub use filter::RowFilter;
-pub use lists::{InvertedLists, MemoryLists};
+pub use lists::{InvertedLists, ListOrdering, MemoryLists};
 pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
 pub use metadata::{Datum, Metadata, ValueKind};
 pub use metric::Metric;
 pub use predicate::{Condition, Test};
+pub use reach::{Calibration, Curve, Reach, calibrate};
 pub use search::{Answers, Buffers, Neighbor, SearchMode, SearchParams, SearchStats, search, search_into};
 pub use segment::{Codes, Quantizer, SegmentHead, SegmentId};
 pub use snapshot::Snapshot;

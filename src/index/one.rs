@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::device::workers::Workers;
-use crate::index::coarse::ProbeScratch;
+use crate::index::probe::{Chooser, Probes, Round};
 use crate::index::scan::{Member, Scan};
 use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
 use crate::index::search::{Search, SearchMode};
@@ -14,8 +14,8 @@ use crate::index::{InvertedLists, TryExtend};
 /// What is kept between searches.
 #[derive(Default)]
 pub(super) struct One {
-    probe: ProbeScratch,
-    probes: Vec<u32>,
+    chooser: Chooser,
+    probes: Probes,
     visits: Vec<Visit>,
     /// Segments of candidates whose vectors are not resident, with repetitions.
     pub cold: Vec<u32>,
@@ -39,19 +39,21 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
         let (mut done, mut seen) = (0, 0);
         loop {
-            let width = only.map_or_else(|| self.snapshot.width(partitions, nprobe), <[u32]>::len);
-            self.choose(nprobe)?;
+            let width = self.choose(Round { done, nprobe })?;
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
             }
             self.visit(done..width)?;
             let ended = self.allowance[0] == 0 || self.params.k == usize::MAX;
+            if self.params.reach.is_some() {
+                nprobe = width;
+            }
             if ended || nprobe >= widest || only.is_some() {
                 return Ok(());
             }
             let probes = take(&mut self.one.probes);
-            let enough = self.has_enough(0, &probes[seen..])?;
+            let enough = self.has_enough(0, probes.of(0, seen..width).map(|(list_no, _)| list_no))?;
             self.one.probes = probes;
             if enough && self.states[0].get_mut().full() {
                 return Ok(());
@@ -61,20 +63,15 @@ impl<L: InvertedLists> Search<'_, L> {
         }
     }
 
-    /// The `nprobe` nearest lists of each partition, or those that hold wanted rows.
-    fn choose(&mut self, nprobe: usize) -> Result<(), L::Error> {
+    /// The nearest lists of a round, or those that hold wanted rows; how many.
+    fn choose(&mut self, round: Round) -> Result<usize, L::Error> {
         let start = Instant::now();
-        let One { probe, probes, .. } = &mut self.one;
+        let One { chooser, probes, .. } = &mut self.one;
         probes.clear();
-        match (self.params.lists, self.snapshot.coarse()) {
-            (Some(only), _) => probes.try_append(only)?,
-            (None, Some(coarse)) => {
-                coarse.probe(self.queries, self.params.partitions, nprobe, probe, probes)?;
-            }
-            (None, None) => probes.push(0),
-        }
+        let width = chooser.choose(self.snapshot, &self.params, self.queries, round, probes)?;
+        probes.width = width;
         self.stats.probe_us += start.elapsed().as_micros() as u64;
-        Ok(())
+        Ok(width)
     }
 
     /// Scans the lists at `ranks` of the probes.
@@ -82,8 +79,8 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut visits = take(&mut self.one.visits);
         visits.clear();
         for rank in ranks {
-            let list_no = self.one.probes[rank];
-            if let Some(member) = self.allow(0, list_no) {
+            let (list_no, share) = self.one.probes.at(0, rank);
+            if let Some(member) = self.allow(0, list_no, share) {
                 self.stats.lists_probed += 1;
                 self.cut(list_no as usize, member, &mut visits)?;
             }
@@ -122,6 +119,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut before = 0;
         let mut open: Option<Visit> = None;
         for at in self.snapshot.list(list_no) {
+            if before >= u64::from(member.rows) {
+                break;
+            }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
             self.mask(at)?;
             if self.snapshot.resident(at).is_none()

@@ -9,6 +9,8 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::device::workers::{Cancelled, TICK, Workers};
+use crate::index::budget::ALL;
+use crate::index::probe::Probes;
 use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
 use crate::index::search::{Search, SearchMode};
 use crate::index::{
@@ -38,7 +40,7 @@ struct Task {
 
 impl<L: InvertedLists> Search<'_, L> {
     /// Whether queries are better scanned one by one than grouped by list.
-    pub fn pays_alone(&self, queries: usize, width: usize) -> bool {
+    pub fn pays_alone(&self, queries: usize, probes: &Probes) -> bool {
         match self.params.mode {
             SearchMode::Matrix => true,
             SearchMode::Csr => false,
@@ -46,65 +48,57 @@ impl<L: InvertedLists> Search<'_, L> {
             SearchMode::Auto if self.params.k == usize::MAX => false,
             SearchMode::Auto => {
                 let rows = self.snapshot.rows() / self.snapshot.nlist() as u64;
-                let one = rows * width as u64 * self.snapshot.dim() as u64;
+                let visits = match probes.shares.len() {
+                    0 => probes.lists.len(),
+                    _ => probes.shares.iter().filter(|share| **share > 0).count(),
+                };
+                let one = rows * visits.div_ceil(queries) as u64 * self.snapshot.dim() as u64;
                 // Fewer queries than threads leave threads idle, unless a query is too small to share.
                 let threads = self.params.workers.threads();
-                (queries >= threads || one <= ALONE_MAX)
-                    && queries * width < GROUPED_FROM * self.snapshot.nlist()
+                (queries >= threads || one <= ALONE_MAX) && visits < GROUPED_FROM * self.snapshot.nlist()
             }
         }
     }
 
-    /// The query at a list, with the rows that it may scan of it; none if it may scan none.
-    pub fn allow(&mut self, query: u32, list_no: u32) -> Option<Member> {
+    /// The query at a list, with the rows that it may scan of it: its share, or what it may still scan if that is less; none
+    /// if it may scan none.
+    pub fn allow(&mut self, query: u32, list_no: u32, share: u32) -> Option<Member> {
         let rows = self.snapshot.list_rows(list_no as usize);
         let allowance = &mut self.allowance[query as usize];
-        let allowed = rows.min(*allowance);
+        let allowed = rows.min(*allowance).min(if share == ALL { u64::MAX } else { share.into() });
         if *allowance != u64::MAX {
             *allowance -= allowed;
         }
-        (allowed > 0)
-            .then_some(Member { query, rows: if allowed < rows { allowed as u32 } else { u32::MAX } })
+        (allowed > 0).then_some(Member { query, rows: if allowed < rows { allowed as u32 } else { ALL } })
     }
 
-    /// Scans the lists at `ranks` of each active query's `width` probes, query by query. False, with
+    /// Scans the lists at `ranks` of each active query's probes, query by query. False, with
     /// nothing done, if the lists are more than may be read at a time.
     ///
     /// # Errors
     /// What reading fails with, or an interrupt.
-    pub fn alone(
-        &mut self,
-        active: &[u32],
-        probes: &[u32],
-        width: usize,
-        ranks: Range<usize>,
-    ) -> Result<bool, L::Error> {
-        let mut places: Vec<Option<Range<usize>>> = try_filled(None, self.snapshot.nlist())?;
+    pub fn alone(&mut self, active: &[u32], probes: &Probes, ranks: Range<usize>) -> Result<bool, L::Error> {
+        let mut wanted = try_filled(0_u32, self.snapshot.nlist())?;
+        for (list_no, share) in (0..active.len()).flat_map(|i| probes.of(i, ranks.clone())) {
+            wanted[list_no as usize] = wanted[list_no as usize].max(share);
+        }
+        let mut places: Vec<Range<usize>> = try_filled(0..0, self.snapshot.nlist())?;
         let mut loaded = Vec::new();
         let mut transient = 0;
-        for probes in probes.chunks_exact(width) {
-            for &list_no in &probes[ranks.clone()] {
-                if places[list_no as usize].is_some() {
-                    continue;
-                }
-                let first = loaded.len();
-                for at in self.snapshot.list(list_no as usize) {
-                    let (segment, bytes) = self.load(at)?;
-                    transient += bytes;
-                    loaded.try_push(segment)?;
-                }
-                places[list_no as usize] = Some(first..loaded.len());
-                if transient > TRANSIENT_BYTES {
-                    return Ok(false);
-                }
+        for (list_no, &rows) in wanted.iter().enumerate().filter(|(_, rows)| **rows > 0) {
+            let first = loaded.len();
+            transient += self.load_rows(list_no, rows, &mut loaded)?;
+            places[list_no] = first..loaded.len();
+            if transient > TRANSIENT_BYTES {
+                return Ok(false);
             }
         }
         let start = Instant::now();
         let mut visits: Vec<(usize, Member)> = try_vec(active.len() * ranks.len())?;
         let mut ends = try_vec(active.len())?;
-        for (&query, probes) in active.iter().zip(probes.chunks_exact(width)) {
-            for &list_no in &probes[ranks.clone()] {
-                visits.extend(self.allow(query, list_no).map(|member| (list_no as usize, member)));
+        for (i, &query) in active.iter().enumerate() {
+            for (list_no, share) in probes.of(i, ranks.clone()) {
+                visits.extend(self.allow(query, list_no, share).map(|member| (list_no as usize, member)));
             }
             ends.push(visits.len());
         }
@@ -114,14 +108,13 @@ impl<L: InvertedLists> Search<'_, L> {
                 let first = if i == 0 { 0 } else { ends[i - 1] };
                 let visits = &visits[first..ends[i]];
                 for (at, (list_no, member)) in visits.iter().enumerate() {
-                    if let Some(next) = visits.get(at + 1).and_then(|(list_no, _)| places[*list_no].clone())
-                        && let Some(first) = opened[next].first()
+                    if let Some((next, _)) = visits.get(at + 1)
+                        && let Some(first) = opened[places[*next].clone()].first()
                     {
                         scan.announce(first.codes, first.blocks);
                     }
-                    if let Some(place) = places[*list_no].clone() {
-                        scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;
-                    }
+                    let place = places[*list_no].clone();
+                    scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;
                 }
                 Ok(())
             })
@@ -157,21 +150,35 @@ impl<L: InvertedLists> Search<'_, L> {
         result
     }
 
-    /// Scans the lists at `ranks` of each active query's `width` probes.
+    /// Loads the segments that hold the first `rows` live rows of a list. Returns the bytes that had to be read over the budget.
+    fn load_rows(&mut self, list_no: usize, rows: u32, loaded: &mut Vec<Loaded>) -> Result<usize, L::Error> {
+        let (mut before, mut transient) = (0, 0);
+        for at in self.snapshot.list(list_no) {
+            if before >= u64::from(rows) {
+                break;
+            }
+            let (segment, bytes) = self.load(at)?;
+            transient += bytes;
+            loaded.try_push(segment)?;
+            before += u64::from(self.snapshot.segments()[at].head.live());
+        }
+        Ok(transient)
+    }
+
+    /// Scans the lists at `ranks` of each active query's probes.
     pub fn grouped(
         &mut self,
         active: &[u32],
-        probes: &[u32],
-        width: usize,
+        probes: &Probes,
         ranks: std::ops::Range<usize>,
     ) -> Result<(), L::Error> {
         // A counting sort of (list, query) pairs by list.
         let nlist = self.snapshot.nlist();
         let mut starts = try_filled(0_usize, nlist + 1)?;
         let mut wanted: Vec<(u32, Member)> = try_vec(active.len() * ranks.len())?;
-        for (&query, probes) in active.iter().zip(probes.chunks_exact(width.max(1))) {
-            for &list_no in &probes[ranks.clone()] {
-                let Some(member) = self.allow(query, list_no) else { continue };
+        for (i, &query) in active.iter().enumerate() {
+            for (list_no, share) in probes.of(i, ranks.clone()) {
+                let Some(member) = self.allow(query, list_no, share) else { continue };
                 wanted.push((list_no, member));
                 starts[list_no as usize + 1] += 1;
             }
@@ -195,11 +202,8 @@ impl<L: InvertedLists> Search<'_, L> {
                 continue;
             }
             let first = loaded.len();
-            for at in self.snapshot.list(list_no) {
-                let (segment, bytes) = self.load(at)?;
-                transient += bytes;
-                loaded.try_push(segment)?;
-            }
+            let rows = members[starts[list_no]..starts[list_no + 1]].iter().map(|member| member.rows).max();
+            transient += self.load_rows(list_no, rows.unwrap_or(0), &mut loaded)?;
             groups.try_push((list_no, first..loaded.len()))?;
             if transient > TRANSIENT_BYTES {
                 self.run(&starts, &members, &groups, &loaded)?;

@@ -12,14 +12,17 @@ use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::workers::{TICK, Workers};
+use crate::index::budget::Budget;
 use crate::index::cache::Cache;
-use crate::index::coarse::ProbeScratch;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
 use crate::index::filter::{Filtered, RowFilter};
 use crate::index::one::One;
+use crate::index::probe::{Round, reached};
+use crate::index::reach::Reach;
 use crate::index::scan::{Scratch, State};
-use crate::index::schedule::TASK_MIN;
 use crate::index::{
     IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
 };
@@ -41,8 +44,12 @@ pub struct SearchParams<'a> {
     pub k: usize,
     /// How many lists are probed per query; nlist or more is the exact search.
     pub nprobe: usize,
+    /// How far beyond its nearest list a query goes: fewer lists than `nprobe` for most of them. None: `nprobe` for all.
+    pub reach: Option<Reach>,
     /// How many rows are scanned per query, at most; 0 for no limit. The last list is scanned partly.
     pub max_codes: u64,
+    /// How many rows are scanned of each list. If `max_codes` is less, it has its say after this one, nearest lists first.
+    pub budget: Budget,
     /// Rows with a larger key are not wanted.
     pub max_key: f32,
     /// Rows with this key or a smaller one are not wanted.
@@ -60,7 +67,7 @@ pub struct SearchParams<'a> {
 }
 
 /// How the work of a search is cut. The names are those of torch-ivf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SearchMode {
     /// Whichever is faster for the number of queries, lists and threads.
     #[default]
@@ -74,6 +81,11 @@ pub enum SearchMode {
 impl SearchMode {
     /// The names that SQL accepts, in the order of the variants.
     pub const NAMES: [&'static str; 3] = ["auto", "matrix", "csr"];
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 
     /// The mode of that name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
@@ -92,7 +104,9 @@ impl SearchParams<'_> {
         Self {
             k,
             nprobe,
+            reach: None,
             max_codes: 0,
+            budget: Budget::default(),
             max_key: f32::INFINITY,
             above_key: None,
             filter: None,
@@ -191,6 +205,8 @@ pub(super) struct Search<'a, L: InvertedLists> {
     pub states: Vec<State>,
     /// Rows that a query may still scan.
     pub allowance: Vec<u64>,
+    /// The nearest lists that each query has scanned, where that differs.
+    pub reached: Vec<usize>,
     pub stats: SearchStats,
     pub scratch: Mutex<Vec<Scratch>>,
     pub one: One,
@@ -234,13 +250,18 @@ pub fn search_into<L: InvertedLists>(
     if own.dim != dim {
         own = Buffers { dim, row: try_filled(0.0, dim)?, ..Buffers::default() };
     }
+    // Limits are not measured for lists in partitions.
+    let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
+    let reach = params.reach.filter(|_| params.lists.is_none() && !is_parted);
+    let params = SearchParams { reach, ..params };
     let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
     states.iter_mut().for_each(|state| state.reset(params.k, bounds));
     states.try_room(nq.saturating_sub(states.len()))?;
     states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
     allowance.clear();
-    allowance.try_resize(nq, if params.max_codes == 0 { u64::MAX } else { params.max_codes })?;
+    let most = [params.max_codes, params.budget.candidates].into_iter().filter(|&most| most > 0).min();
+    allowance.try_resize(nq, most.unwrap_or(u64::MAX))?;
     let mut search = Search {
         snapshot,
         cache,
@@ -249,6 +270,7 @@ pub fn search_into<L: InvertedLists>(
         queries,
         states,
         allowance,
+        reached: Vec::new(),
         stats: SearchStats::default(),
         scratch: Mutex::new(scratch),
         one,
@@ -277,73 +299,49 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Probes until every query has its k rows, or no list is left for it.
     fn scan(&mut self) -> Result<(), L::Error> {
         let nq = self.states.len();
-        if let Some(only) = self.params.lists {
-            let probes = try_collect((0..nq).flat_map(|_| only.iter().copied()))?;
-            return self.grouped(&try_collect(0..nq as u32)?, &probes, only.len(), 0..only.len());
-        }
-        let widest = self.snapshot.widest(self.params.partitions);
+        self.reached = reached(&self.params, nq)?;
         let mut active = try_collect(0..nq as u32)?;
-        let (mut done, mut seen) = (0, 0);
+        if let Some(only) = self.params.lists {
+            let probes = self.probe(&active, Round { done: 0, nprobe: 0 })?;
+            return self.grouped(&active, &probes, 0..only.len());
+        }
+        let partitions = self.params.partitions;
+        let widest = self.snapshot.widest(partitions);
         let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
+        let mut done = 0;
         while !active.is_empty() {
-            let width = self.snapshot.width(self.params.partitions, nprobe);
+            let width = self.snapshot.width(partitions, nprobe);
             if width == 0 {
                 break;
             }
-            let probes = self.probe(&active, nprobe, width)?;
-            if !(self.pays_alone(active.len(), width) && self.alone(&active, &probes, width, done..width)?) {
-                if done == 0 && width > 1 && self.params.k != usize::MAX {
-                    self.grouped(&active, &probes, width, 0..1)?;
-                    done = 1;
+            let probes = self.probe(&active, Round { done, nprobe })?;
+            // Where queries differ in what they have scanned, their shares say so.
+            let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
+            let mut ranks = all.clone();
+            if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, all.clone())?) {
+                if done == 0 && ranks.len() > 1 && self.params.k != usize::MAX {
+                    self.grouped(&active, &probes, 0..1)?;
+                    ranks.start = 1;
                 }
-                self.grouped(&active, &probes, width, done..width)?;
-            }
-            if nprobe == widest {
-                break;
+                self.grouped(&active, &probes, ranks)?;
             }
             let mut left = try_vec(active.len())?;
-            for (&q, probes) in active.iter().zip(probes.chunks_exact(width)) {
-                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX {
+            for (i, &q) in active.iter().enumerate() {
+                let scanned = self.reached.get(q as usize).copied().unwrap_or(nprobe);
+                if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned >= widest {
                     continue;
                 }
-                let enough = self.has_enough(q as usize, &probes[seen..])?;
+                let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
+                let enough = self.has_enough(q as usize, lists)?;
                 if !(enough && self.states[q as usize].get_mut().full()) {
                     left.push(q);
                 }
             }
             active = left;
-            (done, seen) = (width, width);
+            done = width;
             nprobe = (2 * nprobe).min(widest);
         }
         Ok(())
-    }
-
-    /// The nearest lists of each active query, `nprobe` of each partition, `[active][width]`.
-    fn probe(&mut self, active: &[u32], nprobe: usize, width: usize) -> Result<Vec<u32>, L::Error> {
-        let start = Instant::now();
-        let dim = self.snapshot.dim();
-        let Some(coarse) = self.snapshot.coarse() else {
-            return Ok(try_filled(0, active.len())?);
-        };
-        let block = (TASK_MIN as usize / (coarse.nlist() * dim)).clamp(1, 64);
-        let parts: Vec<Mutex<Vec<u32>>> = try_collect(active.chunks(block).map(|_| Mutex::default()))?;
-        let (queries, partitions) = (self.queries, self.params.partitions);
-        self.for_each(parts.len(), |i, _| {
-            let mut out = Vec::new();
-            let mut gathered = try_vec(block * dim)?;
-            for &q in active.chunks(block).nth(i).unwrap_or_default() {
-                gathered.extend_from_slice(&queries[q as usize * dim..][..dim]);
-            }
-            coarse.probe(&gathered, partitions, nprobe, &mut ProbeScratch::default(), &mut out)?;
-            *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = out;
-            Ok(())
-        })?;
-        let mut probes = try_vec(active.len() * width)?;
-        for part in parts {
-            probes.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner));
-        }
-        self.stats.probe_us += start.elapsed().as_micros() as u64;
-        Ok(probes)
     }
 
     /// Ticks, if the last one was a while ago.

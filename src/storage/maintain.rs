@@ -13,9 +13,10 @@ use crate::index::{
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
+use crate::storage::rows::Rows;
 use crate::storage::ticking::{parallel, ticking};
 use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
-use crate::storage::writer::{Rows, Writer};
+use crate::storage::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
 
 /// What is asked of [`maintain`].

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, TryExtend, TryGrow, try_vec};
 use crate::sqlite::{Kind, Param};
+use crate::storage::rows::Rows;
 use crate::storage::train::write_centroids;
-use crate::storage::writer::Rows;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// A partition.

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::device::Device;
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
 use crate::index::{
-    CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend, try_collect, try_filled, try_vec,
+    self, Cache, Calibration, CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend,
+    try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
-use crate::storage::reader::{TableLists, read_all_heads, read_coarse};
+use crate::storage::reader::{TableLists, load_snapshot, read_all_heads, read_coarse};
+use crate::storage::rows::{Rows, in_order};
 use crate::storage::ticking::{parallel, ticking_at};
-use crate::storage::writer::{Encoded, Rows, Writer, assign_rows, encode};
+use crate::storage::writer::{Encoded, Writer, assign_rows, encode};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -168,6 +171,28 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     let stamped = stamped(new);
     tables.write_state(&stamped)?;
     Ok(stamped)
+}
+
+/// Measures what recall targets go by; none where there is no training, the rows are few, or lists have
+/// partitions. Reads only.
+///
+/// # Errors
+/// What reading and the ticker fail with.
+pub fn calibrate(
+    tables: &Tables,
+    layout: &Layout,
+    seed: u64,
+    ticker: &mut Ticker,
+) -> Result<Option<Calibration>, StorageError> {
+    let state = tables.read_state()?;
+    if state.nlist == 0 || tables.is_partitioned() || (state.rows as u64) < Calibration::LEAST_ROWS {
+        return Ok(None);
+    }
+    ticker.stage("calibrate", 0)?;
+    let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, Device::cpu(), None)?;
+    let cache = Cache::new(MOVE_BYTES);
+    let mut lists = TableLists::new(tables, &state, layout, ticker);
+    index::calibrate(&snapshot, &cache, &mut lists, seed)
 }
 
 /// Deletes every row and the training.
@@ -395,6 +420,9 @@ fn flush(
     let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
     for (list_no, rows) in waiting.iter_mut().enumerate() {
         let rows = std::mem::replace(rows, Rows::new(tables));
+        // The list as a whole, before it is cut.
+        let rows = in_order(layout, coarse, list_no as u32, &rows)?.unwrap_or(rows);
+        ticker.tick()?;
         for start in (0..rows.rowids.len()).step_by(most) {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
@@ -431,7 +459,7 @@ fn flush(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Quantizer;
+    use crate::index::{ListOrdering, Quantizer};
     use crate::sqlite::linked_db;
     use crate::storage::{Buffer, Element, check};
 
@@ -441,7 +469,8 @@ mod tests {
         let db = linked_db(&connection).unwrap();
         let tables = Tables::new(db, "main", "t", Default::default());
         tables.create([7; 16], b"", false).unwrap();
-        let layout = Layout { metric: Metric::L2, element: Element::F32, dim: 2, quantizer: Quantizer::Int8 };
+        let (metric, quantizer, ordering) = (Metric::L2, Quantizer::Int8, ListOrdering::None);
+        let layout = Layout { metric, element: Element::F32, dim: 2, quantizer, ordering };
         let mut ticker = Ticker::new(db);
         let mut buffer = Buffer::default();
         for rowid in 0..2000 {

@@ -9,13 +9,14 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::index::segment::radius;
 use crate::index::{
-    CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, Metadata, Metric, Quantizer, SegmentHead,
+    CoarseQuantizer, Codes, Datum, IndexError, InvertedLists, ListOrdering, Metric, Quantizer, SegmentHead,
     SegmentId, TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec,
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{SEGMENT_ROWS, next_ver};
 use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::{RowFinder, TableLists, read_heads};
+use crate::storage::rows::{Rows, in_order};
 use crate::storage::ticking::parallel;
 use crate::storage::{Element, Sql, State, StorageError, Tables};
 
@@ -30,6 +31,8 @@ pub struct Layout {
     pub dim: usize,
     /// How rows are coded.
     pub quantizer: Quantizer,
+    /// How the rows of a segment are ordered.
+    pub ordering: ListOrdering,
 }
 
 impl Layout {
@@ -286,59 +289,6 @@ pub(super) struct Encoded {
     metadata: Option<Vec<u8>>,
 }
 
-/// Rows as they were given.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub rowids: Vec<i64>,
-    pub vectors: Vec<f32>,
-    pub metadata: Metadata,
-}
-
-impl Rows {
-    /// No rows, of the columns that a table has.
-    pub fn new(tables: &Tables) -> Self {
-        Self { metadata: Metadata::new(&tables.shape().metadata), ..Self::default() }
-    }
-
-    fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
-        self.rowids.try_push(rowid)?;
-        self.vectors.try_append(vector)
-    }
-
-    /// Appends row `i` of rows with the same columns.
-    pub fn push_from(&mut self, rows: &Self, i: usize, dim: usize) -> Result<(), IndexError> {
-        self.push(rows.rowids[i], &rows.vectors[i * dim..(i + 1) * dim])?;
-        self.metadata.push_from(&rows.metadata, i)
-    }
-
-    /// Appends rows with the same columns.
-    pub fn append(&mut self, rows: &Self) -> Result<(), IndexError> {
-        self.rowids.try_append(&rows.rowids)?;
-        self.vectors.try_append(&rows.vectors)?;
-        self.metadata.append(&rows.metadata, 0..rows.rowids.len())
-    }
-
-    /// The rows of a range.
-    pub fn range(&self, of: std::ops::Range<usize>, dim: usize) -> Result<Self, IndexError> {
-        Ok(Self {
-            rowids: try_copy(&self.rowids[of.clone()])?,
-            vectors: try_copy(&self.vectors[of.start * dim..of.end * dim])?,
-            metadata: self.metadata.range(of)?,
-        })
-    }
-
-    /// The places of the rows in the order of their rowids.
-    pub fn by_rowid(&self) -> Result<Vec<usize>, IndexError> {
-        let mut order = try_collect(0..self.rowids.len())?;
-        order.sort_unstable_by_key(|&i| self.rowids[i]);
-        Ok(order)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes()
-    }
-}
-
 impl<'a> Writer<'a> {
     pub fn new(
         tables: &'a Tables,
@@ -505,6 +455,9 @@ impl<'a> Writer<'a> {
             rows = self.live_rows(&tail)?;
         }
         rows.append(&fresh)?;
+        if let Some(ordered) = in_order(self.layout, self.coarse, list_no, &rows)? {
+            rows = ordered;
+        }
         let mut sealed = try_collect(heads.iter().map(|h| (h.id, h.rows as usize)))?;
         let generation = self.state.generation;
         for (at, part) in self.cut(rows.rowids.len()) {
@@ -584,6 +537,8 @@ pub(super) fn encode(
     rows: &Rows,
 ) -> Result<Encoded, StorageError> {
     let dim = layout.dim;
+    let ordered = in_order(layout, coarse, id.list_no(), rows)?;
+    let rows = ordered.as_ref().unwrap_or(rows);
     let mut prepared = try_copy(&rows.vectors)?;
     for row in prepared.chunks_exact_mut(dim) {
         layout.metric.prepare(row)?;

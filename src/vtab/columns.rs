@@ -3,6 +3,7 @@
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result};
 use crate::storage::Element;
+use crate::vtab::knobs::Knob;
 use crate::vtab::options::OPTION_NAMES;
 
 /// A vector column.
@@ -59,23 +60,27 @@ pub enum Hidden {
     Command,
     Distance,
     K,
-    Nprobe,
-    MaxCodes,
     Batch,
     Query,
+    Knob(Knob),
 }
 
 /// The hidden columns in their order: after the declared ones, the command first, which has the name of the table. Their types
 /// are declared, since hosts decode by them.
-const HIDDEN: [(Hidden, &str, &str); 7] = [
-    (Hidden::Command, "", "TEXT"),
-    (Hidden::Distance, "distance", "REAL"),
-    (Hidden::K, "k", "INTEGER"),
-    (Hidden::Nprobe, "nprobe", "NUMERIC"),
-    (Hidden::MaxCodes, "max_codes", "INTEGER"),
-    (Hidden::Batch, "batch", "BLOB"),
-    (Hidden::Query, "query", "INTEGER"),
-];
+const HIDDEN: [(Hidden, &str, &str); 5 + Knob::ALL.len()] = {
+    let mut hidden = [(Hidden::Command, "", "TEXT"); 5 + Knob::ALL.len()];
+    hidden[1] = (Hidden::Distance, "distance", "REAL");
+    hidden[2] = (Hidden::K, "k", "INTEGER");
+    hidden[3] = (Hidden::Batch, "batch", "BLOB");
+    hidden[4] = (Hidden::Query, "query", "INTEGER");
+    let mut i = 0;
+    while i < Knob::ALL.len() {
+        let (knob, name, of) = Knob::ALL[i];
+        hidden[5 + i] = (Hidden::Knob(knob), name, of);
+        i += 1;
+    }
+    hidden
+};
 
 /// What stands at a column number of SQLite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,13 @@ use crate::device::Device;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{TableLists, Training};
-use crate::vtab::options::Nprobe;
+use crate::vtab::knobs::Knob;
 use crate::vtab::table::{Table, cache};
 
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, integrity-check, \
-                        delete-all, nprobe=N, max_codes=N, preload, unload, device=NAME, cache_bytes=N";
+                        delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \
+                        max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
+                        cache_bytes=N";
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +31,12 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         Some(at) => (text[..at].trim(), Some(text[at + 1..].trim())),
         None => (text.trim(), None),
     };
+    if let (Some(knob), Some(value)) = (Knob::from_name(name), argument) {
+        let (state, _) = table.current()?;
+        let mut settings = table.settings(&state)?;
+        settings.knobs.set_text(knob, value)?;
+        return table.write_settings(&settings);
+    }
     let setting = |argument: Option<&str>| argument.map(str::to_string);
     match (name.to_ascii_lowercase().as_str(), setting(argument)) {
         ("train", argument) => train(table, "train", argument.as_deref()),
@@ -38,25 +46,6 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         ("integrity-check", None) => {
             let faults = table.check()?;
             if faults.is_empty() { Ok(()) } else { Err(Error::corrupt(faults.join("\n"))) }
-        }
-        ("nprobe", Some(value)) => {
-            let nprobe = Nprobe::parse(&value)?;
-            let (state, _) = table.current()?;
-            let mut settings = table.settings(&state)?;
-            settings.nprobe = match nprobe {
-                Nprobe::Auto => None,
-                _ => value.parse().ok(),
-            };
-            table.write_settings(&settings)
-        }
-        ("max_codes", Some(value)) => {
-            let codes = value.parse::<u64>().map_err(|_| {
-                Error::generic(format!("max_codes must be 0 (no limit) or more, got '{value}'"))
-            })?;
-            let (state, _) = table.current()?;
-            let mut settings = table.settings(&state)?;
-            settings.max_codes = Some(codes);
-            table.write_settings(&settings)
         }
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use crate::index::snapshot::Held;
 use crate::index::{
-    Answers, Buffers, Datum, InvertedLists, Metadata, Metric, SearchParams, SegmentHead, Snapshot, TryExtend,
-    TryGrow,
+    Answers, Budget, Buffers, Datum, InvertedLists, Metadata, Metric, SearchParams, SegmentHead, Snapshot,
+    TryExtend, TryGrow,
 };
 use crate::sqlite::{Context, Error, Kind, Param, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
@@ -18,7 +18,7 @@ use crate::vtab::columns::{At, Hidden};
 use crate::vtab::element::subtype;
 use crate::vtab::filter::{Filter, exact_rowid, number, shown};
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::Nprobe;
+use crate::vtab::knobs::Knobs;
 use crate::vtab::plan::{self, Argument};
 use crate::vtab::table::{Known, Table, cache};
 use crate::vtab::{Ivf, filter, vector};
@@ -40,8 +40,7 @@ pub struct Cursor {
     rows: Rows,
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
-    nprobe: Option<f64>,
-    max_codes: Option<i64>,
+    knobs: Knobs,
     /// By vector column.
     finders: RefCell<Vec<Known>>,
 }
@@ -196,12 +195,7 @@ impl VTabCursor<Ivf> for Cursor {
                 }
             }
             At::Hidden(Hidden::K) => self.k.into_iter().for_each(|k| context.i64(k)),
-            At::Hidden(Hidden::MaxCodes) => self.max_codes.into_iter().for_each(|codes| context.i64(codes)),
-            At::Hidden(Hidden::Nprobe) => match self.nprobe {
-                Some(nprobe) if nprobe.fract() == 0.0 => context.i64(nprobe as i64),
-                Some(nprobe) => context.f64(nprobe),
-                None => {}
-            },
+            At::Hidden(Hidden::Knob(knob)) => give(context, self.knobs.get(knob))?,
             At::Hidden(Hidden::Query) => {
                 if let Rows::Search { query, batch: true, .. } = &self.rows {
                     context.i64(*query as i64);
@@ -224,8 +218,7 @@ impl Cursor {
             table: Rc::clone(table),
             rows: Rows::None,
             k: None,
-            nprobe: None,
-            max_codes: None,
+            knobs: Knobs::default(),
             finders: RefCell::new(table.indexes().map(|_| Known::default()).collect()),
         }
     }
@@ -389,10 +382,7 @@ impl Cursor {
         let column = &table.options.column;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
-        let mut params =
-            SearchParams { mode: table.options.search_mode, ..SearchParams::new(usize::MAX, nlist) };
-        let mut nprobe = None;
-        let mut max_codes = table.default_max_codes(&state)?;
+        let mut params = SearchParams::new(usize::MAX, nlist);
         let Warm { buffers, queries, answers } = warm;
         let mut filter = Filter::default();
         let mut offset = 0;
@@ -412,27 +402,7 @@ impl Cursor {
                     self.k = (argument == Argument::K).then_some(k as i64);
                 }
                 Argument::Offset => offset = value.i64().max(0) as usize,
-                Argument::Nprobe => {
-                    let lists = number(value).and_then(Nprobe::from_number).ok_or_else(|| {
-                        Error::generic(format!(
-                            "nprobe must be between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact, \
-                             got {}",
-                            shown(value)
-                        ))
-                    })?;
-                    nprobe = Some(lists);
-                    self.nprobe = number(value);
-                }
-                Argument::MaxCodes => {
-                    let codes = number(value).filter(|c| *c >= 0.0 && c.fract() == 0.0).ok_or_else(|| {
-                        Error::generic(format!(
-                            "max_codes must be 0 (no limit) or more, got {}",
-                            shown(value)
-                        ))
-                    })?;
-                    max_codes = codes as u64;
-                    self.max_codes = Some(codes as i64);
-                }
+                Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
                 Argument::DistanceEq
                 | Argument::DistanceGt
                 | Argument::DistanceGe
@@ -476,13 +446,7 @@ impl Cursor {
         params.partitions = partitions.as_deref();
         let widest = snapshot.widest(params.partitions);
         params.k = params.k.saturating_add(offset);
-        params.max_codes = max_codes;
-        // Without k every row within the range is wanted: all lists, unless the query says otherwise.
-        params.nprobe = match nprobe {
-            Some(nprobe) => nprobe.lists(widest),
-            None if params.k == usize::MAX => widest,
-            None => table.default_nprobe(&state)?.lists(widest),
-        };
+        table.turn(&state, &self.knobs, &mut params, widest)?;
         table.prepare(queries)?;
         let mut only = Vec::new();
         if let Some(set) = &filter.rowids.only
@@ -501,8 +465,13 @@ impl Cursor {
                 return Ok(None);
             }
             params.lists = Some(&only);
-            if set.len() as u64 <= max_codes {
+            // Of these rows, no more than there are.
+            let of_all = |most: u64| most == 0 || set.len() as u64 <= most;
+            if of_all(params.max_codes) {
                 params.max_codes = 0;
+            }
+            if of_all(params.budget.candidates) && of_all(params.budget.max_rows_per_list) {
+                params.budget = Budget::default();
             }
         }
         if !filter.accepts_every_row() {

@@ -8,6 +8,7 @@ mod file;
 mod filter;
 mod functions;
 mod inspect;
+mod knobs;
 mod options;
 mod plan;
 mod search;

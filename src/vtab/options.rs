@@ -1,23 +1,11 @@
 //! What stands between the parentheses of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
 
 use crate::device::Device;
-use crate::index::{Metric, Quantizer, SearchMode, SegmentId};
+use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{Element, Shape};
 use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
-
-/// How many lists a query probes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Nprobe {
-    /// As many as the table's size suggests.
-    Auto,
-    /// That many.
-    Lists(u64),
-    /// That share of all lists, between 0 and 1.
-    Share(f64),
-    /// All of them.
-    Exact,
-}
+use crate::vtab::knobs::{Knob, Knobs};
 
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +31,16 @@ pub struct Options {
     pub columns: Columns,
     /// Lists; none for as many as the number of rows suggests.
     pub nlist: Option<u64>,
-    /// Lists probed, where a query does not say.
-    pub nprobe: Nprobe,
-    /// Rows scanned at most, where a query does not say; 0 for no limit.
-    pub max_codes: u64,
+    /// How it is searched, where neither a query nor a setting says.
+    pub knobs: Knobs,
     /// How rows are coded; none for what suits the metric.
     pub quantizer: Option<Quantizer>,
     /// When the table is trained on its own.
     pub train_at: TrainAt,
     /// The device, by name.
     pub device: String,
-    /// How the work of a search is cut.
-    pub search_mode: SearchMode,
+    /// The order of the rows of a list.
+    pub list_ordering: ListOrdering,
     /// Decides the training, together with the rows.
     pub seed: u64,
 }
@@ -65,7 +51,9 @@ impl TrainAt {
 }
 
 /// The options that a CREATE statement may have.
-pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, quantizer, train_at, search_mode, device, seed";
+pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budget_strategy, min_rows_per_list, \
+                                max_rows_per_list, profile, recall_target, search_mode, quantizer, list_ordering, \
+                                train_at, device, seed";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE.
@@ -79,12 +67,11 @@ impl Options {
             vectors: Vec::new(),
             columns: Columns::default(),
             nlist: None,
-            nprobe: Nprobe::Auto,
-            max_codes: 0,
+            knobs: Knobs::default(),
             quantizer: None,
             train_at: TrainAt::Auto,
             device: "auto".into(),
-            search_mode: SearchMode::Auto,
+            list_ordering: ListOrdering::None,
             seed: 1234,
         };
         let mut seen = Vec::new();
@@ -139,6 +126,9 @@ impl Options {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if let Some(knob) = Knob::from_name(name) {
+            return self.knobs.set_text(knob, value);
+        }
         let auto = value.eq_ignore_ascii_case("auto");
         let number = |least: u64, most: u64| match value.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -148,8 +138,6 @@ impl Options {
         };
         match name {
             "nlist" => self.nlist = if auto { None } else { Some(number(1, SegmentId::MAX_LISTS as u64)?) },
-            "nprobe" => self.nprobe = Nprobe::parse(value)?,
-            "max_codes" => self.max_codes = if auto { 0 } else { number(0, u64::MAX)? },
             "seed" => self.seed = if auto { 1234 } else { number(0, u64::MAX)? },
             "quantizer" => {
                 self.quantizer = match value.to_ascii_lowercase().as_str() {
@@ -179,10 +167,10 @@ impl Options {
                     },
                 }
             }
-            "search_mode" => {
-                self.search_mode = SearchMode::from_name(value).ok_or_else(|| {
-                    let names = SearchMode::NAMES.join(", ");
-                    Error::generic(format!("search_mode must be one of {names}, got '{value}'"))
+            "list_ordering" => {
+                self.list_ordering = ListOrdering::from_name(value).ok_or_else(|| {
+                    let names = ListOrdering::NAMES.join(", ");
+                    Error::generic(format!("list_ordering must be {names}, got '{value}'"))
                 })?;
             }
             "device" => match Device::from_name(value) {
@@ -238,48 +226,10 @@ impl Options {
     }
 }
 
-impl Nprobe {
-    /// Reads `auto`, `-1`, a whole number from 1, or a share between 0 and 1.
-    ///
-    /// # Errors
-    /// What would be right.
-    pub fn parse(text: &str) -> Result<Self> {
-        if text.eq_ignore_ascii_case("auto") {
-            return Ok(Self::Auto);
-        }
-        text.parse::<f64>().ok().and_then(Self::from_number).ok_or_else(|| {
-            Error::generic(format!(
-                "nprobe must be auto, -1 for exact, a number of lists from 1 or a share between 0 and 1, got '{text}'"
-            ))
-        })
-    }
-
-    /// The number as a query gives it; none if it is out of range.
-    pub fn from_number(number: f64) -> Option<Self> {
-        match number {
-            -1.0 => Some(Self::Exact),
-            n if n > 0.0 && n < 1.0 => Some(Self::Share(n)),
-            n if n >= 1.0 && n.fract() == 0.0 => Some(Self::Lists(n as u64)),
-            _ => None,
-        }
-    }
-
-    /// How many of `nlist` lists.
-    pub fn lists(self, nlist: usize) -> usize {
-        let lists = match self {
-            Self::Auto => 2.0 * (nlist as f64).sqrt(),
-            Self::Share(share) => share * nlist as f64,
-            Self::Lists(lists) => lists as f64,
-            Self::Exact => return usize::MAX,
-        };
-        // Values beyond nlist are the exact search, like -1.
-        (lists.ceil() as usize).max(1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::SearchMode;
 
     fn error(arguments: &[&str]) -> String {
         Options::parse(arguments).unwrap_err().message
@@ -296,6 +246,7 @@ mod tests {
             "train_at=off",
             "device=CPU",
             "search_mode=CSR",
+            "list_ordering=Residual_Norm_Asc",
             "seed=7",
         ])
         .unwrap();
@@ -303,9 +254,15 @@ mod tests {
             options.column,
             Column { name: "my vec".into(), element: Element::F32, dim: 384, metric: Metric::Cosine }
         );
-        assert_eq!((options.nlist, options.nprobe, options.max_codes), (Some(256), Nprobe::Share(0.1), 5000));
+        let knobs = Knobs {
+            nprobe: Some(0.1),
+            max_codes: Some(5000),
+            search_mode: Some(SearchMode::Csr),
+            ..Knobs::default()
+        };
+        assert_eq!((options.nlist, options.knobs), (Some(256), knobs));
         assert_eq!((options.quantizer(), options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
-        assert_eq!((options.device.as_str(), options.search_mode), ("cpu", SearchMode::Csr));
+        assert_eq!((options.device.as_str(), options.list_ordering), ("cpu", ListOrdering::ResidualNormAsc));
     }
 
     #[test]
@@ -338,6 +295,17 @@ mod tests {
             (&["vec float[3]", "train_at=soon"], &["auto, off", "'soon'"]),
             (&["vec float[3]", "device=gpu"], &["auto, cpu, cuda", "'gpu'"]),
             (&["vec float[3]", "search_mode=fast"], &["auto, matrix, csr", "'fast'"]),
+            (&["vec float[3]", "list_ordering=desc"], &["none, residual_norm_asc", "'desc'"]),
+            (
+                &["vec float[3]", "profile=approx"],
+                &["exact, approx_fast, approx_balanced, approx_quality", "'approx'"],
+            ),
+            (&["vec float[3]", "recall_target=95"], &["auto, above 0 and at most 1", "'95'"]),
+            (
+                &["vec float[3]", "candidate_budget=-1"],
+                &["candidate_budget must be auto, 0 (no limit) or more", "'-1'"],
+            ),
+            (&["vec float[3]", "min_rows_per_list=9", "max_rows_per_list=8"], &["got 9 and 8"]),
             (&["vec float[3] distance_metric=l3"], &["l2, cosine, ip", "'l3'"]),
             (&["vec float[3]", "distance_metric=l2"], &["belongs to the vector column"]),
             (&["vec float[0]"], &["'0'", "from 1 to 16384"]),
@@ -374,20 +342,8 @@ mod tests {
         let options =
             Options::parse(&["vec float[3] distance_metric=ip INDEXED BY ivf(nlist=9, nprobe=3)", "seed=2"])
                 .unwrap();
-        assert_eq!((options.nlist, options.nprobe, options.seed), (Some(9), Nprobe::Lists(3), 2));
+        assert_eq!((options.nlist, options.knobs.nprobe, options.seed), (Some(9), Some(3.0), 2));
         let options = Options::parse(&["vec float[3] indexed by flat()"]).unwrap();
         assert_eq!(options.train_at, TrainAt::Off);
-    }
-
-    #[test]
-    fn nprobe_is_a_number_a_share_or_everything() {
-        assert_eq!(Nprobe::Auto.lists(256), 32);
-        assert_eq!(Nprobe::Share(0.1).lists(256), 26);
-        assert_eq!(Nprobe::Lists(5).lists(256), 5);
-        assert_eq!(Nprobe::Exact.lists(256), usize::MAX);
-        assert_eq!(
-            (Nprobe::from_number(0.0), Nprobe::from_number(1.5), Nprobe::from_number(f64::NAN)),
-            (None, None, None)
-        );
     }
 }

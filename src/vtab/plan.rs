@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::sqlite::{BestIndex, Error, IndexInfo, Op, Result};
 use crate::vtab::columns::{At, Columns, Hidden, Role};
+use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
 pub const SCAN: i32 = 0;
@@ -33,8 +34,7 @@ pub enum Argument {
     K,
     Limit,
     Offset,
-    Nprobe,
-    MaxCodes,
+    Knob(Knob),
     RowidEq,
     RowidIn,
     RowidNe,
@@ -88,14 +88,12 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 23] = [
+const WORDS: [(Argument, &str); 21] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
-    (Argument::Nprobe, "nprobe"),
-    (Argument::MaxCodes, "max_codes"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),
@@ -126,12 +124,18 @@ impl Argument {
             let text = if plain && !reserved { format!("{name}{word}") } else { format!("#{value}{word}") };
             return text.into();
         }
+        if let Self::Knob(knob) = self {
+            return knob.name().into();
+        }
         WORDS.iter().find(|(argument, _)| *argument == self).map_or("", |(_, word)| word).into()
     }
 
     fn of_word(word: &str, columns: &Columns) -> Option<Self> {
         if let Some((argument, _)) = WORDS.iter().find(|(_, of)| *of == word) {
             return Some(*argument);
+        }
+        if let Some(knob) = Knob::from_name(word) {
+            return Some(Self::Knob(knob));
         }
         let (operator, name) =
             OPERATORS.iter().find_map(|(operator, end)| Some((*operator, word.strip_suffix(end)?)))?;
@@ -156,8 +160,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Vector(_), Op::Match) => Argument::Match,
         (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
         (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
-        (At::Hidden(Hidden::Nprobe), Op::Eq) => Argument::Nprobe,
-        (At::Hidden(Hidden::MaxCodes), Op::Eq) => Argument::MaxCodes,
+        (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne | Op::IsNot) => Argument::RowidNe,
@@ -281,7 +284,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         words.push(word);
         // Rowids and distances are compared here as SQLite compares them, so that its second look changes nothing.
         use Argument as A;
-        let omit = matches!(argument, A::Match | A::Batch | A::K | A::Nprobe | A::MaxCodes | A::Value(..));
+        let omit = matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
         info.set_argv(index, words.len() as i32, omit);
     }
     let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
@@ -344,7 +347,7 @@ fn is_point(argument: Argument) -> bool {
 
 fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
-    !matches!(argument, A::Match | A::Batch | A::K | A::Limit | A::Offset | A::Nprobe | A::MaxCodes)
+    !matches!(argument, A::Match | A::Batch | A::K | A::Limit | A::Offset | A::Knob(_))
 }
 
 /// Whether rows may come list by list: nothing asks for some rowids or their order.

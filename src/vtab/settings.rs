@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::index::Calibration;
 use crate::sqlite::{Error, Result};
+use crate::vtab::knobs::Knobs;
 
 /// `settings` in `t_config`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Settings {
-    /// -1 exact, below 1 a share, else lists; none as the CREATE statement says.
-    pub nprobe: Option<f64>,
-    /// None as the CREATE statement says.
-    pub max_codes: Option<u64>,
+    /// How the table is searched; none as the CREATE statement says.
+    pub knobs: Knobs,
     /// Lists that the last training was told to make; none as the CREATE statement says.
     pub nlist: Option<u64>,
     /// Rows at the last training.
@@ -25,6 +25,10 @@ pub struct Settings {
     pub moved: u64,
     /// Long lists that do not fall into parts (list_no, rows when that was found), ascending.
     pub solid: Vec<(u32, u64)>,
+    /// What `recall_target` goes by, once it was measured.
+    pub calibration: Option<Calibration>,
+    /// `moved` when it was measured.
+    pub calibrated: u64,
 }
 
 type Config = bincode::config::Configuration<
@@ -48,8 +52,10 @@ impl Settings {
 
     /// What the bytes say, none if this program did not write them.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (settings, read) = bincode::serde::decode_from_slice(bytes, CONFIG).ok()?;
-        (read == bytes.len()).then_some(settings)
+        let (settings, read): (Self, usize) = bincode::serde::decode_from_slice(bytes, CONFIG).ok()?;
+        let is_sound =
+            |settings: &Self| settings.calibration.is_none_or(|calibration| calibration.is_sound());
+        (read == bytes.len()).then_some(settings).filter(is_sound)
     }
 
     /// Keeps the solid lists.
@@ -61,12 +67,17 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::SearchProfile;
 
     #[test]
     fn settings_survive_their_bytes_and_nothing_else_passes_for_them() {
         let mut settings = Settings {
-            nprobe: Some(0.25),
-            max_codes: Some(7),
+            knobs: Knobs {
+                nprobe: Some(0.25),
+                max_codes: Some(7),
+                profile: Some(SearchProfile::ApproxFast),
+                ..Knobs::default()
+            },
             nlist: None,
             trained_rows: 9,
             seed: 11,
@@ -74,6 +85,8 @@ mod tests {
             joins: 2,
             moved: 3,
             solid: Vec::new(),
+            calibration: Some(Calibration { floor: 0.5, curves: Default::default() }),
+            calibrated: 2,
         };
         settings.set_solid((0..10_000).map(|list_no| (list_no, 5)));
         let bytes = settings.encode().unwrap();

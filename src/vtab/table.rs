@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, Snapshot, Version};
+use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot, Version};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::columns::Column;
 use crate::vtab::cursor::Warm;
 use crate::vtab::file::OpenFile;
 use crate::vtab::inspect::Profile;
-use crate::vtab::options::{Nprobe, Options};
+use crate::vtab::knobs::Knobs;
+use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 
 pub mod progress;
@@ -82,7 +83,8 @@ impl Table {
         let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
         let others = more.map(|number| Rc::new(Self::new(db, schema, name, options.about(number)))).collect();
         let Column { element, dim, metric, .. } = options.column;
-        let layout = Layout { metric, element, dim, quantizer: options.quantizer() };
+        let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
+        let layout = Layout { metric, element, dim, quantizer, ordering };
         let shape = Rc::new(options.shape());
         Self {
             db,
@@ -553,21 +555,21 @@ impl Table {
         read(&self.tables(), &mut ticker)
     }
 
-    /// How many lists a query probes that does not say.
+    /// Fills in the parameters of a search of `params.k` rows: with the knobs of the query, and where it does not say those of
+    /// the table.
     ///
     /// # Errors
-    /// As [`Table::settings`].
-    pub fn default_nprobe(&self, state: &State) -> Result<Nprobe> {
-        let set = self.settings(state)?.nprobe.and_then(Nprobe::from_number);
-        Ok(set.unwrap_or(self.options.nprobe))
-    }
-
-    /// How many rows a query scans that does not say.
-    ///
-    /// # Errors
-    /// As [`Table::settings`].
-    pub fn default_max_codes(&self, state: &State) -> Result<u64> {
-        Ok(self.settings(state)?.max_codes.unwrap_or(self.options.max_codes))
+    /// Knobs that cannot be true together, or as [`Table::settings`].
+    pub fn turn(
+        &self,
+        state: &State,
+        knobs: &Knobs,
+        params: &mut SearchParams<'_>,
+        nlist: usize,
+    ) -> Result<()> {
+        let settings = self.settings(state)?;
+        let farther = settings.knobs.over(&self.options.knobs);
+        knobs.fill(&farther, params, nlist, settings.calibration.as_ref())
     }
 }
 

@@ -23,7 +23,7 @@ use crate::kernels::kernels;
 mod balance;
 mod sample;
 
-use sample::hash;
+pub(super) use sample::hash;
 pub use sample::{Sample, sample_size};
 
 /// Multiply-adds of one task: well under a millisecond on one core.

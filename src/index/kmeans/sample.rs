@@ -50,7 +50,7 @@ impl Iterator for Sample {
 }
 
 /// SplitMix64's finalizer over a keyed number (Steele, Lea, Flood 2014).
-pub(super) fn hash(key: u64, number: u64) -> u64 {
+pub(in crate::index) fn hash(key: u64, number: u64) -> u64 {
     let mut z = key.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

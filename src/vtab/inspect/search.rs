@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::index::{Answers, SearchParams, SearchStats, try_collect};
 use crate::sqlite::{Db, Error, Result, Value};
-use crate::vtab::options::Nprobe;
+use crate::vtab::knobs::{Knob, Knobs};
 use crate::vtab::table::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 use crate::vtab::vector;
@@ -78,6 +78,7 @@ pub struct Recall {
     k: usize,
     nprobe: usize,
     rows_scanned: Option<f64>,
+    lists_probed: Option<f64>,
 }
 
 impl TableFunction for IvfRecall {
@@ -91,13 +92,14 @@ impl TableFunction for IvfRecall {
         ("k", |row| Cell::I64(row.k as i64)),
         ("nprobe", |row| Cell::I64(row.nprobe as i64)),
         ("rows_scanned", |row| row.rows_scanned.map_or(Cell::Null, Cell::F64)),
+        ("lists_probed", |row| row.lists_probed.map_or(Cell::Null, Cell::F64)),
     ];
-    const ARGUMENTS: &'static [&'static str] = &["t", "of_queries", "of_k", "of_nprobe"];
+    const ARGUMENTS: &'static [&'static str] = &["t", "of_queries", "of_k", "of_nprobe", "of_knobs"];
     const REQUIRED: usize = 3;
 
     fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Recall>> {
         let table = super::table(db, connection, Self::NAME, arguments)?;
-        let [_, Some(queries), Some(k), nprobe] = arguments else {
+        let [_, Some(queries), Some(k), nprobe, knobs] = arguments else {
             return Err(Error::internal("an argument is missing"));
         };
         let mut queries = vector::read_batch(Self::NAME, queries, table.layout.element, table.layout.dim)?;
@@ -107,18 +109,27 @@ impl TableFunction for IvfRecall {
         let k = k.ok_or_else(|| wrong("k must be a whole number from 1".into()))?;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
-        let nprobe = match nprobe {
-            Some(value) if !value.is_null() => Nprobe::from_number(value.f64()).ok_or_else(|| {
-                wrong(format!(
-                    "nprobe must be between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact"
-                ))
-            })?,
-            _ => table.default_nprobe(&state)?,
-        };
-        let nprobe = nprobe.lists(nlist);
-        let max_codes = table.default_max_codes(&state)?;
-        let mode = table.options.search_mode;
-        let params = SearchParams { max_codes, mode, ..SearchParams::new(k, nprobe) };
+        let mut asked = Knobs::default();
+        if let Some(texts) = knobs.as_ref().filter(|value| !value.is_null()) {
+            for text in texts.text()?.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+                let knob = text
+                    .split_once('=')
+                    .and_then(|(name, value)| Some((Knob::from_name(name.trim())?, value)));
+                let (knob, value) = knob.ok_or_else(|| {
+                    let names = Knob::ALL.map(|(_, name, _)| name).join(", ");
+                    wrong(format!(
+                        "knobs are like 'recall_target=0.9, max_codes=5000', of {names}, got '{text}'"
+                    ))
+                })?;
+                asked.set_text(knob, value.trim()).map_err(|error| wrong(error.message))?;
+            }
+        }
+        if let Some(nprobe) = nprobe.as_ref().filter(|value| !value.is_null()) {
+            asked.set_value(Knob::Nprobe, nprobe, nlist).map_err(|error| wrong(error.message))?;
+        }
+        let mut params = SearchParams::new(k, nlist);
+        table.turn(&state, &asked, &mut params, nlist)?;
+        let (nprobe, mode) = (params.nprobe, params.mode);
         let found = table.search(&state, &snapshot, &queries, params)?;
         let exact = SearchParams { mode, ..SearchParams::new(k, nlist) };
         let exact = table.search(&state, &snapshot, &queries, exact)?;
@@ -135,6 +146,7 @@ impl TableFunction for IvfRecall {
             k,
             nprobe: nprobe.min(nlist),
             rows_scanned: share(found.stats.rows_scanned as f64, exact.queries()),
+            lists_probed: share(found.stats.lists_probed as f64, exact.queries()),
         }])
     }
 }

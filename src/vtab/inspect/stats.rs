@@ -49,6 +49,7 @@ impl TableFunction for IvfStats {
         ("trained", |s| Cell::I64((s.state.nlist > 0).into())),
         ("trained_rows", |s| Cell::I64(s.settings.trained_rows as i64)),
         ("training", |s| Cell::Text(s.training())),
+        ("calibrated", |s| Cell::I64(s.settings.calibration.is_some().into())),
         ("generation", |s| Cell::I64(s.state.generation)),
         ("segments", |s| Cell::I64(s.snapshot.segments().len() as i64)),
         ("tails", |s| s.segments(|head| i64::from(!head.sealed))),

@@ -153,12 +153,14 @@ impl Table {
         self.flush()?;
         let before = self.tables().read_state()?;
         let settings = self.settings(&before)?;
-        let state =
-            self.writing(|tables, ticker| Ok(storage::train(tables, &self.layout, &training, ticker)?))?;
+        let (state, calibration) = self.writing(|tables, ticker| {
+            let state = storage::train(tables, &self.layout, &training, ticker)?;
+            Ok((state, storage::calibrate(tables, &self.layout, training.seed, ticker)?))
+        })?;
         if state.rows > 0 {
             self.write_settings(&Settings {
-                nprobe: settings.nprobe,
-                max_codes: settings.max_codes,
+                knobs: settings.knobs,
+                calibration,
                 nlist: training.explicit.then_some(training.nlist as u64),
                 trained_rows: state.rows as u64,
                 seed: training.seed,
@@ -183,7 +185,19 @@ impl Table {
             }
         }
         self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))?;
+        let state = self.tables().read_state()?;
+        if state.nlist > 0 {
+            self.calibrate(self.settings(&state)?)?;
+        }
         Ok(())
+    }
+
+    /// Measures anew what recall targets go by, and keeps the settings with it.
+    fn calibrate(&self, mut settings: Settings) -> Result<()> {
+        settings.calibration = self
+            .writing(|tables, ticker| Ok(storage::calibrate(tables, &self.layout, settings.seed, ticker)?))?;
+        settings.calibrated = settings.moved;
+        self.write_settings(&settings)
     }
 
     /// The rows of each list.
@@ -225,7 +239,10 @@ impl Table {
         settings.joins = settings.joins.saturating_add(kept.joins);
         settings.moved = settings.moved.saturating_add(kept.moved);
         settings.set_solid(kept.solid);
-        if settings != before {
+        if settings.moved.saturating_sub(settings.calibrated) > state.rows as u64 / 2 {
+            // Other lists than those that were measured.
+            self.calibrate(settings)?;
+        } else if settings != before {
             self.write_settings(&settings)?;
         }
         Ok(changed)

@@ -1,0 +1,207 @@
+//! What the knobs of a search give: recall and time of `recall_target` beside the nprobe that finds as much, and of the
+//! profiles and budgets beside no budget.
+//!
+//! `cargo bench --bench recall`. `BENCH_DATA` as in `benches/common`. Recall is that of k = 10 (20 in the seed setup) against
+//! the exact search; rows are those scanned per query; times are the median of one query alone and queries per second of a
+//! batch. It fails where a recall target is missed by more than one point on the real data.
+
+mod common;
+
+use std::time::Instant;
+
+use common::Data;
+use sqlite_ivf::index::{
+    Answers, Budget, BudgetStrategy, Buffers, Cache, MemoryLists, Metric, Quantizer, SearchParams,
+    SearchProfile, Snapshot, calibrate, search, search_into,
+};
+
+struct Index {
+    data: Data,
+    snapshot: Snapshot,
+    lists: MemoryLists,
+    exact: Answers,
+    cache: Cache,
+}
+
+/// What a setting gives.
+struct Found {
+    recall: f64,
+    lists: f64,
+    rows: f64,
+    one_us: f64,
+    batch: f64,
+}
+
+impl Index {
+    fn new(name: &str, in_order: bool) -> Self {
+        let mut data = Data::load(name);
+        data.queries.truncate(2000 * data.dim);
+        let (mut snapshot, mut lists) = data.index(Quantizer::Int8, true);
+        if in_order {
+            (snapshot, lists) = ordered(&data, &snapshot);
+        }
+        let cache = Cache::new(usize::MAX);
+        let exact = SearchParams::new(data.k, usize::MAX);
+        let exact = search(&snapshot, &cache, &mut lists, &data.queries, exact).unwrap();
+        Self { data, snapshot, lists, exact, cache }
+    }
+
+    fn ask(&mut self, params: SearchParams<'_>) -> Found {
+        let (nq, dim) = (self.exact.queries(), self.data.dim);
+        let mut batch = Answers::default();
+        let seconds = common::best(5, || {
+            let queries = &self.data.queries;
+            batch = search(&self.snapshot, &self.cache, &mut self.lists, queries, params).unwrap();
+        });
+        let hits: usize = (0..nq)
+            .map(|q| {
+                let is_hit = |rowid: i64| self.exact.of(q).iter().any(|row| row.rowid == rowid);
+                batch.of(q).iter().filter(|row| is_hit(row.rowid)).count()
+            })
+            .sum();
+        let (mut buffers, mut answers) = (Buffers::default(), Answers::default());
+        let mut times: Vec<f64> = self
+            .data
+            .queries
+            .chunks_exact(dim)
+            .map(|query| {
+                let start = Instant::now();
+                search_into(
+                    &self.snapshot,
+                    &self.cache,
+                    &mut self.lists,
+                    query,
+                    params,
+                    &mut buffers,
+                    &mut answers,
+                )
+                .unwrap();
+                start.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        Found {
+            recall: hits as f64 / (nq * self.data.k) as f64,
+            lists: batch.stats.lists_probed as f64 / nq as f64,
+            rows: batch.stats.rows_scanned as f64 / nq as f64,
+            one_us: times[nq / 2] * 1e6,
+            batch: nq as f64 / seconds,
+        }
+    }
+
+    /// The smallest nprobe with that recall.
+    fn nprobe_for(&mut self, recall: f64) -> usize {
+        let (mut low, mut high) = (1, self.snapshot.nlist());
+        while low < high {
+            let nprobe = (low + high) / 2;
+            let params = SearchParams::new(self.data.k, nprobe);
+            let found =
+                search(&self.snapshot, &self.cache, &mut self.lists, &self.data.queries, params).unwrap();
+            let k = self.data.k;
+            let hits: usize = (0..found.queries())
+                .map(|q| found.of(q).iter().filter(|row| self.exact.of(q).contains(row)).count())
+                .sum();
+            if hits as f64 >= recall * (found.queries() * k) as f64 {
+                high = nprobe
+            } else {
+                low = nprobe + 1
+            }
+        }
+        low
+    }
+}
+
+/// The lists with their rows in the order of their distance to the centroid.
+fn ordered(data: &Data, snapshot: &Snapshot) -> (Snapshot, MemoryLists) {
+    let coarse = snapshot.coarse().unwrap();
+    let mut assigned = vec![0; data.rows()];
+    coarse.assign(&data.base, &mut assigned).unwrap();
+    let norm = |i: usize| {
+        let row = &data.base[i * data.dim..(i + 1) * data.dim];
+        Metric::L2.key(row, coarse.centroid(assigned[i] as usize))
+    };
+    let mut order: Vec<(f32, usize)> = (0..data.rows()).map(|i| (norm(i), i)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let rowids: Vec<i64> = order.iter().map(|&(_, i)| i as i64).collect();
+    let rows: Vec<f32> =
+        order.iter().flat_map(|&(_, i)| &data.base[i * data.dim..(i + 1) * data.dim]).copied().collect();
+    let lists = MemoryLists::build(data.dim, Some(coarse), Quantizer::Int8, &rowids, &rows).unwrap();
+    let heads = lists.heads().to_vec();
+    let device = snapshot.device().clone();
+    let ordered = Snapshot::new(data.metric, data.dim, device, Some(coarse.clone()), heads, None).unwrap();
+    (ordered, lists)
+}
+
+fn line(what: &str, found: &Found) {
+    let Found { recall, lists, rows, one_us, batch } = found;
+    println!("| {what} | {recall:.4} | {lists:.1} | {rows:.0} | {one_us:.0} us | {batch:.0}/s |");
+}
+
+fn header(title: &str) {
+    println!(
+        "\n### {title}\n\n| setting | recall | lists | rows | one query p50 | batch |\n|---|---|---|---|---|---|"
+    );
+}
+
+fn targets(name: &str) -> bool {
+    let mut index = Index::new(name, false);
+    let start = Instant::now();
+    let calibration =
+        calibrate(&index.snapshot, &index.cache, &mut index.lists, index.data.training().seed).unwrap();
+    let calibration = calibration.expect("enough rows");
+    let title =
+        format!("{}, recall_target; calibrated in {:.3} s", index.data.title, start.elapsed().as_secs_f64());
+    header(&title);
+    let mut is_met = true;
+    for target in [0.9, 0.95, 0.98, 0.99] {
+        let reach = calibration.reach(target, index.data.k);
+        let found = index.ask(SearchParams { reach, ..SearchParams::new(index.data.k, usize::MAX) });
+        line(&format!("recall_target={target}"), &found);
+        is_met &= (found.recall - target).abs() <= 0.01 || target == 0.99 || name == "seed";
+        let nprobe = index.nprobe_for(found.recall);
+        let fixed = index.ask(SearchParams::new(index.data.k, nprobe));
+        line(&format!("nprobe={nprobe}"), &fixed);
+    }
+    is_met
+}
+
+fn budgets(name: &str) {
+    for in_order in [false, true] {
+        let mut index = Index::new(name, in_order);
+        let order = if in_order { "residual_norm_asc" } else { "none" };
+        for nprobe in [32, 128, 256] {
+            header(&format!("{}, nprobe={nprobe}, list_ordering={order}", index.data.title));
+            let params = SearchParams::new(index.data.k, nprobe);
+            line("exact", &index.ask(params));
+            for profile in
+                [SearchProfile::ApproxFast, SearchProfile::ApproxBalanced, SearchProfile::ApproxQuality]
+            {
+                let budget = Budget { candidates: profile.candidate_budget(), ..Budget::default() };
+                line(profile.name(), &index.ask(SearchParams { budget, ..params }));
+            }
+            for candidates in [2048, 4096, 8192, 16_384] {
+                for strategy in [BudgetStrategy::Uniform, BudgetStrategy::DistanceWeighted] {
+                    let budget = Budget { candidates, strategy, ..Budget::default() };
+                    let what = format!("candidate_budget={candidates} {}", strategy.name());
+                    line(&what, &index.ask(SearchParams { budget, ..params }));
+                }
+            }
+        }
+    }
+}
+
+fn main() {
+    // Cargo passes flags of its own.
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let is_wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let mut is_met = true;
+    for name in common::present() {
+        if is_wanted("targets") {
+            is_met &= targets(name);
+        }
+        if is_wanted("budgets") {
+            budgets(name);
+        }
+    }
+    assert!(is_met, "a recall target was missed by more than one point");
+}
