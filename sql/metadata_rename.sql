@@ -1,2 +1,2 @@
 -- Renames the shadow table of metadata columns: {new} as in rename.sql.
-ALTER TABLE {metadata} RENAME TO "{new}_metadata";
+ALTER TABLE {metadata} RENAME TO "{new}_metadata{number}";

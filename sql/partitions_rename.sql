@@ -1,2 +1,2 @@
 -- Renames the shadow table of partitions: {new} as in rename.sql.
-ALTER TABLE {partitions} RENAME TO "{new}_partitions";
+ALTER TABLE {partitions} RENAME TO "{new}_partitions{number}";

@@ -269,3 +269,67 @@ fn conditions_find_what_they_find_in_an_ordinary_table() {
         case.db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap();
     }
 }
+
+/// Damage of the tables of columns, and what the message names.
+const DAMAGE: [(&str, &str); 17] = [
+    ("DELETE FROM t_metadata WHERE segment = (SELECT min(segment) FROM t_metadata)", "t_metadata, row"),
+    ("INSERT INTO t_metadata VALUES (99, x'00')", "t_metadata, row 99"),
+    ("UPDATE t_metadata SET data = substr(data, 1, length(data) - 1)", "t_metadata, row"),
+    ("UPDATE t_metadata SET data = CAST(data || x'00' AS BLOB)", "t_metadata, row"),
+    ("UPDATE t_metadata SET data = 'x'", "t_metadata, row"),
+    ("UPDATE t_metadata SET data = zeroblob(length(data))", "t_metadata, row"),
+    (
+        "UPDATE t_metadata SET data = (SELECT data FROM t_metadata AS other WHERE other.segment != t_metadata.segment)",
+        "t_metadata, row",
+    ),
+    ("DELETE FROM t_partitions WHERE partition = 0", "t_partitions, row 0"),
+    ("UPDATE t_partitions SET rows = rows - 1 WHERE partition = 1", "t_partitions, row 1"),
+    ("UPDATE t_partitions SET rows = -1 WHERE partition = 1", "t_partitions, row 1"),
+    ("UPDATE t_partitions SET rows = 'many' WHERE partition = 1", "t_partitions, row 1"),
+    ("UPDATE t_partitions SET key = x'00' WHERE partition = 1", "t_metadata, row"),
+    ("UPDATE t_partitions SET key = 'text' WHERE partition = 1", "t_partitions, row 1"),
+    ("UPDATE t_partitions SET partition = partition + 7", "t_partitions, row"),
+    ("INSERT INTO t_partitions VALUES (99, x'05', 3)", "t_partitions, row 99"),
+    ("DELETE FROM t_auxiliary WHERE rowid = 5", "t_auxiliary, row 5"),
+    ("UPDATE t_auxiliary SET rowid = 5000 WHERE rowid = 5", "t_auxiliary, row 5"),
+];
+
+#[test]
+fn damage_to_the_tables_of_columns_is_found_and_named() {
+    let (_folder, path) = common::scratch();
+    {
+        let db = common::open(&path);
+        db.execute_batch(
+            "CREATE VIRTUAL TABLE t USING ivf(id TEXT PRIMARY KEY, u INTEGER PARTITION KEY, vec float[2], s TEXT, n INTEGER, +a TEXT);
+             INSERT INTO t(rowid, id, u, vec, s, n, a) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 80)
+             SELECT i, 'k' || i, i % 2, json_array(i, 1), 's' || i % 7, i, 'a' FROM c;
+             INSERT INTO t(t) VALUES ('integrity-check')",
+        )
+        .unwrap();
+    }
+    for (damage, words) in DAMAGE {
+        let damaged = path.with_extension("damaged");
+        std::fs::copy(&path, &damaged).unwrap();
+        let plain = Connection::open(&damaged).unwrap();
+        plain.execute_batch(damage).unwrap();
+        drop(plain);
+        let db = common::open(&damaged);
+        let found = db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap_err().to_string();
+        assert!(found.contains(words), "{damage}: {found}");
+        // Rows or an error.
+        for sql in [
+            "SELECT id, s, n, a FROM t WHERE vec MATCH '[1,1]' AND k = 5 AND s > 's2' AND u = 1",
+            "SELECT id, s, n, a FROM t WHERE vec MATCH '[1,1]' AND k = 5 AND u > 0",
+            "SELECT id, u, s, n, a FROM t",
+            "UPDATE t SET n = 3, u = 1 WHERE rowid = 5",
+            "INSERT INTO t(id, u, vec) VALUES ('x', 9, '[1,1]')",
+            "INSERT INTO t(t) VALUES ('train')",
+            "SELECT * FROM ivf_partitions('t')",
+        ] {
+            if let Ok(mut statement) = db.prepare(sql) {
+                let mut rows = statement.query([]).unwrap();
+                while let Ok(Some(_)) = rows.next() {}
+            }
+        }
+    }
+}

@@ -301,11 +301,22 @@ proptest! {
                 max_key: max,
                 ..SearchParams::new(k, usize::MAX)
             };
-            let found = search(&f.snapshot, &cache, &mut f.lists, &query, params).unwrap();
             let truth = brute_force(metric, dim, &f.rowids, &f.rows, &query, k, |row| {
                 filter.accepts(row.rowid) && row.key <= max && !(low > 50 && row.key <= above)
             });
+            let found = search(&f.snapshot, &cache, &mut f.lists, &query, params).unwrap();
             prop_assert_eq!(bits(found.of(0)), bits(&truth));
+            // Where vectors are resident, few rows of a segment are compared one by one; in a batch, too.
+            for at in 0..f.snapshot.segments().len() {
+                f.snapshot.vectors(at, &[], &cache, &mut f.lists).unwrap();
+            }
+            for mode in [SearchMode::Matrix, SearchMode::Csr] {
+                let twice = [&query[..], &query[..]].concat();
+                let params = SearchParams { mode, ..params };
+                let found = search(&f.snapshot, &cache, &mut f.lists, &twice, params).unwrap();
+                prop_assert_eq!(bits(found.of(0)), bits(&truth));
+                prop_assert_eq!(bits(found.of(1)), bits(&truth));
+            }
             // Probing a single list goes on until k rows that match are found.
             if k != usize::MAX {
                 let few = SearchParams { nprobe: 1, ..params };

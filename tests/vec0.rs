@@ -100,6 +100,26 @@ fn a_program_for_sqlite_vec_gets_the_same_answers_from_either() {
             assert_eq!(answers.last().unwrap().len(), 2, "{sql}");
         }
         run(db, "DROP TABLE w");
+        // All types of elements.
+        run(
+            db,
+            "CREATE VIRTUAL TABLE b USING vec0(embedding bit[16]);
+             INSERT INTO b(rowid, embedding) VALUES (1, vec_bit(x'00ff')), (2, vec_bit(x'01ff')), (3, vec_quantize_binary(
+               '[1,1,1,1,1,1,1,1,-1,-1,-1,-1,-1,-1,-1,-1]'));
+             CREATE VIRTUAL TABLE i USING vec0(embedding int8[4] distance_metric=L1);
+             INSERT INTO i(rowid, embedding) VALUES (1, vec_int8('[1,2,3,4]')), (2, vec_int8(x'000000ff')),
+               (3, vec_quantize_int8('[0.5,0.5,-1,1]', 'unit'))",
+        );
+        for sql in [
+            "SELECT rowid, distance FROM b WHERE embedding MATCH vec_bit(x'03ff') AND k = 3 ORDER BY distance",
+            "SELECT rowid, distance FROM i WHERE embedding MATCH vec_int8('[1,1,1,1]') AND k = 3 ORDER BY distance",
+        ] {
+            let mut statement = db.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?)));
+            answers.push(rows.unwrap().map(Result::unwrap).collect::<Vec<_>>());
+            assert_eq!(answers.last().unwrap().len(), 3, "{sql}");
+        }
+        run(db, "DROP TABLE b; DROP TABLE i");
         assert!(text(db, "SELECT vec_version()").starts_with('v'));
         assert!(!text(db, "SELECT vec_debug()").is_empty());
         run(db, "DROP TABLE v");

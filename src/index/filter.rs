@@ -1,8 +1,11 @@
 //! Filters: which rows of a segment a search may return, and how far a filtered search probes.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::index::search::Search;
 use crate::index::{
-    Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryGrow, try_collect, try_filled,
+    Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryExtend, TryGrow, try_collect,
+    try_filled, try_vec,
 };
 use crate::kernels::codes::BLOCK_ROWS;
 
@@ -28,9 +31,14 @@ pub(crate) struct Mask {
     words: Vec<u64>,
     /// How many rows pass.
     matched: u32,
-    /// What scanning them costs, in rows: the blocks that hold one, and a sixteenth of all rows for looking.
+    /// What scanning them costs, in rows: the blocks that hold one, or few rows one by one; and a sixteenth of all rows for looking.
     cost: u32,
+    /// Rows are so few that they are looked at one by one.
+    is_sparse: bool,
 }
+
+/// A row that is read by itself costs as much as so many in a block.
+const ALONE: usize = 5;
 
 impl Mask {
     /// The mask of a segment. `rowids` may be empty where the filter accepts all of them.
@@ -65,10 +73,29 @@ impl Mask {
             }
         }
         let matched = words.iter().map(|word| word.count_ones()).sum();
-        let mut mask = Self { words, matched, cost: 0 };
+        let mut mask = Self { words, matched, cost: 0, is_sparse: false };
         let blocks = (0..rows.div_ceil(BLOCK_ROWS)).filter(|&block| mask.block(block) != 0).count();
-        mask.cost = (blocks * BLOCK_ROWS + rows / 16) as u32;
+        let (in_blocks, alone) = (blocks * BLOCK_ROWS, matched as usize * ALONE);
+        mask.is_sparse = alone < in_blocks;
+        mask.cost = (in_blocks.min(alone) + rows / 16) as u32;
         Ok(mask)
+    }
+
+    /// Whether rows are better looked at one by one than in blocks.
+    pub fn is_sparse(&self) -> bool {
+        self.is_sparse || self.matched == 0
+    }
+
+    /// The slots that pass, ascending.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        (0_u32..).zip(&self.words).flat_map(|(at, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(at * 64 + bit)
+            })
+        })
     }
 
     /// Whether the row of a slot passes.
@@ -116,6 +143,8 @@ struct Seen {
 
 /// A set of rows that is estimated to be that many times the budget is not small.
 const LARGE: u64 = 4;
+/// Masks that a task makes.
+const MASKS: usize = 32;
 /// What a filtered search costs at most, as a multiple of the budget, before rows that pass are counted.
 const MOST: u64 = 2;
 
@@ -143,6 +172,55 @@ impl<L: InvertedLists> Search<'_, L> {
             Mask::new(filter, head, rowids, &metadata)?
         };
         self.filtered.masks[at] = Some(mask);
+        Ok(())
+    }
+
+    /// Makes the masks of lists, on all threads.
+    fn masks_of(&mut self, lists: &[u32]) -> Result<(), L::Error> {
+        let Some(filter) = self.params.filter else { return Ok(()) };
+        let snapshot = self.snapshot;
+        let mut missing = Vec::new();
+        for at in lists.iter().flat_map(|&list_no| snapshot.list(list_no as usize)) {
+            if self.filtered.masks.get(at).is_none_or(Option::is_none) {
+                missing.try_push(at)?;
+            }
+        }
+        // What they are made of is read by this thread.
+        let mut parts = try_vec(missing.len())?;
+        for &at in &missing {
+            let codes = match filter.accepts_all() {
+                true => None,
+                false => Some(snapshot.codes(at, self.cache, self.lists)?),
+            };
+            let metadata = match filter.conditions() {
+                [] => None,
+                _ => Some(snapshot.metadata(at, self.cache, self.lists)?),
+            };
+            parts.push((codes, metadata));
+            self.tick_if_due()?;
+        }
+        let made: Vec<Mutex<Vec<Mask>>> = try_collect(missing.chunks(MASKS).map(|_| Mutex::new(Vec::new())))?;
+        self.for_each(made.len(), |i, _| {
+            let mine = i * MASKS..missing.len().min((i + 1) * MASKS);
+            let mut masks = try_vec(mine.len())?;
+            for j in mine {
+                let (codes, metadata) = &parts[j];
+                let rowids = codes.as_ref().map_or(&[][..], |codes| &codes.rowids);
+                let none = Metadata::default();
+                let metadata = metadata.as_ref().map_or(&none, |metadata| &***metadata);
+                masks.push(Mask::new(filter, &snapshot.segments()[missing[j]].head, rowids, metadata)?);
+            }
+            *made[i].lock().unwrap_or_else(PoisonError::into_inner) = masks;
+            Ok(())
+        })?;
+        if self.filtered.masks.is_empty() {
+            self.filtered.masks = try_filled(None, snapshot.segments().len())?;
+        }
+        let made =
+            made.into_iter().flat_map(|masks| masks.into_inner().unwrap_or_else(PoisonError::into_inner));
+        for (at, mask) in missing.iter().zip(made) {
+            self.filtered.masks[*at] = Some(mask);
+        }
         Ok(())
     }
 
@@ -224,8 +302,10 @@ impl<L: InvertedLists> Search<'_, L> {
         if let Some(total) = self.filtered.total {
             return Ok(total);
         }
+        let reach = self.reach()?;
+        self.masks_of(&reach)?;
         let mut total = 0;
-        for list_no in self.reach()? {
+        for list_no in reach {
             total += self.mask_list(list_no as usize)?.0;
         }
         self.filtered.total = Some(total);
@@ -288,8 +368,9 @@ mod tests {
             (20..52).filter(|slot| slot + 1 < rows).for_each(|slot| assert!(head.kill(slot)));
             let rowids: Vec<i64> = (0..rows.into()).collect();
             let mask = Mask::new(&Thirds, &head, &rowids, &Metadata::default()).unwrap();
-            let passes = |slot: u32| slot % 3 == 0 && head.alive(slot);
+            let passes = |slot: u32| slot.is_multiple_of(3) && head.alive(slot);
             assert!((0..rows).all(|slot| mask.has(slot) == passes(slot)), "{rows} rows");
+            assert!(mask.slots().eq((0..rows).filter(|slot| passes(*slot))), "{rows} rows");
             assert_eq!(mask.matched as usize, (0..rows).filter(|slot| passes(*slot)).count());
             for end in [rows as usize, rows as usize / 2] {
                 let runs: Vec<_> = runs(Some(&mask), end).collect();

@@ -66,7 +66,10 @@ impl Condition {
         let mut keep = Keep { mask, nulls: &column.nulls, or_null: self.or_null };
         match (&self.test, &column.values) {
             (Test::Integers { low, high }, Values::Integers(values)) => {
-                keep.values(values, |value| (*low..=*high).contains(value));
+                // One comparison where low <= high: what is below low comes out above everything.
+                let (low, width) = (*low, high.wrapping_sub(*low).cast_unsigned());
+                let some = low <= *high;
+                keep.values(values, |value| (value.wrapping_sub(low).cast_unsigned() <= width) & some);
             }
             (Test::IntegerNot(not), Values::Integers(values)) => keep.values(values, |value| value != not),
             (Test::IntegerIn(of), Values::Integers(values)) => {
@@ -147,7 +150,13 @@ impl Keep<'_> {
     fn values<T>(&mut self, values: &[T], passes: impl Fn(&T) -> bool) {
         self.words(|at| {
             let values = &values[(at * 64).min(values.len())..values.len().min(at * 64 + 64)];
-            values.iter().rev().fold(0, |bits, value| bits << 1 | u64::from(passes(value)))
+            let mut flags = [[0_u8; 8]; 8];
+            for (flag, value) in flags.as_flattened_mut().iter_mut().zip(values) {
+                *flag = u8::from(passes(value));
+            }
+            // The product gathers the lowest bits of 8 bytes in the highest byte.
+            let packed = flags.map(|of| u64::from_le_bytes(of).wrapping_mul(0x0102_0408_1020_4080) >> 56);
+            packed.iter().rev().fold(0, |bits, eight| bits << 8 | eight)
         });
     }
 

@@ -186,6 +186,10 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let Some(first) = segments.first() else { return Ok(()) };
+        if self.is_sparse(first.at..first.at + segments.len()) {
+            self.few_rows(members, first.at..first.at + segments.len(), before, scratch);
+            return Ok(());
+        }
         self.enter(list_no, members, first.at..first.at + segments.len(), before, scratch)?;
         for loaded in segments {
             self.segment_of_list(loaded, scratch)?;
@@ -205,6 +209,10 @@ impl Scan<'_> {
         before: u64,
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
+        if self.is_sparse(segments.clone()) {
+            self.few_rows(&[member], segments, before, scratch);
+            return Ok(());
+        }
         self.enter(list_no, &[member], segments.clone(), before, scratch)?;
         if scratch.members.is_empty() {
             return Ok(());
@@ -217,6 +225,52 @@ impl Scan<'_> {
             self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch)?;
         }
         Ok(())
+    }
+
+    /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
+    fn is_sparse(&self, segments: Range<usize>) -> bool {
+        !self.masks.is_empty()
+            && segments.into_iter().all(|at| {
+                self.masks[at].as_ref().is_some_and(Mask::is_sparse)
+                    && self.snapshot.resident(at).is_some()
+                    && self.snapshot.resident_vectors(at).is_some()
+            })
+    }
+
+    /// Compares the rows that pass the filter one by one, exactly.
+    fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
+        let (dim, metric) = (self.snapshot.dim(), self.snapshot.metric());
+        for member in members {
+            let (query, state) = (self.query(member.query), self.state(member.query));
+            let mut left = u64::from(member.rows).saturating_sub(before);
+            let mut threshold = state.threshold();
+            for at in segments.clone() {
+                let segment = &self.snapshot.segments()[at];
+                let rows = left.min(segment.head.live().into()) as u32;
+                scratch.scanned += u64::from(rows);
+                let end = segment.head.slot_after(rows);
+                if member.rows != u32::MAX {
+                    left -= u64::from(rows);
+                }
+                let (Some(mask), Some((codes, _)), Some(resident)) =
+                    (&self.masks[at], self.snapshot.resident(at), self.snapshot.resident_vectors(at))
+                else {
+                    continue;
+                };
+                let vectors = resident.rows.read();
+                let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
+                let mut slots = mask.slots().take_while(|&slot| slot < end).peekable();
+                while let Some(slot) = slots.next() {
+                    slots.peek().into_iter().for_each(|&next| prefetch(row(next)));
+                    let key = metric.key(query, row(slot));
+                    if key <= threshold {
+                        let rowid = codes.rowids[slot as usize];
+                        let found = Candidate { lower: key, key, segment: at as u32, slot, rowid };
+                        threshold = state.push(found, key);
+                    }
+                }
+            }
+        }
     }
 
     /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.

@@ -91,6 +91,8 @@ pub struct State {
 /// What a table has beside vectors. It says which shadow tables there are beside those that every table has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
+    /// Which of the vector columns: the tables of the first one are named without a number.
+    pub number: usize,
     /// The kinds of its metadata columns, partition columns included.
     pub metadata: Vec<ValueKind>,
     /// Which of them are partition columns.
@@ -186,7 +188,12 @@ impl Tables {
 
     /// The name of a shadow table, without its schema.
     pub fn shadow(&self, suffix: &str) -> String {
-        format!("{}_{suffix}", self.table)
+        format!("{}_{suffix}{}", self.table, self.name_end())
+    }
+
+    /// What follows the names of the shadow tables.
+    fn name_end(&self) -> String {
+        if self.shape.number == 0 { String::new() } else { self.shape.number.to_string() }
     }
 
     fn text(&self, which: Sql) -> String {
@@ -203,6 +210,7 @@ impl Tables {
             text.push_str(before);
             match name {
                 "new" => text.push_str(&escaped(new)),
+                "number" => text.push_str(&self.name_end()),
                 name => match placeholder(&self.shape, name) {
                     Some(columns) => text.push_str(&columns),
                     None => {
@@ -459,6 +467,7 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let db = linked_db(&connection).unwrap();
         let shape = Rc::new(Shape {
+            number: 3,
             metadata: vec![ValueKind::Text],
             partitions: vec![0],
             text_key: true,

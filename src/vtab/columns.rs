@@ -6,7 +6,7 @@ use crate::storage::Element;
 use crate::vtab::knobs::Knob;
 use crate::vtab::options::OPTION_NAMES;
 
-/// The vector column.
+/// A vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// Its name.
@@ -87,7 +87,8 @@ const HIDDEN: [(Hidden, &str, &str); 5 + Knob::ALL.len()] = {
 pub enum At {
     /// The rowid, also under the name of an INTEGER PRIMARY KEY.
     Rowid,
-    Vector,
+    /// A vector column, by its number.
+    Vector(usize),
     /// A column beside it, by its place in [`Columns::values`].
     Value(usize),
     Hidden(Hidden),
@@ -96,14 +97,16 @@ pub enum At {
 /// The columns of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
-    /// In the order of the CREATE statement: the vector, or a column beside it.
+    /// In the order of the CREATE statement: vectors, and columns beside them.
     declared: Vec<At>,
     values: Vec<ValueColumn>,
-    vector: String,
+    /// The names of the vector columns.
+    vectors: Vec<String>,
 }
 
 /// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
-const MAX_VALUES: usize = 48;
+const MAX_VALUES: usize = 40;
+const MAX_VECTORS: usize = 16;
 const MAX_DIM: usize = 16_384;
 const KINDS: &str = "INTEGER, FLOAT, TEXT or BOOLEAN";
 
@@ -162,9 +165,9 @@ impl Columns {
         self.values[value].role == Role::Key && self.values[value].kind == ValueKind::Integer
     }
 
-    /// The number of the vector's column.
-    pub fn vector_at(&self) -> usize {
-        self.declared.iter().position(|at| *at == At::Vector).unwrap_or(0)
+    /// The column number of a vector column.
+    pub fn vector_at(&self, vector: usize) -> usize {
+        self.declared.iter().position(|at| *at == At::Vector(vector)).unwrap_or(0)
     }
 
     /// The number of the INTEGER PRIMARY KEY, if there is one.
@@ -192,7 +195,8 @@ impl Columns {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let declared = self.declared.iter().map(|at| match at {
             At::Value(i) => format!("{} {}", quoted(&self.values[*i].name), self.values[*i].declared),
-            _ => format!("{} BLOB", quoted(&self.vector)),
+            At::Vector(vector) => format!("{} BLOB", quoted(&self.vectors[*vector])),
+            At::Rowid | At::Hidden(_) => unreachable!("columns are declared as vectors and values"),
         });
         let hidden = HIDDEN.iter().map(|(column, name, of)| {
             let name = if *column == Hidden::Command { table } else { name };
@@ -210,20 +214,25 @@ impl Columns {
                 names.join(", ")
             )));
         }
-        if self.values.iter().any(|column| taken(&column.name)) || taken(&self.vector) {
+        if self.values.iter().any(|column| taken(&column.name)) || self.vectors.iter().any(|name| taken(name))
+        {
             return Err(Error::generic(format!("column '{name}' is declared twice")));
         }
         Ok(())
     }
 
-    /// Adds the vector's column.
+    /// Adds a vector column.
     ///
     /// # Errors
     /// A name that is taken.
     pub fn push_vector(&mut self, name: &str) -> Result<()> {
         self.check_name(name)?;
-        self.vector = name.to_string();
-        self.declared.push(At::Vector);
+        if self.vectors.len() == MAX_VECTORS {
+            let text = format!("at most {MAX_VECTORS} vector columns, '{name}' is one too many");
+            return Err(Error::generic(text));
+        }
+        self.declared.push(At::Vector(self.vectors.len()));
+        self.vectors.push(name.to_string());
         Ok(())
     }
 

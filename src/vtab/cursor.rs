@@ -41,7 +41,8 @@ pub struct Cursor {
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
     knobs: Knobs,
-    finder: RefCell<Known>,
+    /// By vector column.
+    finders: RefCell<Vec<Known>>,
 }
 
 /// The metadata of the segments that answers stand in.
@@ -83,12 +84,14 @@ impl VTabCursor<Ivf> for Cursor {
         let mut given =
             plan::arguments(idx_str.unwrap_or_default(), &table.options.columns).zip(args.iter().copied());
         let wants_metadata = idx_num & plan::WITH_METADATA != 0;
-        match idx_num & !plan::WITH_METADATA {
+        let index = table.indexes().nth((idx_num / plan::VECTOR).max(0) as usize).unwrap_or(table);
+        match idx_num % plan::WITH_METADATA {
             kind @ (plan::KNN | plan::BATCHED) => {
                 let mut warm = table.warm.take().unwrap_or_default();
                 let batch = kind == plan::BATCHED;
-                if let Some(metadata) = self.search(table, given, &mut warm, wants_metadata)? {
-                    let metric = table.layout.metric;
+                if let Some(metadata) = self.search(index, given, &mut warm, wants_metadata)? {
+                    table.profile.set(index.profile.get());
+                    let metric = index.layout.metric;
                     self.rows = Rows::Search { warm, at: 0, query: 0, metric, batch, metadata };
                     self.find_query();
                 }
@@ -179,12 +182,12 @@ impl VTabCursor<Ivf> for Cursor {
                     self.value(&vtab.table, context, value)?;
                 }
             }
-            At::Vector => {
+            At::Vector(number) => {
                 // An UPDATE that leaves the vector alone does not need it.
                 if context.no_change() {
                     return Ok(());
                 }
-                self.vector(&vtab.table, context)?;
+                self.vector(&vtab.table, number, context)?;
             }
             At::Hidden(Hidden::Distance) => {
                 if let Rows::Search { warm, at, metric, .. } = &self.rows {
@@ -216,7 +219,7 @@ impl Cursor {
             rows: Rows::None,
             k: None,
             knobs: Knobs::default(),
-            finder: RefCell::default(),
+            finders: RefCell::new(table.indexes().map(|_| Known::default()).collect()),
         }
     }
 
@@ -230,16 +233,17 @@ impl Cursor {
         }
     }
 
-    fn vector(&self, table: &Rc<Table>, context: &Context<'_>) -> Result<()> {
+    fn vector(&self, table: &Rc<Table>, number: usize, context: &Context<'_>) -> Result<()> {
         let mut found = None;
+        let table = table.indexes().nth(number).unwrap_or(table);
         let vector = match &self.rows {
-            Rows::Lists { vectors: Some(vectors), slot, .. } => {
+            Rows::Lists { vectors: Some(vectors), slot, .. } if number == 0 => {
                 let dim = table.layout.dim;
                 vectors.get(*slot as usize * dim..(*slot as usize + 1) * dim)
             }
             _ => {
                 if let Some(rowid) = self.current() {
-                    found = table.vector_with(rowid, &mut self.finder.borrow_mut())?;
+                    found = table.vector_with(rowid, &mut self.finders.borrow_mut()[number])?;
                 }
                 found.as_deref()
             }
@@ -281,7 +285,7 @@ impl Cursor {
             }
             _ => {
                 let Some(rowid) = self.current() else { return Ok(()) };
-                table.finding(&mut self.finder.borrow_mut(), |finder, lists, state| {
+                table.finding(&mut self.finders.borrow_mut()[0], |finder, lists, state| {
                     let found = finder.metadata(lists, state, rowid)?;
                     Ok(give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot))))
                 })?

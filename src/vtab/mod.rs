@@ -79,7 +79,7 @@ impl VTab for Ivf {
     }
 
     fn destroy(&self) -> Result<()> {
-        self.table.destroy()
+        self.table.indexes().try_for_each(Table::destroy)
     }
 
     fn update(&self, update: Update<'_>) -> Result<i64> {
@@ -87,46 +87,50 @@ impl VTab for Ivf {
     }
 
     fn sync(&self) -> Result<()> {
-        self.table.settle()
+        self.table.indexes().try_for_each(Table::settle)
     }
 
     fn commit(&self) -> Result<()> {
-        self.table.committed();
+        self.table.indexes().for_each(Table::committed);
         Ok(())
     }
 
     fn rollback(&self) -> Result<()> {
-        self.table.rolled_back();
+        self.table.indexes().for_each(Table::rolled_back);
         Ok(())
     }
 
     fn savepoint(&self, level: i32) -> Result<()> {
-        self.table.savepoint(level)
+        self.table.indexes().try_for_each(|index| index.savepoint(level))
     }
 
     fn release(&self, level: i32) -> Result<()> {
-        self.table.release(level);
+        self.table.indexes().for_each(|index| index.release(level));
         Ok(())
     }
 
     fn rollback_to(&self, level: i32) -> Result<()> {
-        self.table.rollback_to(level);
+        self.table.indexes().for_each(|index| index.rollback_to(level));
         Ok(())
     }
 
     fn rename(&self, new: &str) -> Result<()> {
-        self.table.rename(new)
+        self.table.indexes().try_for_each(|index| index.rename(new))
     }
 
     fn integrity(&self, _schema: &str, _table: &str, flags: i32) -> Result<Option<String>> {
         if flags != 0 {
             return Ok(None);
         }
-        let faults = self.table.check()?;
+        let mut faults = Vec::new();
+        for index in self.table.indexes() {
+            faults.extend(index.check()?);
+        }
         Ok((!faults.is_empty()).then(|| faults.join("\n")))
     }
 
     fn shadow_name(suffix: &str) -> bool {
+        let suffix = suffix.trim_end_matches(|c: char| c.is_ascii_digit());
         SHADOW_NAMES.iter().any(|name| name.eq_ignore_ascii_case(suffix))
     }
 }

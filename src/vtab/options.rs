@@ -21,8 +21,12 @@ pub enum TrainAt {
 /// What the CREATE statement says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// The vector column.
+    /// The vector column; of several, the one that this is about.
     pub column: Column,
+    /// Its number.
+    pub number: usize,
+    /// The vector columns.
+    pub vectors: Vec<Column>,
     /// All columns.
     pub columns: Columns,
     /// Lists; none for as many as the number of rows suggests.
@@ -57,9 +61,10 @@ impl Options {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut column = None;
         let mut options = Self {
             column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
+            number: 0,
+            vectors: Vec::new(),
             columns: Columns::default(),
             nlist: None,
             knobs: Knobs::default(),
@@ -81,24 +86,22 @@ impl Options {
                 options.columns.push_auxiliary(name, rest)?;
             } else if !columns::is_vector(rest) {
                 options.columns.push_value(name, rest)?;
-            } else if column.is_some() {
-                return Err(Error::generic(format!(
-                    "one vector column is expected, '{argument}' is another: make a table for each"
-                )));
             } else {
                 let (parsed, index) = Column::parse(name, rest)?;
                 options.columns.push_vector(&parsed.name)?;
-                column = Some(parsed);
+                options.vectors.push(parsed);
                 for setting in index {
                     let (name, value) = columns::setting(setting)?;
                     options.set_once(&mut seen, &name, value)?;
                 }
             }
         }
-        options.column = column.ok_or_else(|| {
+        options.column = options.vectors.first().cloned().ok_or_else(|| {
             Error::generic("a vector column is expected, like: vec float[384] distance_metric=cosine")
         })?;
-        if options.column.metric == Metric::L1 && options.quantizer == Some(Quantizer::Int8) {
+        if options.vectors.iter().any(|of| of.metric == Metric::L1)
+            && options.quantizer == Some(Quantizer::Int8)
+        {
             return Err(Error::generic(
                 "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes bound no l1 distance",
             ));
@@ -194,13 +197,26 @@ impl Options {
         Ok(())
     }
 
+    /// These options, about another of the vector columns.
+    pub fn about(&self, number: usize) -> Self {
+        Self { column: self.vectors[number].clone(), number, ..self.clone() }
+    }
+
     /// What the table has beside vectors.
     pub fn shape(&self) -> Shape {
+        // What does not stand beside vectors stands with the first column.
+        let is_first = self.number == 0;
         Shape {
+            number: self.number,
             metadata: self.columns.packed().map(|column| column.kind).collect(),
             partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
-            text_key: self.columns.text_key().is_some(),
-            auxiliary: self.columns.of(Role::Auxiliary).map(|column| column.declared).collect(),
+            text_key: is_first && self.columns.text_key().is_some(),
+            auxiliary: self
+                .columns
+                .of(Role::Auxiliary)
+                .filter(|_| is_first)
+                .map(|column| column.declared)
+                .collect(),
         }
     }
 
@@ -309,7 +325,7 @@ mod tests {
                 &["quantizer=int8", "vec float[3] distance_metric=l1"],
                 &["auto or none with distance_metric=l1", "'int8'"],
             ),
-            (&["vec float[3]", "other float[4]"], &["one vector column", "'other float[4]'"]),
+            (&["vec float[3]", "Vec float[4]"], &["column 'Vec' is declared twice"]),
             (&["nlist=4"], &["a vector column is expected"]),
             (&["\"vec float[3]"], &["no closing"]),
             (&["!"], &["'!' is neither"]),

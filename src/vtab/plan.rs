@@ -23,6 +23,8 @@ pub const BATCHED: i32 = 4;
 pub const SCAN_METADATA: i32 = 5;
 /// Added to the number of a search whose answers' metadata is wanted.
 pub const WITH_METADATA: i32 = 8;
+/// The number of the vector column that a search asks, times this, is added too.
+pub const VECTOR: i32 = 16;
 
 /// What an argument of xFilter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
     Some(match (columns.at(column), op) {
         (_, Op::Limit) => Argument::Limit,
         (_, Op::Offset) => Argument::Offset,
-        (At::Vector, Op::Match) => Argument::Match,
+        (At::Vector(_), Op::Match) => Argument::Match,
         (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
         (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
@@ -228,7 +230,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         return Ok(BestIndex::Unusable);
     }
     check_query(columns, info, &usable)?;
-    let is_vector = |at| at == At::Vector;
+    let is_vector = |at| matches!(at, At::Vector(_));
     let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
     let kind = match (place(Argument::Match), place(Argument::Batch)) {
         (Some(_), None) => KNN,
@@ -287,7 +289,12 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     }
     let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
     let metadata = if uses(info, columns, is_packed) { WITH_METADATA } else { 0 };
-    info.set_idx_num(kind + metadata);
+    let asked = place(Argument::Match).and_then(|at| info.constraints().find(|of| of.index == at));
+    let vector = match asked.map(|constraint| columns.at(constraint.column)) {
+        Some(At::Vector(vector)) => vector as i32,
+        _ => 0,
+    };
+    info.set_idx_num(kind + metadata + vector * VECTOR);
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
@@ -311,7 +318,7 @@ fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usi
     }
     for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
         let name = match columns.at(constraint.column) {
-            At::Vector | At::Hidden(Hidden::Batch) => continue,
+            At::Vector(_) | At::Hidden(Hidden::Batch) => continue,
             At::Value(value) => &columns.values()[value].name,
             At::Rowid => "rowid",
             At::Hidden(_) => "a hidden column",

@@ -74,10 +74,14 @@ pub struct Table {
     pub warm: Cell<Option<Box<Warm>>>,
     /// What the last search of the table took.
     pub profile: Cell<Option<Profile>>,
+    /// The second vector column and so on: each is an index of its own, in shadow tables of its own, under the same rowids.
+    others: Vec<Rc<Table>>,
 }
 
 impl Table {
     fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
+        let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
+        let others = more.map(|number| Rc::new(Self::new(db, schema, name, options.about(number)))).collect();
         let Column { element, dim, metric, .. } = options.column;
         let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
         let layout = Layout { metric, element, dim, quantizer, ordering };
@@ -102,7 +106,13 @@ impl Table {
             ticker: RefCell::new(Ticker::new(db)),
             warm: Cell::default(),
             profile: Cell::default(),
+            others,
         }
+    }
+
+    /// The vector columns, each as an index.
+    pub fn indexes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.others.iter().map(|other| &**other))
     }
 
     /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
@@ -118,12 +128,14 @@ impl Table {
         fenced: bool,
     ) -> Result<Rc<Self>> {
         let table = Self::new(db, schema, name, options);
-        let last_rowid = db.last_insert_rowid();
-        let uuid = draw_uuid();
-        let created = table.tables().create(uuid, &Settings::default().encode()?, fenced);
-        db.set_last_insert_rowid(last_rowid);
-        created?;
-        table.made.set(Some(uuid));
+        for index in table.indexes() {
+            let last_rowid = db.last_insert_rowid();
+            let uuid = draw_uuid();
+            let created = index.tables().create(uuid, &Settings::default().encode()?, fenced);
+            db.set_last_insert_rowid(last_rowid);
+            created?;
+            index.made.set(Some(uuid));
+        }
         Ok(connection.keep(table))
     }
 
@@ -146,15 +158,19 @@ impl Table {
             && !table.is_unmade()?
         {
             // A statement may have kept it while another file was attached under the name of the schema.
-            let file = OpenFile::of(db, schema);
-            *table.file.borrow_mut() = file;
-            *table.private.borrow_mut() = None;
-            *table.settings.borrow_mut() = None;
-            *table.coarse.borrow_mut() = None;
+            for index in table.indexes() {
+                let file = OpenFile::of(db, schema);
+                *index.file.borrow_mut() = file;
+                *index.private.borrow_mut() = None;
+                *index.settings.borrow_mut() = None;
+                *index.coarse.borrow_mut() = None;
+            }
             return Ok(table);
         }
         let table = Self::new(db, schema, name, options);
-        table.tables().check_format()?;
+        for index in table.indexes() {
+            index.tables().check_format()?;
+        }
         Ok(connection.keep(table))
     }
 

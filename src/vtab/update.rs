@@ -31,7 +31,9 @@ fn settled(table: &Table, mut error: Error) -> Error {
 }
 
 fn delete(table: &Table, rowid: i64) -> Result<i64> {
-    table.buffered(|buffer, tables| Ok(buffer.delete(tables, rowid)?))?;
+    for index in table.indexes() {
+        index.buffered(|buffer, tables| Ok(buffer.delete(tables, rowid)?))?;
+    }
     if table.has_auxiliary() {
         table.changing(|tables| tables.delete_auxiliary(rowid, rowid))?;
     }
@@ -53,7 +55,9 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         }
         let db = table.tables().db();
         let last_rowid = db.last_insert_rowid();
-        command::run(table, text.text()?)?;
+        for index in table.indexes() {
+            command::run(index, text.text()?)?;
+        }
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);
     }
@@ -61,7 +65,10 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         let name = of.hidden_name(at);
         return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
     }
-    let vector = checked(table, &columns[of.vector_at()])?;
+    let vectors: Vec<_> = table
+        .indexes()
+        .map(|index| checked(index, &columns[of.vector_at(index.options.number)]))
+        .collect::<Result<_>>()?;
     let metadata = metadata(table, columns)?;
     let auxiliary = Auxiliary::read(table, columns)?;
     // An INTEGER PRIMARY KEY is the rowid, under another name.
@@ -75,10 +82,12 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
     if let Some(key) = auxiliary.key(table) {
         make_way_for_key(table, key, None)?;
     }
-    table.buffered(|buffer, tables| {
-        let element = table.layout.element;
-        Ok(buffer.insert(tables, element, rowid, &vector, &metadata, &auxiliary.bytes)?)
-    })?;
+    for (index, vector) in table.indexes().zip(&vectors) {
+        index.buffered(|buffer, tables| {
+            let element = index.layout.element;
+            Ok(buffer.insert(tables, element, rowid, vector, &metadata, &auxiliary.bytes)?)
+        })?;
+    }
     if table.has_auxiliary() {
         let values: Vec<_> = auxiliary.values.iter().map(|value| value.unwrap_or(Param::Null)).collect();
         table.changing(|tables| tables.write_auxiliary(rowid, &values))?;
@@ -276,7 +285,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         new if new != old => new,
         _ => key.map_or(Ok(old), |key| read_rowid(table, &key))?,
     };
-    let value = columns[of.vector_at()];
+    let vector_of = |index: &Table| columns[of.vector_at(index.options.number)];
     let kept = |column: &ValueColumn, at: usize| column.is_packed() && columns[of.value_at(at)].nochange();
     let all_kept = of.values().iter().enumerate().all(|(i, column)| !column.is_packed() || kept(column, i));
     let auxiliary = Auxiliary::read(table, columns)?;
@@ -284,7 +293,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     if let Some(key) = auxiliary.key(table) {
         make_way_for_key(table, key, Some(old))?;
     }
-    if new == old && value.nochange() && all_kept {
+    if new == old && all_kept && table.indexes().all(|index| vector_of(index).nochange()) {
         if carries {
             table.buffered(|buffer, tables| Ok(buffer.update(tables, old, &auxiliary.bytes)?))?;
             table.changing(|tables| tables.update_auxiliary(old, old, &auxiliary.values))?;
@@ -292,8 +301,16 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         return Ok(old);
     }
     let gone = || Error::internal("a row went away under an UPDATE");
-    let vector =
-        if value.nochange() { table.vector(old)?.ok_or_else(gone)? } else { checked(table, &value)? };
+    let mut vectors = Vec::new();
+    for index in table.indexes() {
+        let value = vector_of(index);
+        vectors.push(match (value.nochange(), new == old && all_kept) {
+            // This index has nothing to change.
+            (true, true) => None,
+            (true, false) => Some(index.vector(old)?.ok_or_else(gone)?),
+            (false, _) => Some(checked(index, &value)?),
+        });
+    }
     let mut before = Metadata::default();
     if of.values().iter().enumerate().any(|(i, column)| kept(column, i)) {
         before = table
@@ -314,10 +331,13 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     if new != old {
         make_way(table, new)?;
     }
-    table.buffered(|buffer, tables| {
-        buffer.delete(tables, old)?;
-        Ok(buffer.insert(tables, table.layout.element, new, &vector, &metadata, &auxiliary.bytes)?)
-    })?;
+    for (index, vector) in table.indexes().zip(&vectors) {
+        let Some(vector) = vector else { continue };
+        index.buffered(|buffer, tables| {
+            buffer.delete(tables, old)?;
+            Ok(buffer.insert(tables, index.layout.element, new, vector, &metadata, &auxiliary.bytes)?)
+        })?;
+    }
     if carries || (new != old && table.has_auxiliary()) {
         table.changing(|tables| tables.update_auxiliary(old, new, &auxiliary.values))?;
     }

@@ -114,7 +114,7 @@ impl Stage {
         let tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))
             .map_err(words("sqlite_schema"))?;
-        if tables != if now.table.is_some() { 9 } else { 1 } {
+        if tables != if now.table.is_some() { 12 } else { 1 } {
             return Err(format!("there are {tables} tables"));
         }
         if let Some(table) = &now.table {
@@ -137,6 +137,7 @@ impl Stage {
             run(connection, &sql).map_err(words("another row"))?;
             let mut after = now.clone();
             after.rows.push(row);
+            after.others.push(None);
             after
         } else {
             now.clone()

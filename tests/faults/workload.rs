@@ -20,6 +20,8 @@ pub struct Step {
 pub struct Content {
     pub table: Option<String>,
     pub rows: Vec<(i64, Vec<u8>)>,
+    /// The other columns of the rows.
+    pub others: Vec<Option<String>>,
     pub notes: Vec<i64>,
 }
 
@@ -36,8 +38,10 @@ fn only(sql: &str) -> Step {
 
 fn create(options: &str) -> Step {
     Step {
-        sql: format!("CREATE VIRTUAL TABLE t USING ivf(vec float[4], {options})"),
-        model: Some("CREATE TABLE t(rowid INTEGER PRIMARY KEY, vec)".into()),
+        sql: format!(
+            "CREATE VIRTUAL TABLE t USING ivf(vec float[4], p INTEGER PARTITION KEY, n TEXT, +a TEXT, {options})"
+        ),
+        model: Some("CREATE TABLE t(rowid INTEGER PRIMARY KEY, vec, p, n, a)".into()),
     }
 }
 
@@ -57,8 +61,13 @@ fn literal(seed: u64) -> String {
 
 /// Inserts rows with those numbers.
 fn insert(how: &str, rowids: std::ops::Range<u64>, seed: u64) -> Step {
-    let rows: Vec<String> = rowids.map(|rowid| format!("({rowid}, {})", literal(seed + rowid))).collect();
-    both(format!("{how}(rowid, vec) VALUES {}", rows.join(",")))
+    let row = |rowid| {
+        let vector = literal(seed + rowid);
+        // Most rows in one partition, which is large enough for lists of its own.
+        format!("({rowid}, {vector}, {}, 'n{}', 'a{rowid}')", if rowid % 8 == 0 { 2 } else { 1 }, rowid % 5)
+    };
+    let rows: Vec<String> = rowids.map(row).collect();
+    both(format!("{how}(rowid, vec, p, n, a) VALUES {}", rows.join(",")))
 }
 
 fn delete_all(table: &str) -> Step {
@@ -101,6 +110,8 @@ pub fn acts() -> Vec<Vec<Step>> {
         vec![
             both("BEGIN"),
             both(format!("UPDATE t SET vec = {} WHERE rowid IN (3, 4, 411)", literal(5))),
+            both("UPDATE t SET p = 3, a = 'other' WHERE rowid IN (4, 6)"),
+            both("UPDATE t SET a = 'more' WHERE rowid IN (7, 413)"),
             both("UPDATE t SET rowid = rowid + 1000 WHERE rowid < 3"),
             both("SAVEPOINT a"),
             both("DELETE FROM t WHERE rowid IN (5, 412)"),
@@ -180,6 +191,9 @@ pub fn content(connection: &Connection) -> rusqlite::Result<Content> {
     let list = |sql: &str| -> rusqlite::Result<Vec<String>> {
         connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
     };
+    let list_of = |sql: &str| -> rusqlite::Result<Vec<Option<String>>> {
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
     let mut found = Content {
         table: list("SELECT name FROM sqlite_schema WHERE name IN ('t', 'u')")?.pop(),
         notes: connection
@@ -187,12 +201,14 @@ pub fn content(connection: &Connection) -> rusqlite::Result<Content> {
             .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?,
         rows: Vec::new(),
+        others: Vec::new(),
     };
     if let Some(table) = &found.table {
         let mut statement = connection.prepare(&format!("SELECT rowid, vec FROM {table} ORDER BY rowid"))?;
         found.rows = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
+        found.others = list_of(&format!("SELECT p || '/' || n || '/' || a FROM {table} ORDER BY rowid"))?;
     }
     Ok(found)
 }

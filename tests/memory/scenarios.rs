@@ -69,6 +69,8 @@ pub fn template(scale: Scale) -> String {
          CREATE VIRTUAL TABLE t USING ivf(vec float[{dim}], nlist=12, train_at=off); {}
          INSERT INTO t(t) VALUES ('train'); DELETE FROM t WHERE rowid % 9 = 4;
          CREATE VIRTUAL TABLE plain USING ivf(vec float[{dim}] distance_metric=cosine, quantizer=none, train_at=off); {}
+         CREATE VIRTUAL TABLE cols USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], u INTEGER PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=40);
+         INSERT INTO cols(id, vec, u, n, s, a) SELECT 'k' || rowid, vec, rowid % 3, rowid % 10, 's' || rowid % 7, 'a' || rowid FROM t WHERE rowid <= 150;
          CREATE VIRTUAL TABLE grows USING ivf(vec float[{dim}] distance_metric=ip, nlist=5, train_at={});",
         rows(scale, "t", 1, n),
         rows(scale, "plain", 1, n / 4),
@@ -242,6 +244,18 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "SELECT * FROM ivf_centroids('t')".into(),
             format!("SELECT recall, queries, rows_scanned FROM ivf_recall('t', (SELECT vec_pack(vec) FROM t WHERE rowid <= 9), {k}, 3)"),
             "SELECT stage, n FROM ivf_profile('t') WHERE n >= 0".into(),
+        ]),
+        of("columns", vec![
+            format!("SELECT id, s, a, distance FROM cols WHERE vec MATCH {q} AND k = 9 AND u = 1 AND n > 3"),
+            format!("SELECT id, n FROM cols WHERE vec MATCH {q} AND k = 9 AND s IN ('s1', 's2', 's3') AND n BETWEEN 2 AND 8"),
+            format!("SELECT query, id FROM cols WHERE batch MATCH (SELECT vec_pack(vec) FROM t WHERE rowid <= {}) AND k = 3 AND u IN (0, 2) AND s > 's3'", batch / 4),
+            "SELECT id, s, a FROM cols WHERE id IN ('k1', 'k2', 'k7')".into(),
+            "SELECT count(*), sum(n), max(s) FROM cols".into(),
+            format!("INSERT INTO cols(id, vec, u, n, s, a) VALUES ('new', {q}, 9, 1, 's', 'a')"),
+            "UPDATE cols SET n = 77, u = 1 WHERE id = 'new'".into(),
+            "UPDATE cols SET a = 'b' WHERE n = 77".into(),
+            "DELETE FROM cols WHERE id = 'k5'".into(),
+            command("cols", "train"), command("cols", "integrity-check"), "SELECT * FROM ivf_partitions('cols')".into(),
         ]),
         of("integrity-check", vec![command("t", "integrity-check"), "PRAGMA integrity_check".into()]),
         of("settings", vec![

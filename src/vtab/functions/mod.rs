@@ -93,18 +93,15 @@ const STAND_IN: &str = concat!("v", env!("CARGO_PKG_VERSION"), " (sqlite-ivf)");
 pub fn register_stand_ins(db: Db) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;
     let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
-    let functions: [(&str, fn(&Context<'_>) -> Result<()>); 2] = [
-        ("vec_version", |context| {
-            context.text(STAND_IN);
-            Ok(())
-        }),
-        ("vec_debug", debug),
-    ];
-    for (name, function) in functions {
+    for name in ["vec_version", "vec_debug"] {
         if !present.iter().any(|(n, _)| n == name) {
             // Of any number of arguments, as in `register`.
             register_scalar(db, name, -1, state, move |context, args| match args {
-                [] => function(context),
+                [] if name == "vec_debug" => debug(context),
+                [] => {
+                    context.text(STAND_IN);
+                    Ok(())
+                }
                 _ => Err(Error::generic(format!("wrong number of arguments to function {name}()"))),
             })?;
         }
