@@ -25,7 +25,9 @@ fn measured(name: &str, targets: &[f64]) -> Vec<(f64, f64)> {
     db.execute_batch("BEGIN").unwrap();
     {
         let mut insert = db.prepare("INSERT INTO t(v) VALUES (?1)").unwrap();
-        data.base.chunks_exact(dim).for_each(|row| drop(insert.execute([blob(row)]).unwrap()));
+        for row in data.base.chunks_exact(dim) {
+            insert.execute([blob(row)]).unwrap();
+        }
     }
     common::run(&db, "INSERT INTO t(t) VALUES ('train'); COMMIT");
     let sql = "SELECT recall, lists_probed FROM ivf_recall('t', ?1, ?2, NULL, 'recall_target=' || ?3)";
