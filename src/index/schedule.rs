@@ -4,6 +4,7 @@
 //! arithmetic units busy: the way for batches. Query by query, each query's threshold is tight from its
 //! nearest list on, and nothing has to be sorted: the way for a few queries.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -193,6 +194,12 @@ impl<L: InvertedLists> Search<'_, L> {
             members[next[list_no as usize]] = member;
             next[list_no as usize] += 1;
         }
+        if self.params.budget.cuts() {
+            // Those that scan about as many rows of a list go together: a task scans as many as the first of its queries.
+            for of_list in starts.windows(2) {
+                members[of_list[0]..of_list[1]].sort_unstable_by_key(|member| Reverse(member.rows));
+            }
+        }
 
         let mut loaded: Vec<Loaded> = Vec::new();
         let mut groups: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
@@ -256,8 +263,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let total: u64 = groups
             .iter()
             .map(|(list_no, of)| {
-                let queries = (starts[list_no + 1] - starts[*list_no]) as u64;
-                loaded[of.clone()].iter().map(rows_of).sum::<u64>() * queries * dim
+                let rows = loaded[of.clone()].iter().map(rows_of).sum::<u64>();
+                let members = &members[starts[*list_no]..starts[list_no + 1]];
+                members.iter().map(|member| rows.min(member.rows.into())).sum::<u64>() * dim
             })
             .sum();
         let share = (total / (self.params.workers.threads() as u64 * 4)).clamp(TASK_MIN, TASK_MAX);
@@ -265,16 +273,22 @@ impl<L: InvertedLists> Search<'_, L> {
         for (list_no, of) in groups {
             let all = starts[*list_no]..starts[*list_no + 1];
             for first in all.clone().step_by(TASK_QUERIES) {
-                let members = first..all.end.min(first + TASK_QUERIES);
+                let queries = first..all.end.min(first + TASK_QUERIES);
+                let most = members[queries.clone()].iter().map(|member| u64::from(member.rows)).max();
+                let most = most.unwrap_or(0);
                 let (mut from, mut before, mut cost) = (of.start, 0, 0);
                 let mut passed = 0;
                 for at in of.clone() {
-                    cost += rows_of(&loaded[at]) * members.len() as u64 * dim;
-                    passed += rows_of(&loaded[at]);
-                    if cost >= share || at + 1 == of.end {
+                    if passed >= most {
+                        break;
+                    }
+                    let rows = rows_of(&loaded[at]);
+                    cost += rows.min(most - passed) * queries.len() as u64 * dim;
+                    passed += rows;
+                    if cost >= share || at + 1 == of.end || passed >= most {
                         tasks.try_push(Task {
                             list_no: *list_no,
-                            members: members.clone(),
+                            members: queries.clone(),
                             segments: from..at + 1,
                             before,
                         })?;
