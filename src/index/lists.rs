@@ -42,7 +42,7 @@ pub trait InvertedLists {
 }
 
 /// Lists in memory, for programs without a database, tests and benchmarks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryLists {
     dim: usize,
     heads: Vec<SegmentHead>,
