@@ -16,6 +16,9 @@ pub struct Version {
     /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode, which are a file's own
     /// while it is open.
     pub file: (u64, u64),
+    /// The file's schema version when the table was opened. It tells apart what was in the file before and after it was
+    /// restored from another one by the backup interface.
+    pub schema_version: i64,
 }
 
 /// Resident bytes against a limit, for the whole process.
@@ -108,13 +111,18 @@ impl Cache {
         Some(Arc::clone(snapshot))
     }
 
-    /// The most recently used snapshot of the same table in the same file: its segments may be taken over.
+    /// The most recently used snapshot of the same table in the same file of the same schema version: its segments may be taken
+    /// over.
     pub fn relative(&self, version: &Version) -> Option<Arc<Snapshot>> {
         let entries = self.lock();
         entries
             .snapshots
             .iter()
-            .filter(|(v, _)| v.uuid == version.uuid && v.file == version.file)
+            .filter(|(v, _)| {
+                v.uuid == version.uuid
+                    && v.file == version.file
+                    && v.schema_version == version.schema_version
+            })
             .max_by_key(|(_, (used, _))| *used)
             .map(|(_, (_, snapshot))| Arc::clone(snapshot))
     }
@@ -271,7 +279,7 @@ mod tests {
             let rows: Vec<f32> = rowids.iter().flat_map(|&i| row(i)).collect();
             let quantizer = if stamp % 2 == 0 { Quantizer::Int8 } else { Quantizer::None };
             let lists = MemoryLists::build(DIM, Some(&coarse), quantizer, &rowids, &rows).unwrap();
-            let version = Version { uuid: [1; 16], stamp: [stamp; 16], file: (1, file) };
+            let version = Version { uuid: [1; 16], stamp: [stamp; 16], file: (1, file), schema_version: 0 };
             let mut content = Self { version, coarse, lists, answers: Vec::new() };
             content.answers = content.ask(&content.snapshot(None), &Cache::new(usize::MAX), 1);
             content
