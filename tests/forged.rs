@@ -181,6 +181,23 @@ fn a_copy_in_the_place_of_a_closed_file_answers_for_itself() {
 }
 
 #[test]
+fn what_a_transaction_sees_that_is_rolled_back_is_not_kept() {
+    let _alone = alone();
+    let (_folder, path, _) = pair();
+    let connection = open(&path);
+    assert_own(&connection);
+    let before = resident(&connection);
+    for undo in ["ROLLBACK", "ROLLBACK TO s; COMMIT"] {
+        run(&connection, "BEGIN; SAVEPOINT s; INSERT INTO t(rowid, vec) VALUES (1000, '[9, 9, 9, 9]')");
+        assert_own(&connection);
+        assert!(resident(&connection) > before, "{undo}");
+        run(&connection, undo);
+        assert_own(&connection);
+        assert_eq!(resident(&connection), before, "{undo}");
+    }
+}
+
+#[test]
 fn what_is_resident_of_an_untouched_file_is_there_when_it_is_opened_again() {
     let _alone = alone();
     let (_folder, path, _) = pair();

@@ -298,7 +298,9 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     let (dim, m, tiles) = (panel.dim(), best.len(), panel.tiles());
     let chunk = chunk_rows(dim).min(ASSIGN_ROWS);
     let none = Minimum { score: _mm512_set1_ps(f32::INFINITY), column: _mm512_setzero_si512() };
-    let mut minima = vec![none; chunk.min(m)];
+    // 32 KiB of the stack, where no one can refuse it.
+    let mut minima = [none; ASSIGN_ROWS];
+    let minima = &mut minima[..chunk.min(m)];
     for first in (0..m).step_by(chunk) {
         let count = chunk.min(m - first);
         let x = rows[first * dim..].as_ptr();
