@@ -275,7 +275,7 @@ mod tests {
                 [(i % 3 * 10) as f32, seed as f32 / 4.0, (seed * 5 % 11) as f32 / 4.0]
             };
             let rows: Vec<f32> = rowids.iter().flat_map(|&i| row(i)).collect();
-            let quantizer = if stamp % 2 == 0 { Quantizer::Int8 } else { Quantizer::None };
+            let quantizer = if stamp.is_multiple_of(2) { Quantizer::Int8 } else { Quantizer::None };
             let lists = MemoryLists::build(DIM, Some(&coarse), quantizer, &rowids, &rows).unwrap();
             let version = Version { uuid: [1; 16], stamp: [stamp; 16], file: (1, file), schema_version: 0 };
             let mut content = Self { version, coarse, lists, answers: Vec::new() };
