@@ -111,7 +111,7 @@ fn partitions(db: &Connection, partitions: usize) {
     const ROWS: usize = 100;
     const DIM: usize = 64;
     let create = format!(
-        "PRAGMA journal_mode = WAL; CREATE VIRTUAL TABLE t USING ivf(v float[{DIM}], user INTEGER PARTITION KEY); BEGIN"
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE VIRTUAL TABLE t USING ivf(v float[{DIM}], user INTEGER PARTITION KEY); BEGIN"
     );
     db.execute_batch(&create).unwrap();
     let start = Instant::now();

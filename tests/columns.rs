@@ -302,7 +302,7 @@ fn damage_to_the_tables_of_columns_is_found_and_named() {
         db.execute_batch(
             "CREATE VIRTUAL TABLE t USING ivf(id TEXT PRIMARY KEY, u INTEGER PARTITION KEY, vec float[2], s TEXT, n INTEGER, +a TEXT);
              INSERT INTO t(rowid, id, u, vec, s, n, a) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 80)
-             SELECT i, 'k' || i, i % 2, json_array(i, 1), 's' || i % 7, i, 'a' FROM c;
+             SELECT i, 'k' || i, i % 2, json_array(i, 1), 's' || (i % 7), i, 'a' FROM c;
              INSERT INTO t(t) VALUES ('integrity-check')",
         )
         .unwrap();

@@ -181,6 +181,23 @@ fn a_copy_in_the_place_of_a_closed_file_answers_for_itself() {
 }
 
 #[test]
+fn what_a_transaction_sees_that_is_rolled_back_is_not_kept() {
+    let _alone = alone();
+    let (_folder, path, _) = pair();
+    let connection = open(&path);
+    assert_own(&connection);
+    let before = resident(&connection);
+    for undo in ["ROLLBACK", "ROLLBACK TO s; COMMIT"] {
+        run(&connection, "BEGIN; SAVEPOINT s; INSERT INTO t(rowid, vec) VALUES (1000, '[9, 9, 9, 9]')");
+        assert_own(&connection);
+        assert!(resident(&connection) > before, "{undo}");
+        run(&connection, undo);
+        assert_own(&connection);
+        assert_eq!(resident(&connection), before, "{undo}");
+    }
+}
+
+#[test]
 fn what_is_resident_of_an_untouched_file_is_there_when_it_is_opened_again() {
     let _alone = alone();
     let (_folder, path, _) = pair();
@@ -200,4 +217,69 @@ fn what_is_resident_of_an_untouched_file_is_there_when_it_is_opened_again() {
     let connection = open(&path);
     run(&connection, "SELECT count(*) FROM t");
     assert_eq!(resident(&connection), nothing);
+}
+
+/// Puts the content of `from` into the file that a connection has open.
+fn restore(from: &Path, to: &mut Connection) {
+    let from = Connection::open(from).unwrap();
+    rusqlite::backup::Backup::new(&from, to).unwrap().step(-1).unwrap();
+}
+
+#[test]
+fn a_copy_that_is_restored_into_an_open_file_answers_for_itself() {
+    let _alone = alone();
+    for journal in ["DELETE", "WAL"] {
+        let (folder, path, copy) = pair();
+        let own = folder.path().join("own.db");
+        std::fs::copy(&path, &own).unwrap();
+        let mut connections: Vec<Connection> = (0..3).map(|_| open(&path)).collect();
+        run(&connections[0], &format!("PRAGMA journal_mode = {journal}"));
+        let before = brute(&connections[0]);
+        // Through one that has the table open, one that has not, and one that is gone afterwards.
+        for (round, from) in [&copy, &own, &copy, &own].into_iter().enumerate() {
+            connections.iter().for_each(assert_own);
+            match round {
+                0 => restore(from, &mut connections[1]),
+                1 => restore(from, &mut Connection::open(&path).unwrap()),
+                _ => {
+                    connections.push(Connection::open(&path).unwrap());
+                    restore(from, connections.last_mut().unwrap());
+                    common::load(connections.last().unwrap());
+                }
+            }
+            // Not those of before, which may still be in memory: whoever asks first.
+            connections.rotate_left(1);
+            for connection in &connections {
+                assert_eq!(answers(connection) == before, from == &own, "{journal}, round {round}");
+                assert_own(connection);
+            }
+            if round == 2 {
+                // What is written afterwards takes over what it did not change, of that file alone.
+                run(&connections[0], "INSERT INTO t(rowid, vec) VALUES (1000, '[9, 9, 9, 9]')");
+                connections.iter().for_each(assert_own);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_of_an_old_snapshot_keeps_its_answer_while_a_copy_is_restored() {
+    let _alone = alone();
+    let (_folder, path, copy) = pair();
+    let mut connections: Vec<Connection> = (0..3).map(|_| open(&path)).collect();
+    run(&connections[0], "PRAGMA journal_mode = WAL");
+    let before = brute(&connections[0]);
+    run(&connections[0], "BEGIN");
+    assert_own(&connections[0]);
+    restore(&copy, &mut connections[2]);
+    for _ in 0..2 {
+        for connection in &connections {
+            assert_own(connection);
+        }
+        assert_eq!(answers(&connections[0]), before);
+        assert_ne!(answers(&connections[1]), before);
+    }
+    run(&connections[0], "COMMIT");
+    assert_ne!(answers(&connections[0]), before);
+    connections.iter().for_each(assert_own);
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use rusqlite::types::Value;
+
 use super::table::quoted;
 use crate::index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, SearchProfile};
 use crate::storage::Element;
@@ -23,13 +25,21 @@ pub struct TableOptions {
     pub(super) column: String,
     pub(super) element: Element,
     metric: Option<Metric>,
+    pub(super) columns: Vec<String>,
     pub(super) others: Vec<(&'static str, String)>,
 }
 
 impl TableOptions {
     /// A table of vectors of `dim` floats in a column `vec`, distance l2.
     pub fn new(dim: usize) -> Self {
-        Self { dim, column: "vec".into(), element: Element::F32, metric: None, others: Vec::new() }
+        Self {
+            dim,
+            column: "vec".into(),
+            element: Element::F32,
+            metric: None,
+            columns: Vec::new(),
+            others: Vec::new(),
+        }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -62,6 +72,14 @@ impl TableOptions {
 
     pub(super) fn chosen_metric(&self) -> Metric {
         self.metric.unwrap_or(self.element.metrics()[0])
+    }
+
+    /// Another column, as in SQL: `year INTEGER`, `user INTEGER PARTITION KEY`, `+title TEXT`. Rows with values for it are inserted
+    /// by SQL, and [`Search::filter`] asks for them.
+    #[must_use]
+    pub fn with_column(mut self, declaration: impl Into<String>) -> Self {
+        self.columns.push(declaration.into());
+        self
     }
 
     /// How many lists a training makes; by default the square root of the number of rows.
@@ -157,6 +175,9 @@ impl TableOptions {
             self.dim,
             self.chosen_metric().name(),
         );
+        for column in &self.columns {
+            let _ = write!(sql, ", {column}");
+        }
         for (option, value) in &self.others {
             let _ = write!(sql, ", {option}={value}");
         }
@@ -237,6 +258,7 @@ pub struct Search<'a> {
     pub(super) within: Option<f64>,
     pub(super) rowids: Option<Cow<'a, [i64]>>,
     pub(super) without: Option<i64>,
+    pub(super) filters: Vec<(Cow<'a, str>, Value)>,
 }
 
 impl<'a> Search<'a> {
@@ -248,7 +270,15 @@ impl<'a> Search<'a> {
     /// All rows at `distance` or nearer.
     pub fn all_within(distance: f64) -> Self {
         let within = (distance != f64::INFINITY).then_some(distance);
-        Self { k: None, nprobe: None, knobs: Vec::new(), within, rowids: None, without: None }
+        Self {
+            k: None,
+            nprobe: None,
+            knobs: Vec::new(),
+            within,
+            rowids: None,
+            without: None,
+            filters: Vec::new(),
+        }
     }
 
     fn with(mut self, name: &'static str, value: Knob) -> Self {
@@ -339,6 +369,26 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn rowids(mut self, rowids: &'a [i64]) -> Self {
         self.rowids = Some(Cow::Borrowed(rowids));
+        self
+    }
+
+    /// Only rows that meet a condition, with a value in the place of its `?`. Conditions on metadata and partition columns are
+    /// part of the search.
+    ///
+    /// ```
+    /// use sqlite_ivf::{Search, Table, TableOptions};
+    /// let db = rusqlite::Connection::open_in_memory()?;
+    /// sqlite_ivf::register(&db)?;
+    /// let options = TableOptions::new(2).with_column("user INTEGER PARTITION KEY").with_column("lang TEXT");
+    /// let notes = Table::create(&db, "notes", &options)?;
+    /// db.execute_batch("INSERT INTO notes(vec, user, lang) VALUES ('[1,0]', 7, 'de'), ('[2,0]', 7, 'en'), ('[1,0]', 8, 'en')")?;
+    /// let search = Search::new(5).filter("user = ?", 7).filter("lang != ?", "de".to_string());
+    /// assert_eq!(notes.search(&[0.0, 0.0], &search)?[0].rowid, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn filter(mut self, condition: impl Into<Cow<'a, str>>, value: impl Into<Value>) -> Self {
+        self.filters.push((condition.into(), value.into()));
         self
     }
 

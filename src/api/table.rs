@@ -309,6 +309,12 @@ impl<'c> Table<'c> {
         if let Some(rowid) = search.without {
             and("rowid != ?", Box::new(rowid));
         }
+        for (condition, value) in &search.filters {
+            if condition.matches('?').count() != 1 {
+                return Err(Error::Invalid(format!("a filter has one ? for its value, got '{condition}'")));
+            }
+            and(condition, Box::new(value.clone()));
+        }
         if let Some(rowids) = &search.rowids {
             // A repeated rowid is one row.
             let mut unique: HashSet<i64> = HashSet::new();

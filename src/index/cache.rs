@@ -16,6 +16,9 @@ pub struct Version {
     /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode, which are a file's own
     /// while it is open.
     pub file: (u64, u64),
+    /// The file's schema version when the table was opened. It tells apart what was in the file before and after it was
+    /// restored from another one by the backup interface.
+    pub schema_version: i64,
 }
 
 /// Resident bytes against a limit, for the whole process.
@@ -108,13 +111,16 @@ impl Cache {
         Some(Arc::clone(snapshot))
     }
 
-    /// The most recently used snapshot of the same table in the same file: its segments may be taken over.
+    /// The most recently used snapshot of the same table in the same file of the same schema version: its segments may be taken
+    /// over.
     pub fn relative(&self, version: &Version) -> Option<Arc<Snapshot>> {
         let entries = self.lock();
         entries
             .snapshots
             .iter()
-            .filter(|(v, _)| v.uuid == version.uuid && v.file == version.file)
+            .filter(|(v, _)| {
+                v.uuid == version.uuid && v.file == version.file && v.schema_version == version.schema_version
+            })
             .max_by_key(|(_, (used, _))| *used)
             .map(|(_, (_, snapshot))| Arc::clone(snapshot))
     }
@@ -240,6 +246,96 @@ impl<T> PerProcess<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Device;
+    use crate::device::workers::Workers;
+    use crate::index::{
+        CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, SearchMode, SearchParams, search,
+    };
+
+    const DIM: usize = 3;
+    const QUERIES: [f32; 2 * DIM] = [0.5, 1.0, 0.0, 19.0, 1.5, 2.0];
+
+    /// One version of the table of one file: three lists, of which the first is the same in each version of a file.
+    struct Content {
+        version: Version,
+        coarse: Arc<CoarseQuantizer>,
+        lists: MemoryLists,
+        answers: Vec<Neighbor>,
+    }
+
+    impl Content {
+        fn new(file: u64, stamp: u8) -> Self {
+            let centroids = [0, 10, 20].iter().flat_map(|&at| [at as f32, 0.0, 0.0]).collect();
+            let coarse = Arc::new(CoarseQuantizer::new(Metric::L2, DIM, centroids).unwrap());
+            let n = 24;
+            let rowids: Vec<i64> = (0..n).collect();
+            let row = |i: i64| {
+                let moved = if i % 3 == 0 { 0 } else { i64::from(stamp) };
+                let seed = (i * 31 + moved * 7 + file as i64 * 3) % 11;
+                [(i % 3 * 10) as f32, seed as f32 / 4.0, (seed * 5 % 11) as f32 / 4.0]
+            };
+            let rows: Vec<f32> = rowids.iter().flat_map(|&i| row(i)).collect();
+            let quantizer = if stamp.is_multiple_of(2) { Quantizer::Int8 } else { Quantizer::None };
+            let lists = MemoryLists::build(DIM, Some(&coarse), quantizer, &rowids, &rows).unwrap();
+            let version = Version { uuid: [1; 16], stamp: [stamp; 16], file: (1, file), schema_version: 0 };
+            let mut content = Self { version, coarse, lists, answers: Vec::new() };
+            content.answers = content.ask(&content.snapshot(None), &Cache::new(usize::MAX), 1);
+            content
+        }
+
+        fn snapshot(&self, previous: Option<&Snapshot>) -> Snapshot {
+            let mut heads = self.lists.heads().to_vec();
+            heads[1..].iter_mut().for_each(|head| head.stamp = self.version.stamp);
+            let coarse = Some(Arc::clone(&self.coarse));
+            Snapshot::new(Metric::L2, DIM, Device::cpu(), coarse, heads, previous).unwrap()
+        }
+
+        fn ask(&self, snapshot: &Snapshot, cache: &Cache, threads: usize) -> Vec<Neighbor> {
+            let mode = [SearchMode::Matrix, SearchMode::Csr][threads % 2];
+            let params =
+                SearchParams { mode, workers: Workers::new(threads), ..SearchParams::new(5, usize::MAX) };
+            search(snapshot, cache, &mut self.lists.clone(), &QUERIES, params).unwrap().neighbors
+        }
+    }
+
+    #[test]
+    fn threads_that_share_a_cache_answer_for_their_own_version_of_their_own_file() {
+        // Miri leaves no thread behind: those of the pool stay.
+        let (steps, most_threads) = if cfg!(miri) { (12, 1) } else { (400, 2) };
+        let contents: Vec<Content> =
+            (1..=2).flat_map(|file| (0..6).map(move |stamp| Content::new(file, stamp))).collect();
+        let answers: Vec<_> = contents.iter().map(|content| &content.answers).collect();
+        assert!((1..answers.len()).all(|i| !answers[..i].contains(&answers[i])), "two are alike");
+        // Not enough for all of them.
+        let limit = 6_000;
+        let cache = Cache::new(limit);
+        let step = |number: usize| {
+            let content = &contents[number * 7919 % 101 % contents.len()];
+            let version = &content.version;
+            let snapshot = cache.get(version).unwrap_or_else(|| {
+                let previous = cache.relative(version);
+                cache.insert(version.clone(), Arc::new(content.snapshot(previous.as_deref())))
+            });
+            let found = content.ask(&snapshot, &cache, 1 + number % most_threads);
+            assert_eq!(found, content.answers, "{version:?}");
+            match number % 23 {
+                3 => cache.forget(version),
+                9 => cache.forget_file(version.file),
+                14 => cache.budget().set_limit(limit / 2),
+                15 => cache.budget().set_limit(limit),
+                _ => assert!(cache.budget().used() <= limit),
+            }
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let step = &step;
+                scope.spawn(move || (0..steps).for_each(|number| step(thread * steps * 3 + number)));
+            }
+        });
+        assert!(cache.budget().used() > 0, "nothing was kept");
+        (1..=2).for_each(|file| cache.forget_file((1, file)));
+        assert_eq!(cache.budget().used(), 0);
+    }
 
     #[test]
     fn a_forked_child_waits_for_no_lock_of_its_parent() {

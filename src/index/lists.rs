@@ -80,7 +80,7 @@ impl ListOrdering {
 }
 
 /// Lists in memory, for programs without a database, tests and benchmarks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryLists {
     dim: usize,
     heads: Vec<SegmentHead>,

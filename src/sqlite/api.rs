@@ -287,6 +287,12 @@ impl Db {
         }
     }
 
+    /// The number that each change of a schema's tables raises; None where it cannot be read.
+    pub fn schema_version(&self, schema: &str) -> Option<i64> {
+        let sql = format!("PRAGMA \"{}\".schema_version", schema.replace('"', "\"\""));
+        self.query_i64(&sql, &[]).ok().flatten()
+    }
+
     /// Whether the opened file no longer stands under its name (renamed over, deleted). False where nobody can tell.
     pub fn file_has_moved(&self, schema: &str) -> bool {
         let Ok(schema) = CString::new(schema) else { return false };

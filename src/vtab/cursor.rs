@@ -1,8 +1,9 @@
 //! Scans. A cursor owns its results: nothing that happens to the table while they are read can change them.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
 use std::mem::take;
+use std::ops::DerefMut;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +42,7 @@ pub struct Cursor {
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
     knobs: Knobs,
-    /// By vector column.
+    /// By vector column, as far as they were needed.
     finders: RefCell<Vec<Known>>,
 }
 
@@ -219,8 +220,17 @@ impl Cursor {
             rows: Rows::None,
             k: None,
             knobs: Knobs::default(),
-            finders: RefCell::new(table.indexes().map(|_| Known::default()).collect()),
+            finders: RefCell::default(),
         }
+    }
+
+    /// What was found of rows by that vector column.
+    fn finder(&self, number: usize) -> RefMut<'_, Known> {
+        let mut finders = self.finders.borrow_mut();
+        if finders.len() <= number {
+            finders.resize_with(number + 1, Known::default);
+        }
+        RefMut::map(finders, |finders| &mut finders[number])
     }
 
     fn current(&self) -> Option<i64> {
@@ -243,7 +253,7 @@ impl Cursor {
             }
             _ => {
                 if let Some(rowid) = self.current() {
-                    found = table.vector_with(rowid, &mut self.finders.borrow_mut()[number])?;
+                    found = table.vector_with(rowid, self.finder(number).deref_mut())?;
                 }
                 found.as_deref()
             }
@@ -285,7 +295,7 @@ impl Cursor {
             }
             _ => {
                 let Some(rowid) = self.current() else { return Ok(()) };
-                table.finding(&mut self.finders.borrow_mut()[0], |finder, lists, state| {
+                table.finding(self.finder(0).deref_mut(), |finder, lists, state| {
                     let found = finder.metadata(lists, state, rowid)?;
                     Ok(give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot))))
                 })?

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::index::Version;
 use crate::index::cache::PerProcess;
 use crate::sqlite::Db;
 use crate::vtab::table::cache;
@@ -13,12 +14,16 @@ use crate::vtab::table::cache;
 pub struct OpenFile {
     id: (u64, u64),
     path: PathBuf,
+    /// SQLite opens a table anew where another connection has changed it. To restore a file by the backup interface is such
+    /// a change; so is any DDL and VACUUM, after which the lists are read again. What else could tell nobody has found: a
+    /// forged copy is equal in all that can be looked at without reading it.
+    schema_version: i64,
 }
 
 /// What is known of a file that snapshots are kept of.
 enum Known {
-    /// So many tables are in it.
-    Open(usize),
+    /// So many tables are in it, and this is the newest schema version that one was opened at.
+    Open(usize, i64),
     /// Nobody has it open any more. Another file may come to have its inode, or other content may be put into it: the
     /// snapshots are of use only if it was not touched meanwhile.
     Left(Untouched),
@@ -49,26 +54,28 @@ impl OpenFile {
     pub fn of(db: Db, schema: &str) -> Option<Self> {
         let path = PathBuf::from(db.file_name(schema).filter(|path| !path.is_empty())?);
         let (id, untouched) = look(&path)?;
+        let schema_version = db.schema_version(schema)?;
         // Asked after looking: what was looked at is what SQLite has open.
         if db.file_has_moved(schema) {
             return None;
         }
         let mut known = known();
-        let tables = match known.get(&id) {
-            Some(Known::Open(tables)) => *tables,
-            Some(Known::Left(left)) if *left == untouched => 0,
-            _ => {
-                cache().forget_file(id);
-                0
-            }
+        let (tables, newest) = match known.get(&id) {
+            Some(&Known::Open(tables, newest)) => (tables, newest),
+            Some(Known::Left(left)) if *left == untouched => (0, schema_version),
+            _ => (0, i64::MIN),
         };
-        known.insert(id, Known::Open(tables + 1));
-        Some(Self { id, path })
+        // Readers of old snapshots read again.
+        if newest < schema_version {
+            cache().forget_file(id);
+        }
+        known.insert(id, Known::Open(tables + 1, newest.max(schema_version)));
+        Some(Self { id, path, schema_version })
     }
 
-    /// Device and inode.
-    pub fn id(&self) -> (u64, u64) {
-        self.id
+    /// A version of a table in it.
+    pub fn version(&self, uuid: [u8; 16], stamp: [u8; 16]) -> Version {
+        Version { uuid, stamp, file: self.id, schema_version: self.schema_version }
     }
 }
 
@@ -76,7 +83,7 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         let mut known = known();
         match known.get_mut(&self.id) {
-            Some(Known::Open(tables)) if *tables > 1 => *tables -= 1,
+            Some(Known::Open(tables, _)) if *tables > 1 => *tables -= 1,
             _ => match look(&self.path) {
                 Some((id, untouched)) if id == self.id && untouched.is_settled() => {
                     known.insert(id, Known::Left(untouched));
@@ -99,7 +106,7 @@ fn forget_some(known: &mut Files) {
         .iter()
         .filter_map(|(id, known)| match known {
             Known::Left(untouched) => Some((untouched.changed, *id)),
-            Known::Open(_) => None,
+            Known::Open(..) => None,
         })
         .collect();
     if left.len() > LEFT_KEPT {

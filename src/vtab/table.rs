@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot, Version};
+use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::columns::Column;
@@ -92,7 +92,7 @@ impl Table {
             name: RefCell::new(name.to_string()),
             options,
             layout,
-            file: RefCell::new(OpenFile::of(db, schema)),
+            file: RefCell::default(),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
             buffer: RefCell::default(),
             written: RefCell::default(),
@@ -135,6 +135,7 @@ impl Table {
             db.set_last_insert_rowid(last_rowid);
             created?;
             index.made.set(Some(uuid));
+            index.find_file();
         }
         Ok(connection.keep(table))
     }
@@ -159,8 +160,7 @@ impl Table {
         {
             // A statement may have kept it while another file was attached under the name of the schema.
             for index in table.indexes() {
-                let file = OpenFile::of(db, schema);
-                *index.file.borrow_mut() = file;
+                index.find_file();
                 *index.private.borrow_mut() = None;
                 *index.settings.borrow_mut() = None;
                 *index.coarse.borrow_mut() = None;
@@ -170,8 +170,16 @@ impl Table {
         let table = Self::new(db, schema, name, options);
         for index in table.indexes() {
             index.tables().check_format()?;
+            // After that, which waits if the file is locked: nothing waits twice.
+            index.find_file();
         }
         Ok(connection.keep(table))
+    }
+
+    fn find_file(&self) {
+        // Before the old one goes: what is known of a file that stays the same stays known.
+        let file = OpenFile::of(self.db, &self.schema);
+        *self.file.borrow_mut() = file;
     }
 
     /// The shadow tables.
@@ -455,12 +463,11 @@ impl Table {
     /// The snapshot of a state of the tables.
     fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
         // A transaction that writes may be rolled back: what it sees stays with it.
-        let file = self.file.borrow().as_ref().map(OpenFile::id);
-        let shared = file.filter(|_| !self.db.txn_state_is_write(&self.schema));
-        let version = file.map(|file| Version { uuid: state.uuid, stamp: state.stamp, file });
+        let version = self.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
+        let is_shared = !self.db.txn_state_is_write(&self.schema);
         let private = self.private.borrow().clone();
         let own = private.as_ref().filter(|(of, _)| (of.uuid, of.stamp) == (state.uuid, state.stamp));
-        if let (Some(_), Some(version)) = (shared, &version)
+        if let Some(version) = version.as_ref().filter(|_| is_shared)
             && let Some(snapshot) = cache().get(version)
         {
             if let Some((_, own)) = own {
@@ -471,7 +478,7 @@ impl Table {
         }
         if let Some((_, own)) = own {
             // Once committed, it is as good as any.
-            return Ok(match version.filter(|_| shared.is_some()) {
+            return Ok(match version.filter(|_| is_shared) {
                 Some(version) => cache().insert(version, Arc::clone(own)),
                 None => Arc::clone(own),
             });
@@ -484,7 +491,7 @@ impl Table {
         let Layout { metric, dim, .. } = self.layout;
         let loaded = storage::load_snapshot(&tables, state, metric, dim, Device::cpu(), previous.as_deref())?;
         let loaded = Arc::new(loaded);
-        Ok(match version.filter(|_| shared.is_some() && !self.db.file_has_moved(&self.schema)) {
+        Ok(match version.filter(|_| is_shared && !self.db.file_has_moved(&self.schema)) {
             Some(version) => {
                 *self.private.borrow_mut() = None;
                 cache().insert(version, loaded)
@@ -539,9 +546,9 @@ impl Table {
     pub fn unload(&self) -> Result<()> {
         self.flush()?;
         *self.private.borrow_mut() = None;
-        if let Some(file) = self.file.borrow().as_ref().map(OpenFile::id) {
+        if let Some(file) = &*self.file.borrow() {
             let state = self.tables().read_state()?;
-            cache().forget(&Version { uuid: state.uuid, stamp: state.stamp, file });
+            cache().forget(&file.version(state.uuid, state.stamp));
         }
         Ok(())
     }

@@ -253,7 +253,7 @@ fn tables(host: &Host) -> Vec<String> {
 /// Tables and a digest of their rows.
 fn content(host: &Host) -> String {
     let of = |table: &String| {
-        let digest = host.run(&format!("SELECT rowid, vec FROM {table} ORDER BY rowid")).unwrap();
+        let digest = host.run(&format!("SELECT rowid, * FROM {table} ORDER BY rowid")).unwrap();
         format!("{table}: {digest:x} ")
     };
     tables(host).iter().map(of).collect()
@@ -271,7 +271,10 @@ fn sound(host: &Host) -> Result<(), Failure> {
         if host.run(&format!("SELECT 1 FROM {table} LIMIT 1"))? == 0 {
             continue;
         }
-        host.run(&format!("BEGIN; INSERT INTO {table}(vec) SELECT vec FROM {table} ORDER BY rowid LIMIT 1"))?;
+        let (columns, key) = if table == "cols" { ("id, vec", "'one more',") } else { ("vec", "") };
+        host.run(&format!(
+            "BEGIN; INSERT INTO {table}({columns}) SELECT {key} vec FROM {table} ORDER BY rowid LIMIT 1"
+        ))?;
         let query = format!("(SELECT vec FROM {table} ORDER BY rowid LIMIT 1)");
         let found = host.run(&format!(
             "SELECT rowid, distance FROM {table} WHERE vec MATCH {query} AND k = 5 AND nprobe = -1 AND max_codes = 0

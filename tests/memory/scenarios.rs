@@ -70,7 +70,7 @@ pub fn template(scale: Scale) -> String {
          INSERT INTO t(t) VALUES ('train'); DELETE FROM t WHERE rowid % 9 = 4;
          CREATE VIRTUAL TABLE plain USING ivf(vec float[{dim}] distance_metric=cosine, quantizer=none, train_at=off); {}
          CREATE VIRTUAL TABLE cols USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], u INTEGER PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=40);
-         INSERT INTO cols(id, vec, u, n, s, a) SELECT 'k' || rowid, vec, rowid % 3, rowid % 10, 's' || rowid % 7, 'a' || rowid FROM t WHERE rowid <= 150;
+         INSERT INTO cols(id, vec, u, n, s, a) SELECT 'k' || rowid, vec, rowid % 3, rowid % 10, 's' || (rowid % 7), 'a' || rowid FROM t WHERE rowid <= 150;
          CREATE VIRTUAL TABLE grows USING ivf(vec float[{dim}] distance_metric=ip, nlist=5, train_at={});",
         rows(scale, "t", 1, n),
         rows(scale, "plain", 1, n / 4),

@@ -1,0 +1,91 @@
+//! Segments and versions: what many small commits leave of a list, and what tells one content from another.
+#![cfg(feature = "loadable")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{assert_sound, fill, memory, number, run, text};
+use rusqlite::Connection;
+
+/// So wide that 16 rows seal a tail and 512 fill a segment.
+const DIM: usize = 512;
+
+/// The rows of each segment of list 0, in order.
+fn segments(db: &Connection) -> Vec<i64> {
+    let sql = "SELECT length(data) FROM t_vectors ORDER BY segment";
+    let mut statement = db.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)? - 16) / (DIM as i64 * 4 + 4)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn sealed_segments_are_merged_four_at_a_time_and_keep_every_row() {
+    let db = memory();
+    run(&db, &format!("CREATE VIRTUAL TABLE t USING ivf(vec float[{DIM}], train_at=off)"));
+    for commit in 0..4 {
+        fill(&db, "t", commit * 16, 16, DIM, commit as u64);
+        assert_eq!(segments(&db), if commit < 3 { vec![16; commit as usize + 1] } else { vec![64] });
+    }
+    assert_sound(&db, "t", DIM);
+    // Tails of odd sizes that are appended to until they are sealed; merges of merges; what a rollback undoes.
+    for commit in 0..60 {
+        run(&db, "BEGIN");
+        fill(&db, "t", 1000 + commit * 20, 9 + commit % 11, DIM, 100 + commit as u64);
+        run(&db, "SAVEPOINT s");
+        fill(&db, "t", 5000, 40, DIM, commit as u64);
+        run(&db, if commit % 3 == 0 { "ROLLBACK TO s" } else { "DELETE FROM t WHERE rowid >= 5000" });
+        run(&db, "COMMIT");
+        if commit % 20 == 19 {
+            assert_sound(&db, "t", DIM);
+        }
+    }
+    let kept: i64 = 64 + (0..60).map(|commit| 9 + commit % 11).sum::<i64>();
+    assert_eq!(number(&db, "SELECT count(*) FROM t"), kept);
+    let left = segments(&db);
+    assert!(left.len() < 12, "{left:?}");
+    assert!(left.iter().any(|&rows| rows >= 256), "no merge of merges: {left:?}");
+
+    // A merge leaves out what was deleted meanwhile.
+    run(&db, "DELETE FROM t WHERE rowid % 5 = 0");
+    for commit in 0..20 {
+        fill(&db, "t", 9000 + commit * 20, 16, DIM, 300 + commit as u64);
+    }
+    assert_sound(&db, "t", DIM);
+}
+
+#[test]
+fn every_change_of_the_content_gives_a_version_that_was_never_there_and_a_rollback_the_old_one() {
+    let db = memory();
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(vec float[4], nlist=3, train_at=off)");
+    let version = || text(&db, "SELECT hex(ver) FROM t_state");
+    let stamp = || text(&db, "SELECT hex(stamp) FROM t_state");
+    fill(&db, "t", 1, 40, 4, 1);
+    let (mut versions, mut stamps) = (BTreeSet::from([version()]), BTreeSet::from([stamp()]));
+    let command = |text: &str| format!("INSERT INTO t(t) VALUES ('{text}')");
+    for (change, writes_lists) in [
+        ("INSERT INTO t(rowid, vec) VALUES (99, '[1, 2, 3, 4]')".to_string(), true),
+        ("DELETE FROM t WHERE rowid = 99".into(), true),
+        ("INSERT INTO t(rowid, vec) VALUES (99, '[1, 2, 3, 5]')".into(), true),
+        ("UPDATE t SET vec = '[1, 2, 3, 4]' WHERE rowid = 99".into(), true),
+        ("UPDATE t SET rowid = 98 WHERE rowid = 99".into(), true),
+        (command("train"), true),
+        (command("train"), true),
+        (command("optimize"), true),
+        (command("nprobe=2"), false),
+        (command("nprobe=3"), false),
+        (command("delete-all"), true),
+        ("INSERT INTO t(rowid, vec) VALUES (1, '[1, 2, 3, 4]')".into(), true),
+        (command("delete-all"), true),
+        (command("delete-all"), true),
+    ] {
+        let before = (version(), stamp());
+        for undo in ["ROLLBACK", "ROLLBACK TO s; RELEASE s; COMMIT"] {
+            run(&db, &format!("BEGIN; SAVEPOINT s; {change}; {undo}"));
+            assert_eq!((version(), stamp()), before, "{change}; {undo}");
+        }
+        run(&db, &change);
+        assert!(versions.insert(version()), "{change}: a version that was there");
+        assert_eq!(stamps.insert(stamp()), writes_lists, "{change}: the stamp");
+    }
+}
