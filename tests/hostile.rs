@@ -266,7 +266,11 @@ fn settings_with_numbers_at_the_end_of_their_range_do_no_harm() {
     let most = u64::MAX.to_le_bytes().to_vec();
     for nprobe in [f64::NAN, f64::INFINITY, -5.0, 1e300, 1e-300] {
         for nlist in [vec![0], some(0), some(u64::MAX), some(1 << 24)] {
-            let mut settings = [some(nprobe.to_bits()), some(u64::MAX), nlist].concat();
+            // nprobe, max_codes, candidate_budget, budget_strategy, min and max rows per list, profile, recall_target, search_mode.
+            let target = some(nprobe.to_bits());
+            let budget = [some(u64::MAX), vec![0], some(u64::MAX), some(0), vec![0]].concat();
+            let knobs = [some(nprobe.to_bits()), some(u64::MAX), budget, target, vec![0]].concat();
+            let mut settings = [knobs, nlist].concat();
             // Rows trained with, seed, splits, joins, moved rows.
             (0..5).for_each(|_| settings.extend(&most));
             let solid = [(0, u64::MAX), (1, u64::MAX / 2 + 1), (1, 0), (u32::MAX, 7)];
@@ -275,6 +279,10 @@ fn settings_with_numbers_at_the_end_of_their_range_do_no_harm() {
                 settings.extend(u32::to_le_bytes(list_no));
                 settings.extend(u64::to_le_bytes(rows));
             }
+            // A calibration that reaches beyond all bounds, and what had moved when it was made.
+            settings.push(1);
+            (0..61).for_each(|_| settings.extend(f32::INFINITY.to_le_bytes()));
+            settings.extend(&most);
             settings.extend([0; 8]);
             let refused = Liar::new(SMALL).tell(|plain, forger| {
                 forger.seal(b'g', 0, &mut settings);
@@ -285,7 +293,7 @@ fn settings_with_numbers_at_the_end_of_their_range_do_no_harm() {
     }
     // As many solid lists as a small blob cannot hold.
     let refused = Liar::new(SMALL).tell(|plain, forger| {
-        let mut settings = [&[0; 43][..], &most, &[0; 8]].concat();
+        let mut settings = [&[0; 50][..], &most, &[0; 8]].concat();
         forger.seal(b'g', 0, &mut settings);
         plain.execute("UPDATE t_config SET value = ?1 WHERE key = 'settings'", [settings]).unwrap();
     });

@@ -156,7 +156,7 @@ pub const STATE_AND_SETTINGS: &[(&str, Plant)] = &[
     ("settings of nothing", |v| v.settings(&[])),
     ("settings of noise", |v| v.settings(&[0xa5; 61])),
     ("settings that promise more than there is", |v| {
-        v.settings(&[[0; 3].as_slice(), &[0; 40], &u64::MAX.to_le_bytes()].concat())
+        v.settings(&[[0; 10].as_slice(), &[0; 40], &u64::MAX.to_le_bytes()].concat())
     }),
     ("a segment more, its rows twice", |v| {
         let from = v.first();
