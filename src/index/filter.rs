@@ -1,7 +1,8 @@
 //! Filters: which rows of a segment a search may return, and how far a filtered search probes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
+use crate::index::masks::Masks;
 use crate::index::search::Search;
 use crate::index::{
     Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryExtend, TryGrow, try_collect,
@@ -121,8 +122,8 @@ impl Mask {
 /// What a filtered search knows of the segments, as far as it has looked at them.
 #[derive(Default)]
 pub(super) struct Filtered {
-    /// By segment.
-    pub masks: Vec<Option<Mask>>,
+    /// None until they are needed.
+    pub masks: Option<Arc<Masks>>,
     /// Rows that pass in all lists in reach, once that was asked.
     total: Option<u64>,
     /// By query.
@@ -155,10 +156,8 @@ impl<L: InvertedLists> Search<'_, L> {
     /// What reading fails with.
     pub fn mask(&mut self, at: usize) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
-        if self.filtered.masks.is_empty() {
-            self.filtered.masks = try_filled(None, self.snapshot.segments().len())?;
-        }
-        if self.filtered.masks[at].is_some() {
+        let masks = self.masks(filter)?;
+        if masks.get(at).is_some() {
             return Ok(());
         }
         let head = &self.snapshot.segments()[at].head;
@@ -171,17 +170,27 @@ impl<L: InvertedLists> Search<'_, L> {
             let metadata = self.snapshot.metadata(at, self.cache, self.lists)?;
             Mask::new(filter, head, rowids, &metadata)?
         };
-        self.filtered.masks[at] = Some(mask);
+        masks.set(at, mask);
         Ok(())
+    }
+
+    fn masks(&mut self, filter: &dyn RowFilter) -> Result<Arc<Masks>, IndexError> {
+        if let Some(masks) = &self.filtered.masks {
+            return Ok(Arc::clone(masks));
+        }
+        let masks = self.snapshot.masks(filter, self.cache)?;
+        self.filtered.masks = Some(Arc::clone(&masks));
+        Ok(masks)
     }
 
     /// Makes the masks of lists, on all threads.
     fn masks_of(&mut self, lists: &[u32]) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
         let snapshot = self.snapshot;
+        let masks = self.masks(filter)?;
         let mut missing = Vec::new();
         for at in lists.iter().flat_map(|&list_no| snapshot.list(list_no as usize)) {
-            if self.filtered.masks.get(at).is_none_or(Option::is_none) {
+            if masks.get(at).is_none() {
                 missing.try_push(at)?;
             }
         }
@@ -199,28 +208,17 @@ impl<L: InvertedLists> Search<'_, L> {
             parts.push((codes, metadata));
             self.tick_if_due()?;
         }
-        let made: Vec<Mutex<Vec<Mask>>> = try_collect(missing.chunks(MASKS).map(|_| Mutex::new(Vec::new())))?;
-        self.for_each(made.len(), |i, _| {
-            let mine = i * MASKS..missing.len().min((i + 1) * MASKS);
-            let mut masks = try_vec(mine.len())?;
-            for j in mine {
+        self.for_each(missing.len().div_ceil(MASKS), |i, _| {
+            for j in i * MASKS..missing.len().min((i + 1) * MASKS) {
                 let (codes, metadata) = &parts[j];
                 let rowids = codes.as_ref().map_or(&[][..], |codes| &codes.rowids);
                 let none = Metadata::default();
                 let metadata = metadata.as_ref().map_or(&none, |metadata| &***metadata);
-                masks.push(Mask::new(filter, &snapshot.segments()[missing[j]].head, rowids, metadata)?);
+                let head = &snapshot.segments()[missing[j]].head;
+                masks.set(missing[j], Mask::new(filter, head, rowids, metadata)?);
             }
-            *made[i].lock().unwrap_or_else(PoisonError::into_inner) = masks;
             Ok(())
         })?;
-        if self.filtered.masks.is_empty() {
-            self.filtered.masks = try_filled(None, snapshot.segments().len())?;
-        }
-        let made =
-            made.into_iter().flat_map(|masks| masks.into_inner().unwrap_or_else(PoisonError::into_inner));
-        for (at, mask) in missing.iter().zip(made) {
-            self.filtered.masks[*at] = Some(mask);
-        }
         Ok(())
     }
 
@@ -230,7 +228,7 @@ impl<L: InvertedLists> Search<'_, L> {
         for at in self.snapshot.list(list_no) {
             self.mask(at)?;
             self.tick_if_due()?;
-            if let Some(mask) = &self.filtered.masks[at] {
+            if let Some(mask) = self.filtered.masks.as_ref().and_then(|masks| masks.get(at)) {
                 sums.0 += u64::from(mask.matched);
                 sums.1 += u64::from(mask.cost);
             }

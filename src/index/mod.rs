@@ -14,6 +14,7 @@ mod filter;
 pub mod kmeans;
 pub mod lists;
 pub mod maintain;
+mod masks;
 mod memory;
 pub mod metadata;
 pub mod metric;

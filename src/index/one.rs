@@ -93,8 +93,9 @@ impl<L: InvertedLists> Search<'_, L> {
         let many = (TASK_MAX * visits.len() as u64 / total.max(1)) as usize;
         let run = many.clamp(1, fair.max(1));
         let states = take(&mut self.states);
-        let masks = take(&mut self.filtered.masks);
-        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks: &masks };
+        let masks = self.filtered.masks.clone();
+        let masks = masks.as_deref();
+        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks };
         let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
             let mine = &visits[task * run..visits.len().min((task + 1) * run)];
             for (i, visit) in mine.iter().enumerate() {
@@ -108,7 +109,6 @@ impl<L: InvertedLists> Search<'_, L> {
             Ok(())
         });
         self.states = states;
-        self.filtered.masks = masks;
         self.one.visits = visits;
         self.stats.scan_us += start.elapsed().as_micros() as u64;
         done

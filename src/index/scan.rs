@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::index::collect::{Bounds, Candidate, Collector};
 use crate::index::filter::{Mask, runs};
+use crate::index::masks::Masks;
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
 use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
@@ -90,8 +91,8 @@ pub(crate) struct Scan<'a> {
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
     pub states: &'a [State],
-    /// By segment, if there is a filter.
-    pub masks: &'a [Option<Mask>],
+    /// If there is a filter.
+    pub masks: Option<&'a Masks>,
 }
 
 /// Buffers of a thread, kept between scans.
@@ -229,9 +230,9 @@ impl Scan<'_> {
 
     /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
     fn is_sparse(&self, segments: Range<usize>) -> bool {
-        !self.masks.is_empty()
+        self.masks.is_some()
             && segments.into_iter().all(|at| {
-                self.masks[at].as_ref().is_some_and(Mask::is_sparse)
+                self.mask(at).is_some_and(Mask::is_sparse)
                     && self.snapshot.resident(at).is_some()
                     && self.snapshot.resident_vectors(at).is_some()
             })
@@ -253,7 +254,7 @@ impl Scan<'_> {
                     left -= u64::from(rows);
                 }
                 let (Some(mask), Some((codes, _)), Some(resident)) =
-                    (&self.masks[at], self.snapshot.resident(at), self.snapshot.resident_vectors(at))
+                    (self.mask(at), self.snapshot.resident(at), self.snapshot.resident_vectors(at))
                 else {
                     continue;
                 };
@@ -497,7 +498,7 @@ impl Scan<'_> {
         // Short chunks first, where a query has no threshold yet: all rows of its first chunk are candidates.
         let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
         let mut chunk = if fresh { FIRST_CHUNK } else { CHUNK };
-        let mask = self.mask(loaded);
+        let mask = self.mask(loaded.at);
         let mut runs = runs(mask, slots);
         let (mut start, mut end) = (0, 0);
         loop {
@@ -554,7 +555,7 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
-        let mask = self.mask(loaded);
+        let mask = self.mask(loaded.at);
         for member in members {
             let query = self.query(member.query);
             let state = self.state(member.query);
@@ -586,7 +587,7 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
-        let mask = self.mask(loaded);
+        let mask = self.mask(loaded.at);
         scratch.limit.clear();
         for member in members.iter_mut() {
             member.approx.length = length(self.query(member.query));
@@ -649,8 +650,8 @@ impl Scan<'_> {
     }
 
     /// The rows of a segment that pass the filter, if there is one.
-    fn mask(&self, loaded: &Opened<'_>) -> Option<&Mask> {
-        self.masks.get(loaded.at).and_then(Option::as_ref)
+    fn mask(&self, at: usize) -> Option<&Mask> {
+        self.masks?.get(at)
     }
 }
 

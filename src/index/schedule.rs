@@ -143,11 +143,11 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
             }))?;
         let states = std::mem::take(&mut self.states);
-        let masks = std::mem::take(&mut self.filtered.masks);
-        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks: &masks };
+        let masks = self.filtered.masks.clone();
+        let masks = masks.as_deref();
+        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks };
         let result = work(self, &opened, &scan);
         self.states = states;
-        self.filtered.masks = masks;
         result
     }
 

@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
+use crate::index::masks::{KeptMasks, Masks};
 use crate::index::segment::{ResidentCodes, ResidentRows};
 use crate::index::{
-    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, SegmentHead, try_filled, try_vec,
+    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, RowFilter, SegmentHead,
+    try_filled, try_vec,
 };
 use crate::kernels::codes;
 
@@ -60,6 +62,8 @@ pub struct Snapshot {
     /// Live rows of each list, and of all.
     list_rows: Vec<u64>,
     rows: u64,
+    /// Masks of the last filters.
+    masks: KeptMasks,
     /// Bytes of codes that are not resident yet: vectors leave that much of the budget free.
     codes_missing: AtomicUsize,
 }
@@ -128,7 +132,20 @@ impl Snapshot {
         let origin = try_filled(0.0, dim)?;
         let codes_missing = AtomicUsize::new(missing);
         let rows = list_rows.iter().sum();
-        Ok(Self { metric, dim, device, coarse, origin, offsets, segments, list_rows, rows, codes_missing })
+        let masks = KeptMasks::default();
+        Ok(Self {
+            metric,
+            dim,
+            device,
+            coarse,
+            origin,
+            offsets,
+            segments,
+            list_rows,
+            rows,
+            masks,
+            codes_missing,
+        })
     }
 
     /// The metric.
@@ -277,6 +294,18 @@ impl Snapshot {
             let _ = segment.metadata.set(Arc::clone(&held));
         }
         Ok(held)
+    }
+
+    /// The masks of a filter.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub(crate) fn masks(&self, filter: &dyn RowFilter, cache: &Cache) -> Result<Arc<Masks>, IndexError> {
+        if !filter.accepts_all() || filter.conditions().is_empty() {
+            // Rowids are seldom asked for twice.
+            return KeptMasks::of_one(self.segments.len());
+        }
+        self.masks.of(filter.conditions(), self.segments.len(), self.rows, cache.budget())
     }
 
     /// What a scan reads of a segment, if it is resident: the codes, or the rows beside them where nothing is coded.

@@ -1,0 +1,113 @@
+//! Masks of a filter by segment, kept for the next search with the same conditions: a program asks with few filters many times.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::index::cache::{Budget, Charge};
+use crate::index::filter::Mask;
+use crate::index::{Condition, IndexError, try_collect};
+
+/// Filters whose masks are kept, the last ones that were asked for.
+const KEPT: usize = 8;
+
+/// The masks of one filter, as far as they were needed.
+#[derive(Debug)]
+pub(crate) struct Masks {
+    of_segments: Vec<OnceLock<Mask>>,
+    /// None where the budget had no room, or the filter is of one search.
+    _charge: Option<Charge>,
+}
+
+impl Masks {
+    fn new(segments: usize, charge: Option<Charge>) -> Result<Self, IndexError> {
+        Ok(Self { of_segments: try_collect((0..segments).map(|_| OnceLock::new()))?, _charge: charge })
+    }
+
+    /// The mask of a segment, once it was made.
+    pub fn get(&self, at: usize) -> Option<&Mask> {
+        self.of_segments.get(at)?.get()
+    }
+
+    /// Takes the mask of a segment. Another search may have made the same.
+    pub fn set(&self, at: usize, mask: Mask) {
+        let _ = self.of_segments[at].set(mask);
+    }
+}
+
+/// The masks that a snapshot keeps, within the budget of resident bytes: a bit per row, and what a segment needs.
+#[derive(Debug, Default)]
+pub(crate) struct KeptMasks(Mutex<VecDeque<(Vec<Condition>, Arc<Masks>)>>);
+
+impl KeptMasks {
+    /// The masks of a filter that consists of `conditions`, for a snapshot of so many segments and rows.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn of(
+        &self,
+        conditions: &[Condition],
+        segments: usize,
+        rows: u64,
+        budget: &Arc<Budget>,
+    ) -> Result<Arc<Masks>, IndexError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = kept.iter().position(|(of, _)| of == conditions) {
+            let masks = Arc::clone(&kept[at].1);
+            let found = kept.remove(at);
+            // The newest last.
+            kept.extend(found);
+            return Ok(masks);
+        }
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        let bytes = rows as usize / 8 + segments * (size_of::<OnceLock<Mask>>() + 8);
+        let charge = budget.charge(bytes, 0);
+        let is_kept = charge.is_some();
+        let masks = Arc::new(Masks::new(segments, charge)?);
+        if is_kept {
+            kept.push_back((conditions.to_vec(), Arc::clone(&masks)));
+        }
+        Ok(masks)
+    }
+
+    /// Masks for one search.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn of_one(segments: usize) -> Result<Arc<Masks>, IndexError> {
+        Ok(Arc::new(Masks::new(segments, None)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Cache, Test};
+
+    #[test]
+    fn the_last_filters_are_kept_within_the_budget() {
+        let cache = Cache::new(1 << 20);
+        let kept = KeptMasks::default();
+        let of = |n: i64| {
+            let conditions =
+                [Condition { column: 0, test: Test::Integers { low: n, high: n }, or_null: false }];
+            kept.of(&conditions, 3, 100, cache.budget()).unwrap()
+        };
+        let first = of(0);
+        first.set(1, Mask::default());
+        assert!(of(0).get(1).is_some() && of(1).get(1).is_none() && of(0).get(2).is_none());
+        let one = cache.budget().used() / 2;
+        (2..2 + KEPT as i64).for_each(|n| drop(of(n)));
+        // The first one is still held here, and let go by the snapshot.
+        assert!(of(0).get(1).is_none());
+        assert_eq!(cache.budget().used(), one * (KEPT + 1));
+        drop(first);
+        assert_eq!(cache.budget().used(), one * KEPT);
+        cache.budget().set_limit(0);
+        let unkept = of(77);
+        assert!(!Arc::ptr_eq(&unkept, &of(77)));
+        drop(kept);
+        assert_eq!(cache.budget().used(), 0);
+    }
+}
