@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 /// Steps of the quick suite.
-const STEPS: u64 = 6_000;
+const STEPS: u64 = 3_000;
 /// Steps of a case.
 const CASE: u64 = 150;
 

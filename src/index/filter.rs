@@ -82,9 +82,19 @@ impl Mask {
         Ok(mask)
     }
 
+    /// Whether no row passes.
+    pub fn is_empty(&self) -> bool {
+        self.matched == 0
+    }
+
+    /// What scanning them costs, in rows.
+    pub fn cost(&self) -> u64 {
+        self.cost.into()
+    }
+
     /// Whether rows are better looked at one by one than in blocks.
     pub fn is_sparse(&self) -> bool {
-        self.is_sparse || self.matched == 0
+        self.is_sparse || self.is_empty()
     }
 
     /// The slots that pass, ascending.
@@ -156,6 +166,9 @@ impl<L: InvertedLists> Search<'_, L> {
     /// What reading fails with.
     pub fn mask(&mut self, at: usize) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
+        if self.filtered.masks.as_ref().is_some_and(|masks| masks.get(at).is_some()) {
+            return Ok(());
+        }
         let masks = self.masks(filter)?;
         if masks.get(at).is_some() {
             return Ok(());
@@ -226,8 +239,10 @@ impl<L: InvertedLists> Search<'_, L> {
     fn mask_list(&mut self, list_no: usize) -> Result<(u64, u64), L::Error> {
         let mut sums = (0, 0);
         for at in self.snapshot.list(list_no) {
-            self.mask(at)?;
-            self.tick_if_due()?;
+            if self.filtered.masks.as_ref().is_none_or(|masks| masks.get(at).is_none()) {
+                self.mask(at)?;
+                self.tick_if_due()?;
+            }
             if let Some(mask) = self.filtered.masks.as_ref().and_then(|masks| masks.get(at)) {
                 sums.0 += u64::from(mask.matched);
                 sums.1 += u64::from(mask.cost);

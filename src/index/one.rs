@@ -124,6 +124,14 @@ impl<L: InvertedLists> Search<'_, L> {
             }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
             self.mask(at)?;
+            let mask = self.filtered.masks.as_ref().and_then(|masks| masks.get(at));
+            let (work, passes) = mask.map_or((rows, true), |mask| (mask.cost(), !mask.is_empty()));
+            if !passes {
+                // Nothing of it is read.
+                visits.try_extend(open.take())?;
+                before += rows;
+                continue;
+            }
             if self.snapshot.resident(at).is_none()
                 && let (transient, 1..) = self.load(at)?
             {
@@ -136,7 +144,7 @@ impl<L: InvertedLists> Search<'_, L> {
             } else {
                 let visit = open.get_or_insert(Visit { list_no, member, segments: at..at, before, cost: 0 });
                 visit.segments.end = at + 1;
-                visit.cost += rows * self.snapshot.dim() as u64;
+                visit.cost += work * self.snapshot.dim() as u64;
                 if visit.cost >= TASK_MIN {
                     visits.try_extend(open.take())?;
                 }
