@@ -1,6 +1,6 @@
 //! Typed values beside the vectors of a segment, column by column: what filters look at.
 
-use crate::index::{IndexError, TryExtend, try_vec};
+use crate::index::{IndexError, TryExtend, TryGrow, try_vec};
 
 /// What the values of a column are. Any of them may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,6 +174,20 @@ impl MetadataColumn {
         Ok(())
     }
 
+    /// Makes room for a value as row `at`.
+    fn try_room(&mut self, at: usize, value: &Datum<'_>) -> Result<(), IndexError> {
+        self.nulls.try_room((at / 64 + 1).saturating_sub(self.nulls.len()))?;
+        match &mut self.values {
+            Values::Integers(values) => values.try_room(1),
+            Values::Floats(values) => values.try_room(1),
+            Values::Booleans(values) => values.try_room(1),
+            Values::Texts { ends, bytes } => {
+                ends.try_room(1)?;
+                bytes.try_room(if let Datum::Text(text) = value { text.len() } else { 0 })
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.nulls.len() * 8
             + match &self.values {
@@ -224,6 +238,15 @@ impl Metadata {
         }
         self.rows += 1;
         Ok(())
+    }
+
+    /// Makes room for a row: then [`Metadata::push`] of it is not refused.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub(crate) fn try_room(&mut self, row: &[Datum<'_>]) -> Result<(), IndexError> {
+        let rows = self.rows;
+        self.columns.iter_mut().zip(row).try_for_each(|(column, value)| column.try_room(rows, value))
     }
 
     /// Appends row `i` of `other`, which has the same columns.
@@ -291,6 +314,26 @@ mod tests {
         assert_eq!(order.get(9, 0), Datum::Null);
         assert_eq!(order.get(0, 200), Datum::Null);
         assert!(part.bytes() > 80 * (8 + 8 + 4 + 1));
+    }
+
+    #[test]
+    fn a_row_that_room_was_made_for_takes_no_more() {
+        let capacities = |metadata: &Metadata| -> Vec<usize> {
+            let of = |column: &MetadataColumn| match &column.values {
+                Values::Integers(values) => vec![values.capacity()],
+                Values::Floats(values) => vec![values.capacity()],
+                Values::Booleans(values) => vec![values.capacity()],
+                Values::Texts { ends, bytes } => vec![ends.capacity(), bytes.capacity()],
+            };
+            metadata.columns.iter().flat_map(|c| [vec![c.nulls.capacity()], of(c)].concat()).collect()
+        };
+        let mut metadata = Metadata::new(&KINDS);
+        for i in 0..300 {
+            metadata.try_room(&row(i)).unwrap();
+            let before = capacities(&metadata);
+            metadata.push(row(i)).unwrap();
+            assert_eq!(capacities(&metadata), before, "row {i}");
+        }
     }
 
     #[test]

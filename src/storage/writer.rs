@@ -153,6 +153,10 @@ impl Buffer {
         if self.rows.rowids.is_empty() {
             self.rows = Rows::new(tables);
         }
+        // All room is made before anything changes: a row that is refused leaves no part of itself.
+        self.rows.rowids.try_room(1)?;
+        self.rows.vectors.try_room(vector.len())?;
+        self.rows.metadata.try_room(metadata)?;
         self.places.try_room(1)?;
         let mut values = Vec::new();
         metadata.iter().try_for_each(|value| value.write(&mut values))?;

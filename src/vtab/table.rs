@@ -189,7 +189,7 @@ impl Table {
 
     /// Whether rows have values in a table of their own.
     pub fn has_auxiliary(&self) -> bool {
-        self.options.columns.auxiliary().next().is_some()
+        self.tables.borrow().shape().auxiliary_columns() > 0
     }
 
     /// The name, as it is now.
