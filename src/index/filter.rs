@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::index::masks::Masks;
 use crate::index::search::Search;
+use crate::index::segment::ResidentCodes;
+use crate::index::snapshot::Held;
 use crate::index::{
     Condition, IndexError, InvertedLists, Metadata, SegmentHead, Snapshot, TryExtend, TryGrow, try_collect,
     try_filled, try_vec,
@@ -140,6 +142,28 @@ pub(super) struct Filtered {
     seen: Vec<Seen>,
 }
 
+impl Filtered {
+    /// The mask of a segment, once it was made.
+    pub fn mask(&self, at: usize) -> Option<&Mask> {
+        self.masks.as_ref()?.get(at)
+    }
+}
+
+/// What a mask is made of: none of what the filter does not look at.
+struct MadeOf {
+    codes: Option<Arc<Held<ResidentCodes>>>,
+    metadata: Option<Arc<Held<Metadata>>>,
+}
+
+impl MadeOf {
+    fn mask(&self, filter: &dyn RowFilter, head: &SegmentHead) -> Result<Mask, IndexError> {
+        let rowids = self.codes.as_ref().map_or(&[][..], |codes| &codes.rowids);
+        let none = Metadata::default();
+        let metadata = self.metadata.as_ref().map_or(&none, |metadata| &***metadata);
+        Mask::new(filter, head, rowids, metadata)
+    }
+}
+
 /// The lists that a query has probed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
@@ -166,25 +190,26 @@ impl<L: InvertedLists> Search<'_, L> {
     /// What reading fails with.
     pub fn mask(&mut self, at: usize) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
-        if self.filtered.masks.as_ref().is_some_and(|masks| masks.get(at).is_some()) {
+        if self.filtered.mask(at).is_some() {
             return Ok(());
         }
         let masks = self.masks(filter)?;
-        if masks.get(at).is_some() {
-            return Ok(());
+        if masks.get(at).is_none() {
+            let made_of = self.made_of(filter, at)?;
+            masks.set(at, made_of.mask(filter, &self.snapshot.segments()[at].head)?);
         }
-        let head = &self.snapshot.segments()[at].head;
-        let codes =
-            if filter.accepts_all() { None } else { Some(self.snapshot.codes(at, self.cache, self.lists)?) };
-        let rowids = codes.as_ref().map_or(&[][..], |codes| &codes.rowids);
-        let mask = if filter.conditions().is_empty() {
-            Mask::new(filter, head, rowids, &Metadata::default())?
-        } else {
-            let metadata = self.snapshot.metadata(at, self.cache, self.lists)?;
-            Mask::new(filter, head, rowids, &metadata)?
-        };
-        masks.set(at, mask);
         Ok(())
+    }
+
+    /// What the mask of a segment is made of, read where it is not resident.
+    fn made_of(&mut self, filter: &dyn RowFilter, at: usize) -> Result<MadeOf, L::Error> {
+        let (snapshot, cache) = (self.snapshot, self.cache);
+        let codes = if filter.accepts_all() { None } else { Some(snapshot.codes(at, cache, self.lists)?) };
+        let metadata = match filter.conditions() {
+            [] => None,
+            _ => Some(snapshot.metadata(at, cache, self.lists)?),
+        };
+        Ok(MadeOf { codes, metadata })
     }
 
     fn masks(&mut self, filter: &dyn RowFilter) -> Result<Arc<Masks>, IndexError> {
@@ -210,40 +235,26 @@ impl<L: InvertedLists> Search<'_, L> {
         // What they are made of is read by this thread.
         let mut parts = try_vec(missing.len())?;
         for &at in &missing {
-            let codes = match filter.accepts_all() {
-                true => None,
-                false => Some(snapshot.codes(at, self.cache, self.lists)?),
-            };
-            let metadata = match filter.conditions() {
-                [] => None,
-                _ => Some(snapshot.metadata(at, self.cache, self.lists)?),
-            };
-            parts.push((codes, metadata));
+            parts.push(self.made_of(filter, at)?);
             self.tick_if_due()?;
         }
         self.for_each(missing.len().div_ceil(MASKS), |i, _| {
             for j in i * MASKS..missing.len().min((i + 1) * MASKS) {
-                let (codes, metadata) = &parts[j];
-                let rowids = codes.as_ref().map_or(&[][..], |codes| &codes.rowids);
-                let none = Metadata::default();
-                let metadata = metadata.as_ref().map_or(&none, |metadata| &***metadata);
-                let head = &snapshot.segments()[missing[j]].head;
-                masks.set(missing[j], Mask::new(filter, head, rowids, metadata)?);
+                masks.set(missing[j], parts[j].mask(filter, &snapshot.segments()[missing[j]].head)?);
             }
             Ok(())
-        })?;
-        Ok(())
+        })
     }
 
     /// Makes the masks of a list, and adds up the rows that pass and the costs.
     fn mask_list(&mut self, list_no: usize) -> Result<(u64, u64), L::Error> {
         let mut sums = (0, 0);
         for at in self.snapshot.list(list_no) {
-            if self.filtered.masks.as_ref().is_none_or(|masks| masks.get(at).is_none()) {
+            if self.filtered.mask(at).is_none() {
                 self.mask(at)?;
                 self.tick_if_due()?;
             }
-            if let Some(mask) = self.filtered.masks.as_ref().and_then(|masks| masks.get(at)) {
+            if let Some(mask) = self.filtered.mask(at) {
                 sums.0 += u64::from(mask.matched);
                 sums.1 += u64::from(mask.cost);
             }

@@ -124,7 +124,7 @@ impl<L: InvertedLists> Search<'_, L> {
             }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
             self.mask(at)?;
-            let mask = self.filtered.masks.as_ref().and_then(|masks| masks.get(at));
+            let mask = self.filtered.mask(at);
             let (work, passes) = mask.map_or((rows, true), |mask| (mask.cost(), !mask.is_empty()));
             if !passes {
                 // Nothing of it is read.
