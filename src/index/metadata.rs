@@ -244,7 +244,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
-    pub(crate) fn try_room(&mut self, row: &[Datum<'_>]) -> Result<(), IndexError> {
+    pub fn try_room(&mut self, row: &[Datum<'_>]) -> Result<(), IndexError> {
         let rows = self.rows;
         self.columns.iter_mut().zip(row).try_for_each(|(column, value)| column.try_room(rows, value))
     }
