@@ -1,7 +1,11 @@
 //! The engine's promise: the same rows and the same keys, however a search is run.
 
+#[path = "common/engine.rs"]
+mod engine;
+
 use std::collections::BTreeSet;
 
+use engine::{Fixture, METRICS, Numbers, SHAPES, Shape, bits, brute_force, data, of_metric};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
@@ -10,150 +14,6 @@ use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, Reach,
     RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
-
-const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
-
-/// A small deterministic source of numbers for data whose shape a seed decides.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Shape {
-    Uniform,
-    Offset,
-    TinyScale,
-    Subnormal,
-    Huge,
-    MixedScales,
-    OneHot,
-    Duplicates,
-    Integers,
-}
-
-const SHAPES: [Shape; 9] = [
-    Shape::Uniform,
-    Shape::Offset,
-    Shape::TinyScale,
-    Shape::Subnormal,
-    Shape::Huge,
-    Shape::MixedScales,
-    Shape::OneHot,
-    Shape::Duplicates,
-    Shape::Integers,
-];
-
-fn data(shape: Shape, n: usize, dim: usize, seed: u64) -> Vec<f32> {
-    let mut numbers = Numbers(seed);
-    let mut rows = Vec::with_capacity(n * dim);
-    for i in 0..n {
-        let scale = 10_f32.powi((numbers.next() % 60) as i32 - 30);
-        let hot = (numbers.next() % dim as u64) as usize;
-        for j in 0..dim {
-            rows.push(match shape {
-                Shape::Uniform => numbers.unit(),
-                Shape::Offset => 1000.0 + 0.01 * numbers.unit(),
-                Shape::TinyScale => 1e-20 * numbers.unit(),
-                Shape::Subnormal => 1e-42 * numbers.unit(),
-                Shape::Huge => 3e38 * numbers.unit(),
-                Shape::MixedScales => scale * numbers.unit(),
-                Shape::OneHot => f32::from(u8::from(j == hot)),
-                Shape::Duplicates => ((i % 3) * dim + j) as f32,
-                Shape::Integers => (numbers.next() % 5) as f32,
-            });
-        }
-        // A zero vector has no cosine.
-        if rows[i * dim..].iter().all(|&v| v == 0.0) {
-            rows[i * dim] = 1.0;
-        }
-    }
-    rows
-}
-
-/// As a metric takes its vectors: for `hamming` of zeros and ones.
-fn of_metric(metric: Metric, mut rows: Vec<f32>) -> Vec<f32> {
-    if metric == Metric::Hamming {
-        rows.iter_mut().for_each(|v| *v = f32::from(u8::from(*v > 0.0)));
-    }
-    rows
-}
-
-fn brute_force(
-    metric: Metric,
-    dim: usize,
-    rowids: &[i64],
-    rows: &[f32],
-    query: &[f32],
-    k: usize,
-    wanted: impl Fn(Neighbor) -> bool,
-) -> Vec<Neighbor> {
-    let mut all: Vec<Neighbor> = rowids
-        .iter()
-        .zip(rows.chunks_exact(dim))
-        .map(|(&rowid, row)| Neighbor { rowid, key: metric.key(query, row) })
-        .filter(|&n| wanted(n))
-        .collect();
-    all.sort_by(|a, b| a.key.total_cmp(&b.key).then(a.rowid.cmp(&b.rowid)));
-    all.truncate(k);
-    all
-}
-
-struct Fixture {
-    metric: Metric,
-    dim: usize,
-    rowids: Vec<i64>,
-    rows: Vec<f32>,
-    lists: MemoryLists,
-    snapshot: Snapshot,
-}
-
-impl Fixture {
-    fn new(
-        metric: Metric,
-        shape: Shape,
-        n: usize,
-        dim: usize,
-        nlist: usize,
-        quantizer: Quantizer,
-        seed: u64,
-    ) -> Self {
-        let rows = prepare_rows(metric, dim, &of_metric(metric, data(shape, n, dim, seed))).unwrap();
-        let rowids: Vec<i64> = (0..n as i64).map(|i| i * 3 % n as i64 * 7 - 50).collect();
-        let coarse = (nlist > 0)
-            .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
-        let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
-        let snapshot =
-            Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None)
-                .unwrap();
-        Self { metric, dim, rowids, rows, lists, snapshot }
-    }
-
-    fn queries(&self, shape: Shape, nq: usize, seed: u64) -> Vec<f32> {
-        let mut queries = of_metric(self.metric, data(shape, nq, self.dim, seed));
-        // Some queries are rows, so that distances of zero and ties occur.
-        for i in (0..nq).step_by(3) {
-            let row = i * 5 % self.rowids.len();
-            queries[i * self.dim..][..self.dim].copy_from_slice(&self.rows[row * self.dim..][..self.dim]);
-        }
-        prepare_rows(self.metric, self.dim, &queries).unwrap()
-    }
-}
-
-fn bits(neighbors: &[Neighbor]) -> Vec<(i64, u32)> {
-    neighbors.iter().map(|n| (n.rowid, n.key.to_bits())).collect()
-}
 
 fn cases() -> u32 {
     std::env::var("SQLITE_IVF_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
@@ -192,7 +52,7 @@ proptest! {
     #[test]
     fn with_few_lists_codes_and_rows_alone_and_in_a_batch_give_the_same(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 4..20_usize,
-        nprobe in 1..4_usize, max_codes in 0..300_u64, k in 1..20_usize, seed in any::<u64>(),
+        nprobe in 1..4_usize, max_codes in 0..300_u64, k in 1..20_usize, seed in any::<u64>(), within in 0..20_usize,
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
         let cache = Cache::new(usize::MAX);
@@ -200,7 +60,10 @@ proptest! {
         for quantizer in [Quantizer::Int8, Quantizer::None] {
             let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
             let queries = f.queries(shape, 7, seed ^ 1);
-            let params = SearchParams { max_codes, ..SearchParams::new(k, nprobe) };
+            // A bound that is some row's key is where codes tell the least.
+            let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
+            let max_key = all.get(within).map_or(f32::INFINITY, |row| row.key);
+            let params = SearchParams { max_codes, max_key, ..SearchParams::new(k, nprobe) };
             let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
             for (i, query) in queries.chunks_exact(dim).enumerate() {
                 let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();

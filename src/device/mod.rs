@@ -1,10 +1,15 @@
 //! Where resident rows live and which cores work on them.
 //!
-//! [`Compute`] is what the engine asks of a device, [`Resident`] the buffer that lives there: a
-//! candle tensor, so that a CUDA or Metal device is another `candle_core::Device` and not another
-//! buffer type. The CPU kernels read the tensor's own storage in place.
+//! [`Resident`] is a buffer in host memory, whose storage the CPU kernels read in place, and
+//! [`accelerator::DeviceRows`] one in the memory of a device that an [`accelerator::Accelerator`] drives. Both are candle tensors.
 
+pub mod accelerator;
+pub mod fused;
+mod name;
+pub mod tensors;
 pub mod workers;
+
+pub use name::DeviceName;
 
 use std::ops::Deref;
 
@@ -80,80 +85,26 @@ impl<T: WithDType, G: Deref<Target = Storage>> Deref for HostSlice<T, G> {
     }
 }
 
-/// What the engine asks of a device.
-pub trait Compute: Send + Sync {
-    /// The name that SQL uses: `cpu`, `cuda:0`.
-    fn name(&self) -> String;
-
-    /// Moves numbers to the device. On the CPU the vector itself becomes the buffer.
-    ///
-    /// # Errors
-    /// [`DeviceError::Backend`] when the device has no room.
-    fn upload<T: WithDType>(&self, host: Vec<T>) -> Result<Resident<T>, DeviceError>;
-
-    /// Inner products of `queries` (`[m][dim]`) and `rows` (`[n][dim]`), as `[m][n]` on the host. The
-    /// order of summation is the device's.
-    ///
-    /// # Errors
-    /// [`DeviceError::Backend`] when the device fails.
-    fn products(&self, queries: &[f32], rows: &Resident<f32>, dim: usize) -> Result<Vec<f32>, DeviceError>;
-}
-
-/// A device that candle drives.
+/// Host memory as candle manages it.
 #[derive(Debug, Clone)]
 pub struct Device {
     device: candle_core::Device,
 }
 
 impl Device {
-    /// The names that `device=` accepts.
-    pub const NAMES: &'static str = "auto, cpu, cuda, cuda:N, metal";
-
     /// The CPU.
     pub fn cpu() -> Self {
         Self { device: candle_core::Device::Cpu }
     }
 
-    /// The device of that name; none if the name is not one of [`Device::NAMES`].
+    /// The vector itself becomes the buffer.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] where this build or this machine does not have it.
-    pub fn from_name(name: &str) -> Option<Result<Self, DeviceError>> {
-        let lower = name.to_ascii_lowercase();
-        let numbered = lower.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
-        match lower.as_str() {
-            "auto" | "cpu" => Some(Ok(Self::cpu())),
-            "cuda" | "metal" => Some(Err(Self::missing(name))),
-            _ if numbered => Some(Err(Self::missing(name))),
-            _ => None,
-        }
-    }
-
-    fn missing(name: &str) -> DeviceError {
-        DeviceError::Unavailable {
-            name: name.to_string(),
-            reason: "this build of sqlite-ivf computes on the CPU only; use device=auto or device=cpu"
-                .to_string(),
-        }
-    }
-}
-
-impl Compute for Device {
-    fn name(&self) -> String {
-        "cpu".to_string()
-    }
-
-    fn upload<T: WithDType>(&self, host: Vec<T>) -> Result<Resident<T>, DeviceError> {
+    /// [`DeviceError::Backend`] when there is no room.
+    pub fn upload<T: WithDType>(&self, host: Vec<T>) -> Result<Resident<T>, DeviceError> {
         let len = host.len();
         let tensor = Tensor::from_vec(host, len, &self.device)?;
         Ok(Resident { tensor, _element: std::marker::PhantomData })
-    }
-
-    fn products(&self, queries: &[f32], rows: &Resident<f32>, dim: usize) -> Result<Vec<f32>, DeviceError> {
-        let (m, n) = (queries.len() / dim, rows.len() / dim);
-        let queries = Tensor::from_slice(queries, (m, dim), &self.device)?;
-        let rows = rows.tensor.reshape((n, dim))?;
-        Ok(queries.matmul(&rows.t()?)?.flatten_all()?.to_vec1()?)
     }
 }
 
@@ -169,19 +120,5 @@ mod tests {
         assert_eq!(&*buffer.read(), &[1.0, 2.0, 3.0]);
         assert_eq!(buffer.read().as_ptr(), address);
         assert_eq!(buffer.bytes(), 12);
-    }
-
-    #[test]
-    fn products_are_the_inner_products_of_all_pairs() {
-        let rows = Device::cpu().upload(vec![1.0_f32, 0.0, 0.0, 2.0, 3.0, 4.0]).unwrap();
-        let products = Device::cpu().products(&[1.0, 1.0, 0.5, -1.0], &rows, 2).unwrap();
-        assert_eq!(products, [1.0, 2.0, 7.0, 0.5, -2.0, -2.5]);
-    }
-
-    #[test]
-    fn a_device_that_this_build_lacks_is_an_error_that_says_so() {
-        let error = Device::from_name("cuda:1").unwrap().unwrap_err().to_string();
-        assert!(error.contains("'cuda:1' is not available") && error.contains("CPU only"), "{error}");
-        assert!(Device::from_name("gpu").is_none() && Device::from_name("cuda:x").is_none());
     }
 }

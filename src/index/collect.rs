@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::mem::take;
 
+use crate::index::{IndexError, TryGrow};
+
 /// A row that may be among the nearest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
@@ -17,6 +19,8 @@ pub(crate) struct Candidate {
     pub slot: u32,
     /// The row's rowid.
     pub rowid: i64,
+    /// Its key is known to be one that is wanted.
+    pub is_wanted: bool,
 }
 
 /// A key that orders.
@@ -44,6 +48,13 @@ pub(crate) struct Bounds {
     pub max: f32,
     /// Keys at or below it are not wanted (-inf: all are).
     pub above: Option<f32>,
+}
+
+impl Bounds {
+    /// Whether all keys from `lower` to `upper` are wanted.
+    fn want(&self, lower: f32, upper: f32) -> bool {
+        upper <= self.max && self.above.is_none_or(|above| lower > above)
+    }
 }
 
 /// The candidates of one query.
@@ -88,17 +99,11 @@ impl Collector {
 
     /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.
     #[inline]
-    pub fn push(&mut self, candidate: Candidate, upper: f32) {
-        if candidate.lower > self.threshold {
+    pub fn push(&mut self, mut candidate: Candidate, upper: f32) {
+        if candidate.lower > self.threshold || self.bounds.above.is_some_and(|above| upper <= above) {
             return;
         }
-        let mut wanted = upper <= self.bounds.max;
-        if let Some(above) = self.bounds.above {
-            if upper <= above {
-                return;
-            }
-            wanted &= candidate.lower > above;
-        }
+        candidate.is_wanted = self.bounds.want(candidate.lower, upper);
         let room =
             self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(1).is_ok();
         if !room || self.upper.len() == self.upper.capacity() && self.upper.try_reserve(1).is_err() {
@@ -107,19 +112,8 @@ impl Collector {
         }
         self.candidates.push(candidate);
         // Without a k (a range search) the threshold is the range, and nothing needs to be counted.
-        if wanted && self.k != usize::MAX {
-            if self.upper.len() < self.k {
-                self.upper.push(Key(upper));
-            } else if let Some(mut top) = self.upper.peek_mut()
-                && upper < top.0
-            {
-                *top = Key(upper);
-            }
-            if self.upper.len() == self.k
-                && let Some(top) = self.upper.peek()
-            {
-                self.threshold = self.bounds.max.min(top.0);
-            }
+        if candidate.is_wanted && self.k != usize::MAX {
+            self.count(upper);
         }
         if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(128).saturating_mul(2)
         {
@@ -127,9 +121,49 @@ impl Collector {
         }
     }
 
-    /// Whether k rows are certain.
-    pub fn full(&self) -> bool {
-        self.upper.len() >= self.k
+    /// Counts a row that is wanted, for which there is room.
+    fn count(&mut self, upper: f32) {
+        if self.upper.len() < self.k {
+            self.upper.push(Key(upper));
+        } else if let Some(mut top) = self.upper.peek_mut()
+            && upper < top.0
+        {
+            *top = Key(upper);
+        }
+        if self.upper.len() == self.k
+            && let Some(top) = self.upper.peek()
+        {
+            self.threshold = self.bounds.max.min(top.0);
+        }
+    }
+
+    /// Whether k rows were seen whose keys are wanted. Where bounds do not tell, `key_of` is asked: so that the answer is the
+    /// same however tight they are.
+    ///
+    /// # Errors
+    /// What `key_of` fails with, [`IndexError::OutOfMemory`].
+    pub fn is_full<E: From<IndexError>>(
+        &mut self,
+        mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+    ) -> Result<bool, E> {
+        if self.upper.len() >= self.k {
+            return Ok(true);
+        }
+        let missing = self.candidates.len() - self.candidates.iter().filter(|c| c.is_wanted).count();
+        self.upper.try_room(missing)?;
+        for at in 0..self.candidates.len() {
+            let candidate = &mut self.candidates[at];
+            if candidate.is_wanted || !candidate.key.is_nan() {
+                continue;
+            }
+            candidate.key = key_of(candidate)?;
+            candidate.is_wanted = self.bounds.want(candidate.key, candidate.key);
+            if candidate.is_wanted {
+                let key = candidate.key;
+                self.count(key);
+            }
+        }
+        Ok(self.upper.len() >= self.k)
     }
 
     /// Drops the candidates that the threshold has overtaken.
@@ -145,7 +179,7 @@ mod tests {
     use super::*;
 
     fn candidate(lower: f32, slot: u32) -> Candidate {
-        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid: i64::from(slot) }
+        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid: i64::from(slot), is_wanted: false }
     }
 
     #[test]
@@ -171,6 +205,28 @@ mod tests {
         assert_eq!((collector.candidates.len(), collector.upper.len(), collector.threshold), (1, 0, 10.0));
         collector.push(candidate(2.5, 2), 4.0);
         assert_eq!((collector.upper.len(), collector.threshold), (1, 4.0));
+    }
+
+    #[test]
+    fn rows_that_bounds_say_nothing_of_are_counted_by_their_keys() {
+        let mut collector = Collector::new(3, Bounds { max: 10.0, above: Some(2.0) });
+        for (slot, (lower, upper)) in
+            [(3.0, 4.0), (9.0, 11.0), (1.0, 3.0), (9.5, 12.0)].into_iter().enumerate()
+        {
+            collector.push(candidate(lower, slot as u32), upper);
+        }
+        let keys = [f32::NAN, 10.5, 2.0, 9.75];
+        let mut asked = Vec::new();
+        let mut ask = |collector: &mut Collector| {
+            collector.is_full(|c| {
+                asked.push(c.slot);
+                Ok::<f32, IndexError>(keys[c.slot as usize])
+            })
+        };
+        assert!(!ask(&mut collector).unwrap() && !ask(&mut collector).unwrap());
+        collector.push(candidate(5.0, 4), 6.0);
+        assert!(ask(&mut collector).unwrap());
+        assert_eq!((asked, collector.threshold), (vec![1, 2, 3], 9.75));
     }
 
     #[test]

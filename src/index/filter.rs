@@ -117,6 +117,11 @@ impl Mask {
         self.words[slot as usize / 64] >> (slot % 64) & 1 == 1
     }
 
+    /// The bits of 32 rows.
+    pub fn word(&self, at: usize) -> u32 {
+        (self.words[at / 2] >> (at % 2 * 32)) as u32
+    }
+
     /// The bits of 16 rows.
     fn block(&self, block: usize) -> u16 {
         self.words.get(block / 4).map_or(0, |word| (word >> (block % 4 * BLOCK_ROWS)) as u16)

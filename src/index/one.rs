@@ -55,7 +55,7 @@ impl<L: InvertedLists> Search<'_, L> {
             let probes = take(&mut self.one.probes);
             let enough = self.has_enough(0, probes.of(0, seen..width).map(|(list_no, _)| list_no))?;
             self.one.probes = probes;
-            if enough && self.states[0].get_mut().full() {
+            if enough && self.is_full(0)? {
                 return Ok(());
             }
             (done, seen) = (width, width);

@@ -50,6 +50,18 @@ impl State {
         self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// [`Collector::is_full`].
+    pub fn is_full<E: From<IndexError>>(
+        &mut self,
+        key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+    ) -> Result<bool, E> {
+        let collector = self.get_mut();
+        let is_full = collector.is_full(key_of)?;
+        let threshold = collector.threshold.to_bits();
+        *self.threshold.get_mut() = threshold;
+        Ok(is_full)
+    }
+
     pub fn get_mut(&mut self) -> &mut Collector {
         self.collector.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +72,7 @@ impl State {
     }
 
     /// Takes a row; the threshold after it.
-    fn push(&self, candidate: Candidate, upper: f32) -> f32 {
+    pub fn push(&self, candidate: Candidate, upper: f32) -> f32 {
         let mut collector = self.lock();
         collector.push(candidate, upper);
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
@@ -266,7 +278,8 @@ impl Scan<'_> {
                     let key = metric.key(query, row(slot));
                     if key <= threshold {
                         let rowid = codes.rowids[slot as usize];
-                        let found = Candidate { lower: key, key, segment: at as u32, slot, rowid };
+                        let segment = at as u32;
+                        let found = Candidate { lower: key, key, segment, slot, rowid, is_wanted: false };
                         threshold = state.push(found, key);
                     }
                 }
@@ -664,7 +677,7 @@ fn chunks(mask: Option<&Mask>, slots: usize) -> impl Iterator<Item = (usize, usi
 
 fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {
     let rowid = loaded.codes.rowids[slot as usize];
-    Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid }
+    Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid, is_wanted: false }
 }
 
 /// The length of a vector, not below it and at most 2e-9 of it above: f64 holds squares of any f32, and its rounding is

@@ -173,18 +173,22 @@ impl<L: InvertedLists> Search<'_, L> {
         probes: &Probes,
         ranks: std::ops::Range<usize>,
     ) -> Result<(), L::Error> {
-        // A counting sort of (list, query) pairs by list.
-        let nlist = self.snapshot.nlist();
-        let mut starts = try_filled(0_usize, nlist + 1)?;
         let mut wanted: Vec<(u32, Member)> = try_vec(active.len() * ranks.len())?;
         for (i, &query) in active.iter().enumerate() {
             for (list_no, share) in probes.of(i, ranks.clone()) {
-                let Some(member) = self.allow(query, list_no, share) else { continue };
-                wanted.push((list_no, member));
-                starts[list_no as usize + 1] += 1;
+                wanted.extend(self.allow(query, list_no, share).map(|member| (list_no, member)));
             }
         }
         self.stats.lists_probed += wanted.len() as u64;
+        self.scan_pairs(wanted)
+    }
+
+    /// Scans lists, each for its queries.
+    pub fn scan_pairs(&mut self, wanted: Vec<(u32, Member)>) -> Result<(), L::Error> {
+        // A counting sort by list.
+        let nlist = self.snapshot.nlist();
+        let mut starts = try_filled(0_usize, nlist + 1)?;
+        wanted.iter().for_each(|(list_no, _)| starts[*list_no as usize + 1] += 1);
         for i in 0..nlist {
             starts[i + 1] += starts[i];
         }

@@ -18,6 +18,7 @@ use crate::device::workers::{TICK, Workers};
 use crate::index::budget::Budget;
 use crate::index::cache::Cache;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
+use crate::index::device_cache::{DeviceCache, Placement};
 use crate::index::filter::{Filtered, RowFilter};
 use crate::index::one::One;
 use crate::index::probe::{Round, reached};
@@ -62,6 +63,8 @@ pub struct SearchParams<'a> {
     pub partitions: Option<&'a [u32]>,
     /// How the work is cut. The answer does not depend on it.
     pub mode: SearchMode,
+    /// Where it is done. The answer does not depend on it.
+    pub device: Placement<'a>,
     /// The threads that may take part. The answer does not depend on it.
     pub workers: Workers,
 }
@@ -113,6 +116,7 @@ impl SearchParams<'_> {
             lists: None,
             partitions: None,
             mode: SearchMode::Auto,
+            device: Placement::Cpu,
             workers: Workers::all(),
         }
     }
@@ -125,6 +129,8 @@ pub struct SearchStats {
     pub lists_probed: u64,
     /// Rows scanned, summed over the queries.
     pub rows_scanned: u64,
+    /// Those of them that a device scanned.
+    pub rows_on_device: u64,
     /// Candidates that were re-scored with the exact key.
     pub rows_rescored: u64,
     /// Segments of which something was read.
@@ -135,6 +141,8 @@ pub struct SearchStats {
     pub load_us: u64,
     /// Microseconds for scanning.
     pub scan_us: u64,
+    /// Microseconds for scanning on a device.
+    pub device_us: u64,
     /// Microseconds for re-scoring.
     pub rescore_us: u64,
 }
@@ -278,9 +286,9 @@ pub fn search_into<L: InvertedLists>(
         last_tick: Instant::now(),
     };
     if params.k > 0 && snapshot.rows() > 0 {
-        match params.mode {
-            SearchMode::Auto | SearchMode::Matrix if nq == 1 => search.one()?,
-            _ => search.scan()?,
+        match search.device()? {
+            None if nq == 1 && params.mode != SearchMode::Csr => search.one()?,
+            device => search.scan(device.as_deref())?,
         }
     }
     answers.offsets.clear();
@@ -297,13 +305,19 @@ pub fn search_into<L: InvertedLists>(
 
 impl<L: InvertedLists> Search<'_, L> {
     /// Probes until every query has its k rows, or no list is left for it.
-    fn scan(&mut self) -> Result<(), L::Error> {
+    fn scan(&mut self, device: Option<&DeviceCache>) -> Result<(), L::Error> {
         let nq = self.states.len();
         self.reached = reached(&self.params, nq)?;
         let mut active = try_collect(0..nq as u32)?;
         if let Some(only) = self.params.lists {
             let probes = self.probe(&active, Round { done: 0, nprobe: 0 })?;
-            return self.grouped(&active, &probes, 0..only.len());
+            return match device {
+                Some(device) => {
+                    let left = self.offload(device, &active, &probes, 0..only.len())?;
+                    self.scan_pairs(left)
+                }
+                None => self.grouped(&active, &probes, 0..only.len()),
+            };
         }
         let partitions = self.params.partitions;
         let widest = self.snapshot.widest(partitions);
@@ -318,7 +332,12 @@ impl<L: InvertedLists> Search<'_, L> {
             // Where queries differ in what they have scanned, their shares say so.
             let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
             let mut ranks = all.clone();
-            if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, all.clone())?) {
+            if let Some(device) = device {
+                let left = self.offload(device, &active, &probes, ranks)?;
+                self.scan_pairs(left)?;
+            } else if !(self.pays_alone(active.len(), &probes)
+                && self.alone(&active, &probes, all.clone())?)
+            {
                 if done == 0 && ranks.len() > 1 && self.params.k != usize::MAX {
                     self.grouped(&active, &probes, 0..1)?;
                     ranks.start = 1;
@@ -333,7 +352,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 }
                 let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
                 let enough = self.has_enough(q as usize, lists)?;
-                if !(enough && self.states[q as usize].get_mut().full()) {
+                if !(enough && self.is_full(q as usize)?) {
                     left.push(q);
                 }
             }
@@ -342,6 +361,21 @@ impl<L: InvertedLists> Search<'_, L> {
             nprobe = (2 * nprobe).min(widest);
         }
         Ok(())
+    }
+
+    /// Whether a query has seen k rows whose keys are wanted.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn is_full(&mut self, q: usize) -> Result<bool, L::Error> {
+        let (snapshot, dim) = (self.snapshot, self.snapshot.dim());
+        let query = &self.queries[q * dim..][..dim];
+        let lists = &mut *self.lists;
+        let mut row = Vec::new();
+        self.states[q].is_full(|candidate| {
+            row.try_resize(dim, 0.0)?;
+            key_of(snapshot, lists, query, candidate, &mut row)
+        })
     }
 
     /// Ticks, if the last one was a while ago.
@@ -382,15 +416,7 @@ impl<L: InvertedLists> Search<'_, L> {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(candidates, &params, top, answers, |c| {
-                        if let Some(rows) = snapshot.resident_vectors(c.segment as usize) {
-                            let rows = rows.rows.read();
-                            return Ok(snapshot.metric().key(query, &rows[c.slot as usize * dim..][..dim]));
-                        }
-                        let head = &snapshot.segments()[c.segment as usize].head;
-                        lists.vector(head, c.slot, c.rowid, row)?;
-                        Ok::<f32, L::Error>(snapshot.metric().key(query, row))
-                    })?
+                    rescore(candidates, &params, top, answers, |c| key_of(snapshot, lists, query, c, row))?
                 }
             };
             if self.last_tick.elapsed() >= TICK {
@@ -477,6 +503,22 @@ type Rescored = (Answers, u64);
 
 /// The nearest rows so far with their places, the farthest of them on top.
 type Top = BinaryHeap<(Key, i64, (u32, u32))>;
+
+/// The key of a candidate. `row` is room for its vector, where that has to be read.
+fn key_of<L: InvertedLists>(
+    snapshot: &Snapshot,
+    lists: &mut L,
+    query: &[f32],
+    candidate: &Candidate,
+    row: &mut [f32],
+) -> Result<f32, L::Error> {
+    let (segment, slot, dim) = (candidate.segment as usize, candidate.slot, snapshot.dim());
+    if let Some(rows) = snapshot.resident_vectors(segment) {
+        return Ok(snapshot.metric().key(query, &rows.rows.read()[slot as usize * dim..][..dim]));
+    }
+    lists.vector(&snapshot.segments()[segment].head, slot, candidate.rowid, row)?;
+    Ok(snapshot.metric().key(query, row))
+}
 
 /// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// says how many keys had to be computed.

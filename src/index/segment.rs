@@ -1,6 +1,6 @@
 //! Segments: the runs of rows that a list is made of.
 
-use crate::device::{Compute, Device, Resident};
+use crate::device::{Device, Resident};
 use crate::index::{IndexError, Metric, try_filled, try_vec};
 use crate::kernels::{codes, kernels};
 
@@ -93,6 +93,17 @@ impl SegmentHead {
     #[inline]
     pub fn alive(&self, slot: u32) -> bool {
         self.validity.is_empty() || self.validity[slot as usize / 8] >> (slot % 8) & 1 == 1
+    }
+
+    /// Which of 32 slots, from 32 * `at` on, hold a row that is alive, lowest bit first.
+    pub(crate) fn alive_word(&self, at: usize) -> u32 {
+        let slots = (self.rows as usize - at * 32).min(32);
+        let in_use = u32::MAX >> (32 - slots);
+        if self.validity.is_empty() {
+            return in_use;
+        }
+        let bytes = self.validity[at * 4..].iter().take(4).rev();
+        bytes.fold(0, |word, &byte| word << 8 | u32::from(byte)) & in_use
     }
 
     /// How many rows are alive.
@@ -336,7 +347,7 @@ mod tests {
         assert!(head.kill(0) && head.kill(12) && !head.kill(12));
         assert_eq!((0..13).filter(|&slot| head.alive(slot)).count(), 11);
         assert_eq!(head.live(), 11);
-        assert_eq!(head.validity, [0xfe, 0x0f]);
+        assert_eq!((head.validity.as_slice(), head.alive_word(0)), (&[0xfe, 0x0f][..], 0x0ffe));
         assert_eq!(
             (head.slot_after(0), head.slot_after(1), head.slot_after(10), head.slot_after(99)),
             (0, 2, 11, 13)

@@ -4,8 +4,9 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::device::Device;
+use crate::device::{Device, DeviceName};
 use crate::index::cache::{Cache, Charge};
+use crate::index::device_cache::Copies;
 use crate::index::masks::{KeptMasks, Masks};
 use crate::index::segment::{ResidentCodes, ResidentRows};
 use crate::index::{
@@ -38,6 +39,7 @@ pub struct Segment {
     codes: OnceLock<Arc<Held<ResidentCodes>>>,
     vectors: OnceLock<Arc<Held<ResidentRows>>>,
     metadata: OnceLock<Arc<Held<Metadata>>>,
+    pub(super) copies: Copies,
     /// Searches that read single vectors of it from the source.
     cold_reads: AtomicU32,
 }
@@ -103,6 +105,7 @@ impl Snapshot {
                 codes: OnceLock::new(),
                 vectors: OnceLock::new(),
                 metadata: OnceLock::new(),
+                copies: Copies::default(),
                 cold_reads: AtomicU32::new(0),
             };
             if let Some(previous) = previous {
@@ -118,6 +121,7 @@ impl Snapshot {
                     segment.codes = old.codes.clone();
                     segment.vectors = old.vectors.clone();
                     segment.metadata = old.metadata.clone();
+                    segment.copies.adopt(&old.copies);
                     segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
                 }
             }
@@ -225,6 +229,11 @@ impl Snapshot {
         })
     }
 
+    /// Bytes in the memory of a device.
+    pub fn device_bytes(&self, device: DeviceName) -> usize {
+        self.segments.iter().map(|segment| segment.copies.bytes(device)).sum()
+    }
+
     /// Takes over what another snapshot of the same version has made resident.
     pub fn adopt(&self, same: &Self) {
         for (segment, other) in self.segments.iter().zip(&same.segments) {
@@ -233,6 +242,7 @@ impl Snapshot {
                 other.codes.get().map(|codes| segment.codes.set(Arc::clone(codes)));
                 other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
                 other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
+                segment.copies.adopt(&other.copies);
             }
         }
     }

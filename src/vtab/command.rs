@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::device::Device;
+use crate::device::DeviceName;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{TableLists, Training};
@@ -12,7 +12,7 @@ use crate::vtab::table::{Table, cache};
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, integrity-check, \
                         delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \
                         max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
-                        cache_bytes=N";
+                        cache_bytes=N, device_bytes=N";
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -49,15 +49,21 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         }
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),
-        ("device", Some(value)) => match Device::from_name(&value) {
-            Some(device) => device.map(drop).map_err(|error| Error::generic(error.to_string())),
-            None => Err(Error::generic(format!("device must be one of {}, got '{value}'", Device::NAMES))),
-        },
-        ("cache_bytes", Some(value)) => {
-            let bytes = value.parse().map_err(|_| {
-                Error::generic(format!("cache_bytes must be a number of bytes, got '{value}'"))
+        ("device", Some(value)) => {
+            let device = DeviceName::from_name(&value).ok_or_else(|| {
+                Error::generic(format!("device must be one of {}, got '{value}'", DeviceName::NAMES))
             })?;
-            cache().budget().set_limit(bytes);
+            table.use_device(device)
+        }
+        (name @ ("cache_bytes" | "device_bytes"), Some(value)) => {
+            let bytes = value
+                .parse()
+                .map_err(|_| Error::generic(format!("{name} must be a number of bytes, got '{value}'")))?;
+            if name == "cache_bytes" {
+                cache().budget().set_limit(bytes);
+            } else if let Some(device) = table.device() {
+                device.budget().set_limit(bytes);
+            }
             Ok(())
         }
         _ => Err(Error::generic(format!("unknown command '{text}', expected one of {COMMANDS}"))),

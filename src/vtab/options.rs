@@ -1,6 +1,6 @@
 //! What stands between the parentheses of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
 
-use crate::device::Device;
+use crate::device::DeviceName;
 use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{Element, Shape};
@@ -38,7 +38,7 @@ pub struct Options {
     /// When the table is trained on its own.
     pub train_at: TrainAt,
     /// The device, by name.
-    pub device: String,
+    pub device: DeviceName,
     /// The order of the rows of a list.
     pub list_ordering: ListOrdering,
     /// Decides the training, together with the rows.
@@ -70,7 +70,7 @@ impl Options {
             knobs: Knobs::default(),
             quantizer: None,
             train_at: TrainAt::Auto,
-            device: "auto".into(),
+            device: DeviceName::Auto,
             list_ordering: ListOrdering::None,
             seed: 1234,
         };
@@ -173,16 +173,12 @@ impl Options {
                     Error::generic(format!("list_ordering must be {names}, got '{value}'"))
                 })?;
             }
-            "device" => match Device::from_name(value) {
-                // A device that is missing here does not make the file unreadable: it is used where it exists.
-                Some(_) => self.device = value.to_ascii_lowercase(),
-                None => {
-                    return Err(Error::generic(format!(
-                        "device must be one of {}, got '{value}'",
-                        Device::NAMES
-                    )));
-                }
-            },
+            // A device that is missing here does not make the file unreadable: it is used where it exists.
+            "device" => {
+                self.device = DeviceName::from_name(value).ok_or_else(|| {
+                    Error::generic(format!("device must be one of {}, got '{value}'", DeviceName::NAMES))
+                })?;
+            }
             "distance_metric" => {
                 return Err(Error::generic(format!(
                     "distance_metric belongs to the vector column: vec float[N] distance_metric={value}"
@@ -262,7 +258,7 @@ mod tests {
         };
         assert_eq!((options.nlist, options.knobs), (Some(256), knobs));
         assert_eq!((options.quantizer(), options.train_at, options.seed), (Quantizer::None, TrainAt::Off, 7));
-        assert_eq!((options.device.as_str(), options.list_ordering), ("cpu", ListOrdering::ResidualNormAsc));
+        assert_eq!((options.device, options.list_ordering), (DeviceName::Cpu, ListOrdering::ResidualNormAsc));
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Searching a table, for cursors and for those that look inside.
 
-use crate::index::{Answers, Buffers, IndexError, SearchParams, Snapshot, search_into, try_collect};
+use std::sync::Arc;
+
+use crate::device::DeviceName;
+use crate::index::{
+    Answers, Buffers, DeviceCache, IndexError, Placement, SearchParams, Snapshot, search_into, try_collect,
+};
 use crate::sqlite::{Error, Result};
 use crate::storage::{State, StorageError, TableLists};
 use crate::vtab::filter::Filter;
@@ -41,6 +46,25 @@ impl Table {
         Ok(())
     }
 
+    /// Makes searches of this connection compute on a device.
+    ///
+    /// # Errors
+    /// The device is not there.
+    pub fn use_device(&self, name: DeviceName) -> Result<()> {
+        DeviceCache::of_process(name).map_err(|error| Error::generic(error.to_string()))?;
+        self.indexes().for_each(|index| index.device.set(name));
+        Ok(())
+    }
+
+    /// The device that searches of this connection compute on, as far as it takes them; none for the CPU.
+    pub fn device(&self) -> Option<Arc<DeviceCache>> {
+        DeviceCache::of_process(self.device.get()).unwrap_or_else(|_| {
+            // The table was made where it was there.
+            self.device.set(DeviceName::Cpu);
+            None
+        })
+    }
+
     /// Searches a state for prepared queries.
     ///
     /// # Errors
@@ -70,6 +94,15 @@ impl Table {
         buffers: &mut Buffers,
         answers: &mut Answers,
     ) -> Result<()> {
+        // What `auto` is shows only where a search is large enough for it.
+        let is_automatic = self.device.get() == DeviceName::Auto;
+        let device = if is_automatic { None } else { self.device() };
+        let device = match &device {
+            Some(device) => Placement::On(device),
+            None if is_automatic => Placement::Auto,
+            None => Placement::Cpu,
+        };
+        let params = SearchParams { device, ..params };
         self.reading(|tables, ticker| {
             let mut lists = TableLists::new(tables, state, &self.layout, ticker);
             let done = search_into(snapshot, cache(), &mut lists, queries, params, buffers, answers);

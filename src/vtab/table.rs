@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceName};
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, SearchParams, Snapshot};
+use crate::index::{Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::columns::Column;
@@ -70,6 +70,8 @@ pub struct Table {
     /// The coarse quantizer that rows were last assigned with.
     coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
     ticker: RefCell<Ticker>,
+    /// Where searches compute on this connection.
+    pub(super) device: Cell<DeviceName>,
     /// What the last search left for the next; a scan under way has taken it.
     pub warm: Cell<Option<Box<Warm>>>,
     /// What the last search of the table took.
@@ -85,7 +87,7 @@ impl Table {
         let Column { element, dim, metric, .. } = options.column;
         let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
         let layout = Layout { metric, element, dim, quantizer, ordering };
-        let shape = Rc::new(options.shape());
+        let (shape, device) = (Rc::new(options.shape()), options.device);
         Self {
             db,
             schema: schema.to_string(),
@@ -104,6 +106,7 @@ impl Table {
             settings: RefCell::default(),
             coarse: RefCell::default(),
             ticker: RefCell::new(Ticker::new(db)),
+            device: Cell::new(device),
             warm: Cell::default(),
             profile: Cell::default(),
             others,
@@ -127,6 +130,8 @@ impl Table {
         options: Options,
         fenced: bool,
     ) -> Result<Rc<Self>> {
+        // An existing table that names a device opens without it; a new one is told that it is not there.
+        DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
         let table = Self::new(db, schema, name, options);
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();

@@ -63,6 +63,7 @@ impl TableFunction for IvfProfile {
             Stage("probe", Some(stats.lists_probed), "lists probed", stats.probe_us),
             Stage("load", Some(stats.segments_read), "segments read", stats.load_us),
             Stage("scan", Some(stats.rows_scanned), "rows scanned", stats.scan_us),
+            Stage("device", Some(stats.rows_on_device), "rows scanned on a device", stats.device_us),
             Stage("rescore", Some(stats.rows_rescored), "rows re-scored", stats.rescore_us),
             Stage("total", Some(answers), "answers", total_us),
         ])

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::device::DeviceName;
 use crate::device::workers::Workers;
 use crate::index::{Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
@@ -74,6 +75,16 @@ impl TableFunction for IvfStats {
         ("resident_vectors", |s| Cell::I64(s.resident().1 as i64)),
         ("cache_used", |_| Cell::I64(cache().budget().used() as i64)),
         ("cache_limit", |_| Cell::I64(i64::try_from(cache().budget().limit()).unwrap_or(i64::MAX))),
+        ("device", |s| {
+            Cell::Text(s.table.device().map_or(DeviceName::Cpu, |device| device.name()).to_string())
+        }),
+        ("device_bytes", |s| {
+            Cell::I64(s.table.device().map_or(0, |device| s.snapshot.device_bytes(device.name())) as i64)
+        }),
+        ("device_limit", |s| {
+            let limit = s.table.device().map_or(0, |device| device.budget().limit());
+            Cell::I64(i64::try_from(limit).unwrap_or(i64::MAX))
+        }),
         ("ver", |s| hex(&s.state.ver)),
         ("stamp", |s| hex(&s.state.stamp)),
         ("dim", |s| Cell::I64(s.table.layout.dim as i64)),

@@ -1,0 +1,141 @@
+//! Launches the kernels of `kernels.cu` on candle's CUDA device.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tensor};
+
+use super::Scan;
+use super::plan::TILE_QUERIES;
+use crate::device::accelerator::Score;
+
+/// Built from `kernels.cu` by `build.rs`.
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+const MODULE: &str = "sqlite-ivf";
+/// As in `kernels.cu`: threads and warps of a block, and the bytes of its `TileMemory`.
+const THREADS: u32 = 128;
+const WARPS: u32 = THREADS / 32;
+const TILE_MEMORY: usize =
+    4 * (2 * 16 * (128 + 4) + 2 * 16 * (64 + 4) + 5 * TILE_QUERIES) + 8 * TILE_QUERIES * 32;
+
+/// Where a contiguous tensor of f32 begins in the memory of its CUDA device; 0 on any other.
+pub(super) fn address(tensor: &Tensor) -> u64 {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(storage) => storage.as_cuda_slice::<f32>().map_or(0, |slice| {
+            // Everything of a device goes through one stream, in order: the guard has nothing to wait for.
+            slice.device_ptr(slice.stream()).0 + 4 * layout.start_offset() as u64
+        }),
+        _ => 0,
+    }
+}
+
+/// Bytes that are free.
+pub(super) fn free_bytes(device: &Device) -> Option<usize> {
+    let device = device.as_cuda_device().ok()?;
+    device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
+}
+
+impl Scan<'_> {
+    /// Scans, the near pieces first, and merges.
+    pub(super) fn on_cuda(&self, queries: &CudaStorage, words: &CudaStorage) -> Result<(CudaStorage, Shape)> {
+        let (plan, keep, nq) = (self.plan, self.batch.keep, self.batch.nq());
+        let device = queries.device.clone();
+        let (queries, words) = (queries.as_cuda_slice::<f32>()?, words.as_cuda_slice::<u32>()?);
+        // Every slot is written by its task before it is read.
+        let mut slots = unsafe { device.alloc::<u64>((plan.slots * keep).max(1))? };
+        let mut thresholds = device.alloc_zeros::<u32>(nq)?;
+        let mut out = device.alloc_zeros::<u32>(nq * keep * 2)?;
+        let name = match self.batch.score {
+            Score::L2 => "l2",
+            Score::Ip => "ip",
+            Score::L1 => "l1",
+        };
+        for wave in 0..2 {
+            let (at, tiles) = plan.tiles[wave];
+            if tiles > 0 {
+                let shared = TILE_MEMORY.next_multiple_of(8) + TILE_QUERIES * keep * 8;
+                let work = Work { at, tasks: tiles, blocks: tiles as u32, shared };
+                self.launch(
+                    &device,
+                    &format!("scan_tile_{name}"),
+                    work,
+                    queries,
+                    words,
+                    &mut thresholds,
+                    &mut slots,
+                )?;
+            }
+            let (at, warps) = plan.warps[wave];
+            if warps > 0 {
+                let work = Work {
+                    at,
+                    tasks: warps,
+                    blocks: (warps as u32).div_ceil(WARPS),
+                    shared: WARPS as usize * keep * 8,
+                };
+                self.launch(
+                    &device,
+                    &format!("scan_warp_{name}"),
+                    work,
+                    queries,
+                    words,
+                    &mut thresholds,
+                    &mut slots,
+                )?;
+            }
+        }
+        let function = device.get_or_load_custom_func("merge", MODULE, PTX)?;
+        let (offsets, nq_word, keep_word) = (plan.offsets as u32, nq as u32, keep as i32);
+        let mut launch = function.builder();
+        launch.arg(words).arg(&offsets).arg(&nq_word).arg(&keep_word).arg(&slots).arg(&mut out);
+        // The arguments are those of the kernel, and what it reads and writes lies within them: `Plan` lays them out.
+        let launched = unsafe { launch.launch(config(nq_word.div_ceil(WARPS), WARPS as usize * keep * 8)) };
+        launched.w()?;
+        Ok((CudaStorage::wrap_cuda_slice(out, device), Shape::from(nq * keep * 2)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn launch(
+        &self,
+        device: &CudaDevice,
+        name: &str,
+        work: Work,
+        queries: &CudaSlice<f32>,
+        words: &CudaSlice<u32>,
+        thresholds: &mut CudaSlice<u32>,
+        slots: &mut CudaSlice<u64>,
+    ) -> Result<()> {
+        let plan = self.plan;
+        let function = device.get_or_load_custom_func(name, MODULE, PTX)?;
+        if work.shared > 48 << 10 {
+            function
+                .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, work.shared as i32)
+                .w()?;
+        }
+        let (pieces, at, wanted) = (plan.pieces as u32, work.at as u32, plan.wanted as u32);
+        // A tile finds its pairs in the plan; a warp has to know where the tasks end.
+        let fourth = if name.starts_with("scan_tile") { plan.pairs as u32 } else { work.tasks as u32 };
+        let (dim, keep) = (self.batch.dim as i32, self.batch.keep as i32);
+        let mut launch = function.builder();
+        launch.arg(words).arg(&pieces).arg(&at).arg(&fourth).arg(&wanted);
+        launch.arg(queries).arg(&dim).arg(&keep).arg(thresholds).arg(slots);
+        // As for `merge`; the rows that a plan has the addresses of are held by the batch until the answer was read.
+        let launched = unsafe { launch.launch(config(work.blocks, work.shared)) };
+        launched.w()?;
+        Ok(())
+    }
+}
+
+/// The tasks of a launch: where they stand in the plan, how many they are, and what carries them out.
+struct Work {
+    at: usize,
+    tasks: usize,
+    blocks: u32,
+    /// Bytes of shared memory of a block.
+    shared: usize,
+}
+
+fn config(blocks: u32, shared: usize) -> LaunchConfig {
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: shared as u32 }
+}

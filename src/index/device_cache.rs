@@ -1,0 +1,180 @@
+//! Rows that stay in the memory of a device, segment by segment.
+//!
+//! As on the host, a new version of an index takes over every segment that has not changed: after an insert into one list, that
+//! list's last segment is copied again and nothing else, and no room has to be left in between for lists to grow into. Deletes
+//! copy nothing: which rows are alive is said with each search.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::device::accelerator::{Accelerator, DeviceRows};
+use crate::device::{DeviceError, DeviceName};
+use crate::index::cache::{Budget, Charge, PerProcess};
+use crate::index::search::Search;
+use crate::index::{IndexError, InvertedLists, try_copy};
+
+/// A device, and what its memory may hold of all tables.
+#[derive(Debug)]
+pub struct DeviceCache {
+    name: DeviceName,
+    pub(super) accelerator: Box<dyn Accelerator>,
+    budget: Arc<Budget>,
+}
+
+/// Where a search computes. The answer does not depend on it.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Placement<'a> {
+    /// Large batches on the first GPU, if there is one that this build drives; everything else on the CPU.
+    Auto,
+    /// On the CPU.
+    #[default]
+    Cpu,
+    /// On that device, as far as its memory holds the lists.
+    On(&'a Arc<DeviceCache>),
+}
+
+/// The rows of a segment on a device.
+#[derive(Debug)]
+pub(crate) struct DeviceSegment {
+    device: DeviceName,
+    pub rows: DeviceRows,
+    /// By slot, on the host: only rows that may be answers are asked for theirs.
+    pub rowids: Vec<i64>,
+    /// An upper bound of the length of any row.
+    pub length_max: f64,
+    bytes: usize,
+    _charges: [Charge; 2],
+}
+
+/// The copies of a segment, one for each device that has searched it.
+#[derive(Debug, Default)]
+pub(crate) struct Copies(Mutex<Vec<Arc<DeviceSegment>>>);
+
+/// Share of the free memory of a device that tables may take, in tenths.
+const TENTHS: usize = 9;
+/// What they may take where the device does not say how much is free.
+const UNKNOWN_BYTES: usize = 1 << 30;
+
+type Opened = Vec<(DeviceName, Option<Arc<DeviceCache>>)>;
+
+impl DeviceCache {
+    /// A device whose memory holds at most `limit` bytes of rows.
+    pub fn new(name: DeviceName, accelerator: Box<dyn Accelerator>, limit: usize) -> Self {
+        Self { name, accelerator, budget: Arc::new(Budget::new(limit)) }
+    }
+
+    /// The device of that name, which all connections of this process share; none for the CPU. Nine tenths of the memory that is
+    /// free when it is first opened, or `SQLITE_IVF_DEVICE_BYTES`, are for rows.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] where this build or this machine does not have it; `auto` is the CPU then.
+    pub fn of_process(name: DeviceName) -> Result<Option<Arc<Self>>, DeviceError> {
+        static OPENED: PerProcess<Mutex<Opened>> = PerProcess::new();
+        let mut opened = OPENED.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if name != DeviceName::Auto {
+            return Self::opened(&mut opened, name);
+        }
+        // A GPU that did not answer is not asked again.
+        if opened.iter().all(|(of, _)| *of != name) {
+            let first = Self::opened(&mut opened, DeviceName::automatic()).unwrap_or(None);
+            opened.push((name, first));
+        }
+        Self::opened(&mut opened, name)
+    }
+
+    fn opened(opened: &mut Opened, name: DeviceName) -> Result<Option<Arc<Self>>, DeviceError> {
+        if let Some((_, device)) = opened.iter().find(|(of, _)| *of == name) {
+            return Ok(device.clone());
+        }
+        let device = name.open()?.map(|accelerator| {
+            let free = accelerator.free_bytes().map(|bytes| bytes / 10 * TENTHS);
+            let told = std::env::var("SQLITE_IVF_DEVICE_BYTES").ok().and_then(|text| text.parse().ok());
+            Arc::new(Self::new(name, accelerator, told.or(free).unwrap_or(UNKNOWN_BYTES)))
+        });
+        opened.push((name, device.clone()));
+        Ok(device)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> DeviceName {
+        self.name
+    }
+
+    /// What the rows in its memory are counted against.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
+impl Copies {
+    /// The copy on a device.
+    fn on(&self, device: DeviceName) -> Option<Arc<DeviceSegment>> {
+        self.lock().iter().find(|copy| copy.device == device).cloned()
+    }
+
+    /// What they take of a device's memory.
+    pub fn bytes(&self, device: DeviceName) -> usize {
+        self.on(device).map_or(0, |copy| copy.bytes)
+    }
+
+    /// Takes over the copies of a segment with the same rows.
+    pub fn adopt(&self, same: &Self) {
+        let theirs = same.lock().clone();
+        let mut own = self.lock();
+        for copy in theirs {
+            if own.iter().all(|of| of.device != copy.device) {
+                own.push(copy);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<DeviceSegment>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L: InvertedLists> Search<'_, L> {
+    /// The rows of a segment on a device, copied there if they are not; none where its memory, or the host's for their rowids,
+    /// has no room.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub(super) fn copy_on(
+        &mut self,
+        device: &DeviceCache,
+        at: usize,
+    ) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
+        let (snapshot, cache) = (self.snapshot, self.cache);
+        let segment = &snapshot.segments()[at];
+        if let Some(copy) = segment.copies.on(device.name) {
+            return Ok(Some(copy));
+        }
+        let start = std::time::Instant::now();
+        let rows = segment.head.rows as usize;
+        let bytes = DeviceRows::bytes_of(rows, snapshot.dim());
+        let Some(on_device) = device.budget.charge(bytes, 0) else { return Ok(None) };
+        let Some(on_host) = cache.budget().charge(rows * size_of::<i64>(), 0) else { return Ok(None) };
+        let codes = snapshot.codes(at, cache, self.lists)?;
+        let vectors = snapshot.vectors(at, &codes.rowids, cache, self.lists)?;
+        let copied = device.accelerator.upload(snapshot.dim(), &vectors.rows.read(), &vectors.half_norms);
+        self.stats.segments_read += 1;
+        self.stats.load_us += start.elapsed().as_micros() as u64;
+        self.tick_if_due()?;
+        // Others may use the device: less fits than was free.
+        let Ok(rows) = copied else { return Ok(None) };
+        let copy = Arc::new(DeviceSegment {
+            device: device.name,
+            rows,
+            rowids: try_copy(&codes.rowids).map_err(IndexError::from)?,
+            length_max: vectors.length_max,
+            bytes,
+            _charges: [on_device, on_host],
+        });
+        let mut copies = segment.copies.lock();
+        // Another search may have been first: one copy is enough.
+        if let Some(first) = copies.iter().find(|of| of.device == device.name) {
+            return Ok(Some(Arc::clone(first)));
+        }
+        copies.push(Arc::clone(&copy));
+        Ok(Some(copy))
+    }
+}
