@@ -91,7 +91,8 @@ __device__ __forceinline__ float accumulate(float sum, float q, float x) {
 
 template <int SCORE>
 __device__ __forceinline__ float finish(float sum, float half_norm) {
-    return SCORE == SCORE_L1 ? sum : SCORE == SCORE_IP ? -sum : half_norm - sum;
+    // Zeros of either sign are one score.
+    return (SCORE == SCORE_L1 ? sum : SCORE == SCORE_IP ? -sum : half_norm - sum) + 0.0f;
 }
 
 // Four numbers of a vector from k on, zeros behind its end. `vec4` says that dim is a multiple of 4.

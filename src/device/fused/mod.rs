@@ -5,6 +5,8 @@
 #[allow(unsafe_code)]
 mod cuda;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, WithDType};
 
@@ -166,7 +168,8 @@ impl Scan<'_> {
                     Score::Ip => -both.map(|(q, x)| q * x).sum::<f32>(),
                     Score::L1 => both.map(|(q, x)| (q - x).abs()).sum(),
                 };
-                score.is_finite().then(|| entry(score, first + row))
+                // Zeros of either sign are one score.
+                score.is_finite().then(|| entry(score + 0.0, first + row))
             })
             .collect();
         best.sort_unstable();
