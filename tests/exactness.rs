@@ -5,14 +5,13 @@ mod engine;
 
 use std::collections::BTreeSet;
 
-use engine::{Fixture, METRICS, Numbers, SHAPES, Shape, bits, brute_force, data, of_metric};
+use engine::{Fixture, METRICS, SHAPES, Shape, bits, brute_force};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
-use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
-    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, Reach,
-    RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, Reach, RowFilter,
+    SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 fn cases() -> u32 {

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -192,6 +192,12 @@ fn normal(n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Raw floats of a file.
+fn floats(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
 /// Vectors to search in and to search for.
 pub struct Data {
     /// What they are, with their number.
@@ -258,9 +264,16 @@ impl Data {
     pub fn load(name: &str) -> Self {
         let (what, metric, dim, nlist, k, (base, queries)) = match name {
             "seed" => {
-                let mut base = normal((262_144 + 19_600) * 128, 1234);
-                let queries = base.split_off(262_144 * 128);
-                ("seed setup, N(0,1)", Metric::L2, 128, 512, 20, (base, queries))
+                // Another program may want its own numbers to be used: raw floats in `base.f32` and `queries.f32`.
+                let vectors = match std::env::var_os("SQLITE_IVF_SEED_DATA").map(PathBuf::from) {
+                    Some(folder) => (floats(&folder.join("base.f32")), floats(&folder.join("queries.f32"))),
+                    None => {
+                        let mut base = normal((262_144 + 19_600) * 128, 1234);
+                        let queries = base.split_off(262_144 * 128);
+                        (base, queries)
+                    }
+                };
+                ("seed setup, N(0,1)", Metric::L2, 128, 512, 20, vectors)
             }
             "sift" => {
                 let floats = |name| read(name).into_iter().map(f32::from).collect::<Vec<f32>>();

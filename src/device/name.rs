@@ -84,7 +84,11 @@ impl DeviceName {
     }
 
     fn refused(self, error: candle_core::Error) -> DeviceError {
-        DeviceError::Unavailable { name: self.to_string(), reason: DeviceError::from(error).to_string() }
+        let reason = match DeviceError::from(error) {
+            DeviceError::Backend(text) => text,
+            other => other.to_string(),
+        };
+        DeviceError::Unavailable { name: self.to_string(), reason }
     }
 }
 

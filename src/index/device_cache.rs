@@ -10,7 +10,7 @@ use crate::device::accelerator::{Accelerator, DeviceRows};
 use crate::device::{DeviceError, DeviceName};
 use crate::index::cache::{Budget, Charge, PerProcess};
 use crate::index::search::Search;
-use crate::index::{IndexError, InvertedLists, try_copy};
+use crate::index::{InvertedLists, try_copy};
 
 /// A device, and what its memory may hold of all tables.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let copy = Arc::new(DeviceSegment {
             device: device.name,
             rows,
-            rowids: try_copy(&codes.rowids).map_err(IndexError::from)?,
+            rowids: try_copy(&codes.rowids)?,
             length_max: vectors.length_max,
             bytes,
             _charges: [on_device, on_host],

@@ -383,7 +383,7 @@ impl KeyBounds {
             Metric::L1 => (reach * n.sqrt(), 0.0, 1.0),
         };
         let fits = reach * reach <= OVERFLOW;
-        fits.then(|| Self { margin: sums * scale + n * 1e-44, base, factor })
+        fits.then_some(Self { margin: sums * scale + n * 1e-44, base, factor })
     }
 
     /// The smallest and the largest key that a row of that score can have.

@@ -18,6 +18,8 @@ const WARPS: u32 = THREADS / 32;
 const TILE_MEMORY: usize =
     4 * (2 * 16 * (128 + 4) + 2 * 16 * (64 + 4) + 5 * TILE_QUERIES) + 8 * TILE_QUERIES * 32;
 
+const _: () = assert!(TILE_MEMORY == 43_264);
+
 /// Where a contiguous tensor of f32 begins in the memory of its CUDA device; 0 on any other.
 pub(super) fn address(tensor: &Tensor) -> u64 {
     let (storage, layout) = tensor.storage_and_layout();

@@ -118,6 +118,8 @@ struct TileMemory {
     u32 end[TILE_QUERIES];
     u32 slot[TILE_QUERIES];
 };
+// As cuda.rs has it.
+static_assert(sizeof(TileMemory) == 43264, "");
 
 // Moves what waits into the lists of kept rows: a warp for each query in turn.
 __device__ __forceinline__ void drain(TileMemory* memory, u64* best, int keep, int queries, u32* thresholds, int thread) {

@@ -1,0 +1,70 @@
+//! Searches on a device beside the CPU, through the engine, for batches of every size.
+//!
+//! `SQLITE_IVF_DEVICE=cuda:0 cargo bench --features cuda --bench device [-- DATA]`, DATA one of seed, sift, text, fixture (the first
+//! that is there unless named). Without a GPU: `SQLITE_IVF_DEVICE=emulated`, which says nothing of a GPU. Prints queries per second and
+//! the time of a batch, best of five, and what copying the rows to the device took. Every answer is compared with the CPU's.
+
+mod common;
+
+use std::time::Instant;
+
+use common::{Data, best};
+use sqlite_ivf::device::DeviceName;
+use sqlite_ivf::index::{
+    Answers, Buffers, Cache, DeviceCache, Placement, Quantizer, SearchParams, search_into,
+};
+
+const BATCHES: [usize; 7] = [1, 8, 32, 128, 512, 2048, 19_600];
+
+fn main() {
+    let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let data = Data::load(named.as_deref().unwrap_or("seed"));
+    let name = std::env::var("SQLITE_IVF_DEVICE").unwrap_or_else(|_| "auto".into());
+    let name =
+        DeviceName::from_name(&name).unwrap_or_else(|| panic!("SQLITE_IVF_DEVICE: {}", DeviceName::NAMES));
+    let device = match DeviceCache::of_process(name) {
+        Ok(Some(device)) => device,
+        Ok(None) => return println!("no GPU that this build drives: nothing is measured"),
+        Err(error) => return println!("{error}: nothing is measured"),
+    };
+    println!("{}, k {}, nprobe 32, device {}", data.title, data.k, device.name());
+    let (snapshot, mut lists) = data.index(Quantizer::Int8, true);
+    let cache = Cache::new(usize::MAX);
+    let mut buffers = Buffers::default();
+    let mut ask = |queries: &[f32], device: Placement<'_>| {
+        let params = SearchParams { device, ..SearchParams::new(data.k, 32) };
+        let mut answers = Answers::default();
+        search_into(&snapshot, &cache, &mut lists, queries, params, &mut buffers, &mut answers).unwrap();
+        answers
+    };
+    let all = &data.queries[..data.queries.len().min(19_600 * data.dim)];
+    ask(all, Placement::Cpu);
+    let start = Instant::now();
+    let first = ask(all, Placement::On(&device));
+    println!(
+        "first batch {:.0} ms, of it {:.0} ms to read and copy {:.0} MB",
+        start.elapsed().as_secs_f64() * 1e3,
+        first.stats.load_us as f64 / 1e3,
+        snapshot.device_bytes(device.name()) as f64 / 1e6,
+    );
+    println!(
+        "| queries | cpu, queries/s | device, queries/s | cpu, ms | device, ms | scanned by the device | of it on the device, ms |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for nq in BATCHES {
+        let Some(queries) = all.get(..nq * data.dim) else { break };
+        let (on_cpu, there) = (ask(queries, Placement::Cpu), ask(queries, Placement::On(&device)));
+        assert!(on_cpu.neighbors == there.neighbors, "another answer on {} for {nq} queries", device.name());
+        let cpu = best(5, || drop(ask(queries, Placement::Cpu)));
+        let gpu = best(5, || drop(ask(queries, Placement::On(&device))));
+        let share = 100.0 * there.stats.rows_on_device as f64 / there.stats.rows_scanned as f64;
+        println!(
+            "| {nq} | {:.0} | {:.0} | {:.2} | {:.2} | {share:.1} % | {:.2} |",
+            nq as f64 / cpu,
+            nq as f64 / gpu,
+            cpu * 1e3,
+            gpu * 1e3,
+            there.stats.device_us as f64 / 1e3
+        );
+    }
+}
