@@ -27,6 +27,12 @@ pub enum DeviceError {
         /// Why not.
         reason: String,
     },
+    /// A large buffer of the host could not be had.
+    #[error("out of memory: {bytes} bytes could not be had")]
+    OutOfMemory {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
     /// candle reported an error.
     #[error("device error: {0}")]
     Backend(String),

@@ -46,7 +46,16 @@ pub enum IndexError {
     },
     /// The device failed.
     #[error(transparent)]
-    Device(#[from] DeviceError),
+    Device(DeviceError),
+}
+
+impl From<DeviceError> for IndexError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },
+            other => Self::Device(other),
+        }
+    }
 }
 
 impl From<Cancelled> for IndexError {

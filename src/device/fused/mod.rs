@@ -55,7 +55,7 @@ impl Accelerator for FusedScan {
         if batch.keep > MAX_KEEP {
             return self.plain.scan(batch);
         }
-        let plan = Plan::new(batch, |piece| addresses(batch.pieces[piece].rows));
+        let plan = Plan::new(batch, |piece| addresses(batch.pieces[piece].rows))?;
         let device = self.plain.device();
         let queries = Tensor::from_slice(batch.queries, (batch.nq(), batch.dim), device)?;
         let words = Tensor::from_slice(&plan.words, plan.words.len(), device)?;

@@ -99,7 +99,7 @@ fn run(program: &Path, folder: &Path, seed: u64, case: &Case) {
         places.push([place, flat.len() as u64]);
         flat.extend(half_norms.iter().map(|v| v.to_bits()));
     }
-    let plan = Plan::new(&batch, |piece| places[piece]);
+    let plan = Plan::new(&batch, |piece| places[piece]).unwrap();
     let expected = Scan { plan: &plan, batch: &batch }.on_cpu(&queries, &plan.words);
 
     let lengths =
