@@ -229,17 +229,20 @@ impl Scan<'_> {
     }
 
     /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
-    fn is_sparse(&self, segments: Range<usize>) -> bool {
+    pub fn is_sparse(&self, segments: Range<usize>) -> bool {
         self.masks.is_some()
             && segments.into_iter().all(|at| {
-                self.mask(at).is_some_and(Mask::is_sparse)
-                    && self.snapshot.resident(at).is_some()
-                    && self.snapshot.resident_vectors(at).is_some()
+                self.mask(at).is_some_and(|mask| {
+                    mask.is_empty()
+                        || mask.is_sparse()
+                            && self.snapshot.resident(at).is_some()
+                            && self.snapshot.resident_vectors(at).is_some()
+                })
             })
     }
 
     /// Compares the rows that pass the filter one by one, exactly.
-    fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
+    pub fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
         let (dim, metric) = (self.snapshot.dim(), self.snapshot.metric());
         for member in members {
             let (query, state) = (self.query(member.query), self.state(member.query));

@@ -314,9 +314,21 @@ impl<L: InvertedLists> Search<'_, L> {
             if width == 0 {
                 break;
             }
-            let probes = self.probe(&active, Round { done, nprobe })?;
+            let mut probes = self.probe(&active, Round { done, nprobe })?;
             // Where queries differ in what they have scanned, their shares say so.
             let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
+            // Before rows are scanned, where that may spare them.
+            let counts_first = done == 0 && self.may_see_all();
+            if counts_first {
+                for (i, &q) in active.iter().enumerate() {
+                    self.count(q as usize, probes.of(i, all.clone()).map(|(list_no, _)| list_no))?;
+                }
+                let small = self.take_small(&mut active, &mut probes)?;
+                self.see_all(&small)?;
+                if active.is_empty() {
+                    break;
+                }
+            }
             let mut ranks = all.clone();
             if !(self.pays_alone(active.len(), &probes) && self.alone(&active, &probes, all.clone())?) {
                 if done == 0 && ranks.len() > 1 && self.params.k != usize::MAX {
@@ -331,8 +343,10 @@ impl<L: InvertedLists> Search<'_, L> {
                 if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned >= widest {
                     continue;
                 }
-                let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
-                let enough = self.has_enough(q as usize, lists)?;
+                if !counts_first {
+                    self.count(q as usize, probes.of(i, all.clone()).map(|(list_no, _)| list_no))?;
+                }
+                let enough = self.has_enough(q as usize)?;
                 if !(enough && self.states[q as usize].get_mut().full()) {
                     left.push(q);
                 }
