@@ -36,12 +36,12 @@ pub(crate) struct Mask {
     matched: u32,
     /// What scanning them costs, in rows: the blocks that hold one, or few rows one by one; and a sixteenth of all rows for looking.
     cost: u32,
-    /// Rows are so few that they are looked at one by one.
-    is_sparse: bool,
+    /// Rows in the blocks that hold one that passes.
+    in_blocks: u32,
 }
 
 /// A row that is read by itself costs as much as so many in a block.
-const ALONE: usize = 5;
+const ALONE: u64 = 5;
 
 impl Mask {
     /// The mask of a segment. `rowids` may be empty where the filter accepts all of them.
@@ -76,11 +76,10 @@ impl Mask {
             }
         }
         let matched = words.iter().map(|word| word.count_ones()).sum();
-        let mut mask = Self { words, matched, cost: 0, is_sparse: false };
+        let mut mask = Self { words, matched, cost: 0, in_blocks: 0 };
         let blocks = (0..rows.div_ceil(BLOCK_ROWS)).filter(|&block| mask.block(block) != 0).count();
-        let (in_blocks, alone) = (blocks * BLOCK_ROWS, matched as usize * ALONE);
-        mask.is_sparse = alone < in_blocks;
-        mask.cost = (in_blocks.min(alone) + rows / 16) as u32;
+        mask.in_blocks = (blocks * BLOCK_ROWS) as u32;
+        mask.cost = (u64::from(mask.in_blocks).min(mask.alone()) + rows as u64 / 16) as u32;
         Ok(mask)
     }
 
@@ -94,9 +93,14 @@ impl Mask {
         self.cost.into()
     }
 
-    /// Whether rows are better looked at one by one than in blocks.
-    pub fn is_sparse(&self) -> bool {
-        self.is_sparse || self.is_empty()
+    /// What looking at the rows in blocks costs, in rows.
+    pub fn in_blocks(&self) -> u64 {
+        self.in_blocks.into()
+    }
+
+    /// What looking at the rows one by one costs, in rows.
+    pub fn alone(&self) -> u64 {
+        u64::from(self.matched) * ALONE
     }
 
     /// The slots that pass, ascending.

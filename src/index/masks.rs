@@ -109,6 +109,8 @@ mod tests {
         };
         let first = of(0);
         first.set(1, Mask::default());
+        first.set_total(5);
+        assert!(of(0).total() == Some(5) && of(1).total().is_none());
         assert!(of(0).get(1).is_some() && of(1).get(1).is_none() && of(0).get(2).is_none());
         let one = cache.budget().used() / 2;
         (2..2 + KEPT as i64).for_each(|n| drop(of(n)));

@@ -1,17 +1,114 @@
-//! Filters that few rows pass: a query sees every one of them, whichever lists they lie in. Nothing is probed round by round, and
-//! where each row is compared by itself no list is chosen at all.
+//! Filters that few rows pass. Rows are compared one by one, where that costs less than reading blocks; and where they are no more
+//! than a search without a filter scans, a query sees every one of them, whichever lists they lie in.
 
 use std::mem::take;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::time::Instant;
 
 use crate::device::workers::Workers;
 use crate::index::budget::ALL;
+use crate::index::collect::Candidate;
+use crate::index::filter::Mask;
 use crate::index::probe::{Probes, Round};
-use crate::index::scan::{Member, Scan};
-use crate::index::schedule::{ALONE_MAX, TASK_MIN};
+use crate::index::scan::{Member, Scan, Scratch};
+use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
 use crate::index::search::Search;
+use crate::index::segment::ResidentCodes;
 use crate::index::{InvertedLists, try_collect, try_vec};
+use crate::kernels::prefetch;
+
+/// Bytes of rows compared one by one that are asked for ahead.
+const AHEAD: usize = 2048;
+
+/// Tasks that the rows for one query are cut into at most.
+const MOST_PARTS: usize = 64;
+
+/// Rows of a segment that pass a filter, with their values.
+struct Part<'a, V> {
+    at: usize,
+    mask: &'a Mask,
+    codes: &'a ResidentCodes,
+    vectors: V,
+    end: u32,
+}
+
+fn row(values: &[f32], slot: u32, dim: usize) -> &[f32] {
+    &values[slot as usize * dim..][..dim]
+}
+
+impl<V> Part<'_, V> {
+    /// The slots to look at, ascending.
+    fn slots(&self) -> impl Iterator<Item = u32> {
+        self.mask.slots().take_while(|&slot| slot < self.end)
+    }
+}
+
+impl Scan<'_> {
+    /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
+    pub fn is_sparse(&self, segments: impl Iterator<Item = usize>) -> bool {
+        let Some(masks) = self.masks else { return false };
+        let (mut alone, mut in_blocks) = (0, 0);
+        for at in segments {
+            let Some(mask) = masks.get(at) else { return false };
+            if !mask.is_empty()
+                && (self.snapshot.resident(at).is_none() || self.snapshot.resident_vectors(at).is_none())
+            {
+                return false;
+            }
+            alone += mask.alone();
+            in_blocks += mask.in_blocks();
+        }
+        alone <= in_blocks
+    }
+
+    /// Compares the rows that pass the filter one by one, exactly.
+    pub fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
+        let (dim, metric) = (self.snapshot.dim(), self.snapshot.metric());
+        let ahead = (AHEAD / (dim * size_of::<f32>())).max(1);
+        for member in members {
+            let (query, state) = (self.query(member.query), self.state(member.query));
+            let mut left = u64::from(member.rows).saturating_sub(before);
+            let mut threshold = state.threshold();
+            let mut parts = segments.clone().filter_map(|at| {
+                let head = &self.snapshot.segments()[at].head;
+                let rows = left.min(head.live().into()) as u32;
+                scratch.scanned += u64::from(rows);
+                if member.rows != u32::MAX {
+                    left -= u64::from(rows);
+                }
+                self.part(at, head.slot_after(rows))
+            });
+            let mut next = parts.next();
+            while let Some(part) = next {
+                // Rows lie all over memory: some are on their way while one is compared.
+                next = parts.next();
+                if let Some(next) = &next {
+                    let values = &*next.vectors;
+                    next.slots().take(ahead).for_each(|slot| prefetch(row(values, slot, dim)));
+                }
+                let values = &*part.vectors;
+                let mut coming = part.slots().skip(ahead);
+                for slot in part.slots() {
+                    coming.next().into_iter().for_each(|slot| prefetch(row(values, slot, dim)));
+                    let key = metric.key(query, row(values, slot, dim));
+                    if key <= threshold {
+                        let rowid = part.codes.rowids[slot as usize];
+                        let found = Candidate { lower: key, key, segment: part.at as u32, slot, rowid };
+                        threshold = state.push(found, key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of a resident segment that pass the filter, below `end`; none where no row passes.
+    fn part(&self, at: usize, end: u32) -> Option<Part<'_, impl Deref<Target = [f32]>>> {
+        let mask = self.mask(at).filter(|mask| !mask.is_empty())?;
+        let (codes, _) = self.snapshot.resident(at)?;
+        let vectors = self.snapshot.resident_vectors(at)?.rows.read();
+        Some(Part { at, mask, codes, vectors, end })
+    }
+}
 
 impl<L: InvertedLists> Search<'_, L> {
     /// Whether a query may see all rows that pass a filter instead of probing: nothing limits the rows that it may scan.
@@ -74,9 +171,9 @@ impl<L: InvertedLists> Search<'_, L> {
             ..=ALONE_MAX => Workers::new(1),
             _ => self.params.workers,
         };
-        // Fewer queries than threads are cut.
-        let threads = workers.threads();
-        let parts = if queries.len() < threads { (cost / TASK_MIN) as usize } else { 1 }.clamp(1, 4 * threads);
+        // Fewer queries than threads are cut for them.
+        let part = if queries.len() < workers.threads() { TASK_MIN } else { TASK_MAX };
+        let parts = ((cost / part) as usize).clamp(1, MOST_PARTS);
         let ranges: Vec<Range<usize>> = match self.params.partitions {
             Some(_) => try_collect(self.reach()?.iter().map(|&list_no| snapshot.list(list_no as usize)))?,
             None => {
@@ -87,15 +184,16 @@ impl<L: InvertedLists> Search<'_, L> {
         let masks = self.filtered.masks.clone();
         let states = take(&mut self.states);
         let scan = Scan { snapshot, queries: self.queries, states: &states, masks: masks.as_deref() };
-        let is_sparse = ranges.iter().all(|range| scan.is_sparse(range.clone()));
+        let is_sparse = scan.is_sparse(ranges.iter().cloned().flatten());
         let run = ranges.len().div_ceil(parts).max(1);
-        let done = self.for_each_on(workers, if is_sparse { queries.len() * parts } else { 0 }, |task, scratch| {
-            let member = Member { query: queries[task / parts], rows: ALL };
-            for range in ranges.iter().skip(task % parts * run).take(run) {
-                scan.few_rows(&[member], range.clone(), 0, scratch);
-            }
-            Ok(())
-        });
+        let done =
+            self.for_each_on(workers, if is_sparse { queries.len() * parts } else { 0 }, |task, scratch| {
+                let member = Member { query: queries[task / parts], rows: ALL };
+                for range in ranges.iter().skip(task % parts * run).take(run) {
+                    scan.few_rows(&[member], range.clone(), 0, scratch);
+                }
+                Ok(())
+            });
         self.states = states;
         if is_sparse {
             let lists = snapshot.width(self.params.partitions, self.everywhere().nprobe);
