@@ -338,7 +338,8 @@ mod tests {
         bytes
     }
 
-    /// A Parquet file of that schema: of each column its values and their definition and repetition levels, and this many times.
+    /// A Parquet file of that schema: of each column its values, their definition and their repetition levels, in each of so many
+    /// row groups.
     fn parquet(columns: &str, leaves: &[(Values<'_>, &[i16], &[i16])], groups: usize) -> Vec<u8> {
         let schema = Arc::new(parse_message_type(&format!("message m {{ {columns} }}")).unwrap());
         let compression =
@@ -350,17 +351,19 @@ mod tests {
             let mut group = writer.next_row_group().unwrap();
             for (values, defined, repeated) in leaves {
                 let mut column = group.next_column().unwrap().unwrap();
-                let levels = (Some(*defined), Some(*repeated));
+                // A column without levels takes none.
+                let levels =
+                    [defined, repeated].map(|levels| Some(**levels).filter(|levels| !levels.is_empty()));
                 match values {
-                    Values::F32(v) => column.typed::<FloatType>().write_batch(v, levels.0, levels.1),
-                    Values::F64(v) => column.typed::<DoubleType>().write_batch(v, levels.0, levels.1),
+                    Values::F32(v) => column.typed::<FloatType>().write_batch(v, levels[0], levels[1]),
+                    Values::F64(v) => column.typed::<DoubleType>().write_batch(v, levels[0], levels[1]),
                     Values::F16(v) => {
                         let v: Vec<FixedLenByteArray> =
                             v.iter().map(|v| v.to_le_bytes().to_vec().into()).collect();
-                        column.typed::<FixedLenByteArrayType>().write_batch(&v, levels.0, levels.1)
+                        column.typed::<FixedLenByteArrayType>().write_batch(&v, levels[0], levels[1])
                     }
-                    Values::I32(v) => column.typed::<Int32Type>().write_batch(v, levels.0, None),
-                    Values::I64(v) => column.typed::<Int64Type>().write_batch(v, levels.0, None),
+                    Values::I32(v) => column.typed::<Int32Type>().write_batch(v, levels[0], None),
+                    Values::I64(v) => column.typed::<Int64Type>().write_batch(v, levels[0], None),
                 }
                 .unwrap();
                 column.close().unwrap();
