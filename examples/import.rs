@@ -352,8 +352,8 @@ mod tests {
             for (values, defined, repeated) in leaves {
                 let mut column = group.next_column().unwrap().unwrap();
                 // A column without levels takes none.
-                let levels =
-                    [defined, repeated].map(|levels| Some(**levels).filter(|levels| !levels.is_empty()));
+                let levels = [defined, repeated]
+                    .map(|levels| Some(*levels).filter(|levels: &&[i16]| !levels.is_empty()));
                 match values {
                     Values::F32(v) => column.typed::<FloatType>().write_batch(v, levels[0], levels[1]),
                     Values::F64(v) => column.typed::<DoubleType>().write_batch(v, levels[0], levels[1]),
