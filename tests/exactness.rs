@@ -14,6 +14,15 @@ use sqlite_ivf::index::{
     SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
+/// One row of so many passes.
+struct Every(i64);
+
+impl RowFilter for Every {
+    fn accepts(&self, rowid: i64) -> bool {
+        rowid.rem_euclid(self.0) == 0
+    }
+}
+
 fn cases() -> u32 {
     std::env::var("SQLITE_IVF_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
 }
@@ -138,17 +147,51 @@ proptest! {
     }
 
     #[test]
+    fn with_a_filter_each_query_gives_the_same_alone_and_in_a_batch_whatever_is_resident(
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
+        nprobe in 1..6_usize, modulo in 1..60_i64, max_codes in prop_oneof![3 => Just(0), 1 => 1..300_u64], k in 1..20_usize,
+        reach in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)], seed in any::<u64>(),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        let reach = reach.map(|(limit, lists)| Reach { limit, floor: limit / 8.0, lists });
+        let (filter, cache) = (Every(modulo), Cache::new(usize::MAX));
+        let most = if max_codes > 0 { max_codes } else { u64::MAX };
+        let mut seen = BTreeSet::new();
+        for (quantizer, is_resident) in [(Quantizer::Int8, false), (Quantizer::Int8, true), (Quantizer::None, true)] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            for at in 0..if is_resident { f.snapshot.segments().len() } else { 0 } {
+                f.snapshot.codes(at, &cache, &mut f.lists).unwrap();
+                f.snapshot.vectors(at, &[], &cache, &mut f.lists).unwrap();
+            }
+            let queries = f.queries(shape, 7, seed ^ 1);
+            let params = SearchParams { filter: Some(&filter), max_codes, reach, ..SearchParams::new(k, nprobe) };
+            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+            let passing = f.rowids.iter().filter(|rowid| filter.accepts(**rowid)).count();
+            for (i, query) in queries.chunks_exact(dim).enumerate() {
+                for (mode, threads) in [(SearchMode::Auto, 1), (SearchMode::Auto, 3), (SearchMode::Csr, 3)] {
+                    let params = SearchParams { mode, workers: Workers::new(threads), ..params };
+                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
+                    prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
+                    prop_assert!(alone.stats.rows_scanned <= most);
+                }
+                prop_assert!(max_codes > 0 || batch.of(i).len() == k.min(passing));
+            }
+            for (mode, threads) in [(SearchMode::Matrix, 1), (SearchMode::Csr, 3), (SearchMode::Matrix, 3)] {
+                let other = SearchParams { mode, workers: Workers::new(threads), ..params };
+                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, other).unwrap();
+                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
+            }
+            seen.insert(bits(&batch.neighbors));
+        }
+        prop_assert_eq!(seen.len(), 1);
+    }
+
+    #[test]
     fn filters_and_distance_bounds_drop_no_row_that_matches(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 1..300_usize, dim in 1..30_usize, nlist in 0..9_usize,
         k in prop_oneof![1..30_usize, Just(usize::MAX)], modulo in 1..40_i64, seed in any::<u64>(),
         low in 0..100_usize, high in 0..100_usize,
     ) {
-        struct Every(i64);
-        impl RowFilter for Every {
-            fn accepts(&self, rowid: i64) -> bool {
-                rowid.rem_euclid(self.0) == 0
-            }
-        }
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
         for quantizer in [Quantizer::Int8, Quantizer::None] {
             let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
@@ -219,6 +262,33 @@ fn a_budget_scans_the_first_rows_of_lists_and_is_used_up() {
     assert_eq!(ask(Budget { candidates: 500, ..weighted }), (500, [476, 24, 0, 0]));
     assert_eq!(ask(Budget { candidates: 1500, ..weighted }), (1500, [1000, 500, 0, 0]));
     assert_eq!(ask(Budget { candidates: 500, min_rows_per_list: 50, ..weighted }), (500, [336, 64, 50, 50]));
+}
+
+#[test]
+fn of_a_filter_that_few_rows_pass_every_one_is_seen_and_of_a_larger_one_the_nearest_lists() {
+    for (metric, is_resident) in METRICS.into_iter().flat_map(|metric| [(metric, false), (metric, true)]) {
+        let mut f = Fixture::new(metric, Shape::Uniform, 4000, 12, 64, Quantizer::Int8, 3);
+        let cache = Cache::new(usize::MAX);
+        for at in 0..if is_resident { f.snapshot.segments().len() } else { 0 } {
+            f.snapshot.codes(at, &cache, &mut f.lists).unwrap();
+            f.snapshot.vectors(at, &[], &cache, &mut f.lists).unwrap();
+        }
+        let queries = f.queries(Shape::Uniform, 9, 9);
+        let (few, many) = (Every(200), Every(3));
+        let params = SearchParams { filter: Some(&few), ..SearchParams::new(5, 8) };
+        let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+        assert_eq!(batch.stats.lists_probed, 9 * 64, "{metric:?}");
+        for (i, query) in queries.chunks_exact(12).enumerate() {
+            let truth = brute_force(metric, 12, &f.rowids, &f.rows, query, 5, |n| few.accepts(n.rowid));
+            assert_eq!(bits(batch.of(i)), bits(&truth), "{metric:?}");
+            let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
+            assert_eq!((bits(alone.of(0)), alone.stats.lists_probed), (bits(&truth), 64), "{metric:?}");
+            let params = SearchParams { filter: Some(&many), ..params };
+            assert!(
+                search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap().stats.lists_probed < 64
+            );
+        }
+    }
 }
 
 #[test]

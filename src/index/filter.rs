@@ -36,12 +36,12 @@ pub(crate) struct Mask {
     matched: u32,
     /// What scanning them costs, in rows: the blocks that hold one, or few rows one by one; and a sixteenth of all rows for looking.
     cost: u32,
-    /// Rows are so few that they are looked at one by one.
-    is_sparse: bool,
+    /// Rows in the blocks that hold one that passes.
+    in_blocks: u32,
 }
 
 /// A row that is read by itself costs as much as so many in a block.
-const ALONE: usize = 5;
+const ALONE: u64 = 5;
 
 impl Mask {
     /// The mask of a segment. `rowids` may be empty where the filter accepts all of them.
@@ -76,11 +76,10 @@ impl Mask {
             }
         }
         let matched = words.iter().map(|word| word.count_ones()).sum();
-        let mut mask = Self { words, matched, cost: 0, is_sparse: false };
+        let mut mask = Self { words, matched, cost: 0, in_blocks: 0 };
         let blocks = (0..rows.div_ceil(BLOCK_ROWS)).filter(|&block| mask.block(block) != 0).count();
-        let (in_blocks, alone) = (blocks * BLOCK_ROWS, matched as usize * ALONE);
-        mask.is_sparse = alone < in_blocks;
-        mask.cost = (in_blocks.min(alone) + rows / 16) as u32;
+        mask.in_blocks = (blocks * BLOCK_ROWS) as u32;
+        mask.cost = (u64::from(mask.in_blocks).min(mask.alone()) + rows as u64 / 16) as u32;
         Ok(mask)
     }
 
@@ -94,9 +93,14 @@ impl Mask {
         self.cost.into()
     }
 
-    /// Whether rows are better looked at one by one than in blocks.
-    pub fn is_sparse(&self) -> bool {
-        self.is_sparse || self.is_empty()
+    /// What looking at the rows in blocks costs, in rows.
+    pub fn in_blocks(&self) -> u64 {
+        self.in_blocks.into()
+    }
+
+    /// What looking at the rows one by one costs, in rows.
+    pub fn alone(&self) -> u64 {
+        u64::from(self.matched) * ALONE
     }
 
     /// The slots that pass, ascending.
@@ -267,18 +271,13 @@ impl<L: InvertedLists> Search<'_, L> {
         Ok(sums)
     }
 
-    /// Whether a filtered query has probed enough lists, now that it has probed `lists` more. The same lists, the same answer:
-    /// it depends on nothing else.
-    ///
-    /// Rows that pass are fewer than rows. A search of so many lists finds the nearest of all rows, and would miss rows that
-    /// pass but are farther: it goes on until half as many rows have passed as an unfiltered search scans, within twice its
-    /// cost; and if all rows that pass are no more than it scans, until it has seen every one of them.
+    /// Counts what passes in lists that a filtered query probes, once per list. The first ones are what an unfiltered search scans.
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn has_enough(&mut self, query: usize, lists: impl Iterator<Item = u32>) -> Result<bool, L::Error> {
+    pub fn count(&mut self, query: usize, lists: impl Iterator<Item = u32>) -> Result<(), L::Error> {
         if self.params.filter.is_none() {
-            return Ok(true);
+            return Ok(());
         }
         if self.filtered.seen.len() <= query {
             let more = query + 1 - self.filtered.seen.len();
@@ -296,19 +295,50 @@ impl<L: InvertedLists> Search<'_, L> {
         if is_first {
             seen.budget = seen.rows;
         }
+        self.filtered.seen[query] = seen;
+        Ok(())
+    }
+
+    /// Whether a filtered query has probed enough lists, by those that were counted. The same lists, the same answer:
+    /// it depends on nothing else.
+    ///
+    /// Rows that pass are fewer than rows. A search of so many lists finds the nearest of all rows, and would miss rows that
+    /// pass but are farther: it goes on until half as many rows have passed as an unfiltered search scans, within twice its
+    /// cost; and if all rows that pass are no more than it scans, until it has seen every one of them.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn has_enough(&mut self, query: usize) -> Result<bool, L::Error> {
+        let Some(&(mut seen)) = self.filtered.seen.get(query) else { return Ok(true) };
         seen.enough = seen.enough || 2 * seen.matched >= seen.budget;
         if !seen.enough && seen.cost >= MOST * seen.budget {
-            let rows = u128::from(self.rows_in_reach()?);
-            let estimate = u128::from(seen.matched) * rows / u128::from(seen.rows.max(1));
-            let is_large = estimate > u128::from(LARGE * seen.budget);
+            let is_large = self.estimate(&seen)? > LARGE * seen.budget;
             seen.enough = is_large || self.matched_in_all()? > seen.budget;
         }
         self.filtered.seen[query] = seen;
         Ok(seen.enough)
     }
 
+    /// Whether all rows that pass are no more than an unfiltered search scans, by the first lists of a query: then it is to see
+    /// every one of them, and where they lie does not matter.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn is_small(&mut self, query: usize) -> Result<bool, L::Error> {
+        let Some(&seen) = self.filtered.seen.get(query) else { return Ok(false) };
+        Ok(2 * seen.matched < seen.budget
+            && self.estimate(&seen)? <= seen.budget
+            && self.matched_in_all()? <= seen.budget)
+    }
+
+    /// How many rows pass in all lists in reach, if the others are like those counted.
+    fn estimate(&self, seen: &Seen) -> Result<u64, IndexError> {
+        let rows = u128::from(self.rows_in_reach()?);
+        Ok((u128::from(seen.matched) * rows / u128::from(seen.rows.max(1))) as u64)
+    }
+
     /// The lists of the partitions asked for.
-    fn reach(&self) -> Result<Vec<u32>, IndexError> {
+    pub fn reach(&self) -> Result<Vec<u32>, IndexError> {
         match (self.params.partitions, self.snapshot.coarse()) {
             (Some(partitions), Some(coarse)) => {
                 try_collect(partitions.iter().flat_map(|&partition| coarse.lists_of(partition)).copied())
@@ -327,8 +357,10 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     /// Rows that pass in all lists in reach.
-    fn matched_in_all(&mut self) -> Result<u64, L::Error> {
-        if let Some(total) = self.filtered.total {
+    pub fn matched_in_all(&mut self) -> Result<u64, L::Error> {
+        let known = self.filtered.total;
+        let kept = |masks: &Arc<Masks>| self.params.partitions.is_none().then(|| masks.total())?;
+        if let Some(total) = known.or_else(|| self.filtered.masks.as_ref().and_then(kept)) {
             return Ok(total);
         }
         let reach = self.reach()?;
@@ -338,6 +370,9 @@ impl<L: InvertedLists> Search<'_, L> {
             total += self.mask_list(list_no as usize)?.0;
         }
         self.filtered.total = Some(total);
+        if let (Some(masks), None) = (&self.filtered.masks, self.params.partitions) {
+            masks.set_total(total);
+        }
         Ok(total)
     }
 }

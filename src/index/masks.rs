@@ -14,13 +14,16 @@ const KEPT: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Masks {
     of_segments: Vec<OnceLock<Mask>>,
+    /// Rows that pass in all segments, once all masks were made.
+    total: OnceLock<u64>,
     /// None where the budget had no room, or the filter is of one search.
     _charge: Option<Charge>,
 }
 
 impl Masks {
     fn new(segments: usize, charge: Option<Charge>) -> Result<Self, IndexError> {
-        Ok(Self { of_segments: try_collect((0..segments).map(|_| OnceLock::new()))?, _charge: charge })
+        let of_segments = try_collect((0..segments).map(|_| OnceLock::new()))?;
+        Ok(Self { of_segments, total: OnceLock::new(), _charge: charge })
     }
 
     /// The mask of a segment, once it was made.
@@ -31,6 +34,16 @@ impl Masks {
     /// Takes the mask of a segment. Another search may have made the same.
     pub fn set(&self, at: usize, mask: Mask) {
         let _ = self.of_segments[at].set(mask);
+    }
+
+    /// Rows that pass in all segments, once that was counted.
+    pub fn total(&self) -> Option<u64> {
+        self.total.get().copied()
+    }
+
+    /// Takes the count of the rows that pass in all segments.
+    pub fn set_total(&self, total: u64) {
+        let _ = self.total.set(total);
     }
 }
 
@@ -96,6 +109,8 @@ mod tests {
         };
         let first = of(0);
         first.set(1, Mask::default());
+        first.set_total(5);
+        assert!(of(0).total() == Some(5) && of(1).total().is_none());
         assert!(of(0).get(1).is_some() && of(1).get(1).is_none() && of(0).get(2).is_none());
         let one = cache.budget().used() / 2;
         (2..2 + KEPT as i64).for_each(|n| drop(of(n)));

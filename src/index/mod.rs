@@ -28,6 +28,7 @@ mod scan;
 mod schedule;
 pub mod search;
 pub mod segment;
+mod small;
 pub mod snapshot;
 
 pub use budget::{Budget, BudgetStrategy, SearchProfile};

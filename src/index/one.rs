@@ -37,9 +37,18 @@ impl<L: InvertedLists> Search<'_, L> {
         let widest = self.snapshot.widest(partitions);
         let only = self.params.lists;
         let mut nprobe = self.params.nprobe.clamp(1, widest.max(1));
-        let (mut done, mut seen) = (0, 0);
+        let mut done = 0;
         loop {
             let width = self.choose(Round { done, nprobe })?;
+            let new = done..width;
+            // Before rows are scanned, where that may spare them.
+            let counts_first = done == 0 && self.may_see_all();
+            if counts_first {
+                self.count_probed(new.clone())?;
+                if self.is_small(0)? {
+                    return self.all_that_pass();
+                }
+            }
             if done == 0 && width > 1 && self.params.k != usize::MAX {
                 self.visit(0..1)?;
                 done = 1;
@@ -52,15 +61,33 @@ impl<L: InvertedLists> Search<'_, L> {
             if ended || nprobe >= widest || only.is_some() {
                 return Ok(());
             }
-            let probes = take(&mut self.one.probes);
-            let enough = self.has_enough(0, probes.of(0, seen..width).map(|(list_no, _)| list_no))?;
-            self.one.probes = probes;
-            if enough && self.is_full(0)? {
+            if !counts_first {
+                self.count_probed(new)?;
+            }
+            if self.has_enough(0)? && self.is_full(0)? {
                 return Ok(());
             }
-            (done, seen) = (width, width);
+            done = width;
             nprobe = (2 * nprobe).min(widest);
         }
+    }
+
+    /// Counts what passes in the lists at `ranks` of the probes.
+    fn count_probed(&mut self, ranks: Range<usize>) -> Result<(), L::Error> {
+        let probes = take(&mut self.one.probes);
+        let counted = self.count(0, probes.of(0, ranks).map(|(list_no, _)| list_no));
+        self.one.probes = probes;
+        counted
+    }
+
+    /// Sees every row that passes the filter.
+    fn all_that_pass(&mut self) -> Result<(), L::Error> {
+        if !self.compare_all(&[0])? {
+            let width = self.choose(self.everywhere())?;
+            self.visit(0..1)?;
+            self.visit(1..width)?;
+        }
+        Ok(())
     }
 
     /// The nearest lists of a round, or those that hold wanted rows; how many.

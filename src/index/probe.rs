@@ -31,6 +31,21 @@ impl Probes {
         self.shares.clear();
     }
 
+    /// Puts the lists of the `from`-th query in the place of those of an earlier one.
+    pub fn move_to(&mut self, from: usize, to: usize) {
+        let of_one = from * self.width..(from + 1) * self.width;
+        self.lists.copy_within(of_one.clone(), to * self.width);
+        if !self.shares.is_empty() {
+            self.shares.copy_within(of_one, to * self.width);
+        }
+    }
+
+    /// Keeps the first `queries` ones.
+    pub fn truncate(&mut self, queries: usize) {
+        self.lists.truncate(queries * self.width);
+        self.shares.truncate(queries * self.width);
+    }
+
     /// The list at `rank` of the `i`-th query, and how many rows of it may be scanned.
     pub fn at(&self, i: usize, rank: usize) -> (u32, u32) {
         let at = i * self.width + rank;

@@ -67,12 +67,12 @@ impl State {
     }
 
     /// The threshold, possibly an older and higher one.
-    fn threshold(&self) -> f32 {
+    pub(super) fn threshold(&self) -> f32 {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
     /// Takes a row; the threshold after it.
-    pub fn push(&self, candidate: Candidate, upper: f32) -> f32 {
+    pub(super) fn push(&self, candidate: Candidate, upper: f32) -> f32 {
         let mut collector = self.lock();
         collector.push(candidate, upper);
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
@@ -180,12 +180,12 @@ impl Scratch {
 }
 
 impl Scan<'_> {
-    fn query(&self, query: u32) -> &[f32] {
+    pub(super) fn query(&self, query: u32) -> &[f32] {
         let dim = self.snapshot.dim();
         &self.queries[query as usize * dim..][..dim]
     }
 
-    fn state(&self, query: u32) -> &State {
+    pub(super) fn state(&self, query: u32) -> &State {
         &self.states[query as usize]
     }
 
@@ -238,53 +238,6 @@ impl Scan<'_> {
             self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch)?;
         }
         Ok(())
-    }
-
-    /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
-    fn is_sparse(&self, segments: Range<usize>) -> bool {
-        self.masks.is_some()
-            && segments.into_iter().all(|at| {
-                self.mask(at).is_some_and(Mask::is_sparse)
-                    && self.snapshot.resident(at).is_some()
-                    && self.snapshot.resident_vectors(at).is_some()
-            })
-    }
-
-    /// Compares the rows that pass the filter one by one, exactly.
-    fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
-        let (dim, metric) = (self.snapshot.dim(), self.snapshot.metric());
-        for member in members {
-            let (query, state) = (self.query(member.query), self.state(member.query));
-            let mut left = u64::from(member.rows).saturating_sub(before);
-            let mut threshold = state.threshold();
-            for at in segments.clone() {
-                let segment = &self.snapshot.segments()[at];
-                let rows = left.min(segment.head.live().into()) as u32;
-                scratch.scanned += u64::from(rows);
-                let end = segment.head.slot_after(rows);
-                if member.rows != u32::MAX {
-                    left -= u64::from(rows);
-                }
-                let (Some(mask), Some((codes, _)), Some(resident)) =
-                    (self.mask(at), self.snapshot.resident(at), self.snapshot.resident_vectors(at))
-                else {
-                    continue;
-                };
-                let vectors = resident.rows.read();
-                let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
-                let mut slots = mask.slots().take_while(|&slot| slot < end).peekable();
-                while let Some(slot) = slots.next() {
-                    slots.peek().into_iter().for_each(|&next| prefetch(row(next)));
-                    let key = metric.key(query, row(slot));
-                    if key <= threshold {
-                        let rowid = codes.rowids[slot as usize];
-                        let segment = at as u32;
-                        let found = Candidate { lower: key, key, segment, slot, rowid, is_wanted: false };
-                        threshold = state.push(found, key);
-                    }
-                }
-            }
-        }
     }
 
     /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.
@@ -663,7 +616,7 @@ impl Scan<'_> {
     }
 
     /// The rows of a segment that pass the filter, if there is one.
-    fn mask(&self, at: usize) -> Option<&Mask> {
+    pub(super) fn mask(&self, at: usize) -> Option<&Mask> {
         self.masks?.get(at)
     }
 }

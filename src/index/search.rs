@@ -328,9 +328,21 @@ impl<L: InvertedLists> Search<'_, L> {
             if width == 0 {
                 break;
             }
-            let probes = self.probe(&active, Round { done, nprobe })?;
+            let mut probes = self.probe(&active, Round { done, nprobe })?;
             // Where queries differ in what they have scanned, their shares say so.
             let all = if self.reached.is_empty() { done..width } else { 0..probes.width };
+            // Before rows are scanned, where that may spare them.
+            let counts_first = done == 0 && self.may_see_all();
+            if counts_first {
+                for (i, &q) in active.iter().enumerate() {
+                    self.count(q as usize, probes.of(i, all.clone()).map(|(list_no, _)| list_no))?;
+                }
+                let small = self.take_small(&mut active, &mut probes)?;
+                self.see_all(&small)?;
+                if active.is_empty() {
+                    break;
+                }
+            }
             let mut ranks = all.clone();
             if let Some(device) = device {
                 let left = self.offload(device, &active, &probes, ranks)?;
@@ -350,8 +362,10 @@ impl<L: InvertedLists> Search<'_, L> {
                 if self.allowance[q as usize] == 0 || self.params.k == usize::MAX || scanned >= widest {
                     continue;
                 }
-                let lists = probes.of(i, all.clone()).map(|(list_no, _)| list_no);
-                let enough = self.has_enough(q as usize, lists)?;
+                if !counts_first {
+                    self.count(q as usize, probes.of(i, all.clone()).map(|(list_no, _)| list_no))?;
+                }
+                let enough = self.has_enough(q as usize)?;
                 if !(enough && self.is_full(q as usize)?) {
                     left.push(q);
                 }
