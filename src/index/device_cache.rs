@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::accelerator::{Accelerator, DeviceRows};
 use crate::device::{DeviceError, DeviceName};
-use crate::index::cache::{Budget, Charge, PerProcess};
-use crate::index::search::Search;
-use crate::index::{InvertedLists, try_copy};
+use crate::index::cache::{Budget, Cache, Charge, PerProcess};
+use crate::index::{InvertedLists, Snapshot, try_copy};
 
 /// A device, and what its memory may hold of all tables.
 #[derive(Debug)]
@@ -107,7 +106,7 @@ impl DeviceCache {
 
 impl Copies {
     /// The copy on a device.
-    fn on(&self, device: DeviceName) -> Option<Arc<DeviceSegment>> {
+    pub(super) fn on(&self, device: DeviceName) -> Option<Arc<DeviceSegment>> {
         self.lock().iter().find(|copy| copy.device == device).cloned()
     }
 
@@ -132,34 +131,45 @@ impl Copies {
     }
 }
 
-impl<L: InvertedLists> Search<'_, L> {
-    /// The rows of a segment on a device, copied there if they are not; none where its memory, or the host's for their rowids,
-    /// has no room.
+impl Snapshot {
+    /// Copies the rows of a segment to a device, if they are not there; false where its memory, or the host's for their rowids, has
+    /// no room.
     ///
     /// # Errors
-    /// What reading fails with.
-    pub(super) fn copy_on(
-        &mut self,
+    /// What `lists` fails with.
+    pub fn copy_to<L: InvertedLists>(
+        &self,
         device: &DeviceCache,
         at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<bool, L::Error> {
+        Ok(self.copy_on(device, at, cache, lists)?.is_some())
+    }
+
+    /// The rows of a segment on a device, copied there if they are not; none where there is no room.
+    ///
+    /// # Errors
+    /// What `lists` fails with.
+    pub(super) fn copy_on<L: InvertedLists>(
+        &self,
+        device: &DeviceCache,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
     ) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
-        let (snapshot, cache) = (self.snapshot, self.cache);
-        let segment = &snapshot.segments()[at];
+        let segment = &self.segments()[at];
         if let Some(copy) = segment.copies.on(device.name) {
             return Ok(Some(copy));
         }
-        let start = std::time::Instant::now();
         let rows = segment.head.rows as usize;
-        let bytes = DeviceRows::bytes_of(rows, snapshot.dim());
+        let bytes = DeviceRows::bytes_of(rows, self.dim());
         let Some(on_device) = device.budget.charge(bytes, 0) else { return Ok(None) };
         let Some(on_host) = cache.budget().charge(rows * size_of::<i64>(), 0) else { return Ok(None) };
-        let codes = snapshot.codes(at, cache, self.lists)?;
-        let vectors = snapshot.vectors(at, &codes.rowids, cache, self.lists)?;
-        let copied = device.accelerator.upload(snapshot.dim(), &vectors.rows.read(), &vectors.half_norms);
-        self.stats.segments_read += 1;
-        self.stats.load_us += start.elapsed().as_micros() as u64;
-        self.tick_if_due()?;
+        let codes = self.codes(at, cache, lists)?;
+        let vectors = self.vectors(at, &codes.rowids, cache, lists)?;
         // Others may use the device: less fits than was free.
+        let copied = device.accelerator.upload(self.dim(), &vectors.rows.read(), &vectors.half_norms);
         let Ok(rows) = copied else { return Ok(None) };
         let copy = Arc::new(DeviceSegment {
             device: device.name,

@@ -240,7 +240,7 @@ impl<L: InvertedLists> Search<'_, L> {
             let words = call.wanted.len();
             let rows = words * 32 + head.rows as usize;
             // Row numbers are 32 bits wide, and the last one says that there is no row.
-            let copy = if rows < u32::MAX as usize { self.copy_on(device, at)? } else { None };
+            let copy = if rows < u32::MAX as usize { self.copy(device, at)? } else { None };
             let Some(copy) = copy else {
                 call.parts.truncate(begin);
                 return Ok(Place::Elsewhere);
@@ -250,6 +250,19 @@ impl<L: InvertedLists> Search<'_, L> {
             call.parts.try_push(Part { at, copy, first: words as u32 * 32 })?;
         }
         Ok(Place::Here(begin..call.parts.len()))
+    }
+
+    fn copy(&mut self, device: &DeviceCache, at: usize) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
+        let copy = self.snapshot.segments()[at].copies.on(device.name());
+        if copy.is_some() {
+            return Ok(copy);
+        }
+        let start = Instant::now();
+        let copy = self.snapshot.copy_on(device, at, self.cache, self.lists)?;
+        self.stats.segments_read += u64::from(copy.is_some());
+        self.stats.load_us += start.elapsed().as_micros() as u64;
+        self.tick_if_due()?;
+        Ok(copy)
     }
 
     /// The queries of a list at a part of it.

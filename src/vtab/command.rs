@@ -103,7 +103,7 @@ fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// Makes resident what the budget holds: codes first, then vectors.
+/// Makes resident what the budget holds: codes first, then vectors, then what a device holds of them.
 fn preload(table: &Table) -> Result<()> {
     let _watched = table.watched("preload")?;
     let (state, snapshot) = table.current()?;
@@ -123,6 +123,15 @@ fn preload(table: &Table) -> Result<()> {
                 break;
             }
             snapshot.vectors(at, &codes.rowids, cache(), &mut lists)?;
+            lists.advance(snapshot.segments()[at].head.rows.into());
+            lists.tick()?;
+        }
+        let Some(device) = table.device() else { return Ok(()) };
+        lists.stage("device", rows)?;
+        for at in 0..snapshot.segments().len() {
+            if !snapshot.copy_to(&device, at, cache(), &mut lists)? {
+                break;
+            }
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
