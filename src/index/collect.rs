@@ -5,6 +5,10 @@ use std::collections::BinaryHeap;
 use std::mem::take;
 
 use crate::index::{IndexError, TryGrow};
+use crate::kernels::prefetch;
+
+/// Upper bounds that are announced: those that a push is compared with first.
+const ANNOUNCED: usize = 32;
 
 /// A row that may be among the nearest.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +99,15 @@ impl Collector {
         upper.clear();
         candidates.clear();
         *self = Self { upper, candidates, ..Self::new(k, bounds) };
+    }
+
+    /// Brings near what the next push touches.
+    pub fn announce(&mut self) {
+        let upper = self.upper.as_slice();
+        prefetch(&upper[..upper.len().min(ANNOUNCED)]);
+        let next = self.candidates.spare_capacity_mut();
+        let first = next.len().min(2);
+        prefetch(&next[..first]);
     }
 
     /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.

@@ -66,6 +66,13 @@ impl State {
         self.collector.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Brings near what the next push touches: the states of a batch lie all over memory.
+    fn announce(&self) {
+        if let Ok(mut collector) = self.collector.try_lock() {
+            collector.announce();
+        }
+    }
+
     /// The threshold, possibly an older and higher one.
     pub(super) fn threshold(&self) -> f32 {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
@@ -132,6 +139,8 @@ struct Local {
     slots: u32,
     /// A copy of its collector's threshold, possibly an older and higher one.
     threshold: f32,
+    /// The threshold that its linear form is made of: forms are made anew between chunks.
+    of_coeff: f32,
     approx: Approx,
 }
 
@@ -266,6 +275,7 @@ impl Scan<'_> {
         }
         for (member, next) in members.iter().zip(members.iter().skip(1).chain([&members[0]])) {
             prefetch(self.query(next.query));
+            prefetch(std::slice::from_ref(self.state(next.query)));
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
             let threshold = self.state(member.query).threshold();
             let mut approx = Approx::default();
@@ -278,7 +288,10 @@ impl Scan<'_> {
             if coded {
                 scratch.codes.push(&scratch.code);
             }
-            local.push(Local { query: member.query, rows, slots: 0, threshold, approx });
+            if members.len() > 1 {
+                self.state(member.query).announce();
+            }
+            local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
         }
         if heads().any(|head| head.quantizer == Quantizer::None) && self.in_tiles(local.len()) {
             scratch.panel.try_reserve(local.len()).map_err(refused)?;
@@ -459,7 +472,10 @@ impl Scan<'_> {
         let dim = self.snapshot.dim();
         let codes = loaded.codes;
         scratch.coeff.clear();
-        scratch.coeff.extend(members.iter().map(|m| self.coeff(&m.approx, m.threshold, codes)));
+        for member in members.iter_mut() {
+            scratch.coeff.push(self.coeff(&member.approx, member.threshold, codes));
+            member.of_coeff = member.threshold;
+        }
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
         // Short chunks first, where a query has no threshold yet: all rows of its first chunk are candidates.
         let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
@@ -472,6 +488,12 @@ impl Scan<'_> {
                 match runs.next() {
                     Some(run) => (start, end) = run,
                     None => break,
+                }
+            }
+            for (member, coeff) in members.iter_mut().zip(&mut scratch.coeff) {
+                if member.threshold < member.of_coeff {
+                    *coeff = self.coeff(&member.approx, member.threshold, codes);
+                    member.of_coeff = member.threshold;
                 }
             }
             let rows = chunk.min(end - start);
@@ -503,10 +525,7 @@ impl Scan<'_> {
                 }
                 let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
                 let threshold = self.state(member.query).push(candidate, upper);
-                if threshold < member.threshold {
-                    member.threshold = threshold;
-                    scratch.coeff[hit.column as usize] = self.coeff(&member.approx, member.threshold, codes);
-                }
+                member.threshold = member.threshold.min(threshold);
             }
             start += rows;
         }
