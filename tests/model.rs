@@ -1070,7 +1070,7 @@ impl World {
 
     fn command(&mut self, c: usize, s: usize, table: &Rc<Table>) -> Checked {
         let mut after = Table::clone(table);
-        let command = match self.numbers.below(24) {
+        let command = match self.numbers.below(28) {
             0..=2 => "train".to_string(),
             3..=8 => {
                 let (nlist, seed) = (self.numbers.between(1, 16), self.numbers.below(1000));
@@ -1097,6 +1097,9 @@ impl World {
             19 => "preload".into(),
             20 => "unload".into(),
             21 => "max_codes=0".into(),
+            // The rows have to be the same wherever they are looked for, and copies on a device those of the version.
+            22 => format!("device={}", self.numbers.pick(&["emulated", "emulated", "auto", "cpu"])),
+            23 => format!("device_bytes={}", self.numbers.pick(&[0, 5_000, 1 << 30])),
             _ => format!("cache_bytes={}", self.numbers.pick(&[0, 1000, 20_000, 1 << 30])),
         };
         self.tell(c, s, &command, after)
