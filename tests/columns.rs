@@ -188,7 +188,8 @@ impl Case {
                 self.both(&format!("UPDATE {{}} SET id = {to} WHERE id = {whose}"));
             }
             _ => {
-                let commands = ["train", "optimize", "train:{\"nlist\":3}", "unload", "device=emulated", "device=cpu"];
+                let commands =
+                    ["train", "optimize", "train:{\"nlist\":3}", "unload", "device=emulated", "device=cpu"];
                 let command = commands[self.numbers.below(4) as usize];
                 self.db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
             }

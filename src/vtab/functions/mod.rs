@@ -7,6 +7,8 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+use crate::device::DeviceName;
+use crate::device::workers::Workers;
 use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{
@@ -123,11 +125,15 @@ pub fn stands_in(db: Db) -> bool {
 fn debug(context: &Context<'_>) -> Result<()> {
     let budget = super::table::cache().budget();
     context.text(&format!(
-        "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\nresident: {} of {} bytes\nsqlite: {}",
+        "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\ngpu: {}\nresident: {} of {} bytes\nsqlite: {}",
         env!("CARGO_PKG_VERSION"),
         crate::storage::codec::FORMAT,
         kernels().isa,
-        crate::device::workers::Workers::all().threads(),
+        Workers::all().threads(),
+        match DeviceName::automatic() {
+            DeviceName::Cpu => "none in this build".to_string(),
+            gpu => format!("{gpu}, if it is there"),
+        },
         budget.used(),
         budget.limit(),
         context.db().api().version(),
