@@ -45,7 +45,7 @@ fn main() {
         "first batch {:.0} ms, of it {:.0} ms to read and copy {:.0} MB",
         start.elapsed().as_secs_f64() * 1e3,
         first.stats.load_us as f64 / 1e3,
-        snapshot.device_bytes(device.name()) as f64 / 1e6,
+        snapshot.device_bytes(&device) as f64 / 1e6,
     );
     println!(
         "| queries | cpu, queries/s | device, queries/s | cpu, ms | device, ms | scanned by the device | of it on the device, ms |"

@@ -16,7 +16,7 @@ use sqlite_ivf::device::tensors::TensorScan;
 use sqlite_ivf::device::{Device, DeviceError, DeviceName, workers::Workers};
 use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, DeviceCache, Metric, Placement, Quantizer, RowFilter, SearchParams,
-    Snapshot, search,
+    Snapshot, Version, search,
 };
 
 fn cases() -> u32 {
@@ -26,8 +26,7 @@ fn cases() -> u32 {
 /// Every device that can be had here, with that much memory.
 fn devices(limit: usize) -> Vec<Arc<DeviceCache>> {
     let tensors = TensorScan::new("tensors", candle_core::Device::Cpu);
-    // A name of its own: copies of segments are told apart by it.
-    let mut all = vec![Arc::new(DeviceCache::new(DeviceName::Cuda(99), Box::new(tensors), limit))];
+    let mut all = vec![Arc::new(DeviceCache::new(DeviceName::Metal, Box::new(tensors), limit))];
     for name in [DeviceName::Emulated, DeviceName::automatic()] {
         match name.open() {
             Ok(Some(device)) => all.push(Arc::new(DeviceCache::new(name, device, limit))),
@@ -163,6 +162,10 @@ impl Accelerator for Counting {
         self.device.max_keep()
     }
 
+    fn fast_keep(&self) -> usize {
+        self.device.fast_keep()
+    }
+
     fn upload(&self, dim: usize, rows: &[f32], half_norms: &[f32]) -> Result<DeviceRows, DeviceError> {
         self.uploads.lock().unwrap().push(half_norms.len());
         self.device.upload(dim, rows, half_norms)
@@ -190,7 +193,7 @@ fn a_new_version_copies_to_the_device_only_what_has_changed() {
     let first = std::mem::take(&mut *uploads.lock().unwrap());
     assert_eq!((first.len(), first.iter().sum::<usize>()), (4, 600));
     let used = device.budget().used();
-    assert_eq!((used, f.snapshot.device_bytes(DeviceName::Emulated)), (600 * 9 * 4, 600 * 9 * 4));
+    assert_eq!((used, f.snapshot.device_bytes(&device)), (600 * 9 * 4, 600 * 9 * 4));
 
     // A row of list 1 is deleted, list 2 is written anew.
     let mut heads = f.lists.heads().to_vec();
@@ -225,6 +228,10 @@ impl Accelerator for Failing {
         usize::MAX
     }
 
+    fn fast_keep(&self) -> usize {
+        usize::MAX
+    }
+
     fn upload(&self, dim: usize, rows: &[f32], half_norms: &[f32]) -> Result<DeviceRows, DeviceError> {
         if self.on_upload {
             return Err(DeviceError::Backend("no room".into()));
@@ -253,10 +260,48 @@ fn a_device_without_room_leaves_the_work_to_the_cpu_and_one_that_fails_is_an_err
         if on_upload {
             let found = found.unwrap();
             assert_eq!((found.neighbors, found.stats.rows_on_device), (cpu.neighbors.clone(), 0));
-            assert_eq!(device.budget().used(), 0);
+            // It is not asked again.
+            assert_eq!((device.budget().used(), device.budget().limit()), (0, 0));
         } else {
             assert!(found.unwrap_err().to_string().contains("the kernel failed"));
         }
     }
     assert!(cache.budget().used() >= used);
+}
+
+#[test]
+fn objects_that_drive_one_device_have_copies_of_their_own() {
+    let mut f = Fixture::new(Metric::L2, Shape::Uniform, 300, 8, 4, Quantizer::Int8, 3);
+    let queries = f.queries(Shape::Uniform, 5, 4);
+    let cache = Cache::new(usize::MAX);
+    let open = || {
+        Arc::new(DeviceCache::new(
+            DeviceName::Emulated,
+            DeviceName::Emulated.open().unwrap().unwrap(),
+            usize::MAX,
+        ))
+    };
+    for device in [open(), open()] {
+        let params = SearchParams { device: Placement::On(&device), ..SearchParams::new(5, usize::MAX) };
+        search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+        assert_eq!((device.budget().used(), f.snapshot.device_bytes(&device)), (300 * 9 * 4, 300 * 9 * 4));
+    }
+}
+
+#[test]
+fn a_table_that_is_searched_takes_the_place_of_one_that_is_not() {
+    let device = DeviceName::Emulated.open().unwrap().unwrap();
+    let device = Arc::new(DeviceCache::new(DeviceName::Emulated, device, 300 * 9 * 4));
+    let cache = Cache::new(usize::MAX);
+    let version = |n: u8| Version { uuid: [n; 16], stamp: [n; 16], file: (1, 1), schema_version: 0 };
+    for n in 1..4 {
+        let mut f = Fixture::new(Metric::L2, Shape::Uniform, 300, 8, 4, Quantizer::Int8, n.into());
+        let queries = f.queries(Shape::Uniform, 5, 4);
+        let snapshot = Arc::new(without(&f, |_| false));
+        let snapshot = cache.insert(version(n), snapshot);
+        let params = SearchParams { device: Placement::On(&device), ..SearchParams::new(5, usize::MAX) };
+        let found = search(&snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+        assert_eq!(found.stats.rows_on_device, found.stats.rows_scanned);
+        assert_eq!(device.budget().used(), snapshot.device_bytes(&device));
+    }
 }

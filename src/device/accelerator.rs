@@ -147,6 +147,9 @@ pub trait Accelerator: Debug + Send + Sync {
     /// The most rows that it keeps of a query.
     fn max_keep(&self) -> usize;
 
+    /// Up to how many it is at its best.
+    fn fast_keep(&self) -> usize;
+
     /// Copies `rows` (`[half_norms.len()][dim]`) to the device.
     ///
     /// # Errors

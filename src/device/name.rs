@@ -16,7 +16,7 @@ pub enum DeviceName {
     /// The CPU.
     Cpu,
     /// An NVIDIA GPU, by number.
-    Cuda(usize),
+    Cuda(u8),
     /// The first Apple GPU.
     Metal,
     /// What a GPU is asked for, computed on the CPU: slow, to test with.
@@ -57,19 +57,17 @@ impl DeviceName {
         match self {
             Self::Cpu => Ok(None),
             Self::Auto => Ok(Self::automatic().open().unwrap_or(None)),
-            Self::Emulated => {
-                Ok(Some(Box::new(FusedScan::new(TensorScan::new(self.to_string(), Device::Cpu)))))
-            }
+            Self::Emulated => self.fused(Device::Cpu),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Err(self.missing("CUDA", "cuda")),
             Self::Metal if !cfg!(feature = "metal") => Err(self.missing("Metal", "metal")),
             // A stream of its own: candle's other way gives each thread another.
-            Self::Cuda(ordinal) => match Device::new_cuda_with_stream(ordinal) {
-                Ok(device) => Ok(Some(Box::new(FusedScan::new(TensorScan::new(self.to_string(), device))))),
-                Err(error) => Err(self.refused(error)),
+            Self::Cuda(ordinal) => match Device::new_cuda_with_stream(ordinal.into()) {
+                Ok(device) => self.fused(device),
+                Err(error) => Err(self.refused(error.into())),
             },
             Self::Metal => match Device::new_metal(0) {
                 Ok(device) => Ok(Some(Box::new(TensorScan::new(self.to_string(), device)))),
-                Err(error) => Err(self.refused(error)),
+                Err(error) => Err(self.refused(error.into())),
             },
         }
     }
@@ -83,8 +81,13 @@ impl DeviceName {
         }
     }
 
-    fn refused(self, error: candle_core::Error) -> DeviceError {
-        let reason = match DeviceError::from(error) {
+    fn fused(self, device: Device) -> Result<Option<Box<dyn Accelerator>>, DeviceError> {
+        let scan = FusedScan::new(TensorScan::new(self.to_string(), device));
+        scan.map(|scan| Some(Box::new(scan) as Box<dyn Accelerator>)).map_err(|error| self.refused(error))
+    }
+
+    fn refused(self, error: DeviceError) -> DeviceError {
+        let reason = match error {
             DeviceError::Backend(text) => text,
             other => other.to_string(),
         };
@@ -114,7 +117,7 @@ mod tests {
             assert_eq!(DeviceName::from_name(&name.to_uppercase()).unwrap().to_string(), name);
         }
         assert_eq!(DeviceName::from_name("cuda"), Some(DeviceName::Cuda(0)));
-        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "rocm"] {
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:256", "rocm"] {
             assert_eq!(DeviceName::from_name(name), None);
         }
     }

@@ -3,7 +3,7 @@
 //! The plain way: what a fused kernel must agree with, and what runs where there is no kernel (Metal) or where more rows are
 //! kept than a kernel has room for.
 
-use candle_core::{D, Device, IndexOp, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use crate::device::DeviceError;
 use crate::device::accelerator::{
@@ -79,9 +79,9 @@ impl TensorScan {
                 let keep = batch.keep.min(n);
                 let order = scores.arg_sort_last_dim(true)?.narrow(1, 0, keep)?.contiguous()?;
                 let sorted = scores.gather(&order, 1)?;
-                for (i, pair) in pairs.iter().enumerate() {
-                    let (scores, order): (Vec<f32>, Vec<u32>) =
-                        (sorted.i(i)?.to_vec1()?, order.i(i)?.to_vec1()?);
+                // In one piece: candle copies the whole of what a view is of.
+                let (sorted, order) = (sorted.to_vec2::<f32>()?, order.to_vec2::<u32>()?);
+                for (pair, (scores, order)) in pairs.iter().zip(sorted.into_iter().zip(order)) {
                     best[pair.query as usize].extend(
                         scores
                             .into_iter()
@@ -106,6 +106,10 @@ impl Accelerator for TensorScan {
     }
 
     fn max_keep(&self) -> usize {
+        SORT_MAX
+    }
+
+    fn fast_keep(&self) -> usize {
         SORT_MAX
     }
 

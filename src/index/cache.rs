@@ -170,6 +170,25 @@ impl Cache {
         }
     }
 
+    /// Drops what the least recently used snapshots that no search holds, but for `except`, have on devices, until `is_enough`.
+    pub(super) fn drop_copies(&self, except: &Snapshot, mut is_enough: impl FnMut() -> bool) {
+        let entries = self.lock();
+        let mut idle: Vec<_> = entries
+            .snapshots
+            .values()
+            .filter(|(_, s)| Arc::strong_count(s) == 1 && !std::ptr::eq(&**s, except))
+            .map(|(used, snapshot)| (*used, Arc::clone(snapshot)))
+            .collect();
+        drop(entries);
+        idle.sort_by_key(|(used, _)| *used);
+        for (_, snapshot) in idle {
+            snapshot.segments().iter().for_each(|segment| segment.copies.clear());
+            if is_enough() {
+                return;
+            }
+        }
+    }
+
     /// Forgets every version of the table in that file.
     pub fn forget(&self, version: &Version) {
         self.forget_if(|v| v.uuid == version.uuid && v.file == version.file);

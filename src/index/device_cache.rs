@@ -4,17 +4,22 @@
 //! list's last segment is copied again and nothing else, and no room has to be left in between for lists to grow into. Deletes
 //! copy nothing: which rows are alive is said with each search.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::accelerator::{Accelerator, DeviceRows};
 use crate::device::{DeviceError, DeviceName};
 use crate::index::cache::{Budget, Cache, Charge, PerProcess};
-use crate::index::{InvertedLists, Snapshot, try_copy};
+use crate::index::segment::ResidentCodes;
+use crate::index::snapshot::Held;
+use crate::index::{InvertedLists, Snapshot};
 
 /// A device, and what its memory may hold of all tables.
 #[derive(Debug)]
 pub struct DeviceCache {
     name: DeviceName,
+    /// Copies are told apart by it: two objects may drive one device.
+    id: u64,
     pub(super) accelerator: Box<dyn Accelerator>,
     budget: Arc<Budget>,
 }
@@ -34,40 +39,60 @@ pub enum Placement<'a> {
 /// The rows of a segment on a device.
 #[derive(Debug)]
 pub(crate) struct DeviceSegment {
-    device: DeviceName,
+    device: u64,
     pub rows: DeviceRows,
-    /// By slot, on the host: only rows that may be answers are asked for theirs.
-    pub rowids: Vec<i64>,
+    rowids: Rowids,
     /// An upper bound of the length of any row.
     pub length_max: f64,
     bytes: usize,
-    _charges: [Charge; 2],
+    _charge: Charge,
+}
+
+/// Rowids by slot, on the host: only rows that may be answers are asked for theirs.
+#[derive(Debug)]
+enum Rowids {
+    /// Those of resident codes.
+    Shared(Arc<Held<ResidentCodes>>),
+    Own(Vec<i64>),
+}
+
+impl DeviceSegment {
+    /// The rowid of a slot.
+    pub fn rowid(&self, slot: u32) -> i64 {
+        match &self.rowids {
+            Rowids::Shared(codes) => codes.rowids[slot as usize],
+            Rowids::Own(rowids) => rowids[slot as usize],
+        }
+    }
 }
 
 /// The copies of a segment, one for each device that has searched it.
 #[derive(Debug, Default)]
 pub(crate) struct Copies(Mutex<Vec<Arc<DeviceSegment>>>);
 
-/// Share of the free memory of a device that tables may take, in tenths.
-const TENTHS: usize = 9;
-/// What they may take where the device does not say how much is free.
+/// What a search takes of a device's memory beside rows.
+const SCRATCH_BYTES: usize = 1 << 30;
+/// What rows may take where the device does not say how much is free.
 const UNKNOWN_BYTES: usize = 1 << 30;
 
 type Opened = Vec<(DeviceName, Option<Arc<DeviceCache>>)>;
 
+static OPENED: PerProcess<Mutex<Opened>> = PerProcess::new();
+
 impl DeviceCache {
     /// A device whose memory holds at most `limit` bytes of rows.
     pub fn new(name: DeviceName, accelerator: Box<dyn Accelerator>, limit: usize) -> Self {
-        Self { name, accelerator, budget: Arc::new(Budget::new(limit)) }
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Self { name, id, accelerator, budget: Arc::new(Budget::new(limit)) }
     }
 
-    /// The device of that name, which all connections of this process share; none for the CPU. Nine tenths of the memory that is
-    /// free when it is first opened, or `SQLITE_IVF_DEVICE_BYTES`, are for rows.
+    /// The device of that name, which all connections of this process share; none for the CPU. `SQLITE_IVF_DEVICE_BYTES` of its memory
+    /// are for rows, or what is free when it is first opened, less a tenth of it and less what a search takes.
     ///
     /// # Errors
     /// [`DeviceError::Unavailable`] where this build or this machine does not have it; `auto` is the CPU then.
     pub fn of_process(name: DeviceName) -> Result<Option<Arc<Self>>, DeviceError> {
-        static OPENED: PerProcess<Mutex<Opened>> = PerProcess::new();
         let mut opened = OPENED.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if name != DeviceName::Auto {
             return Self::opened(&mut opened, name);
@@ -85,12 +110,19 @@ impl DeviceCache {
             return Ok(device.clone());
         }
         let device = name.open()?.map(|accelerator| {
-            let free = accelerator.free_bytes().map(|bytes| bytes / 10 * TENTHS);
+            let free =
+                accelerator.free_bytes().map(|free| free - (free / 10).max(SCRATCH_BYTES.min(free / 4)));
             let told = std::env::var("SQLITE_IVF_DEVICE_BYTES").ok().and_then(|text| text.parse().ok());
             Arc::new(Self::new(name, accelerator, told.or(free).unwrap_or(UNKNOWN_BYTES)))
         });
         opened.push((name, device.clone()));
         Ok(device)
+    }
+
+    /// That device, if it was opened before: nothing is opened.
+    pub fn opened_before(name: DeviceName) -> Option<Arc<Self>> {
+        let opened = OPENED.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().find(|(of, _)| *of == name).and_then(|(_, device)| device.clone())
     }
 
     /// Its name.
@@ -106,13 +138,19 @@ impl DeviceCache {
 
 impl Copies {
     /// The copy on a device.
-    pub(super) fn on(&self, device: DeviceName) -> Option<Arc<DeviceSegment>> {
-        self.lock().iter().find(|copy| copy.device == device).cloned()
+    pub(super) fn on(&self, device: &DeviceCache) -> Option<Arc<DeviceSegment>> {
+        self.lock().iter().find(|copy| copy.device == device.id).cloned()
     }
 
     /// What they take of a device's memory.
-    pub fn bytes(&self, device: DeviceName) -> usize {
+    pub fn bytes(&self, device: &DeviceCache) -> usize {
         self.on(device).map_or(0, |copy| copy.bytes)
+    }
+
+    /// Forgets them.
+    pub fn clear(&self) {
+        let dropped = std::mem::take(&mut *self.lock());
+        drop(dropped);
     }
 
     /// Takes over the copies of a segment with the same rows.
@@ -132,8 +170,7 @@ impl Copies {
 }
 
 impl Snapshot {
-    /// Copies the rows of a segment to a device, if they are not there; false where its memory, or the host's for their rowids, has
-    /// no room.
+    /// Copies the rows of a segment to a device, if they are not there; false where its memory has no room.
     ///
     /// # Errors
     /// What `lists` fails with.
@@ -159,29 +196,45 @@ impl Snapshot {
         lists: &mut L,
     ) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
         let segment = &self.segments()[at];
-        if let Some(copy) = segment.copies.on(device.name) {
+        if let Some(copy) = segment.copies.on(device) {
             return Ok(Some(copy));
         }
-        let rows = segment.head.rows as usize;
-        let bytes = DeviceRows::bytes_of(rows, self.dim());
-        let Some(on_device) = device.budget.charge(bytes, 0) else { return Ok(None) };
-        let Some(on_host) = cache.budget().charge(rows * size_of::<i64>(), 0) else { return Ok(None) };
-        let codes = self.codes(at, cache, lists)?;
-        let vectors = self.vectors(at, &codes.rowids, cache, lists)?;
-        // Others may use the device: less fits than was free.
+        let bytes = DeviceRows::bytes_of(segment.head.rows as usize, self.dim());
+        let mut charge = device.budget.charge(bytes, 0);
+        if charge.is_none() {
+            cache.drop_copies(self, || {
+                charge = device.budget.charge(bytes, 0);
+                charge.is_some()
+            });
+        }
+        let Some(charge) = charge else { return Ok(None) };
+        // Codes are the CPU's: they are not read for the sake of a device and kept.
+        let rowids = match self.resident_codes(at) {
+            Some(codes) => Rowids::Shared(codes),
+            None => Rowids::Own(lists.codes(&segment.head)?.rowids),
+        };
+        let vectors = match &rowids {
+            Rowids::Shared(codes) => self.vectors(at, &codes.rowids, cache, lists)?,
+            Rowids::Own(rowids) => self.vectors(at, rowids, cache, lists)?,
+        };
         let copied = device.accelerator.upload(self.dim(), &vectors.rows.read(), &vectors.half_norms);
-        let Ok(rows) = copied else { return Ok(None) };
+        let Ok(rows) = copied else {
+            // Others use the device too: no more fits than is there, until a person says so.
+            drop(charge);
+            device.budget.set_limit(device.budget.used());
+            return Ok(None);
+        };
         let copy = Arc::new(DeviceSegment {
-            device: device.name,
+            device: device.id,
             rows,
-            rowids: try_copy(&codes.rowids)?,
+            rowids,
             length_max: vectors.length_max,
             bytes,
-            _charges: [on_device, on_host],
+            _charge: charge,
         });
         let mut copies = segment.copies.lock();
         // Another search may have been first: one copy is enough.
-        if let Some(first) = copies.iter().find(|of| of.device == device.name) {
+        if let Some(first) = copies.iter().find(|of| of.device == device.id) {
             return Ok(Some(Arc::clone(first)));
         }
         copies.push(Arc::clone(&copy));

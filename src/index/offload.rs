@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::device::DeviceName;
 use crate::device::accelerator::{Batch, Found, Pair, Piece, Score};
+use crate::device::{DeviceError, DeviceName};
 use crate::index::budget::ALL;
 use crate::index::collect::Candidate;
 use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
@@ -28,8 +28,10 @@ use crate::kernels::kernels;
 
 /// Multiplications from which `auto` takes a search to a GPU: some milliseconds of a few cores.
 const AUTO_MIN: u64 = 1 << 30;
-/// Entries that all queries of a call may keep, over all their lists: 512 MB on the device.
+/// Entries that all queries of a call may keep, over all pieces of their lists: 512 MB on the device.
 const ENTRIES_MAX: usize = 1 << 26;
+/// Rows of a piece that keep entries of their own for a query, at least.
+const PLACE_ROWS: usize = 256;
 /// Queries whose rows one task settles.
 const SETTLE_QUERIES: usize = 64;
 /// Products of this size may leave the range of an f32 on the way.
@@ -94,8 +96,13 @@ impl<L: InvertedLists> Search<'_, L> {
             }
         };
         // A range has no k-th row, and what comes behind a page is found by key: both are the CPU's.
-        Ok(device
-            .filter(|device| params.above_key.is_none() && keep(params.k) <= device.accelerator.max_keep()))
+        Ok(device.filter(|device| {
+            let most = match params.device {
+                Placement::Auto => device.accelerator.fast_keep(),
+                _ => device.accelerator.max_keep(),
+            };
+            params.above_key.is_none() && keep(params.k) <= most
+        }))
     }
 
     /// Scans the lists at `ranks` of each active query's probes on a device. Returns what is left for the CPU.
@@ -110,7 +117,7 @@ impl<L: InvertedLists> Search<'_, L> {
         ranks: Range<usize>,
     ) -> Result<Vec<(u32, Member)>, L::Error> {
         let mut left = Vec::new();
-        let most = (ENTRIES_MAX / (keep(self.params.k) * ranks.len().max(1))).max(1);
+        let most = (ENTRIES_MAX / (keep(self.params.k) * ranks.len().max(1) * self.longest())).max(1);
         for (number, some) in active.chunks(most).enumerate() {
             // The nearest list of each query first, then all others.
             let mut waves: [Vec<Visit>; 2] = Default::default();
@@ -127,6 +134,17 @@ impl<L: InvertedLists> Search<'_, L> {
             self.tick_if_due()?;
         }
         Ok(left)
+    }
+
+    /// Places that a query takes at the list that is in most pieces, at most.
+    fn longest(&self) -> usize {
+        let segments = self.snapshot.segments();
+        let places = |at: usize| (segments[at].head.rows as usize).div_ceil(PLACE_ROWS);
+        (0..self.snapshot.nlist())
+            .map(|list_no| self.snapshot.list(list_no).map(places).sum::<usize>())
+            .max()
+            .unwrap_or(0)
+            .max(1)
     }
 
     /// Visits in the order of their lists: a counting sort.
@@ -209,8 +227,12 @@ impl<L: InvertedLists> Search<'_, L> {
         let open = if pieces.is_empty() {
             try_collect(bounds.iter().map(Option::is_none))?
         } else {
-            let found = device.accelerator.scan(&batch).map_err(IndexError::from)?;
-            self.settle(&call, some, &bounds, &found)?
+            match (device.accelerator.scan(&batch), self.params.device) {
+                (Ok(found), _) => self.settle(&call, some, &bounds, &found)?,
+                // Nobody asked for the device by name: the CPU answers.
+                (Err(DeviceError::Backend(_)), Placement::Auto) => try_filled(true, some.len())?,
+                (Err(error), _) => return Err(IndexError::from(error).into()),
+            }
         };
         self.stats.device_us += start.elapsed().as_micros() as u64;
 
@@ -253,7 +275,7 @@ impl<L: InvertedLists> Search<'_, L> {
     }
 
     fn copy(&mut self, device: &DeviceCache, at: usize) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
-        let copy = self.snapshot.segments()[at].copies.on(device.name());
+        let copy = self.snapshot.segments()[at].copies.on(device);
         if copy.is_some() {
             return Ok(copy);
         }
@@ -342,7 +364,7 @@ fn settle_one(
         let part = &call.parts[number as usize];
         let slot = row - part.first;
         let (lower, upper) = bounds.of(score);
-        let rowid = part.copy.rowids[slot as usize];
+        let rowid = part.copy.rowid(slot);
         let segment = part.at as u32;
         let candidate = Candidate { lower, key: f32::NAN, segment, slot, rowid, is_wanted: false };
         state.push(candidate, upper);
@@ -389,9 +411,7 @@ impl KeyBounds {
         let reach = squared.sqrt() + length_max;
         let sums = (n + 32.0) * f64::from(f32::EPSILON);
         let (scale, base, factor) = match metric {
-            // Sums of products of 0 and 1 are exact.
-            Metric::Hamming => (0.0, squared, 2.0),
-            Metric::L2 | Metric::Cosine => (reach * reach, squared, 2.0),
+            Metric::L2 | Metric::Cosine | Metric::Hamming => (reach * reach, squared, 2.0),
             Metric::Ip => (reach * reach, 0.0, 1.0),
             Metric::L1 => (reach * n.sqrt(), 0.0, 1.0),
         };
@@ -455,9 +475,9 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_compared_exactly() {
+    fn a_score_tells_one_bit_from_the_next() {
         let bounds = KeyBounds::new(Metric::Hamming, &[1.0; 1000], 32.0).unwrap();
         let (lower, upper) = bounds.of(-490.0);
-        assert!(lower < 20.0 && upper > 20.0 && upper - lower < 1e-4);
+        assert!(lower < 20.0 && upper > 20.0 && upper - lower < 1.1);
     }
 }

@@ -4,9 +4,9 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::device::{Device, DeviceName};
+use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
-use crate::index::device_cache::Copies;
+use crate::index::device_cache::{Copies, DeviceCache};
 use crate::index::masks::{KeptMasks, Masks};
 use crate::index::segment::{ResidentCodes, ResidentRows};
 use crate::index::{
@@ -230,7 +230,7 @@ impl Snapshot {
     }
 
     /// Bytes in the memory of a device.
-    pub fn device_bytes(&self, device: DeviceName) -> usize {
+    pub fn device_bytes(&self, device: &DeviceCache) -> usize {
         self.segments.iter().map(|segment| segment.copies.bytes(device)).sum()
     }
 
@@ -252,6 +252,11 @@ impl Snapshot {
         let segment = &self.segments[at];
         segment.codes.get().is_some()
             && (segment.head.quantizer == Quantizer::Int8 || segment.vectors.get().is_some())
+    }
+
+    /// Rowids and codes of a segment, if they are resident.
+    pub(crate) fn resident_codes(&self, at: usize) -> Option<Arc<Held<ResidentCodes>>> {
+        self.segments[at].codes.get().map(Arc::clone)
     }
 
     /// Rowids and codes of a segment, read from `lists` if they are not resident.

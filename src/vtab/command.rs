@@ -103,7 +103,7 @@ fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// Makes resident what the budget holds: codes first, then vectors, then what a device holds of them.
+/// Makes resident what the budgets hold: codes first, then what a device holds, then vectors.
 fn preload(table: &Table) -> Result<()> {
     let _watched = table.watched("preload")?;
     let (state, snapshot) = table.current()?;
@@ -116,6 +116,16 @@ fn preload(table: &Table) -> Result<()> {
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
+        if let Some(device) = table.device() {
+            lists.stage("device", rows)?;
+            for at in 0..snapshot.segments().len() {
+                if !snapshot.copy_to(&device, at, cache(), &mut lists)? {
+                    break;
+                }
+                lists.advance(snapshot.segments()[at].head.rows.into());
+                lists.tick()?;
+            }
+        }
         lists.stage("vectors", rows)?;
         for at in 0..snapshot.segments().len() {
             let codes = snapshot.codes(at, cache(), &mut lists)?;
@@ -123,15 +133,6 @@ fn preload(table: &Table) -> Result<()> {
                 break;
             }
             snapshot.vectors(at, &codes.rowids, cache(), &mut lists)?;
-            lists.advance(snapshot.segments()[at].head.rows.into());
-            lists.tick()?;
-        }
-        let Some(device) = table.device() else { return Ok(()) };
-        lists.stage("device", rows)?;
-        for at in 0..snapshot.segments().len() {
-            if !snapshot.copy_to(&device, at, cache(), &mut lists)? {
-                break;
-            }
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }

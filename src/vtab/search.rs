@@ -56,6 +56,20 @@ impl Table {
         Ok(())
     }
 
+    /// [`Table::device`], and whether there is one at all: `auto` that no search was large enough for is neither opened nor told.
+    pub fn device_so_far(&self) -> (DeviceName, Option<Arc<DeviceCache>>) {
+        let device = match self.device.get() {
+            DeviceName::Auto => DeviceCache::opened_before(DeviceName::Auto),
+            _ => self.device(),
+        };
+        let name = match (&device, self.device.get(), DeviceName::automatic()) {
+            (Some(device), ..) => device.name(),
+            (None, DeviceName::Auto, DeviceName::Cpu) => DeviceName::Cpu,
+            (None, name, _) => name,
+        };
+        (name, device)
+    }
+
     /// The device that searches of this connection compute on, as far as it takes them; none for the CPU.
     pub fn device(&self) -> Option<Arc<DeviceCache>> {
         DeviceCache::of_process(self.device.get()).unwrap_or_else(|_| {

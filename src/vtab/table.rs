@@ -131,7 +131,9 @@ impl Table {
         fenced: bool,
     ) -> Result<Rc<Self>> {
         // An existing table that names a device opens without it; a new one is told that it is not there.
-        DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
+        if options.device != DeviceName::Auto {
+            DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
+        }
         let table = Self::new(db, schema, name, options);
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();

@@ -2,11 +2,11 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg, sys};
 use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tensor};
 
-use super::Scan;
 use super::plan::TILE_QUERIES;
+use super::{MAX_KEEP, Scan};
 use crate::device::accelerator::Score;
 
 /// Built from `kernels.cu` by `build.rs`.
@@ -20,14 +20,39 @@ const TILE_MEMORY: usize =
 
 const _: () = assert!(TILE_MEMORY == 43_264);
 
+/// Shared memory of the largest launch: each asks for the same, since a kernel's limit is one for all threads of the process.
+const SHARED_MAX: usize = TILE_MEMORY + TILE_QUERIES * MAX_KEEP * 8;
+/// Freed memory that the driver keeps for the next search.
+const POOL_BYTES: u64 = 1 << 30;
+
+/// Makes a fresh device ready: finds out whether the kernels run on it.
+pub(super) fn prepare(device: &Device) -> Result<()> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    // Everything of a device goes through one stream, in order, and nothing was allocated so far: there are no events to wait for.
+    unsafe { device.disable_event_tracking() };
+    let ordinal = device.cuda_stream().context().cu_device();
+    let (mut pool, mut keep) = (std::ptr::null_mut(), POOL_BYTES);
+    // The pointers are to values of the types that the two functions document; a device without pools says so, and has none.
+    unsafe {
+        if sys::cuDeviceGetDefaultMemPool(&mut pool, ordinal).result().is_ok() {
+            let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut keep).cast()).result().w()?;
+        }
+    }
+    for name in ["l2", "ip", "l1"] {
+        let function = device.get_or_load_custom_func(&format!("scan_tile_{name}"), MODULE, PTX)?;
+        function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_MAX as i32).w()?;
+    }
+    Ok(())
+}
+
 /// Where a contiguous tensor of f32 begins in the memory of its CUDA device; 0 on any other.
 pub(super) fn address(tensor: &Tensor) -> u64 {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
-        Storage::Cuda(storage) => storage.as_cuda_slice::<f32>().map_or(0, |slice| {
-            // Everything of a device goes through one stream, in order: the guard has nothing to wait for.
-            slice.device_ptr(slice.stream()).0 + 4 * layout.start_offset() as u64
-        }),
+        Storage::Cuda(storage) => storage
+            .as_cuda_slice::<f32>()
+            .map_or(0, |slice| slice.device_ptr(slice.stream()).0 + 4 * layout.start_offset() as u64),
         _ => 0,
     }
 }

@@ -107,7 +107,7 @@ __device__ __forceinline__ float4 load4(const float* vector, int k, int dim, boo
 }
 
 struct TileMemory {
-    // Dimension-major, padded so that rows of threads fall into different banks.
+    // Dimension-major, padded so that no more than two threads of a warp store into one bank.
     float rows[2][DEPTH][TILE_ROWS + 4];
     float queries[2][DEPTH][TILE_QUERIES + 4];
     // Survivors that wait for their turn, by query.
@@ -229,12 +229,22 @@ __device__ __forceinline__ void tile(const u32* plan, u32 pieces_at, u32 tiles_a
             }
             __syncthreads();
         }
+        // What all rows need is read before the first barrier, not between them.
+        float half_norms[8];
+        u32 look = 0;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            const u32 row = top + row_at + j % 4 + j / 4 * (TILE_ROWS / 2);
+            const bool is_there = row < last && is_wanted(wanted, piece.first + row);
+            half_norms[j] = is_there ? piece.half_norms[row] : 0.0f;
+            look |= (u32)is_there << j;
+        }
         // One of the thread's rows at a time: at most 16 survivors more for any query, for which the queue has room.
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             const u32 row = top + row_at + j % 4 + j / 4 * (TILE_ROWS / 2);
-            if (row < last && is_wanted(wanted, piece.first + row)) {
-                const float half_norm = piece.half_norms[row];
+            if (look >> j & 1) {
+                const float half_norm = half_norms[j];
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
                     const int member = query_at + i;

@@ -25,9 +25,14 @@ pub struct FusedScan {
 }
 
 impl FusedScan {
-    /// On the device of `plain`: CUDA or the CPU.
-    pub fn new(plain: TensorScan) -> Self {
-        Self { plain }
+    /// On the device of `plain`, a fresh one: CUDA or the CPU.
+    ///
+    /// # Errors
+    /// [`DeviceError::Backend`] where the kernels do not run on it.
+    pub fn new(plain: TensorScan) -> Result<Self, DeviceError> {
+        #[cfg(feature = "cuda")]
+        cuda::prepare(plain.device())?;
+        Ok(Self { plain })
     }
 }
 
@@ -45,6 +50,10 @@ impl Accelerator for FusedScan {
 
     fn max_keep(&self) -> usize {
         self.plain.max_keep()
+    }
+
+    fn fast_keep(&self) -> usize {
+        MAX_KEEP
     }
 
     fn upload(&self, dim: usize, rows: &[f32], half_norms: &[f32]) -> Result<DeviceRows, DeviceError> {

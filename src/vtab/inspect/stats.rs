@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::device::DeviceName;
 use crate::device::workers::Workers;
 use crate::index::{Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
@@ -75,14 +74,12 @@ impl TableFunction for IvfStats {
         ("resident_vectors", |s| Cell::I64(s.resident().1 as i64)),
         ("cache_used", |_| Cell::I64(cache().budget().used() as i64)),
         ("cache_limit", |_| Cell::I64(i64::try_from(cache().budget().limit()).unwrap_or(i64::MAX))),
-        ("device", |s| {
-            Cell::Text(s.table.device().map_or(DeviceName::Cpu, |device| device.name()).to_string())
-        }),
+        ("device", |s| Cell::Text(s.table.device_so_far().0.to_string())),
         ("device_bytes", |s| {
-            Cell::I64(s.table.device().map_or(0, |device| s.snapshot.device_bytes(device.name())) as i64)
+            Cell::I64(s.table.device_so_far().1.map_or(0, |device| s.snapshot.device_bytes(&device)) as i64)
         }),
         ("device_limit", |s| {
-            let limit = s.table.device().map_or(0, |device| device.budget().limit());
+            let limit = s.table.device_so_far().1.map_or(0, |device| device.budget().limit());
             Cell::I64(i64::try_from(limit).unwrap_or(i64::MAX))
         }),
         ("ver", |s| hex(&s.state.ver)),
