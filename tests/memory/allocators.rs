@@ -135,6 +135,7 @@ pub fn wrap_sqlite() {
         methods.xMalloc = Some(malloc);
         methods.xRealloc = Some(realloc);
         assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw mut methods), ffi::SQLITE_OK);
+        assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0_i32), ffi::SQLITE_OK);
         // Without it, most small blocks would come from a pool of the connection.
         assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, 0_i32, 0_i32), ffi::SQLITE_OK);
     }

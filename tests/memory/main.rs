@@ -10,9 +10,11 @@ mod common;
 mod host;
 mod scenarios;
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use allocators::{Countdown, RUST, SQLITE};
 use host::{Failure, Host};
@@ -56,47 +58,109 @@ fn every_large_allocation_may_fail() {
     sweep("rust", points(2));
 }
 
+/// Runs each scenario in each way to fail; says what it does, since with many points it does so for hours.
 fn sweep(whose: &str, points: u64) {
     let only = std::env::var("SQLITE_IVF_OOM_ONLY").unwrap_or_default();
-    let mut faults = Vec::new();
-    let mut runs = 0;
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("template");
+    let (scale, all) = scenarios_of(whose);
     let host = observer(&template);
-    host.run(&scenarios::template(scenarios_of(whose).0)).unwrap();
+    host.run(&scenarios::template(scale)).unwrap();
     host.close().unwrap();
-    for scenario in scenarios_of(whose).1.iter().filter(|scenario| scenario.name.contains(&only)) {
+    let (mut runs, mut scenarios, mut faults) = (0, 0, Vec::new());
+    for scenario in all.iter().filter(|scenario| scenario.name.contains(&only)) {
+        scenarios += 1;
         for and_after in [false, true] {
-            let mut from = 1;
+            let (began, before) = (Instant::now(), faults.len());
+            let mut swept = Swept::default();
             loop {
-                let told = format!("{whose}/{}/{and_after}/{from}/{points}", scenario.name);
-                let output = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "runs_one_scenario", "--ignored", "--nocapture"])
-                    .env(CHILD, &told)
-                    .env(TEMPLATE, &template)
-                    .env("RAYON_NUM_THREADS", "2")
-                    .output()
-                    .unwrap();
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let numbers = |word: &str| -> Vec<u64> {
-                    said.lines().filter_map(|l| l.strip_prefix(word)?.trim().parse().ok()).collect()
-                };
-                runs += numbers("at ").len();
-                let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-                if output.status.success() {
+                let last = swept.last;
+                let told = format!("{whose}/{}/{and_after}/{}/{points}", scenario.name, swept.next());
+                let Err(fault) = swept.run(&told, &template) else { break };
+                say(&format!("FAULT {fault}"));
+                faults.push(fault);
+                // Goes on behind the point that ended the process, if it came that far.
+                if swept.last == last || faults.len() >= 200 {
                     break;
                 }
-                faults.push(format!("{told}: {}\n{said}{complaint}", output.status));
-                // Goes on behind the point that ended the process.
-                match (numbers("at ").last(), numbers("every ").last()) {
-                    (Some(at), Some(stride)) if faults.len() < 200 => from = at + stride,
-                    _ => break,
-                }
             }
+            runs += swept.runs;
+            say(&format!(
+                "{whose} / {} / {}: {} of {} points, {} faults, {:.1} s",
+                scenario.name,
+                if and_after { "from one on" } else { "one" },
+                swept.runs,
+                swept.total,
+                faults.len() - before,
+                began.elapsed().as_secs_f64()
+            ));
         }
     }
-    println!("{runs} runs out of memory of {whose}, {} faults", faults.len());
-    assert!(runs > 0 && faults.is_empty(), "{}", faults.join("\n"));
+    let total =
+        format!("{runs} runs out of memory of {whose} in {scenarios} scenarios, {} faults", faults.len());
+    say(&total);
+    assert!(runs > 0 && faults.is_empty(), "{total}\n{}", faults.join("\n"));
+}
+
+/// To whoever waits: at once, where a long run was asked for, and else to what cargo keeps of a test.
+fn say(line: &str) {
+    match std::env::var_os("SQLITE_IVF_OOM") {
+        Some(_) => writeln!(std::io::stderr(), "{line}").unwrap(),
+        None => println!("{line}"),
+    }
+}
+
+/// How far a scenario has come in one way to fail.
+#[derive(Default)]
+struct Swept {
+    /// Allocations that the scenario takes.
+    total: u64,
+    stride: u64,
+    last: u64,
+    runs: u64,
+}
+
+impl Swept {
+    fn next(&self) -> u64 {
+        self.last + self.stride.max(1)
+    }
+
+    /// Runs a process over the points that it is told; what it said where it ended otherwise than well.
+    fn run(&mut self, told: &str, template: &Path) -> Result<(), String> {
+        let mut complaint = tempfile::tempfile().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "runs_one_scenario", "--ignored", "--nocapture"])
+            .env(CHILD, told)
+            .env(TEMPLATE, template)
+            .env("RAYON_NUM_THREADS", "2")
+            .stdout(Stdio::piped())
+            .stderr(complaint.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let mut spoke = Instant::now();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let number = |word: &str| line.strip_prefix(word).and_then(|rest| rest.trim().parse().ok());
+            self.total = number("of ").unwrap_or(self.total);
+            self.stride = number("every ").unwrap_or(self.stride);
+            if let Some(at) = number("at ") {
+                self.last = at;
+                self.runs += 1;
+            }
+            if spoke.elapsed().as_secs() >= 60 {
+                spoke = Instant::now();
+                say(&format!("  {told}: at {} of {}", self.last, self.total));
+            }
+        }
+        let status = child.wait().unwrap();
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        complaint.rewind().unwrap();
+        complaint.read_to_string(&mut said).unwrap();
+        Err(format!("{told} at {}: {status}\n{said}", self.last))
+    }
 }
 
 #[test]
@@ -118,7 +182,7 @@ fn runs_one_scenario() {
     let total = stand.dry_run();
     let points = points.parse::<u64>().unwrap();
     let stride = if points == 0 { 1 } else { total.div_ceil(points).max(1) };
-    println!("of {total}\nevery {stride}");
+    println!("\nof {total}\nevery {stride}");
     let mut at: u64 = from.parse().unwrap();
     // Not the first of each stride only: each scenario has a phase of its own.
     if at == 1 {
@@ -142,6 +206,8 @@ struct Stand<'a> {
     answers: Vec<u64>,
     /// What is committed before each step, and after the last.
     committed: Vec<String>,
+    /// What was read of a file, by a digest of its bytes.
+    known: HashMap<u128, String>,
 }
 
 impl<'a> Stand<'a> {
@@ -155,7 +221,20 @@ impl<'a> Stand<'a> {
             host.load(&common::library()).unwrap();
         }
         host.close().unwrap();
-        Self { scenario, memory, folder, copies: 0, answers: Vec::new(), committed: Vec::new() }
+        let start = folder.path().join("start");
+        std::fs::copy(std::env::var_os(TEMPLATE).unwrap(), &start).unwrap();
+        let host = observer(&start);
+        host.run(&scenario.setup).unwrap();
+        host.close().unwrap();
+        Self {
+            scenario,
+            memory,
+            folder,
+            copies: 0,
+            answers: Vec::new(),
+            committed: Vec::new(),
+            known: HashMap::new(),
+        }
     }
 
     /// A connection to a fresh copy, ready for the first step.
@@ -163,7 +242,7 @@ impl<'a> Stand<'a> {
         let old = self.folder.path().join(self.copies.to_string());
         self.copies += 1;
         let path = self.folder.path().join(self.copies.to_string());
-        std::fs::copy(std::env::var_os(TEMPLATE).unwrap(), &path).unwrap();
+        std::fs::copy(self.folder.path().join("start"), &path).unwrap();
         let _ = std::fs::remove_file(old);
         let host = Host::open(&path).unwrap();
         host.run("PRAGMA synchronous = OFF").unwrap();
@@ -231,9 +310,15 @@ impl<'a> Stand<'a> {
         assert_eq!(&content(&host), committed, "after {failure:?} at step {}", answers.len());
         sound(&host).unwrap_or_else(|fault| panic!("after {failure:?} at step {}: {fault:?}", answers.len()));
         host.close().unwrap();
-        let fresh = observer(&path);
-        assert_eq!(&content(&fresh), committed, "in the file, after {failure:?} at step {}", answers.len());
-        fresh.close().unwrap();
+        // Bytes that were read before need not be read again.
+        let bytes = xxhash_rust::xxh3::xxh3_128(&std::fs::read(&path).unwrap());
+        let stored = self.known.entry(bytes).or_insert_with(|| {
+            let fresh = observer(&path);
+            let content = content(&fresh);
+            fresh.close().unwrap();
+            content
+        });
+        assert_eq!(stored, committed, "in the file, after {failure:?} at step {}", answers.len());
     }
 }
 
@@ -253,7 +338,7 @@ fn tables(host: &Host) -> Vec<String> {
 /// Tables and a digest of their rows.
 fn content(host: &Host) -> String {
     let of = |table: &String| {
-        let digest = host.run(&format!("SELECT rowid, * FROM {table} ORDER BY rowid")).unwrap();
+        let digest = host.set(&format!("SELECT rowid, * FROM {table}")).unwrap();
         format!("{table}: {digest:x} ")
     };
     tables(host).iter().map(of).collect()
