@@ -1,7 +1,8 @@
 //! Memory that runs out: every allocation of SQLite, and every large one of this library, fails once and from then on.
 //!
 //! A sweep starts this program again for each scenario, since SQLite takes its allocator once per process and Rust ends a
-//! process where memory is not asked for politely. `SQLITE_IVF_OOM` is the number of points of a scenario, `all` for each.
+//! process where memory is not asked for politely. `SQLITE_IVF_OOM` is the number of points of a scenario, `all` for each, `places` for
+//! the first and the last of each chain of callers.
 #![cfg(all(feature = "loadable", feature = "rusqlite"))]
 
 mod allocators;
@@ -23,7 +24,7 @@ use scenarios::{LARGE, SMALL, Scale, Scenario, is_about_memory};
 #[global_allocator]
 static ALLOCATOR: allocators::Failing = allocators::Failing;
 
-/// What the child is told: whose memory, which scenario, from which point, how many points (0 for all).
+/// What the child is told: whose memory, which scenario, from which point, which points.
 const CHILD: &str = "SQLITE_IVF_OOM_CHILD";
 /// The file that it is to copy: made once, since making it takes longer than most scenarios.
 const TEMPLATE: &str = "SQLITE_IVF_OOM_TEMPLATE";
@@ -39,27 +40,23 @@ fn scenarios_of(whose: &str) -> (Scale, Vec<Scenario>) {
     }
 }
 
-/// Points of a scenario in each of the two ways to fail.
-fn points(quick: u64) -> u64 {
-    match std::env::var("SQLITE_IVF_OOM").as_deref() {
-        Ok("all") => 0,
-        Ok(number) => number.parse().expect("SQLITE_IVF_OOM is a number or all"),
-        Err(_) => quick,
-    }
+/// The points of a scenario in each of the two ways to fail.
+fn points(quick: &str) -> String {
+    std::env::var("SQLITE_IVF_OOM").unwrap_or_else(|_| quick.into())
 }
 
 #[test]
 fn every_allocation_of_sqlite_may_fail() {
-    sweep("sqlite", points(6));
+    sweep("sqlite", &points("6"));
 }
 
 #[test]
 fn every_large_allocation_may_fail() {
-    sweep("rust", points(2));
+    sweep("rust", &points("2"));
 }
 
 /// Runs each scenario in each way to fail; says what it does, since with many points it does so for hours.
-fn sweep(whose: &str, points: u64) {
+fn sweep(whose: &str, points: &str) {
     let only = std::env::var("SQLITE_IVF_OOM_ONLY").unwrap_or_default();
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("template");
@@ -104,10 +101,11 @@ fn sweep(whose: &str, points: u64) {
 
 /// To whoever waits: at once, where a long run was asked for, and else to what cargo keeps of a test.
 fn say(line: &str) {
-    match std::env::var_os("SQLITE_IVF_OOM") {
-        Some(_) => writeln!(std::io::stderr(), "{line}").unwrap(),
-        None => println!("{line}"),
+    if std::env::var_os("SQLITE_IVF_OOM").is_none() {
+        return println!("{line}");
     }
+    let mut out = std::io::stderr();
+    writeln!(out, "{line}").unwrap();
 }
 
 /// How far a scenario has come in one way to fail.
@@ -180,19 +178,23 @@ fn runs_one_scenario() {
     let and_after = and_after == "true";
     let mut stand = Stand::new(&scenario, memory);
     let total = stand.dry_run();
-    let points = points.parse::<u64>().unwrap();
-    let stride = if points == 0 { 1 } else { total.div_ceil(points).max(1) };
+    let from: u64 = from.parse().unwrap();
+    let (stride, at): (u64, Vec<u64>) = match points {
+        "all" => (1, (from..=total).collect()),
+        "places" => (1, memory.places().split_off(&from).into_iter().collect()),
+        number => {
+            let number = number.parse().expect("SQLITE_IVF_OOM is a number, all or places");
+            let stride = total.div_ceil(number).max(1);
+            // Not the first of each stride only: each scenario has a phase of its own.
+            let phase = if from == 1 { host::mix(7, scenario.name.as_bytes()) % stride } else { 0 };
+            (stride, (from + phase..=total).step_by(stride as usize).collect())
+        }
+    };
     println!("\nof {total}\nevery {stride}");
-    let mut at: u64 = from.parse().unwrap();
-    // Not the first of each stride only: each scenario has a phase of its own.
-    if at == 1 {
-        at += host::mix(7, scenario.name.as_bytes()) % stride;
-    }
-    while at <= total {
+    for at in at {
         println!("at {at}");
         std::io::stdout().flush().unwrap();
         stand.run_out_of_memory(at, and_after);
-        at += stride;
     }
 }
 
@@ -266,7 +268,7 @@ impl<'a> Stand<'a> {
         self.committed.push(content(&observer(&path)));
         host.close().unwrap();
         let (host, _) = self.copy();
-        self.memory.arm(0, false);
+        self.memory.note();
         let done: Vec<bool> = self.scenario.steps.iter().map(|step| step(&host).is_ok()).collect();
         let (allocations, _) = self.memory.disarm();
         assert!(done.iter().all(|done| *done));
