@@ -168,9 +168,9 @@ impl Chosen {
             };
             let rows = writer.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum::<u64>();
             if is_due(target, list_no, rows, &solid) {
-                long.push((std::cmp::Reverse(rows), list_no, target));
+                long.try_push((std::cmp::Reverse(rows), list_no, target))?;
             } else if target.is_short(rows) {
-                short.push((rows, list_no, target));
+                short.try_push((rows, list_no, target))?;
             }
         }
         long.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));

@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{TableLists, Training};
+use crate::vtab::filter::beginning;
 use crate::vtab::knobs::Knob;
 use crate::vtab::table::{Table, cache};
 
@@ -37,10 +38,9 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         settings.knobs.set_text(knob, value)?;
         return table.write_settings(&settings);
     }
-    let setting = |argument: Option<&str>| argument.map(str::to_string);
-    match (name.to_ascii_lowercase().as_str(), setting(argument)) {
-        ("train", argument) => train(table, "train", argument.as_deref()),
-        ("rebuild", argument) => train(table, "rebuild", argument.as_deref()),
+    match (name.to_ascii_lowercase().as_str(), argument) {
+        ("train", argument) => train(table, "train", argument),
+        ("rebuild", argument) => train(table, "rebuild", argument),
         ("optimize", None) => table.optimize(),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
@@ -49,18 +49,24 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         }
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),
-        ("device", Some(value)) => match Device::from_name(&value) {
+        ("device", Some(value)) => match Device::from_name(value) {
             Some(device) => device.map(drop).map_err(|error| Error::generic(error.to_string())),
-            None => Err(Error::generic(format!("device must be one of {}, got '{value}'", Device::NAMES))),
+            None => Err(Error::generic(format!(
+                "device must be one of {}, got '{}'",
+                Device::NAMES,
+                beginning(value)
+            ))),
         },
         ("cache_bytes", Some(value)) => {
             let bytes = value.parse().map_err(|_| {
-                Error::generic(format!("cache_bytes must be a number of bytes, got '{value}'"))
+                Error::generic(format!("cache_bytes must be a number of bytes, got '{}'", beginning(value)))
             })?;
             cache().budget().set_limit(bytes);
             Ok(())
         }
-        _ => Err(Error::generic(format!("unknown command '{text}', expected one of {COMMANDS}"))),
+        _ => {
+            Err(Error::generic(format!("unknown command '{}', expected one of {COMMANDS}", beginning(text))))
+        }
     }
 }
 

@@ -358,7 +358,8 @@ fn sound(host: &Host) -> Result<(), Failure> {
         if host.run(&format!("SELECT 1 FROM {table} LIMIT 1"))? == 0 {
             continue;
         }
-        let (columns, key) = if table == "cols" { ("id, vec", "'one more',") } else { ("vec", "") };
+        let has_key = ["cols", "texts"].contains(&&*table);
+        let (columns, key) = if has_key { ("id, vec", "'one more',") } else { ("vec", "") };
         host.run(&format!(
             "BEGIN; INSERT INTO {table}({columns}) SELECT {key} vec FROM {table} ORDER BY rowid LIMIT 1"
         ))?;

@@ -68,12 +68,14 @@ pub fn template(scale: Scale) -> String {
     let Scale { rows: n, dim, .. } = scale;
     format!(
         "PRAGMA synchronous = OFF;
-         CREATE VIRTUAL TABLE t USING ivf(vec float[{dim}], nlist=12, train_at=off); {}
+         CREATE VIRTUAL TABLE t USING ivf(vec float[{dim}], nlist={}, train_at=off); {}
          INSERT INTO t(t) VALUES ('train'); DELETE FROM t WHERE rowid % 9 = 4;
          CREATE VIRTUAL TABLE plain USING ivf(vec float[{dim}] distance_metric=cosine, quantizer=none, train_at=off); {}
          CREATE VIRTUAL TABLE cols USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], u INTEGER PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=40);
          INSERT INTO cols(id, vec, u, n, s, a) SELECT 'k' || rowid, vec, rowid % 3, rowid % 10, 's' || (rowid % 7), 'a' || rowid FROM t WHERE rowid <= 150;
          CREATE VIRTUAL TABLE grows USING ivf(vec float[{dim}] distance_metric=ip, nlist=5, train_at={});",
+        // So many that their centroids are a large block, too.
+        12.max(n / 60),
         rows(scale, "t", 1, n),
         rows(scale, "plain", 1, n / 4),
         n / 2,
@@ -174,6 +176,12 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "SELECT CASE WHEN centroids IN was THEN abs(-9223372036854775807 - 1) ELSE nlist END FROM {table}_state"
         )
     };
+    let long = |i: &str| format!("printf('%06000d', {i})");
+    let texts = drops(&[]) + &format!(
+        "CREATE VIRTUAL TABLE texts USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], p TEXT PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=off);
+         INSERT INTO texts(id, vec, p, n, s, a) SELECT {}, vec, {}, rowid, {}, {} FROM t WHERE rowid <= 12",
+        long("rowid"), long("rowid % 2"), long("rowid % 4"), long("rowid"),
+    );
     // (Of small vectors few: SQLite grows a text by little.)
     let big = format!("(SELECT vec_pack(vec) FROM t WHERE rowid < {})", n * dim / 128);
     let few = format!("(SELECT vec_pack(vec) FROM t WHERE rowid < {})", (n * dim / 256).min(200));
@@ -267,6 +275,21 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "DELETE FROM cols WHERE id = 'k5'".into(),
             command("cols", "train"), command("cols", "integrity-check"), "SELECT * FROM ivf_partitions('cols')".into(),
         ]),
+        Scenario { setup: texts, ..of("long values", vec![
+            format!("INSERT INTO texts(id, vec, p, n, s, a) VALUES ({}, {q}, {}, 5, {}, {})", long("99"), long("7"), long("8"), long("6")),
+            format!("SELECT id, p, s, a FROM texts WHERE id = {}", long("99")),
+            format!("SELECT count(*) FROM texts WHERE id IN ({}, {})", long("1"), long("2")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND p = {} AND s <> {}", long("1"), long("3")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND p IN ({}, {}) AND s > {}", long("1"), long("0"), long("2")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND s BETWEEN {} AND {} AND n < {}", long("1"), long("7"), long("99")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND s IN ({}, {}, {})", long("1"), long("4"), long("5")),
+            format!("SELECT id FROM texts WHERE vec MATCH {q} AND k = 3 AND n IN (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 2 FROM c WHERE i < {n})
+                     SELECT i FROM c)"),
+            format!("UPDATE texts SET s = {}, a = {} WHERE id = {}", long("2"), long("1"), long("99")),
+            format!("UPDATE texts SET p = {} WHERE id = {}", long("99"), long("99")),
+            command("texts", "train"), command("texts", "integrity-check"), "SELECT * FROM ivf_partitions('texts')".into(),
+            format!("DELETE FROM texts WHERE id = {}", long("99")),
+        ]) },
         of("integrity-check", vec![command("t", "integrity-check"), "PRAGMA integrity_check".into()]),
         of("settings", vec![
             command("t", "nprobe=2"), command("t", "max_codes=50"), command("t", "preload"), with("AND k = 4"), command("t", "unload"),
