@@ -63,7 +63,6 @@ impl Countdown {
 
     /// The first and the last allocation of each chain of callers since [`Countdown::note`].
     pub fn places(&self) -> BTreeSet<u64> {
-        self.noted.store(false, SeqCst);
         let callers = std::mem::take(&mut *CALLERS.lock().unwrap());
         let mut seen = HashMap::new();
         for (n, chain) in (1..).zip(callers) {
@@ -75,6 +74,7 @@ impl Countdown {
     /// Memory is there again. How many allocations there were, and whether one failed.
     pub fn disarm(&self) -> (u64, bool) {
         self.armed.store(false, SeqCst);
+        self.noted.store(false, SeqCst);
         (self.seen.load(SeqCst), self.fired.load(SeqCst))
     }
 
@@ -102,7 +102,13 @@ impl Countdown {
 
 static CALLERS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
-/// A digest of the addresses that the calling thread will return to.
+/// A digest of the addresses that the calling thread will return to; where there is no unwinder to ask, all are one place.
+#[cfg(not(unix))]
+fn callers() -> u64 {
+    0
+}
+
+#[cfg(unix)]
 fn callers() -> u64 {
     unsafe extern "C" {
         fn _Unwind_Backtrace(visit: extern "C" fn(*mut c_void, *mut u64) -> c_int, digest: *mut u64)
