@@ -119,3 +119,8 @@ fn any_shadow_rows_are_answered_or_an_error() {
 fn any_script_is_answered_as_a_map_of_rows_would() {
     drive("sql", bodies::sql::body, &[]);
 }
+
+#[test]
+fn the_sum_of_what_is_no_number_is_the_same_either_way() {
+    bodies::vectors::body(b"\x0d\x04\xff\xff\xff\xff\x0d\x04\x00\x00\xc0\x7f");
+}

@@ -138,7 +138,7 @@ impl Renumbered {
                 if fresh.remove(&last) {
                     fresh.insert(hole);
                 } else {
-                    moved.push(last);
+                    moved.try_push(last)?;
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Renumbered {
             centroids.extend_from_slice(centroid);
             origins.push(origin);
         }
-        Ok(Self { centroids, fresh: fresh.into_iter().collect(), moved, origins })
+        Ok(Self { centroids, fresh: try_collect(fresh)?, moved, origins })
     }
 }
 

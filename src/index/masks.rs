@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::index::cache::{Budget, Charge};
 use crate::index::filter::Mask;
-use crate::index::{Condition, IndexError, try_collect};
+use crate::index::{Condition, IndexError, try_collect, try_vec};
 
 /// Filters whose masks are kept, the last ones that were asked for.
 const KEPT: usize = 8;
@@ -79,7 +79,11 @@ impl KeptMasks {
         let is_kept = charge.is_some();
         let masks = Arc::new(Masks::new(segments, charge)?);
         if is_kept {
-            kept.push_back((conditions.to_vec(), Arc::clone(&masks)));
+            let mut of = try_vec(conditions.len())?;
+            conditions
+                .iter()
+                .try_for_each(|condition| condition.copied().map(|condition| of.push(condition)))?;
+            kept.push_back((of, Arc::clone(&masks)));
         }
         Ok(masks)
     }

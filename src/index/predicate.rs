@@ -1,12 +1,13 @@
 //! Conditions on metadata, evaluated for the rows of a segment at a time.
 
 use crate::index::metadata::{Datum, MetadataColumn, Values};
+use crate::index::{IndexError, try_copy, try_vec};
 
 /// A text that bounds others, and whether it is one of them; none for no bound.
 pub type TextBound = Option<(Box<[u8]>, bool)>;
 
 /// What a value is to be. Where there is none, only [`Test::Null`] holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Test {
     /// An integer from `low` to `high`.
     Integers {
@@ -50,7 +51,7 @@ pub enum Test {
 }
 
 /// A condition on one column.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Condition {
     /// Which column.
     pub column: usize,
@@ -60,7 +61,43 @@ pub struct Condition {
     pub or_null: bool,
 }
 
+impl Test {
+    /// A copy: lists and texts are as long as whoever asks makes them.
+    fn copied(&self) -> Result<Self, IndexError> {
+        let text = |text: &[u8]| Ok::<Box<[u8]>, IndexError>(try_copy(text)?.into());
+        let bound = |of: &TextBound| -> Result<TextBound, IndexError> {
+            of.as_ref().map(|(of, itself)| Ok((text(of)?, *itself))).transpose()
+        };
+        Ok(match self {
+            Self::Integers { low, high } => Self::Integers { low: *low, high: *high },
+            Self::IntegerIn(of) => Self::IntegerIn(try_copy(of)?),
+            Self::IntegerNot(of) => Self::IntegerNot(*of),
+            Self::Floats { low, high } => Self::Floats { low: *low, high: *high },
+            Self::FloatIn(of) => Self::FloatIn(try_copy(of)?),
+            Self::FloatNot(of) => Self::FloatNot(*of),
+            Self::Texts { low, high } => Self::Texts { low: bound(low)?, high: bound(high)? },
+            Self::TextIn(of) => {
+                let mut texts = try_vec(of.len())?;
+                of.iter().try_for_each(|of| text(of).map(|of| texts.push(of)))?;
+                Self::TextIn(texts)
+            }
+            Self::TextNot(of) => Self::TextNot(text(of)?),
+            Self::NotNull => Self::NotNull,
+            Self::Null => Self::Null,
+            Self::Never => Self::Never,
+        })
+    }
+}
+
 impl Condition {
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn copied(&self) -> Result<Self, IndexError> {
+        Ok(Self { column: self.column, test: self.test.copied()?, or_null: self.or_null })
+    }
+
     /// Clears the bits of rows that do not pass: bit i % 64 of `mask[i / 64]` is row i.
     pub fn select(&self, column: &MetadataColumn, mask: &mut [u64]) {
         let mut keep = Keep { mask, nulls: &column.nulls, or_null: self.or_null };
@@ -175,6 +212,11 @@ mod tests {
     use super::*;
     use crate::index::metadata::{Metadata, ValueKind};
 
+    #[test]
+    fn a_copy_of_a_test_is_equal_to_it() {
+        tests().into_iter().for_each(|test| assert_eq!(test.copied().unwrap(), test));
+    }
+
     fn bytes(text: &str) -> Box<[u8]> {
         text.as_bytes().into()
     }
@@ -220,7 +262,7 @@ mod tests {
             for column in 0..kinds.len() {
                 for test in tests() {
                     for or_null in [false, true] {
-                        let condition = Condition { column, test: test.clone(), or_null };
+                        let condition = Condition { column, test: test.copied().unwrap(), or_null };
                         let mut mask = vec![before; values.len().div_ceil(64)];
                         condition.select(&rows.columns()[column], &mut mask);
                         for i in 0..values.len() {

@@ -110,14 +110,19 @@ pub fn maintain(
         chosen.take(&mut writer, list_no)?;
         done.solid.remove(&list_no);
     }
-    let strays = strays(&mut writer, coarse, &new_coarse, &numbered.fresh, &chosen.heads)?;
+    let mut fresh = numbered.fresh;
+    fresh.sort_unstable_by_key(|&list_no| (new_coarse.partition(list_no), list_no));
+    let mut moving = Vec::new();
+    for of_one in fresh.chunk_by(|a, b| new_coarse.partition(*a) == new_coarse.partition(*b)) {
+        moving.try_extend(strays(&mut writer, coarse, &new_coarse, of_one, &chosen.heads)?)?;
+    }
 
     let mut writer = Writer { coarse: Some(&new_coarse), state, ..writer };
     for head in chosen.heads.values().flatten() {
         writer.delete_segment(head.id)?;
     }
     let mut rows = chosen.rows;
-    for (list_no, of_list) in strays {
+    for (list_no, of_list) in moving {
         writer.remove(list_no, &of_list.rowids)?;
         rows.append(&of_list)?;
     }
@@ -163,9 +168,9 @@ impl Chosen {
             };
             let rows = writer.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum::<u64>();
             if is_due(target, list_no, rows, &solid) {
-                long.push((std::cmp::Reverse(rows), list_no, target));
+                long.try_push((std::cmp::Reverse(rows), list_no, target))?;
             } else if target.is_short(rows) {
-                short.push((rows, list_no, target));
+                short.try_push((rows, list_no, target))?;
             }
         }
         long.sort_unstable_by_key(|(rows, list_no, _)| (*rows, *list_no));
@@ -253,26 +258,9 @@ fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>,
     Ok((heads, rows))
 }
 
-/// The rows of lists around the fresh centroids that are nearer to one of those than to their own, by list, with their
-/// rowids ascending.
+/// The rows of lists around the `fresh` centroids, all of one partition, that are nearer to one of those than to their own,
+/// by list, with their rowids ascending.
 fn strays(
-    writer: &mut Writer<'_>,
-    coarse: &CoarseQuantizer,
-    new_coarse: &CoarseQuantizer,
-    fresh: &[u32],
-    taken: &BTreeMap<u32, Vec<SegmentHead>>,
-) -> Result<Vec<(u32, Rows)>, StorageError> {
-    let mut fresh = try_copy(fresh)?;
-    fresh.sort_unstable_by_key(|&list_no| (new_coarse.partition(list_no), list_no));
-    let mut strays = Vec::new();
-    for of_one in fresh.chunk_by(|a, b| new_coarse.partition(*a) == new_coarse.partition(*b)) {
-        strays.try_extend(strays_of_one(writer, coarse, new_coarse, of_one, taken)?)?;
-    }
-    Ok(strays)
-}
-
-/// [`strays`] of one partition.
-fn strays_of_one(
     writer: &mut Writer<'_>,
     coarse: &CoarseQuantizer,
     new_coarse: &CoarseQuantizer,
@@ -331,7 +319,7 @@ fn strays_of_one(
         for (found, (list_no, _)) in found.into_iter().zip(lists) {
             let rows = found.into_inner().unwrap_or_else(PoisonError::into_inner)?;
             if !rows.rowids.is_empty() {
-                strays.push((list_no, rows));
+                strays.try_push((list_no, rows))?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Shadow tables to lists and back. The only place that knows the bytes of `docs/format.md`.
 
 mod auxiliary;
+mod buffer;
 pub mod codec;
 mod element;
 mod error;
@@ -15,6 +16,7 @@ mod ticking;
 mod train;
 mod writer;
 
+pub use buffer::{Buffer, Written};
 pub use element::Element;
 pub use error::StorageError;
 pub use integrity::check;
@@ -23,4 +25,4 @@ pub use partitions::Partition;
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse, read_heads};
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
 pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
-pub use writer::{Buffer, Layout, Written};
+pub use writer::Layout;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, TryExtend, TryGrow, try_vec};
+use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, TryExtend, TryGrow, try_copy, try_vec};
 use crate::sqlite::{Kind, Param};
 use crate::storage::rows::Rows;
 use crate::storage::train::write_centroids;
@@ -90,7 +90,7 @@ impl Tables {
             let key = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { return Err(corrupt()) };
             partitions.try_push(Partition {
                 partition: self.number(partition)?,
-                key: key.to_vec(),
+                key: try_copy(key)?,
                 rows: u64::try_from(rows.i64(2)).map_err(|_| corrupt())?,
             })?;
         }

@@ -244,14 +244,17 @@ pub(super) fn write_centroids(
     let per_chunk = centroids_per_chunk(layout.dim);
     let seal = state.seal();
     // Bit by bit: -0.0 equals 0.0.
-    let of_chunk = |coarse: &CoarseQuantizer, chunk: usize| -> Vec<u32> {
-        let centroids = coarse.centroids().chunks(per_chunk * layout.dim).nth(chunk).unwrap_or_default();
-        let partitions = coarse.partitions().chunks(per_chunk).nth(chunk).unwrap_or_default();
-        centroids.iter().map(|v| v.to_bits()).chain(partitions.iter().copied()).collect()
+    let same = |before: &CoarseQuantizer, chunk: usize| {
+        let [old, new] = [before, coarse].map(|coarse| {
+            let centroids = coarse.centroids().chunks(per_chunk * layout.dim).nth(chunk).unwrap_or_default();
+            let partitions = coarse.partitions().chunks(per_chunk).nth(chunk).unwrap_or_default();
+            centroids.iter().map(|v| v.to_bits()).chain(partitions.iter().copied())
+        });
+        old.eq(new)
     };
     let chunks = seal.encode_centroids(layout.dim, state.generation, coarse.centroids(), coarse.partitions());
     for (chunk, bytes) in (0_usize..).zip(chunks) {
-        if before.is_none_or(|before| of_chunk(before, chunk) != of_chunk(coarse, chunk)) {
+        if before.is_none_or(|before| !same(before, chunk)) {
             tables.run(Sql::CentroidsWrite, &[(chunk as i64).into(), Param::Blob(&bytes?)])?;
         }
     }

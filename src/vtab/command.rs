@@ -6,6 +6,7 @@ use crate::device::DeviceName;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{TableLists, Training};
+use crate::vtab::filter::beginning;
 use crate::vtab::knobs::Knob;
 use crate::vtab::table::{Table, cache};
 
@@ -37,10 +38,9 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         settings.knobs.set_text(knob, value)?;
         return table.write_settings(&settings);
     }
-    let setting = |argument: Option<&str>| argument.map(str::to_string);
-    match (name.to_ascii_lowercase().as_str(), setting(argument)) {
-        ("train", argument) => train(table, "train", argument.as_deref()),
-        ("rebuild", argument) => train(table, "rebuild", argument.as_deref()),
+    match (name.to_ascii_lowercase().as_str(), argument) {
+        ("train", argument) => train(table, "train", argument),
+        ("rebuild", argument) => train(table, "rebuild", argument),
         ("optimize", None) => table.optimize(),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
@@ -50,15 +50,16 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),
         ("device", Some(value)) => {
-            let device = DeviceName::from_name(&value).ok_or_else(|| {
-                Error::generic(format!("device must be one of {}, got '{value}'", DeviceName::NAMES))
+            let device = DeviceName::from_name(value).ok_or_else(|| {
+                let (names, value) = (DeviceName::NAMES, beginning(value));
+                Error::generic(format!("device must be one of {names}, got '{value}'"))
             })?;
             table.use_device(device)
         }
         (name @ ("cache_bytes" | "device_bytes"), Some(value)) => {
-            let bytes = value
-                .parse()
-                .map_err(|_| Error::generic(format!("{name} must be a number of bytes, got '{value}'")))?;
+            let bytes = value.parse().map_err(|_| {
+                Error::generic(format!("{name} must be a number of bytes, got '{}'", beginning(value)))
+            })?;
             if name == "cache_bytes" {
                 cache().budget().set_limit(bytes);
             } else if let Some(device) = table.device() {
@@ -66,7 +67,9 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
             }
             Ok(())
         }
-        _ => Err(Error::generic(format!("unknown command '{text}', expected one of {COMMANDS}"))),
+        _ => {
+            Err(Error::generic(format!("unknown command '{}', expected one of {COMMANDS}", beginning(text))))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! They compare as SQLite does, since SQLite looks at the rows again: a value that a comparison would convert is converted here.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::index::{Condition, Datum, RowFilter, Test, TryExtend, TryGrow};
@@ -204,12 +205,20 @@ pub fn number(value: &Value<'_>) -> Option<f64> {
     }
 }
 
+/// What messages show of a text: it may be of any length.
+pub fn beginning(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// A value as messages show it.
 pub fn shown(value: &Value<'_>) -> String {
     match value.kind() {
         Kind::Null => "NULL".into(),
         Kind::Blob => "a blob".into(),
-        Kind::Text => format!("'{}'", value.text().unwrap_or_default()),
+        Kind::Text => format!("'{}'", beginning(value.text().unwrap_or_default())),
         Kind::Integer => value.i64().to_string(),
         Kind::Real => value.f64().to_string(),
     }

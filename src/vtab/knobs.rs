@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::{Budget, BudgetStrategy, Calibration, Datum, SearchMode, SearchParams, SearchProfile};
 use crate::sqlite::{Error, Kind, Result, Value};
-use crate::vtab::filter::{number, shown};
+use crate::vtab::filter::{beginning, number, shown};
 
 /// A knob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Knobs {
             whole: text.parse().ok(),
             number: text.parse().ok().filter(|number: &f64| number.is_finite()),
             text: Some(text),
-            shown: &|| format!("'{text}'"),
+            shown: &|| format!("'{}'", beginning(text)),
         };
         self.set(knob, &given, None)?;
         self.check()

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::index::{Datum, Metadata, TryExtend, ValueKind};
 use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi};
 use crate::vtab::columns::{Role, ValueColumn};
+use crate::vtab::filter::beginning;
 use crate::vtab::table::Table;
 use crate::vtab::{command, vector};
 
@@ -168,8 +169,9 @@ fn make_way_for_key(table: &Table, key: &str, own: Option<i64>) -> Result<()> {
     }
     let column = table.options.columns.text_key().map_or("", |column| &column.name);
     let text = format!(
-        "UNIQUE constraint failed: {}.{column} ('{key}' exists; INSERT OR REPLACE replaces it)",
-        table.name()
+        "UNIQUE constraint failed: {}.{column} ('{}' exists; INSERT OR REPLACE replaces it)",
+        table.name(),
+        beginning(key)
     );
     Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
 }

@@ -1,12 +1,15 @@
 //! Allocators that fail on demand: SQLite's, by `SQLITE_CONFIG_MALLOC`, and this program's own, for large blocks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock};
 
 use rusqlite::ffi;
+
+use crate::host::mix;
 
 /// Which allocation fails.
 pub struct Countdown {
@@ -19,6 +22,8 @@ pub struct Countdown {
     least: AtomicUsize,
     /// Where each failure is reported, for the search for its cause.
     pub traced: AtomicBool,
+    /// Where each allocation is noted with who asked for it.
+    noted: AtomicBool,
 }
 
 /// Allocations of SQLite.
@@ -36,6 +41,7 @@ impl Countdown {
             fired: AtomicBool::new(false),
             least: AtomicUsize::new(least),
             traced: AtomicBool::new(false),
+            noted: AtomicBool::new(false),
         }
     }
 
@@ -48,9 +54,27 @@ impl Countdown {
         self.armed.store(true, SeqCst);
     }
 
+    /// As [`Countdown::arm`] without a failure, and notes who asks.
+    pub fn note(&self) {
+        *CALLERS.lock().unwrap() = Vec::with_capacity(1 << 20);
+        self.noted.store(true, SeqCst);
+        self.arm(0, false);
+    }
+
+    /// The first and the last allocation of each chain of callers since [`Countdown::note`].
+    pub fn places(&self) -> BTreeSet<u64> {
+        let callers = std::mem::take(&mut *CALLERS.lock().unwrap());
+        let mut seen = HashMap::new();
+        for (n, chain) in (1..).zip(callers) {
+            seen.entry(chain).or_insert([n, n])[1] = n;
+        }
+        seen.into_values().flatten().collect()
+    }
+
     /// Memory is there again. How many allocations there were, and whether one failed.
     pub fn disarm(&self) -> (u64, bool) {
         self.armed.store(false, SeqCst);
+        self.noted.store(false, SeqCst);
         (self.seen.load(SeqCst), self.fired.load(SeqCst))
     }
 
@@ -59,6 +83,12 @@ impl Countdown {
             return false;
         }
         let at = self.seen.fetch_add(1, SeqCst) + 1;
+        if self.noted.load(SeqCst) {
+            let mut all = CALLERS.lock().unwrap();
+            // This is no place to allocate.
+            assert!(all.len() < all.capacity());
+            all.push(callers());
+        }
         let wanted = self.fails_at.load(SeqCst);
         let fails = wanted != 0 && (at == wanted || at > wanted && self.and_after.load(SeqCst));
         if fails && !self.fired.swap(true, SeqCst) && self.traced.load(SeqCst) {
@@ -68,6 +98,32 @@ impl Countdown {
         }
         fails
     }
+}
+
+static CALLERS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// A digest of the addresses that the calling thread will return to; where there is no unwinder to ask, all are one place.
+#[cfg(not(unix))]
+fn callers() -> u64 {
+    0
+}
+
+#[cfg(unix)]
+fn callers() -> u64 {
+    unsafe extern "C" {
+        fn _Unwind_Backtrace(visit: extern "C" fn(*mut c_void, *mut u64) -> c_int, digest: *mut u64)
+        -> c_int;
+        fn _Unwind_GetIP(frame: *mut c_void) -> usize;
+    }
+    extern "C" fn visit(frame: *mut c_void, digest: *mut u64) -> c_int {
+        // SAFETY: what the unwinder hands on: a frame, and the pointer below.
+        unsafe { *digest = mix(*digest, &_Unwind_GetIP(frame).to_le_bytes()) };
+        0
+    }
+    let mut digest = 0;
+    // SAFETY: the digest outlives the call.
+    unsafe { _Unwind_Backtrace(visit, &raw mut digest) };
+    digest
 }
 
 /// The system's allocator, but for what [`RUST`] lets fail.
@@ -135,6 +191,7 @@ pub fn wrap_sqlite() {
         methods.xMalloc = Some(malloc);
         methods.xRealloc = Some(realloc);
         assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw mut methods), ffi::SQLITE_OK);
+        assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0_i32), ffi::SQLITE_OK);
         // Without it, most small blocks would come from a pool of the connection.
         assert_eq!(ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, 0_i32, 0_i32), ffi::SQLITE_OK);
     }

@@ -71,6 +71,15 @@ impl Host {
 
     /// Runs statements; a digest of all rows.
     pub fn run(&self, sql: &str) -> Answer {
+        self.fold(sql, |digest, row| mix(digest, &row.to_le_bytes()))
+    }
+
+    /// As [`Host::run`], and the same in whatever order the rows come.
+    pub fn set(&self, sql: &str) -> Answer {
+        self.fold(sql, |digest, row| digest.wrapping_add(mix(3, &row.to_le_bytes())))
+    }
+
+    fn fold(&self, sql: &str, with: fn(u64, u64) -> u64) -> Answer {
         let sql = CString::new(sql).unwrap();
         let mut rest = sql.as_ptr();
         let mut digest = 0;
@@ -84,7 +93,7 @@ impl Host {
             loop {
                 match unsafe { ffi::sqlite3_step(statement) } {
                     ffi::SQLITE_ROW => match self.row(statement) {
-                        Ok(row) => digest = mix(digest, &row.to_le_bytes()),
+                        Ok(row) => digest = with(digest, row),
                         Err(failure) => {
                             unsafe { ffi::sqlite3_finalize(statement) };
                             return Err(failure);

@@ -1,7 +1,8 @@
 //! Memory that runs out: every allocation of SQLite, and every large one of this library, fails once and from then on.
 //!
 //! A sweep starts this program again for each scenario, since SQLite takes its allocator once per process and Rust ends a
-//! process where memory is not asked for politely. `SQLITE_IVF_OOM` is the number of points of a scenario, `all` for each.
+//! process where memory is not asked for politely. `SQLITE_IVF_OOM` is the number of points of a scenario, `all` for each, `places` for
+//! the first and the last of each chain of callers.
 #![cfg(all(feature = "loadable", feature = "rusqlite"))]
 
 mod allocators;
@@ -10,9 +11,11 @@ mod common;
 mod host;
 mod scenarios;
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use allocators::{Countdown, RUST, SQLITE};
 use host::{Failure, Host};
@@ -21,7 +24,7 @@ use scenarios::{LARGE, SMALL, Scale, Scenario, is_about_memory};
 #[global_allocator]
 static ALLOCATOR: allocators::Failing = allocators::Failing;
 
-/// What the child is told: whose memory, which scenario, from which point, how many points (0 for all).
+/// What the child is told: whose memory, which scenario, from which point, which points.
 const CHILD: &str = "SQLITE_IVF_OOM_CHILD";
 /// The file that it is to copy: made once, since making it takes longer than most scenarios.
 const TEMPLATE: &str = "SQLITE_IVF_OOM_TEMPLATE";
@@ -37,66 +40,125 @@ fn scenarios_of(whose: &str) -> (Scale, Vec<Scenario>) {
     }
 }
 
-/// Points of a scenario in each of the two ways to fail.
-fn points(quick: u64) -> u64 {
-    match std::env::var("SQLITE_IVF_OOM").as_deref() {
-        Ok("all") => 0,
-        Ok(number) => number.parse().expect("SQLITE_IVF_OOM is a number or all"),
-        Err(_) => quick,
-    }
+/// The points of a scenario in each of the two ways to fail.
+fn points(quick: &str) -> String {
+    std::env::var("SQLITE_IVF_OOM").unwrap_or_else(|_| quick.into())
 }
 
 #[test]
 fn every_allocation_of_sqlite_may_fail() {
-    sweep("sqlite", points(6));
+    sweep("sqlite", &points("6"));
 }
 
 #[test]
 fn every_large_allocation_may_fail() {
-    sweep("rust", points(2));
+    sweep("rust", &points("2"));
 }
 
-fn sweep(whose: &str, points: u64) {
+/// Runs each scenario in each way to fail; says what it does, since with many points it does so for hours.
+fn sweep(whose: &str, points: &str) {
     let only = std::env::var("SQLITE_IVF_OOM_ONLY").unwrap_or_default();
-    let mut faults = Vec::new();
-    let mut runs = 0;
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("template");
+    let (scale, all) = scenarios_of(whose);
     let host = observer(&template);
-    host.run(&scenarios::template(scenarios_of(whose).0)).unwrap();
+    host.run(&scenarios::template(scale)).unwrap();
     host.close().unwrap();
-    for scenario in scenarios_of(whose).1.iter().filter(|scenario| scenario.name.contains(&only)) {
+    let (mut runs, mut scenarios, mut faults) = (0, 0, Vec::new());
+    for scenario in all.iter().filter(|scenario| scenario.name.contains(&only)) {
+        scenarios += 1;
         for and_after in [false, true] {
-            let mut from = 1;
+            let (began, before) = (Instant::now(), faults.len());
+            let mut swept = Swept::default();
             loop {
-                let told = format!("{whose}/{}/{and_after}/{from}/{points}", scenario.name);
-                let output = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "runs_one_scenario", "--ignored", "--nocapture"])
-                    .env(CHILD, &told)
-                    .env(TEMPLATE, &template)
-                    .env("RAYON_NUM_THREADS", "2")
-                    .output()
-                    .unwrap();
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let numbers = |word: &str| -> Vec<u64> {
-                    said.lines().filter_map(|l| l.strip_prefix(word)?.trim().parse().ok()).collect()
-                };
-                runs += numbers("at ").len();
-                let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-                if output.status.success() {
+                let last = swept.last;
+                let told = format!("{whose}/{}/{and_after}/{}/{points}", scenario.name, swept.next());
+                let Err(fault) = swept.run(&told, &template) else { break };
+                say(&format!("FAULT {fault}"));
+                faults.push(fault);
+                // Goes on behind the point that ended the process, if it came that far.
+                if swept.last == last || faults.len() >= 200 {
                     break;
                 }
-                faults.push(format!("{told}: {}\n{said}{complaint}", output.status));
-                // Goes on behind the point that ended the process.
-                match (numbers("at ").last(), numbers("every ").last()) {
-                    (Some(at), Some(stride)) if faults.len() < 200 => from = at + stride,
-                    _ => break,
-                }
             }
+            runs += swept.runs;
+            say(&format!(
+                "{whose} / {} / {}: {} of {} points, {} faults, {:.1} s",
+                scenario.name,
+                if and_after { "from one on" } else { "one" },
+                swept.runs,
+                swept.total,
+                faults.len() - before,
+                began.elapsed().as_secs_f64()
+            ));
         }
     }
-    println!("{runs} runs out of memory of {whose}, {} faults", faults.len());
-    assert!(runs > 0 && faults.is_empty(), "{}", faults.join("\n"));
+    let total =
+        format!("{runs} runs out of memory of {whose} in {scenarios} scenarios, {} faults", faults.len());
+    say(&total);
+    assert!(runs > 0 && faults.is_empty(), "{total}\n{}", faults.join("\n"));
+}
+
+/// To whoever waits: at once, where a long run was asked for, and else to what cargo keeps of a test.
+fn say(line: &str) {
+    if std::env::var_os("SQLITE_IVF_OOM").is_none() {
+        return println!("{line}");
+    }
+    let mut out = std::io::stderr();
+    writeln!(out, "{line}").unwrap();
+}
+
+/// How far a scenario has come in one way to fail.
+#[derive(Default)]
+struct Swept {
+    /// Allocations that the scenario takes.
+    total: u64,
+    stride: u64,
+    last: u64,
+    runs: u64,
+}
+
+impl Swept {
+    fn next(&self) -> u64 {
+        self.last + self.stride.max(1)
+    }
+
+    /// Runs a process over the points that it is told; what it said where it ended otherwise than well.
+    fn run(&mut self, told: &str, template: &Path) -> Result<(), String> {
+        let mut complaint = tempfile::tempfile().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "runs_one_scenario", "--ignored", "--nocapture"])
+            .env(CHILD, told)
+            .env(TEMPLATE, template)
+            .env("RAYON_NUM_THREADS", "2")
+            .stdout(Stdio::piped())
+            .stderr(complaint.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let mut spoke = Instant::now();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let number = |word: &str| line.strip_prefix(word).and_then(|rest| rest.trim().parse().ok());
+            self.total = number("of ").unwrap_or(self.total);
+            self.stride = number("every ").unwrap_or(self.stride);
+            if let Some(at) = number("at ") {
+                self.last = at;
+                self.runs += 1;
+            }
+            if spoke.elapsed().as_secs() >= 60 {
+                spoke = Instant::now();
+                say(&format!("  {told}: at {} of {}", self.last, self.total));
+            }
+        }
+        let status = child.wait().unwrap();
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        complaint.rewind().unwrap();
+        complaint.read_to_string(&mut said).unwrap();
+        Err(format!("{told} at {}: {status}\n{said}", self.last))
+    }
 }
 
 #[test]
@@ -116,19 +178,23 @@ fn runs_one_scenario() {
     let and_after = and_after == "true";
     let mut stand = Stand::new(&scenario, memory);
     let total = stand.dry_run();
-    let points = points.parse::<u64>().unwrap();
-    let stride = if points == 0 { 1 } else { total.div_ceil(points).max(1) };
-    println!("of {total}\nevery {stride}");
-    let mut at: u64 = from.parse().unwrap();
-    // Not the first of each stride only: each scenario has a phase of its own.
-    if at == 1 {
-        at += host::mix(7, scenario.name.as_bytes()) % stride;
-    }
-    while at <= total {
+    let from: u64 = from.parse().unwrap();
+    let (stride, at): (u64, Vec<u64>) = match points {
+        "all" => (1, (from..=total).collect()),
+        "places" => (1, memory.places().split_off(&from).into_iter().collect()),
+        number => {
+            let number = number.parse().expect("SQLITE_IVF_OOM is a number, all or places");
+            let stride = total.div_ceil(number).max(1);
+            // Not the first of each stride only: each scenario has a phase of its own.
+            let phase = if from == 1 { host::mix(7, scenario.name.as_bytes()) % stride } else { 0 };
+            (stride, (from + phase..=total).step_by(stride as usize).collect())
+        }
+    };
+    println!("\nof {total}\nevery {stride}");
+    for at in at {
         println!("at {at}");
         std::io::stdout().flush().unwrap();
         stand.run_out_of_memory(at, and_after);
-        at += stride;
     }
 }
 
@@ -142,6 +208,8 @@ struct Stand<'a> {
     answers: Vec<u64>,
     /// What is committed before each step, and after the last.
     committed: Vec<String>,
+    /// What was read of a file, by a digest of its bytes.
+    known: HashMap<u128, String>,
 }
 
 impl<'a> Stand<'a> {
@@ -155,7 +223,20 @@ impl<'a> Stand<'a> {
             host.load(&common::library()).unwrap();
         }
         host.close().unwrap();
-        Self { scenario, memory, folder, copies: 0, answers: Vec::new(), committed: Vec::new() }
+        let start = folder.path().join("start");
+        std::fs::copy(std::env::var_os(TEMPLATE).unwrap(), &start).unwrap();
+        let host = observer(&start);
+        host.run(&scenario.setup).unwrap();
+        host.close().unwrap();
+        Self {
+            scenario,
+            memory,
+            folder,
+            copies: 0,
+            answers: Vec::new(),
+            committed: Vec::new(),
+            known: HashMap::new(),
+        }
     }
 
     /// A connection to a fresh copy, ready for the first step.
@@ -163,7 +244,7 @@ impl<'a> Stand<'a> {
         let old = self.folder.path().join(self.copies.to_string());
         self.copies += 1;
         let path = self.folder.path().join(self.copies.to_string());
-        std::fs::copy(std::env::var_os(TEMPLATE).unwrap(), &path).unwrap();
+        std::fs::copy(self.folder.path().join("start"), &path).unwrap();
         let _ = std::fs::remove_file(old);
         let host = Host::open(&path).unwrap();
         host.run("PRAGMA synchronous = OFF").unwrap();
@@ -187,7 +268,7 @@ impl<'a> Stand<'a> {
         self.committed.push(content(&observer(&path)));
         host.close().unwrap();
         let (host, _) = self.copy();
-        self.memory.arm(0, false);
+        self.memory.note();
         let done: Vec<bool> = self.scenario.steps.iter().map(|step| step(&host).is_ok()).collect();
         let (allocations, _) = self.memory.disarm();
         assert!(done.iter().all(|done| *done));
@@ -231,9 +312,15 @@ impl<'a> Stand<'a> {
         assert_eq!(&content(&host), committed, "after {failure:?} at step {}", answers.len());
         sound(&host).unwrap_or_else(|fault| panic!("after {failure:?} at step {}: {fault:?}", answers.len()));
         host.close().unwrap();
-        let fresh = observer(&path);
-        assert_eq!(&content(&fresh), committed, "in the file, after {failure:?} at step {}", answers.len());
-        fresh.close().unwrap();
+        // Bytes that were read before need not be read again.
+        let bytes = xxhash_rust::xxh3::xxh3_128(&std::fs::read(&path).unwrap());
+        let stored = self.known.entry(bytes).or_insert_with(|| {
+            let fresh = observer(&path);
+            let content = content(&fresh);
+            fresh.close().unwrap();
+            content
+        });
+        assert_eq!(stored, committed, "in the file, after {failure:?} at step {}", answers.len());
     }
 }
 
@@ -253,7 +340,7 @@ fn tables(host: &Host) -> Vec<String> {
 /// Tables and a digest of their rows.
 fn content(host: &Host) -> String {
     let of = |table: &String| {
-        let digest = host.run(&format!("SELECT rowid, * FROM {table} ORDER BY rowid")).unwrap();
+        let digest = host.set(&format!("SELECT rowid, * FROM {table}")).unwrap();
         format!("{table}: {digest:x} ")
     };
     tables(host).iter().map(of).collect()
@@ -271,7 +358,8 @@ fn sound(host: &Host) -> Result<(), Failure> {
         if host.run(&format!("SELECT 1 FROM {table} LIMIT 1"))? == 0 {
             continue;
         }
-        let (columns, key) = if table == "cols" { ("id, vec", "'one more',") } else { ("vec", "") };
+        let has_key = ["cols", "texts"].contains(&&*table);
+        let (columns, key) = if has_key { ("id, vec", "'one more',") } else { ("vec", "") };
         host.run(&format!(
             "BEGIN; INSERT INTO {table}({columns}) SELECT {key} vec FROM {table} ORDER BY rowid LIMIT 1"
         ))?;

@@ -18,8 +18,8 @@ pub struct Scale {
 
 /// So many blocks that each can fail in turn.
 pub const SMALL: Scale = Scale { rows: 300, dim: 8, k: 10, batch: 20 };
-/// So large that buffers are, too.
-pub const LARGE: Scale = Scale { rows: 2000, dim: 64, k: 1500, batch: 300 };
+/// So large that buffers are, too: more rows than an assignment's task, more queries than a search's.
+pub const LARGE: Scale = Scale { rows: 1200, dim: 64, k: 1100, batch: 130 };
 
 type Step = Box<dyn Fn(&Host) -> Answer>;
 
@@ -28,6 +28,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// Whether the connection knows the module before.
     pub registered: bool,
+    /// What is done to the file that all runs start from.
+    pub setup: String,
     /// What happens before memory runs out, on the same connection.
     pub before: String,
     pub steps: Vec<Step>,
@@ -66,16 +68,24 @@ pub fn template(scale: Scale) -> String {
     let Scale { rows: n, dim, .. } = scale;
     format!(
         "PRAGMA synchronous = OFF;
-         CREATE VIRTUAL TABLE t USING ivf(vec float[{dim}], nlist=12, train_at=off); {}
+         CREATE VIRTUAL TABLE t USING ivf(vec float[{dim}], nlist={}, train_at=off); {}
          INSERT INTO t(t) VALUES ('train'); DELETE FROM t WHERE rowid % 9 = 4;
          CREATE VIRTUAL TABLE plain USING ivf(vec float[{dim}] distance_metric=cosine, quantizer=none, train_at=off); {}
          CREATE VIRTUAL TABLE cols USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], u INTEGER PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=40);
          INSERT INTO cols(id, vec, u, n, s, a) SELECT 'k' || rowid, vec, rowid % 3, rowid % 10, 's' || (rowid % 7), 'a' || rowid FROM t WHERE rowid <= 150;
          CREATE VIRTUAL TABLE grows USING ivf(vec float[{dim}] distance_metric=ip, nlist=5, train_at={});",
+        // So many that their centroids are a large block, too.
+        12.max(n / 60),
         rows(scale, "t", 1, n),
         rows(scale, "plain", 1, n / 4),
         n / 2,
     )
+}
+
+/// Drops what no step names, since everything is looked at after each run. (`plain` stays, as one that nothing happens to.)
+fn drops(steps: &[String]) -> String {
+    let unnamed = |table: &&str| !steps.iter().any(|step| step.contains(*table));
+    ["cols", "grows"].into_iter().filter(unnamed).map(|table| format!("DROP TABLE {table};")).collect()
 }
 
 fn told<T>(result: Result<T, Error>, digest: impl Fn(&T) -> u64) -> Answer {
@@ -140,18 +150,19 @@ fn face(scale: Scale) -> Vec<Step> {
 
 /// All scenarios but those that only SQLite's memory matters to.
 pub fn all(scale: Scale) -> Vec<Scenario> {
-    let Scale { rows: n, k, batch, .. } = scale;
+    let Scale { rows: n, dim, k, batch } = scale;
     let q = vector(scale, "5");
     let many = format!("batch MATCH (SELECT vec_pack(vec) FROM t WHERE rowid <= {batch})");
     let one =
         |rowid: &str, i: &str| format!("INSERT INTO t(rowid, vec) VALUES ({rowid}, {})", vector(scale, i));
-    let of = |name, steps: Vec<String>| Scenario {
+    let warm = |name, before: &str, steps: Vec<String>| Scenario {
         name,
         registered: true,
-        before: String::new(),
+        setup: drops(&[&[before.to_string()][..], &steps].concat()),
+        before: before.into(),
         steps: steps.into_iter().map(sql).collect(),
     };
-    let warm = |name, before: &str, steps: Vec<String>| Scenario { before: before.into(), ..of(name, steps) };
+    let of = |name, steps: Vec<String>| warm(name, "", steps);
     let with = |what: &str| {
         format!("SELECT rowid, distance FROM t WHERE vec MATCH {q} {what} ORDER BY distance, rowid")
     };
@@ -165,8 +176,15 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "SELECT CASE WHEN centroids IN was THEN abs(-9223372036854775807 - 1) ELSE nlist END FROM {table}_state"
         )
     };
-    let big = "(SELECT vec_pack(vec) FROM t)";
-    let few = "(SELECT vec_pack(vec) FROM t WHERE rowid < 200)";
+    let long = |i: &str| format!("printf('%06000d', {i})");
+    let texts = drops(&[]) + &format!(
+        "CREATE VIRTUAL TABLE texts USING ivf(id TEXT PRIMARY KEY, vec float[{dim}], p TEXT PARTITION KEY, n INTEGER, s TEXT, +a TEXT, train_at=off);
+         INSERT INTO texts(id, vec, p, n, s, a) SELECT {}, vec, {}, rowid, {}, {} FROM t WHERE rowid <= 12",
+        long("rowid"), long("rowid % 2"), long("rowid % 4"), long("rowid"),
+    );
+    // (Of small vectors few: SQLite grows a text by little.)
+    let big = format!("(SELECT vec_pack(vec) FROM t WHERE rowid < {})", n * dim / 128);
+    let few = format!("(SELECT vec_pack(vec) FROM t WHERE rowid < {})", (n * dim / 256).min(200));
     vec![
         of("create", vec![format!("CREATE VIRTUAL TABLE fresh USING ivf(vec float[{}] distance_metric=cosine)", scale.dim)]),
         of("insert", vec![
@@ -230,12 +248,12 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "RELEASE b".into(), "ROLLBACK TO a".into(), one("9004", "4"), "RELEASE a".into(), "COMMIT".into(),
         ]),
         of("optimize", vec![command("t", "optimize"), command("plain", "optimize")]),
-        warm("split", &(drifted("t") + &rows(scale, "grows", 1, n / 2) + was), vec![
+        warm("split lists", &(drifted("t") + &rows(scale, "grows", 1, n / 2) + was), vec![
             command("t", "optimize"), changed("t"),
             // Not by a command: in the transaction that made a list long.
             drifted("grows"), changed("grows"),
         ]),
-        warm("join", &format!("DELETE FROM t WHERE rowid IN (SELECT rowid FROM t_rowids WHERE list_no < 5 AND rowid % 40 > 1); {was}"), vec![
+        warm("join lists", &format!("DELETE FROM t WHERE rowid IN (SELECT rowid FROM t_rowids WHERE list_no < 5 AND rowid % 40 > 1); {was}"), vec![
             command("t", "optimize"), changed("t"),
         ]),
         warm("look inside", &command("t", "train:{\"nlist\":250,\"max_iterations\":1}"), vec![
@@ -257,6 +275,21 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             "DELETE FROM cols WHERE id = 'k5'".into(),
             command("cols", "train"), command("cols", "integrity-check"), "SELECT * FROM ivf_partitions('cols')".into(),
         ]),
+        Scenario { setup: texts, ..of("long values", vec![
+            format!("INSERT INTO texts(id, vec, p, n, s, a) VALUES ({}, {q}, {}, 5, {}, {})", long("99"), long("7"), long("8"), long("6")),
+            format!("SELECT id, p, s, a FROM texts WHERE id = {}", long("99")),
+            format!("SELECT count(*) FROM texts WHERE id IN ({}, {})", long("1"), long("2")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND p = {} AND s <> {}", long("1"), long("3")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND p IN ({}, {}) AND s > {}", long("1"), long("0"), long("2")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND s BETWEEN {} AND {} AND n < {}", long("1"), long("7"), long("99")),
+            format!("SELECT id, s FROM texts WHERE vec MATCH {q} AND k = 3 AND s IN ({}, {}, {})", long("1"), long("4"), long("5")),
+            format!("SELECT id FROM texts WHERE vec MATCH {q} AND k = 3 AND n IN (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 2 FROM c WHERE i < {n})
+                     SELECT i FROM c)"),
+            format!("UPDATE texts SET s = {}, a = {} WHERE id = {}", long("2"), long("1"), long("99")),
+            format!("UPDATE texts SET p = {} WHERE id = {}", long("99"), long("99")),
+            command("texts", "train"), command("texts", "integrity-check"), "SELECT * FROM ivf_partitions('texts')".into(),
+            format!("DELETE FROM texts WHERE id = {}", long("99")),
+        ]) },
         of("integrity-check", vec![command("t", "integrity-check"), "PRAGMA integrity_check".into()]),
         of("settings", vec![
             command("t", "nprobe=2"), command("t", "max_codes=50"), command("t", "preload"), with("AND k = 4"), command("t", "unload"),
@@ -289,6 +322,7 @@ pub fn registering(library: PathBuf) -> Vec<Scenario> {
     let of = |name, step: Step| Scenario {
         name,
         registered: false,
+        setup: drops(&[]),
         before: String::new(),
         steps: vec![step, sql("SELECT rowid FROM t WHERE rowid < 5"), sql("SELECT vec_length('[1, 2]')")],
     };

@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use crate::index::{Test, TryExtend, ValueKind};
+use crate::index::{Test, TryExtend, ValueKind, try_copy};
 use crate::sqlite::{Kind, Result, Value};
 use crate::vtab::plan::Operator;
 
@@ -39,7 +39,7 @@ pub fn test(kind: ValueKind, operator: Operator, value: &Value<'_>) -> Result<(T
 
 impl Operand {
     fn read(kind: ValueKind, value: &Value<'_>) -> Result<Self> {
-        let text = |value: &Value<'_>| -> Result<Self> { Ok(Self::Text(value.blob()?.into())) };
+        let text = |value: &Value<'_>| -> Result<Self> { Ok(Self::Text(try_copy(value.blob()?)?.into())) };
         Ok(match (value.kind(), kind) {
             (Kind::Null, _) => Self::Null,
             (Kind::Blob, _) => Self::Blob,

@@ -27,7 +27,9 @@ pub fn to_json(call: &Call<'_>) -> Result<()> {
 pub fn combine(call: &Call<'_>, floats: fn(f32, f32) -> f32, bytes: fn(i8, i8) -> i8) -> Result<()> {
     let combined = match call.pair()? {
         (Vector::Floats(element, a), Vector::Floats(_, b)) => {
-            let values = try_collect(a.iter().zip(&b).map(|(&a, &b)| floats(a, b)))?;
+            // Of two that are no numbers a processor gives the bits of one, and which one is the compiler's choice.
+            let one = |value: f32| if value.is_nan() { f32::NAN } else { value };
+            let values = try_collect(a.iter().zip(&b).map(|(&a, &b)| one(floats(a, b))))?;
             Vector::floats(element, values).map_err(|fault| call.wrong(fault))?
         }
         (Vector::Int8(a), Vector::Int8(b)) => {

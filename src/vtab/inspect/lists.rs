@@ -3,11 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use crate::index::{CoarseQuantizer, Datum, SegmentId, Snapshot, try_collect};
 use crate::sqlite::{Db, Result, Value};
 use crate::storage::{Partition, Sql};
 use crate::vtab::table::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
+use crate::vtab::vector::to_json;
 
 /// The lists of a table, a row each. Reads the heads of the segments and the lengths of their blobs, not the blobs.
 pub struct IvfLists;
@@ -75,6 +78,20 @@ pub struct OfPartition {
     lists: usize,
 }
 
+/// A value of a partition's key, as JSON has it.
+struct OfKey<'a>(Datum<'a>);
+
+impl Serialize for OfKey<'_> {
+    fn serialize<S: Serializer>(&self, json: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            Datum::Null => json.serialize_unit(),
+            Datum::Integer(value) => json.serialize_i64(value),
+            Datum::Float(value) => json.serialize_f64(value),
+            Datum::Text(value) => json.serialize_str(value),
+        }
+    }
+}
+
 impl TableFunction for IvfPartitions {
     type Environment = Rc<Connection>;
     type Row = OfPartition;
@@ -83,14 +100,8 @@ impl TableFunction for IvfPartitions {
     const COLUMNS: &'static [Column<OfPartition>] = &[
         ("partition", |of| Cell::I64(of.partition.partition.into())),
         ("key", |of| {
-            let values = of.partition.values();
-            let json = values.iter().map(|value| match value {
-                Datum::Integer(value) => (*value).into(),
-                Datum::Float(value) => (*value).into(),
-                Datum::Text(value) => (*value).into(),
-                Datum::Null => serde_json::Value::Null,
-            });
-            Cell::Text(serde_json::Value::Array(json.collect()).to_string())
+            let values: Vec<_> = of.partition.values().into_iter().map(OfKey).collect();
+            to_json(&values).map_or(Cell::Refused, Cell::Text)
         }),
         ("rows", |of| Cell::I64(of.partition.rows as i64)),
         ("lists", |of| Cell::I64(of.lists as i64)),

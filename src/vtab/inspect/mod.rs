@@ -11,6 +11,7 @@ mod stats;
 use std::rc::Rc;
 
 use crate::sqlite::{Db, Error, Kind, Result, Value, open_table, tables_named};
+use crate::vtab::filter::beginning;
 use crate::vtab::table::{Connection, Table};
 use crate::vtab::table_function::register as register_function;
 
@@ -55,7 +56,7 @@ fn table(
         found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
     }
     let Some((schema, name)) = found.first() else {
-        return Err(wrong(format!("no such table: {named}")));
+        return Err(wrong(format!("no such table: {}", beginning(named))));
     };
     open_table(db, schema, name)?;
     connection.find(schema, name).ok_or_else(|| wrong(format!("'{named}' is not an ivf table")))

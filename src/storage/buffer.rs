@@ -1,0 +1,234 @@
+//! Changes that wait, until they are written list by list.
+//!
+//! Changes of a transaction wait in a [`Buffer`] until the transaction is about to commit, a savepoint
+//! opens, the same connection reads, or the buffer is full. So one rule keeps rollbacks right: what
+//! waits is younger than every savepoint, and is forgotten by any rollback.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::index::{CoarseQuantizer, Datum, IndexError, TryGrow, try_collect};
+use crate::sqlite::Ticker;
+use crate::storage::codec::next_ver;
+use crate::storage::partitions::with_lists_for;
+use crate::storage::reader::RowFinder;
+use crate::storage::rows::Rows;
+use crate::storage::writer::{Layout, Writer};
+use crate::storage::{Element, Sql, StorageError, Tables};
+
+/// Rows and the bytes that may wait before they are written.
+const BUFFER_BYTES: usize = 64 << 20;
+
+/// Changes that are not in the tables yet.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    rows: Rows,
+    /// Where a waiting row stands. A row that is not here any more was deleted while it waited.
+    places: HashMap<i64, usize>,
+    deletes: Vec<(u32, i64)>,
+    deleted: HashSet<i64>,
+    /// The version that the tables will have.
+    ver: Option<[u8; 16]>,
+    /// The largest rowid in tables and buffer together, while it is known.
+    max_rowid: Option<Option<i64>>,
+}
+
+impl Buffer {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.ver.is_none()
+    }
+
+    /// Forgets what waits.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether enough waits to be written.
+    pub fn is_full(&self) -> bool {
+        self.rows.bytes() + self.rows.rowids.len() * 56 + self.deletes.len() * 48 >= BUFFER_BYTES
+    }
+
+    fn advance(&mut self, tables: &Tables, op: u8, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let ver = match self.ver {
+            Some(ver) => ver,
+            None => tables.read_state()?.ver,
+        };
+        self.ver = Some(next_ver(&ver, op, parts));
+        Ok(())
+    }
+
+    /// Whether a row exists, waiting or in the tables.
+    ///
+    /// # Errors
+    /// What reading the tables fails with.
+    pub fn contains(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
+        if self.places.contains_key(&rowid) {
+            return Ok(true);
+        }
+        if self.deleted.contains(&rowid) || self.max_rowid.is_some_and(|max| Some(rowid) > max) {
+            return Ok(false);
+        }
+        Ok(RowFinder::list_of(tables, rowid)?.is_some())
+    }
+
+    /// The largest rowid, waiting or in the tables.
+    fn max_rowid(&mut self, tables: &Tables) -> Result<Option<i64>, StorageError> {
+        if let Some(max) = self.max_rowid {
+            return Ok(max);
+        }
+        let mut statement = tables.statement(Sql::RowidsMax)?;
+        let mut rows = statement.query(&[])?;
+        let mut max = None;
+        while max.is_none() && rows.step()? {
+            max = Some(rows.i64(0)).filter(|rowid| !self.deleted.contains(rowid));
+        }
+        let max = max.max(self.places.keys().copied().max());
+        self.max_rowid = Some(max);
+        Ok(max)
+    }
+
+    /// The rowid that a row without one gets: one more than the largest.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidParam`] if that is not an i64.
+    pub fn next_rowid(&mut self, tables: &Tables) -> Result<i64, StorageError> {
+        self.max_rowid(tables)?.map_or(Some(1), |max| max.checked_add(1)).ok_or_else(|| {
+            IndexError::InvalidParam("the largest rowid is in use: give a rowid with the row".into()).into()
+        })
+    }
+
+    /// Adds a row that is not there. `vector`, which is what `element` holds, and `metadata`, a value for each column, were
+    /// checked; `others` stand for what the row has in other tables.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn insert(
+        &mut self,
+        tables: &Tables,
+        element: Element,
+        rowid: i64,
+        vector: &[f32],
+        metadata: &[Datum<'_>],
+        others: &[u8],
+    ) -> Result<(), StorageError> {
+        if self.rows.rowids.is_empty() {
+            self.rows = Rows::new(tables);
+        }
+        // All room is made before anything changes: a row that is refused leaves no part of itself.
+        self.rows.rowids.try_room(1)?;
+        self.rows.vectors.try_room(vector.len())?;
+        self.rows.metadata.try_room(metadata)?;
+        self.places.try_room(1)?;
+        let mut values = Vec::new();
+        metadata.iter().try_for_each(|value| value.write(&mut values))?;
+        self.advance(tables, b'I', &[&rowid.to_le_bytes(), &element.try_bytes(vector)?, &values, others])?;
+        self.places.insert(rowid, self.rows.rowids.len());
+        self.rows.push(rowid, vector)?;
+        self.rows.metadata.push(metadata.iter().copied())?;
+        if let Some(max) = &mut self.max_rowid {
+            *max = (*max).max(Some(rowid));
+        }
+        Ok(())
+    }
+
+    /// A row stays where it is and has other values in other tables, for which `others` stand.
+    ///
+    /// # Errors
+    /// What reading the state fails with.
+    pub fn update(&mut self, tables: &Tables, rowid: i64, others: &[u8]) -> Result<(), StorageError> {
+        self.advance(tables, b'U', &[&rowid.to_le_bytes(), others])
+    }
+
+    /// Deletes a row; false if there is none.
+    ///
+    /// # Errors
+    /// What reading the tables fails with.
+    pub fn delete(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
+        if self.places.contains_key(&rowid) {
+            self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
+            self.places.remove(&rowid);
+        } else {
+            let Some(list_no) = RowFinder::list_of(tables, rowid)?.filter(|_| !self.deleted.contains(&rowid))
+            else {
+                return Ok(false);
+            };
+            self.deletes.try_room(1)?;
+            self.deleted.try_room(1)?;
+            self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
+            self.deletes.push((list_no, rowid));
+            self.deleted.insert(rowid);
+        }
+        if self.max_rowid == Some(Some(rowid)) {
+            self.max_rowid = None;
+        }
+        Ok(true)
+    }
+
+    /// Writes what waits to the tables, and returns what that changed; also the quantizer, if lists were added.
+    ///
+    /// # Errors
+    /// What writing fails with: the transaction must then not go on, since a part may be written.
+    pub fn flush(
+        &mut self,
+        tables: &Tables,
+        layout: &Layout,
+        coarse: Option<&CoarseQuantizer>,
+        ticker: &mut Ticker,
+    ) -> Result<(Written, Option<CoarseQuantizer>), StorageError> {
+        let mut state = tables.read_state()?;
+        let Some(ver) = self.ver else { return Ok(Default::default()) };
+        state.ver = ver;
+        state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
+        let rowids = &self.rows.rowids;
+        let live = (0..rowids.len()).filter(|&i| self.places.get(&rowids[i]) == Some(&i));
+        let live = try_collect(live)?;
+        let rows = state.rows + live.len() as i64 - self.deletes.len() as i64;
+        if rows < 0 {
+            return Err(tables.corrupt(
+                "state",
+                1,
+                format!("{} rows, which are fewer than there are", state.rows),
+            ));
+        }
+        state.rows = rows;
+        let rows = (live.len() + self.deletes.len()) as u64;
+        ticker.stage("flush", rows)?;
+        let deletes = std::mem::take(&mut self.deletes);
+        let partitions = tables.partitions_of(&self.rows, &live)?;
+        let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
+        let coarse = wider.as_ref().or(coarse);
+        if let Some(coarse) = coarse.filter(|_| tables.is_partitioned()) {
+            let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
+            partitions.iter().for_each(|&partition| *changes.entry(partition).or_default() += 1);
+            for &(list_no, _) in &deletes {
+                *changes.entry(coarse.partition(list_no)).or_default() -= 1;
+            }
+            tables.count_partitions(&changes)?;
+        }
+        let mut writer = Writer::new(tables, layout, coarse, state, ticker);
+        writer.delete(deletes)?;
+        writer.place(&self.rows, &live, &partitions)?;
+        let lists = writer.sizes;
+        tables.write_state(&state)?;
+        let max_rowid = self.max_rowid;
+        *self = Self { max_rowid, ..Self::default() };
+        Ok((Written { rows, lists }, wider))
+    }
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Rows inserted and deleted.
+    pub rows: u64,
+    /// The lists that changed, and how many rows they hold now.
+    pub lists: BTreeMap<u32, u64>,
+}
+
+impl Written {
+    /// Adds what was written after it.
+    pub fn extend(&mut self, later: Self) {
+        self.rows += later.rows;
+        self.lists.extend(later.lists);
+    }
+}
