@@ -8,7 +8,7 @@ mod engine;
 
 use std::sync::{Arc, Mutex};
 
-use engine::{Fixture, METRICS, SHAPES, Shape, bits};
+use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::accelerator::{Accelerator, Batch, DeviceRows, Found};
@@ -25,7 +25,7 @@ fn cases() -> u32 {
 
 /// Every device that can be had here, with that much memory.
 fn devices(limit: usize) -> Vec<Arc<DeviceCache>> {
-    let tensors = TensorScan::new("tensors", candle_core::Device::Cpu);
+    let tensors = TensorScan::new(candle_core::Device::Cpu);
     let mut all = vec![Arc::new(DeviceCache::new(DeviceName::Metal, Box::new(tensors), limit))];
     for name in [DeviceName::Emulated, DeviceName::automatic()] {
         match name.open() {
@@ -35,14 +35,6 @@ fn devices(limit: usize) -> Vec<Arc<DeviceCache>> {
         }
     }
     all
-}
-
-struct Every(i64);
-
-impl RowFilter for Every {
-    fn accepts(&self, rowid: i64) -> bool {
-        rowid.rem_euclid(self.0) == 0
-    }
 }
 
 /// The snapshot without some of its rows.
@@ -150,10 +142,6 @@ struct Counting {
 }
 
 impl Accelerator for Counting {
-    fn name(&self) -> &str {
-        self.device.name()
-    }
-
     fn free_bytes(&self) -> Option<usize> {
         self.device.free_bytes()
     }
@@ -216,10 +204,6 @@ struct Failing {
 }
 
 impl Accelerator for Failing {
-    fn name(&self) -> &str {
-        "failing"
-    }
-
     fn free_bytes(&self) -> Option<usize> {
         None
     }
@@ -236,7 +220,7 @@ impl Accelerator for Failing {
         if self.on_upload {
             return Err(DeviceError::Backend("no room".into()));
         }
-        TensorScan::new("", candle_core::Device::Cpu).upload(dim, rows, half_norms)
+        TensorScan::new(candle_core::Device::Cpu).upload(dim, rows, half_norms)
     }
 
     fn scan(&self, _: &Batch<'_>) -> Result<Found, DeviceError> {

@@ -5,7 +5,7 @@ mod engine;
 
 use std::collections::BTreeSet;
 
-use engine::{Fixture, METRICS, SHAPES, Shape, bits, brute_force};
+use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
@@ -13,15 +13,6 @@ use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, Reach, RowFilter,
     SearchMode, SearchParams, Snapshot, calibrate, search,
 };
-
-/// One row of so many passes.
-struct Every(i64);
-
-impl RowFilter for Every {
-    fn accepts(&self, rowid: i64) -> bool {
-        rowid.rem_euclid(self.0) == 0
-    }
-}
 
 fn cases() -> u32 {
     std::env::var("SQLITE_IVF_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)

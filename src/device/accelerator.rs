@@ -138,9 +138,6 @@ impl Found {
 
 /// A device that scans.
 pub trait Accelerator: Debug + Send + Sync {
-    /// The name that SQL uses: `cuda:0`.
-    fn name(&self) -> &str;
-
     /// Bytes of memory that are free on it, if it says so.
     fn free_bytes(&self) -> Option<usize>;
 

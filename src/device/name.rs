@@ -66,7 +66,7 @@ impl DeviceName {
                 Err(error) => Err(self.refused(error.into())),
             },
             Self::Metal => match Device::new_metal(0) {
-                Ok(device) => Ok(Some(Box::new(TensorScan::new(self.to_string(), device)))),
+                Ok(device) => Ok(Some(Box::new(TensorScan::new(device)))),
                 Err(error) => Err(self.refused(error.into())),
             },
         }
@@ -82,7 +82,7 @@ impl DeviceName {
     }
 
     fn fused(self, device: Device) -> Result<Option<Box<dyn Accelerator>>, DeviceError> {
-        let scan = FusedScan::new(TensorScan::new(self.to_string(), device));
+        let scan = FusedScan::new(TensorScan::new(device));
         scan.map(|scan| Some(Box::new(scan) as Box<dyn Accelerator>)).map_err(|error| self.refused(error))
     }
 

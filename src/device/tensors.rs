@@ -13,7 +13,6 @@ use crate::device::accelerator::{
 /// Scans by tensor operations.
 #[derive(Debug, Clone)]
 pub struct TensorScan {
-    name: String,
     device: Device,
 }
 
@@ -23,9 +22,9 @@ const SORT_MAX: usize = 8192;
 const ELEMENTS_MAX: usize = 1 << 24;
 
 impl TensorScan {
-    /// On a device of candle's, with the name that SQL uses for it.
-    pub fn new(name: impl Into<String>, device: Device) -> Self {
-        Self { name: name.into(), device }
+    /// On a device of candle's.
+    pub fn new(device: Device) -> Self {
+        Self { device }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -97,10 +96,6 @@ impl TensorScan {
 }
 
 impl Accelerator for TensorScan {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn free_bytes(&self) -> Option<usize> {
         None
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::index::Snapshot;
+use crate::index::{DeviceCache, Snapshot};
 
 /// Which content a snapshot shows. Two equal versions show the same rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -170,8 +170,13 @@ impl Cache {
         }
     }
 
-    /// Drops what the least recently used snapshots that no search holds, but for `except`, have on devices, until `is_enough`.
-    pub(super) fn drop_copies(&self, except: &Snapshot, mut is_enough: impl FnMut() -> bool) {
+    /// Drops what the least recently used snapshots that no search holds, but for `except`, have on a device, until `is_enough`.
+    pub(super) fn drop_copies(
+        &self,
+        device: &DeviceCache,
+        except: &Snapshot,
+        mut is_enough: impl FnMut() -> bool,
+    ) {
         let entries = self.lock();
         let mut idle: Vec<_> = entries
             .snapshots
@@ -182,7 +187,7 @@ impl Cache {
         drop(entries);
         idle.sort_by_key(|(used, _)| *used);
         for (_, snapshot) in idle {
-            snapshot.segments().iter().for_each(|segment| segment.copies.clear());
+            snapshot.segments().iter().for_each(|segment| segment.copies.forget(device));
             if is_enough() {
                 return;
             }

@@ -147,10 +147,9 @@ impl Copies {
         self.on(device).map_or(0, |copy| copy.bytes)
     }
 
-    /// Forgets them.
-    pub fn clear(&self) {
-        let dropped = std::mem::take(&mut *self.lock());
-        drop(dropped);
+    /// Forgets the copy on a device.
+    pub fn forget(&self, device: &DeviceCache) {
+        self.lock().retain(|copy| copy.device != device.id);
     }
 
     /// Takes over the copies of a segment with the same rows.
@@ -202,7 +201,7 @@ impl Snapshot {
         let bytes = DeviceRows::bytes_of(segment.head.rows as usize, self.dim());
         let mut charge = device.budget.charge(bytes, 0);
         if charge.is_none() {
-            cache.drop_copies(self, || {
+            cache.drop_copies(device, self, || {
                 charge = device.budget.charge(bytes, 0);
                 charge.is_some()
             });

@@ -20,6 +20,7 @@ use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
 use crate::index::filter::Mask;
 use crate::index::probe::Probes;
 use crate::index::scan::{Member, State};
+use crate::index::schedule::ByList;
 use crate::index::search::Search;
 use crate::index::{
     IndexError, InvertedLists, Metric, SegmentHead, TryExtend, TryGrow, try_collect, try_filled,
@@ -43,8 +44,8 @@ fn keep(k: usize) -> usize {
 }
 
 /// A query at a list.
+#[derive(Clone, Copy)]
 struct Visit {
-    list_no: u32,
     /// Which of the queries of the call.
     index: u32,
     member: Member,
@@ -75,6 +76,8 @@ struct Call {
     /// Bit i % 32 of word i / 32: row i is wanted. And the part of the rows of that word.
     wanted: Vec<u32>,
     part_of: Vec<u32>,
+    /// The device had no room for a segment: it is not asked again.
+    is_full: bool,
 }
 
 impl<L: InvertedLists> Search<'_, L> {
@@ -120,16 +123,17 @@ impl<L: InvertedLists> Search<'_, L> {
         let most = (ENTRIES_MAX / (keep(self.params.k) * ranks.len().max(1) * self.longest())).max(1);
         for (number, some) in active.chunks(most).enumerate() {
             // The nearest list of each query first, then all others.
-            let mut waves: [Vec<Visit>; 2] = Default::default();
+            let mut waves: [Vec<(u32, Visit)>; 2] = Default::default();
             for (index, &query) in (0..).zip(some) {
                 let probed = probes.of(number * most + index as usize, ranks.clone());
                 for (rank, (list_no, share)) in probed.enumerate() {
                     let Some(member) = self.allow(query, list_no, share) else { continue };
-                    waves[usize::from(rank > 0)].try_push(Visit { list_no, index, member })?;
+                    waves[usize::from(rank > 0)].try_push((list_no, Visit { index, member }))?;
                 }
             }
             self.stats.lists_probed += waves.iter().map(|wave| wave.len() as u64).sum::<u64>();
-            let waves = [self.by_list(&waves[0])?, self.by_list(&waves[1])?];
+            let nlist = self.snapshot.nlist();
+            let waves = [ByList::new(nlist, &waves[0])?, ByList::new(nlist, &waves[1])?];
             self.call(device, some, &waves, &mut left)?;
             self.tick_if_due()?;
         }
@@ -147,37 +151,19 @@ impl<L: InvertedLists> Search<'_, L> {
             .max(1)
     }
 
-    /// Visits in the order of their lists: a counting sort.
-    fn by_list<'v>(&self, visits: &'v [Visit]) -> Result<Vec<&'v Visit>, IndexError> {
-        let Some(any) = visits.first() else { return Ok(Vec::new()) };
-        let mut next = try_filled(0_usize, self.snapshot.nlist() + 1)?;
-        visits.iter().for_each(|visit| next[visit.list_no as usize + 1] += 1);
-        for list_no in 1..next.len() {
-            next[list_no] += next[list_no - 1];
-        }
-        let mut sorted = try_filled(any, visits.len())?;
-        for visit in visits {
-            let place = &mut next[visit.list_no as usize];
-            sorted[*place] = visit;
-            *place += 1;
-        }
-        Ok(sorted)
-    }
-
     /// One call of the device, for the queries `some`.
     fn call(
         &mut self,
         device: &DeviceCache,
         some: &[u32],
-        waves: &[Vec<&Visit>; 2],
+        waves: &[ByList<Visit>; 2],
         left: &mut Vec<(u32, Member)>,
     ) -> Result<(), L::Error> {
         let snapshot = self.snapshot;
         let dim = snapshot.dim();
         let mut call = Call::default();
         let mut places = try_filled(Place::Unknown, snapshot.nlist())?;
-        for visit in waves.iter().flatten() {
-            let list_no = visit.list_no as usize;
+        for (list_no, _) in waves.iter().flat_map(ByList::lists) {
             if matches!(places[list_no], Place::Unknown) {
                 places[list_no] = self.place(device, list_no, &mut call)?;
             }
@@ -199,8 +185,8 @@ impl<L: InvertedLists> Search<'_, L> {
         let mut pairs: Vec<Pair> = Vec::new();
         let mut near = 0;
         for (wave, visits) in waves.iter().enumerate() {
-            for of_list in visits.chunk_by(|a, b| a.list_no == b.list_no) {
-                let Place::Here(parts) = &places[of_list[0].list_no as usize] else { continue };
+            for (list_no, of_list) in visits.lists() {
+                let Place::Here(parts) = &places[list_no] else { continue };
                 for part in &call.parts[parts.clone()] {
                     let first = pairs.len();
                     self.pair(part, of_list, &bounds, &mut pairs)?;
@@ -236,14 +222,16 @@ impl<L: InvertedLists> Search<'_, L> {
         };
         self.stats.device_us += start.elapsed().as_micros() as u64;
 
-        for visit in waves.iter().flatten() {
-            let is_elsewhere = matches!(places[visit.list_no as usize], Place::Elsewhere);
-            if is_elsewhere || open[visit.index as usize] {
-                left.try_push((visit.list_no, visit.member))?;
-            } else {
-                let rows = snapshot.list_rows(visit.list_no as usize).min(visit.member.rows.into());
-                self.stats.rows_scanned += rows;
-                self.stats.rows_on_device += rows;
+        for (list_no, visits) in waves.iter().flat_map(ByList::lists) {
+            let is_elsewhere = matches!(places[list_no], Place::Elsewhere);
+            for visit in visits {
+                if is_elsewhere || open[visit.index as usize] {
+                    left.try_push((list_no as u32, visit.member))?;
+                } else {
+                    let rows = snapshot.list_rows(list_no).min(visit.member.rows.into());
+                    self.stats.rows_scanned += rows;
+                    self.stats.rows_on_device += rows;
+                }
             }
         }
         Ok(())
@@ -262,7 +250,7 @@ impl<L: InvertedLists> Search<'_, L> {
             let words = call.wanted.len();
             let rows = words * 32 + head.rows as usize;
             // Row numbers are 32 bits wide, and the last one says that there is no row.
-            let copy = if rows < u32::MAX as usize { self.copy(device, at)? } else { None };
+            let copy = if rows < u32::MAX as usize { self.copy(device, at, call)? } else { None };
             let Some(copy) = copy else {
                 call.parts.truncate(begin);
                 return Ok(Place::Elsewhere);
@@ -274,13 +262,19 @@ impl<L: InvertedLists> Search<'_, L> {
         Ok(Place::Here(begin..call.parts.len()))
     }
 
-    fn copy(&mut self, device: &DeviceCache, at: usize) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
+    fn copy(
+        &mut self,
+        device: &DeviceCache,
+        at: usize,
+        call: &mut Call,
+    ) -> Result<Option<Arc<DeviceSegment>>, L::Error> {
         let copy = self.snapshot.segments()[at].copies.on(device);
-        if copy.is_some() {
+        if copy.is_some() || call.is_full {
             return Ok(copy);
         }
         let start = Instant::now();
         let copy = self.snapshot.copy_on(device, at, self.cache, self.lists)?;
+        call.is_full = copy.is_none();
         self.stats.segments_read += u64::from(copy.is_some());
         self.stats.load_us += start.elapsed().as_micros() as u64;
         self.tick_if_due()?;
@@ -291,7 +285,7 @@ impl<L: InvertedLists> Search<'_, L> {
     fn pair(
         &self,
         part: &Part,
-        visits: &[&Visit],
+        visits: &[Visit],
         bounds: &[Option<KeyBounds>],
         pairs: &mut Vec<Pair>,
     ) -> Result<(), IndexError> {

@@ -39,6 +39,37 @@ struct Task {
     before: u64,
 }
 
+/// Items by the list that they belong to; those of list l are `items[starts[l]..starts[l + 1]]`, in the order in which they came.
+pub(super) struct ByList<T> {
+    pub starts: Vec<usize>,
+    pub items: Vec<T>,
+}
+
+impl<T: Copy> ByList<T> {
+    /// A counting sort.
+    pub fn new(nlist: usize, all: &[(u32, T)]) -> Result<Self, IndexError> {
+        let mut starts = try_filled(0_usize, nlist + 1)?;
+        all.iter().for_each(|(list_no, _)| starts[*list_no as usize + 1] += 1);
+        for i in 0..nlist {
+            starts[i + 1] += starts[i];
+        }
+        let mut items = try_collect(all.iter().map(|(_, item)| *item))?;
+        let mut next = try_copy(&starts)?;
+        for (list_no, item) in all {
+            let place = &mut next[*list_no as usize];
+            items[*place] = *item;
+            *place += 1;
+        }
+        Ok(Self { starts, items })
+    }
+
+    /// The lists that have items, ascending, with these.
+    pub fn lists(&self) -> impl Iterator<Item = (usize, &[T])> {
+        let lists = self.starts.windows(2).map(|of_list| &self.items[of_list[0]..of_list[1]]);
+        lists.enumerate().filter(|(_, items)| !items.is_empty())
+    }
+}
+
 impl<L: InvertedLists> Search<'_, L> {
     /// Whether queries are better scanned one by one than grouped by list.
     pub fn pays_alone(&self, queries: usize, probes: &Probes) -> bool {
@@ -185,19 +216,8 @@ impl<L: InvertedLists> Search<'_, L> {
 
     /// Scans lists, each for its queries.
     pub fn scan_pairs(&mut self, wanted: Vec<(u32, Member)>) -> Result<(), L::Error> {
-        // A counting sort by list.
         let nlist = self.snapshot.nlist();
-        let mut starts = try_filled(0_usize, nlist + 1)?;
-        wanted.iter().for_each(|(list_no, _)| starts[*list_no as usize + 1] += 1);
-        for i in 0..nlist {
-            starts[i + 1] += starts[i];
-        }
-        let mut members = try_filled(Member { query: 0, rows: 0 }, wanted.len())?;
-        let mut next = try_copy(&starts)?;
-        for (list_no, member) in wanted {
-            members[next[list_no as usize]] = member;
-            next[list_no as usize] += 1;
-        }
+        let ByList { starts, items: mut members } = ByList::new(nlist, &wanted)?;
         if self.params.budget.cuts() {
             // Those that scan about as many rows of a list go together: a task scans as many as the first of its queries.
             for of_list in starts.windows(2) {

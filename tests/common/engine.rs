@@ -3,7 +3,7 @@
 
 use sqlite_ivf::device::Device;
 use sqlite_ivf::index::lists::prepare_rows;
-use sqlite_ivf::index::{CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, Snapshot};
+use sqlite_ivf::index::{CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot};
 
 pub const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
 
@@ -147,4 +147,13 @@ impl Fixture {
 
 pub fn bits(neighbors: &[Neighbor]) -> Vec<(i64, u32)> {
     neighbors.iter().map(|n| (n.rowid, n.key.to_bits())).collect()
+}
+
+/// One row of so many passes.
+pub struct Every(pub i64);
+
+impl RowFilter for Every {
+    fn accepts(&self, rowid: i64) -> bool {
+        rowid.rem_euclid(self.0) == 0
+    }
 }

@@ -2,8 +2,8 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg, sys};
-use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tensor};
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg, sys};
+use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
 
 use super::plan::TILE_QUERIES;
 use super::{MAX_KEEP, Scan};
@@ -20,7 +20,7 @@ const TILE_MEMORY: usize =
 
 const _: () = assert!(TILE_MEMORY == 43_264);
 
-/// Shared memory of the largest launch: each asks for the same, since a kernel's limit is one for all threads of the process.
+/// Shared memory of the largest launch. Every launch may take so much: a kernel's limit is one for all threads of the process.
 const SHARED_MAX: usize = TILE_MEMORY + TILE_QUERIES * MAX_KEEP * 8;
 /// Freed memory that the driver keeps for the next search.
 const POOL_BYTES: u64 = 1 << 30;
@@ -67,6 +67,7 @@ impl Scan<'_> {
     /// Scans, the near pieces first, and merges.
     pub(super) fn on_cuda(&self, queries: &CudaStorage, words: &CudaStorage) -> Result<(CudaStorage, Shape)> {
         let (plan, keep, nq) = (self.plan, self.batch.keep, self.batch.nq());
+        let (dim, keep_word) = (self.batch.dim as i32, keep as i32);
         let device = queries.device.clone();
         let (queries, words) = (queries.as_cuda_slice::<f32>()?, words.as_cuda_slice::<u32>()?);
         // Every slot is written by its task before it is read.
@@ -79,88 +80,48 @@ impl Scan<'_> {
             Score::L1 => "l1",
         };
         for wave in 0..2 {
-            let (at, tiles) = plan.tiles[wave];
-            if tiles > 0 {
-                let shared = TILE_MEMORY.next_multiple_of(8) + TILE_QUERIES * keep * 8;
-                let work = Work { at, tasks: tiles, blocks: tiles as u32, shared };
-                self.launch(
-                    &device,
-                    &format!("scan_tile_{name}"),
-                    work,
-                    queries,
-                    words,
-                    &mut thresholds,
-                    &mut slots,
-                )?;
-            }
-            let (at, warps) = plan.warps[wave];
-            if warps > 0 {
-                let work = Work {
-                    at,
-                    tasks: warps,
-                    blocks: (warps as u32).div_ceil(WARPS),
-                    shared: WARPS as usize * keep * 8,
-                };
-                self.launch(
-                    &device,
-                    &format!("scan_warp_{name}"),
-                    work,
-                    queries,
-                    words,
-                    &mut thresholds,
-                    &mut slots,
-                )?;
+            let (tiles, warps) = (plan.tiles[wave], plan.warps[wave]);
+            let kinds = [
+                // A tile finds its pairs in the plan; a warp has to know where the tasks end.
+                (
+                    "scan_tile",
+                    tiles,
+                    tiles.1 as u32,
+                    plan.pairs as u32,
+                    TILE_MEMORY + TILE_QUERIES * keep * 8,
+                ),
+                (
+                    "scan_warp",
+                    warps,
+                    (warps.1 as u32).div_ceil(WARPS),
+                    warps.1 as u32,
+                    WARPS as usize * keep * 8,
+                ),
+            ];
+            for (kind, (at, tasks), blocks, fourth, shared) in kinds {
+                if tasks == 0 {
+                    continue;
+                }
+                let function = device.get_or_load_custom_func(&format!("{kind}_{name}"), MODULE, PTX)?;
+                let (pieces, at, wanted) = (plan.pieces as u32, at as u32, plan.wanted as u32);
+                let mut launch = function.builder();
+                launch.arg(words).arg(&pieces).arg(&at).arg(&fourth).arg(&wanted);
+                launch.arg(queries).arg(&dim).arg(&keep_word).arg(&mut thresholds).arg(&mut slots);
+                // The arguments are those of the kernel, and what it reads and writes lies within them: `Plan` lays them out. The
+                // rows that it has the addresses of are held by the batch until the answer was read.
+                let launched = unsafe { launch.launch(config(blocks, shared)) };
+                launched.w()?;
             }
         }
         let function = device.get_or_load_custom_func("merge", MODULE, PTX)?;
-        let (offsets, nq_word, keep_word) = (plan.offsets as u32, nq as u32, keep as i32);
+        let (offsets, nq_word) = (plan.offsets as u32, nq as u32);
         let mut launch = function.builder();
         launch.arg(words).arg(&offsets).arg(&nq_word).arg(&keep_word).arg(&slots).arg(&mut out);
-        // The arguments are those of the kernel, and what it reads and writes lies within them: `Plan` lays them out.
+        // As above.
         let launched = unsafe { launch.launch(config(nq_word.div_ceil(WARPS), WARPS as usize * keep * 8)) };
         launched.w()?;
         Ok((CudaStorage::wrap_cuda_slice(out, device), Shape::from(nq * keep * 2)))
     }
-
-    #[allow(clippy::too_many_arguments)]
-    fn launch(
-        &self,
-        device: &CudaDevice,
-        name: &str,
-        work: Work,
-        queries: &CudaSlice<f32>,
-        words: &CudaSlice<u32>,
-        thresholds: &mut CudaSlice<u32>,
-        slots: &mut CudaSlice<u64>,
-    ) -> Result<()> {
-        let plan = self.plan;
-        let function = device.get_or_load_custom_func(name, MODULE, PTX)?;
-        if work.shared > 48 << 10 {
-            function
-                .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, work.shared as i32)
-                .w()?;
-        }
-        let (pieces, at, wanted) = (plan.pieces as u32, work.at as u32, plan.wanted as u32);
-        // A tile finds its pairs in the plan; a warp has to know where the tasks end.
-        let fourth = if name.starts_with("scan_tile") { plan.pairs as u32 } else { work.tasks as u32 };
-        let (dim, keep) = (self.batch.dim as i32, self.batch.keep as i32);
-        let mut launch = function.builder();
-        launch.arg(words).arg(&pieces).arg(&at).arg(&fourth).arg(&wanted);
-        launch.arg(queries).arg(&dim).arg(&keep).arg(thresholds).arg(slots);
-        // As for `merge`; the rows that a plan has the addresses of are held by the batch until the answer was read.
-        let launched = unsafe { launch.launch(config(work.blocks, work.shared)) };
-        launched.w()?;
-        Ok(())
-    }
-}
-
-/// The tasks of a launch: where they stand in the plan, how many they are, and what carries them out.
-struct Work {
-    at: usize,
-    tasks: usize,
-    blocks: u32,
-    /// Bytes of shared memory of a block.
-    shared: usize,
 }
 
 fn config(blocks: u32, shared: usize) -> LaunchConfig {

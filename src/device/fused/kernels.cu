@@ -106,6 +106,16 @@ __device__ __forceinline__ float4 load4(const float* vector, int k, int dim, boo
     return out;
 }
 
+// Stores part `at` of a step, four numbers of vector `at` / 4, dimension-major.
+template <int WIDTH>
+__device__ __forceinline__ void store4(float (*step)[WIDTH], int at, const float4& four) {
+    int k = at % 4 * 4;
+    step[k][at / 4] = four.x;
+    step[k + 1][at / 4] = four.y;
+    step[k + 2][at / 4] = four.z;
+    step[k + 3][at / 4] = four.w;
+}
+
 struct TileMemory {
     // Dimension-major, padded so that no more than two threads of a warp store into one bank.
     float rows[2][DEPTH][TILE_ROWS + 4];
@@ -210,22 +220,8 @@ __device__ __forceinline__ void tile(const u32* plan, u32 pieces_at, u32 tiles_a
             }
             if (ahead < steps) {
                 const int buffer = ahead & 1;
-                for (int i = 0; i < 4; i++) {
-                    int at = thread + i * THREADS;
-                    int k = at % 4 * 4;
-                    memory->rows[buffer][k][at / 4] = rows_ahead[i].x;
-                    memory->rows[buffer][k + 1][at / 4] = rows_ahead[i].y;
-                    memory->rows[buffer][k + 2][at / 4] = rows_ahead[i].z;
-                    memory->rows[buffer][k + 3][at / 4] = rows_ahead[i].w;
-                }
-                for (int i = 0; i < 2; i++) {
-                    int at = thread + i * THREADS;
-                    int k = at % 4 * 4;
-                    memory->queries[buffer][k][at / 4] = queries_ahead[i].x;
-                    memory->queries[buffer][k + 1][at / 4] = queries_ahead[i].y;
-                    memory->queries[buffer][k + 2][at / 4] = queries_ahead[i].z;
-                    memory->queries[buffer][k + 3][at / 4] = queries_ahead[i].w;
-                }
+                for (int i = 0; i < 4; i++) store4(memory->rows[buffer], thread + i * THREADS, rows_ahead[i]);
+                for (int i = 0; i < 2; i++) store4(memory->queries[buffer], thread + i * THREADS, queries_ahead[i]);
             }
             __syncthreads();
         }

@@ -37,10 +37,6 @@ impl FusedScan {
 }
 
 impl Accelerator for FusedScan {
-    fn name(&self) -> &str {
-        self.plain.name()
-    }
-
     fn free_bytes(&self) -> Option<usize> {
         #[cfg(feature = "cuda")]
         return cuda::free_bytes(self.plain.device());
