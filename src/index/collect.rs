@@ -27,6 +27,13 @@ pub(crate) struct Candidate {
     pub is_wanted: bool,
 }
 
+impl Candidate {
+    /// Its key is below its bound. That may have ruled other rows out: there is no answer.
+    pub fn wrong_bound(&self) -> IndexError {
+        IndexError::WrongBound { segment: self.segment, rowid: self.rowid }
+    }
+}
+
 /// A key that orders.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Key(pub f32);
@@ -117,8 +124,9 @@ impl Collector {
             return;
         }
         candidate.is_wanted = self.bounds.want(candidate.lower, upper);
+        let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(8, 64) } else { 1 };
         let room =
-            self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(1).is_ok();
+            self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(first).is_ok();
         if !room || self.upper.len() == self.upper.capacity() && self.upper.try_reserve(1).is_err() {
             self.out_of_memory = true;
             return;
@@ -128,7 +136,7 @@ impl Collector {
         if candidate.is_wanted && self.k != usize::MAX {
             self.count(upper);
         }
-        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(128).saturating_mul(2)
+        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(32).saturating_mul(2)
         {
             self.prune();
         }

@@ -102,6 +102,8 @@ pub(crate) struct Opened<'a> {
     pub blocks: &'a [u8],
     /// The rows with their values, where there are no codes to scan.
     pub rows: Option<(&'a ResidentRows, &'a [f32])>,
+    /// Beside codes: the rows, where they are resident and many queries share the reading of them.
+    pub vectors: Option<&'a [f32]>,
 }
 
 /// What all scans of a search share.
@@ -127,6 +129,8 @@ pub(crate) struct Scratch {
     keys: Vec<f32>,
     /// Rows that were scanned, summed over the queries.
     pub scanned: u64,
+    /// Keys of rows with codes that were computed, summed over the queries.
+    pub rescored: u64,
 }
 
 /// A query at the list being scanned.
@@ -160,6 +164,8 @@ struct Approx {
 /// Rows between two looks at the thresholds, and at first.
 const CHUNK: usize = 512;
 const FIRST_CHUNK: usize = 32;
+/// Hits between asking for a row and reading it.
+const ROWS_AHEAD: usize = 6;
 /// From that many queries on the fused f32 tile beats one exact pass per query.
 const TILE_QUERIES: usize = 4;
 /// Relative rounding of the few f32 operations of a linear form, with room to spare.
@@ -184,6 +190,7 @@ impl Scratch {
             score_hits: Vec::new(),
             keys: Vec::new(),
             scanned: 0,
+            rescored: 0,
         })
     }
 }
@@ -244,7 +251,7 @@ impl Scan<'_> {
             let blocks = codes.blocks.read();
             let vectors = rows.map(|rows| rows.rows.read());
             let rows = rows.zip(vectors.as_deref());
-            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows }, scratch)?;
+            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows, vectors: None }, scratch)?;
         }
         Ok(())
     }
@@ -513,10 +520,29 @@ impl Scan<'_> {
                 &scratch.coeff,
                 &mut scratch.code_hits,
             );
-            for hit in &scratch.code_hits {
+            let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
+            let row_of = |slot: usize| vectors.map(|vectors| &vectors[slot * dim..][..dim]);
+            for (at, hit) in scratch.code_hits.iter().enumerate() {
+                if let Some(next) = scratch.code_hits.get(at + ROWS_AHEAD) {
+                    row_of(start + next.row as usize).map(prefetch);
+                }
                 let member = &mut members[hit.column as usize];
                 let slot = start as u32 + hit.row;
                 if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
+                    continue;
+                }
+                if let Some(row) = row_of(slot as usize) {
+                    // The list's rows are near, for all its queries: the key now makes the threshold exact.
+                    scratch.rescored += 1;
+                    let key = self.snapshot.metric().key(self.query(member.query), row);
+                    if key > member.threshold {
+                        continue;
+                    }
+                    let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+                    if key < self.bounds(&member.approx, codes, slot as usize, hit.dot).0 {
+                        return Err(candidate.wrong_bound());
+                    }
+                    member.threshold = member.threshold.min(self.state(member.query).push(candidate, key));
                     continue;
                 }
                 let (lower, upper) = self.bounds(&member.approx, codes, slot as usize, hit.dot);

@@ -29,6 +29,8 @@ pub(super) const TASK_MAX: u64 = 1 << 24;
 
 /// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
 pub(super) const ALONE_MAX: u64 = 1 << 20;
+/// Queries of a search from which the vectors beside codes are opened.
+const EXACT_QUERIES: usize = 32;
 /// Queries per list from which grouping pays.
 const GROUPED_FROM: usize = 1;
 
@@ -164,15 +166,20 @@ impl<L: InvertedLists> Search<'_, L> {
         // Each buffer is opened once, here, so that threads do not contend for its lock.
         let blocks = try_collect(loaded.iter().map(|l| l.codes.blocks.read()))?;
         let vectors = try_collect(loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())))?;
-        let opened =
-            try_collect(loaded.iter().zip(blocks.iter().zip(&vectors)).map(|(l, (blocks, vectors))| {
-                Opened {
-                    at: l.at,
-                    codes: &l.codes,
-                    blocks,
-                    rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
-                }
-            }))?;
+        let shared = self.states.len() >= EXACT_QUERIES;
+        let beside = try_collect(loaded.iter().map(|l| {
+            let rows = self.snapshot.resident_vectors(l.at).filter(|_| shared && l.rows.is_none());
+            rows.map(|rows| rows.rows.read())
+        }))?;
+        let opened = try_collect(loaded.iter().zip(blocks.iter().zip(vectors.iter().zip(&beside))).map(
+            |(l, (blocks, (vectors, beside)))| Opened {
+                at: l.at,
+                codes: &l.codes,
+                blocks,
+                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
+                vectors: beside.as_deref(),
+            },
+        ))?;
         let states = std::mem::take(&mut self.states);
         let masks = self.filtered.masks.clone();
         let masks = masks.as_deref();

@@ -441,6 +441,7 @@ impl<L: InvertedLists> Search<'_, L> {
         }
         for scratch in self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner) {
             self.stats.rows_scanned += take(&mut scratch.scanned);
+            self.stats.rows_rescored += take(&mut scratch.rescored);
         }
         self.stats.rescore_us = start.elapsed().as_micros() as u64;
         answers.stats = self.stats;
@@ -556,9 +557,8 @@ fn rescore<E: From<IndexError>>(
         } else {
             candidate.key
         };
-        // A bound that its row contradicts may have ruled other rows out: there is no answer.
         if key < candidate.lower {
-            return Err(IndexError::WrongBound { segment: candidate.segment, rowid: candidate.rowid }.into());
+            return Err(candidate.wrong_bound().into());
         }
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;

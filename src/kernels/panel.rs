@@ -232,8 +232,13 @@ impl CodePanel {
         if lane == 0 {
             self.quads.resize(self.quads.len() + groups, Quad::default());
         }
-        for (quad, part) in self.quads[tile * groups..].iter_mut().zip(code.chunks(codes::GROUP_DIMS)) {
-            quad.0[lane][..part.len()].copy_from_slice(part);
+        let quads = &mut self.quads[tile * groups..];
+        let (whole, rest) = code.as_chunks();
+        for (quad, part) in quads.iter_mut().zip(whole) {
+            quad.0[lane] = *part;
+        }
+        if let Some(last) = quads.get_mut(whole.len()) {
+            last.0[lane][..rest.len()].copy_from_slice(rest);
         }
         self.sums.push(code.iter().map(|&value| i32::from(value)).sum());
     }
