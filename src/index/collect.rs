@@ -154,7 +154,7 @@ impl Collector {
         if self.upper.len() == self.k
             && let Some(top) = self.upper.peek()
         {
-            self.threshold = self.bounds.max.min(top.0);
+            self.threshold = self.threshold.min(top.0);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::device::workers::Workers;
 use crate::index::probe::{Chooser, Probes, Round};
-use crate::index::scan::{Member, Scan};
+use crate::index::scan::Member;
 use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
 use crate::index::search::{Search, SearchMode};
 use crate::index::{InvertedLists, TryExtend};
@@ -122,7 +122,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let states = take(&mut self.states);
         let masks = self.filtered.masks.clone();
         let masks = masks.as_deref();
-        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks };
+        let scan = self.scan_with(&states, masks);
         let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
             let mine = &visits[task * run..visits.len().min((task + 1) * run)];
             for (i, visit) in mine.iter().enumerate() {

@@ -78,6 +78,22 @@ impl State {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
+    /// Lowers the threshold: k rows are known to be at or below that.
+    fn lower_to(&self, threshold: f32) -> f32 {
+        let mut collector = self.lock();
+        collector.threshold = collector.threshold.min(threshold);
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+
+    /// Takes rows with upper bounds of their keys; the threshold after them.
+    fn push_all(&self, rows: &[(Candidate, f32)]) -> f32 {
+        let mut collector = self.lock();
+        rows.iter().for_each(|&(candidate, upper)| collector.push(candidate, upper));
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+
     /// Takes a row; the threshold after it.
     pub(super) fn push(&self, candidate: Candidate, upper: f32) -> f32 {
         let mut collector = self.lock();
@@ -112,6 +128,9 @@ pub(crate) struct Scan<'a> {
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
     pub states: &'a [State],
+    pub k: usize,
+    /// Whether every row is wanted that is near enough: none is too near.
+    pub all_near: bool,
     /// If there is a filter.
     pub masks: Option<&'a Masks>,
 }
@@ -126,11 +145,52 @@ pub(crate) struct Scratch {
     limit: Vec<f32>,
     code_hits: Vec<CodeHit>,
     score_hits: Vec<ScoreHit>,
+    by_column: ByColumn,
+    /// Rows for one query, with upper bounds of their keys.
+    near: Vec<(Candidate, f32)>,
+    dots: Vec<i32>,
+    lows: Vec<f32>,
     keys: Vec<f32>,
     /// Rows that were scanned, summed over the queries.
     pub scanned: u64,
     /// Keys of rows with codes that were computed, summed over the queries.
     pub rescored: u64,
+}
+
+/// Hits in the order of their columns.
+#[derive(Default)]
+struct ByColumn {
+    hits: Vec<CodeHit>,
+    /// Those of column c begin at `starts[c]` and end at `starts[c + 1]`.
+    starts: Vec<u32>,
+}
+
+impl ByColumn {
+    /// A counting sort.
+    fn sort(&mut self, hits: &[CodeHit], columns: usize) -> Result<(), IndexError> {
+        self.starts.clear();
+        self.starts.try_resize(columns + 2, 0)?;
+        self.hits.clear();
+        self.hits.try_extend(hits.iter().copied())?;
+        if columns == 1 {
+            self.starts[1] = hits.len() as u32;
+            return Ok(());
+        }
+        hits.iter().for_each(|hit| self.starts[hit.column as usize + 2] += 1);
+        for c in 2..columns + 2 {
+            self.starts[c] += self.starts[c - 1];
+        }
+        for hit in hits {
+            let place = &mut self.starts[hit.column as usize + 1];
+            self.hits[*place as usize] = *hit;
+            *place += 1;
+        }
+        Ok(())
+    }
+
+    fn of(&self, column: usize) -> &[CodeHit] {
+        &self.hits[self.starts[column] as usize..self.starts[column + 1] as usize]
+    }
 }
 
 /// A query at the list being scanned.
@@ -164,8 +224,10 @@ struct Approx {
 /// Rows between two looks at the thresholds, and at first.
 const CHUNK: usize = 512;
 const FIRST_CHUNK: usize = 32;
-/// Hits between asking for a row and reading it.
-const ROWS_AHEAD: usize = 6;
+/// Rows of a segment that thresholds are looked for in, at most.
+const AHEAD_ROWS: usize = 2 * CHUNK;
+/// Queries between asking for what a push touches and pushing.
+const STATES_AHEAD: usize = 2;
 /// From that many queries on the fused f32 tile beats one exact pass per query.
 const TILE_QUERIES: usize = 4;
 /// Relative rounding of the few f32 operations of a linear form, with room to spare.
@@ -188,6 +250,10 @@ impl Scratch {
             limit: Vec::new(),
             code_hits: Vec::new(),
             score_hits: Vec::new(),
+            by_column: ByColumn::default(),
+            near: Vec::new(),
+            dots: Vec::new(),
+            lows: Vec::new(),
             keys: Vec::new(),
             scanned: 0,
             rescored: 0,
@@ -295,9 +361,6 @@ impl Scan<'_> {
             if coded {
                 scratch.codes.push(&scratch.code);
             }
-            if members.len() > 1 {
-                self.state(member.query).announce();
-            }
             local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
         }
         if heads().any(|head| head.quantizer == Quantizer::None) && self.in_tiles(local.len()) {
@@ -360,7 +423,7 @@ impl Scan<'_> {
         let vector = self.query(query);
         let centroid = self.snapshot.centroid(list_no);
         if self.snapshot.metric() == Metric::Ip {
-            let encoded = kernels().encode(vector, self.snapshot.origin(), code);
+            let encoded = kernels().encode_query(vector, self.snapshot.origin(), code);
             return Approx {
                 scale: encoded.scale.into(),
                 norm: encoded.norm.into(),
@@ -370,7 +433,7 @@ impl Scan<'_> {
                 centroid: length(centroid),
             };
         }
-        let encoded = kernels().encode(vector, centroid, code);
+        let encoded = kernels().encode_query(vector, centroid, code);
         Approx {
             scale: encoded.scale.into(),
             norm: encoded.norm.into(),
@@ -435,6 +498,7 @@ impl Scan<'_> {
     }
 
     /// Lower and upper bound of the key of a row, from the product of the codes.
+    #[inline]
     fn bounds(&self, q: &Approx, codes: &ResidentCodes, slot: usize, dot: i32) -> (f32, f32) {
         let dim = self.snapshot.dim();
         let (u, r) = (f64::from(codes.u[slot]), f64::from(codes.r[slot]));
@@ -478,6 +542,7 @@ impl Scan<'_> {
     ) -> Result<(), IndexError> {
         let dim = self.snapshot.dim();
         let codes = loaded.codes;
+        self.look_ahead(loaded, members, scratch)?;
         scratch.coeff.clear();
         for member in members.iter_mut() {
             scratch.coeff.push(self.coeff(&member.approx, member.threshold, codes));
@@ -520,40 +585,155 @@ impl Scan<'_> {
                 &scratch.coeff,
                 &mut scratch.code_hits,
             );
-            let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
-            let row_of = |slot: usize| vectors.map(|vectors| &vectors[slot * dim..][..dim]);
-            for (at, hit) in scratch.code_hits.iter().enumerate() {
-                if let Some(next) = scratch.code_hits.get(at + ROWS_AHEAD) {
-                    row_of(start + next.row as usize).map(prefetch);
+            self.keep_hits(loaded, start, mask, members, scratch)?;
+            start += rows;
+        }
+        Ok(())
+    }
+
+    /// Gives thresholds to queries that have none: the k-th smallest upper bound of a segment's rows. One bound stands for each
+    /// group of rows, the smallest of it, so that it is the k-th smallest of few numbers.
+    fn look_ahead(
+        &self,
+        loaded: &Opened<'_>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let codes = loaded.codes;
+        let rows = codes.rowids.len().min(AHEAD_ROWS);
+        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
+        let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
+        if !self.all_near || masked || 2 * groups > rows || !members.iter().any(is_fresh) {
+            return Ok(());
+        }
+        let padded = codes::padded_rows(rows);
+        scratch.dots.clear();
+        scratch.dots.try_resize(members.len() * padded, 0)?;
+        let view = CodeRows {
+            blocks: &loaded.blocks,
+            dim: self.snapshot.dim(),
+            rows,
+            u: &codes.u,
+            r: &codes.r,
+            s: &codes.s,
+        };
+        kernels().dots_i8(&view, &scratch.codes, &mut scratch.dots);
+        let head = &self.segment(loaded).head;
+        for (member, dots) in members.iter_mut().zip(scratch.dots.chunks_exact(padded)) {
+            if !is_fresh(member) {
+                continue;
+            }
+            let form = self.upper_form(&member.approx);
+            scratch.lows.clear();
+            scratch.lows.try_resize(groups, f32::INFINITY)?;
+            let dots = &dots[..rows];
+            match head.dead {
+                0 => group_lows(&mut scratch.lows, dots, codes, form, |_| true),
+                _ => group_lows(&mut scratch.lows, dots, codes, form, |slot| head.alive(slot as u32)),
+            }
+            let (_, kth, _) = scratch.lows.select_nth_unstable_by(self.k - 1, f32::total_cmp);
+            let threshold = self.upper_of_form(&member.approx, *kth, codes);
+            member.threshold = self.state(member.query).lower_to(threshold);
+        }
+        Ok(())
+    }
+
+    /// Factors of a row's u, r, and s times the product of the codes, of a form that is no smaller for a row with a larger upper bound.
+    fn upper_form(&self, q: &Approx) -> [f32; 3] {
+        match self.snapshot.metric() {
+            Metric::Ip => [q.error as f32, q.length as f32, -q.scale as f32],
+            _ => [1.0, 0.0, (-2.0 * q.scale) as f32],
+        }
+    }
+
+    /// The upper bound of the key of any row whose [`Scan::upper_form`] is not above `form`.
+    fn upper_of_form(&self, q: &Approx, form: f32, codes: &ResidentCodes) -> f32 {
+        let dim = self.snapshot.dim();
+        let (norm_max, error_max) = (codes.norm_max, f64::from(codes.error_max));
+        let tiny = dim as f64 * TINY_FORM;
+        let upper = match self.snapshot.metric() {
+            Metric::Ip => {
+                let length_max = norm_max.sqrt();
+                let reach = q.length * (q.centroid + length_max + error_max);
+                if may_overflow(reach) {
+                    return f32::INFINITY;
                 }
-                let member = &mut members[hit.column as usize];
+                let size = reach + (q.length + 2.0 * q.error) * length_max;
+                -q.base + f64::from(form) + size * FORM_ROUNDING + reach * (rounding(dim) + 1e-6) + tiny
+            }
+            Metric::L1 => f64::INFINITY,
+            Metric::L2 | Metric::Cosine | Metric::Hamming => {
+                // u is less than the norm by the square of the error.
+                let size = 2.0 * (q.norm + norm_max) + error_max * error_max;
+                let squared = q.norm + f64::from(form) + error_max * error_max + size * FORM_ROUNDING + tiny;
+                let farthest = squared.max(0.0).sqrt() + error_max + q.error;
+                farthest * farthest * (1.0 + rounding(dim)) + tiny
+            }
+        };
+        if upper.is_nan() { f32::INFINITY } else { (upper as f32).next_up() }
+    }
+
+    /// Takes the rows that the codes from slot `start` on did not rule out, query by query.
+    fn keep_hits(
+        &self,
+        loaded: &Opened<'_>,
+        start: usize,
+        mask: Option<&Mask>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let dim = self.snapshot.dim();
+        let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
+        scratch.by_column.sort(&scratch.code_hits, members.len())?;
+        for column in 0..members.len() {
+            if let Some(later) = members.get(column + STATES_AHEAD)
+                && !scratch.by_column.of(column + STATES_AHEAD).is_empty()
+            {
+                self.state(later.query).announce();
+            }
+            let hits = scratch.by_column.of(column);
+            if hits.is_empty() {
+                continue;
+            }
+            let member = &mut members[column];
+            let wanted = hits.iter().filter(|hit| {
                 let slot = start as u32 + hit.row;
-                if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
-                    continue;
-                }
-                if let Some(row) = row_of(slot as usize) {
-                    // The list's rows are near, for all its queries: the key now makes the threshold exact.
+                slot < member.slots && self.snapshot.wants(loaded.at, mask, slot)
+            });
+            scratch.near.clear();
+            scratch.near.try_room(hits.len())?;
+            if let Some(vectors) = vectors {
+                // The list's rows are near, for all its queries: keys now make the threshold exact.
+                let row = |hit: &CodeHit| &vectors[(start + hit.row as usize) * dim..][..dim];
+                hits.iter().map(row).for_each(prefetch);
+                let query = self.query(member.query);
+                for hit in wanted {
                     scratch.rescored += 1;
-                    let key = self.snapshot.metric().key(self.query(member.query), row);
+                    let key = self.snapshot.metric().key(query, row(hit));
                     if key > member.threshold {
                         continue;
                     }
+                    let slot = start as u32 + hit.row;
                     let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
-                    if key < self.bounds(&member.approx, codes, slot as usize, hit.dot).0 {
+                    if key < self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot).0 {
                         return Err(candidate.wrong_bound());
                     }
-                    member.threshold = member.threshold.min(self.state(member.query).push(candidate, key));
-                    continue;
+                    scratch.near.push((candidate, key));
                 }
-                let (lower, upper) = self.bounds(&member.approx, codes, slot as usize, hit.dot);
-                if lower > member.threshold {
-                    continue;
+            } else {
+                for hit in wanted {
+                    let slot = start as u32 + hit.row;
+                    let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot);
+                    if lower <= member.threshold {
+                        let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
+                        scratch.near.push((candidate, upper));
+                    }
                 }
-                let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
-                let threshold = self.state(member.query).push(candidate, upper);
+            }
+            if !scratch.near.is_empty() {
+                let threshold = self.state(member.query).push_all(&scratch.near);
                 member.threshold = member.threshold.min(threshold);
             }
-            start += rows;
         }
         Ok(())
     }
@@ -663,6 +843,30 @@ impl Scan<'_> {
     /// The rows of a segment that pass the filter, if there is one.
     pub(super) fn mask(&self, at: usize) -> Option<&Mask> {
         self.masks?.get(at)
+    }
+}
+
+/// Groups of rows of which each gives its smallest bound, to find a k-th smallest: few are the worse for it that fall together.
+fn look_ahead_groups(k: usize) -> usize {
+    k.saturating_add(k / 2 + 1).checked_next_multiple_of(16).unwrap_or(usize::MAX / 2)
+}
+
+/// The smallest form of each group of slots: slot i is in group i % lows.len().
+fn group_lows(
+    lows: &mut [f32],
+    dots: &[i32],
+    codes: &ResidentCodes,
+    [u, r, s]: [f32; 3],
+    is_alive: impl Fn(usize) -> bool,
+) {
+    let groups = lows.len();
+    let values = codes.u.chunks(groups).zip(codes.r.chunks(groups)).zip(codes.s.chunks(groups));
+    for (at, (dots, ((us, rs), ss))) in dots.chunks(groups).zip(values).enumerate() {
+        let values = dots.iter().zip(us).zip(rs).zip(ss).enumerate();
+        for (low, (i, (((&dot, &ux), &rx), &sx))) in lows.iter_mut().zip(values) {
+            let form = u * ux + r * rx + s * (sx * dot as f32);
+            *low = if form < *low && is_alive(at * groups + i) { form } else { *low };
+        }
     }
 }
 

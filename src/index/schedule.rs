@@ -12,10 +12,11 @@ use std::time::Instant;
 use crate::device::workers::{Cancelled, TICK, Workers};
 use crate::index::budget::ALL;
 use crate::index::probe::Probes;
-use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
+use crate::index::masks::Masks;
+use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch, State};
 use crate::index::search::{Search, SearchMode};
 use crate::index::{
-    IndexError, InvertedLists, Quantizer, Snapshot, TryExtend, try_collect, try_copy, try_filled, try_vec,
+    IndexError, InvertedLists, Quantizer, SearchParams, Snapshot, TryExtend, try_collect, try_copy, try_filled, try_vec,
 };
 
 /// What one call may read beyond the budget before it is scanned and dropped.
@@ -72,7 +73,7 @@ impl<T: Copy> ByList<T> {
     }
 }
 
-impl<L: InvertedLists> Search<'_, L> {
+impl<'a, L: InvertedLists> Search<'a, L> {
     /// Whether queries are better scanned one by one than grouped by list.
     pub fn pays_alone(&self, queries: usize, probes: &Probes) -> bool {
         match self.params.mode {
@@ -183,10 +184,19 @@ impl<L: InvertedLists> Search<'_, L> {
         let states = std::mem::take(&mut self.states);
         let masks = self.filtered.masks.clone();
         let masks = masks.as_deref();
-        let scan = Scan { snapshot: self.snapshot, queries: self.queries, states: &states, masks };
+        let scan = self.scan_with(&states, masks);
         let result = work(self, &opened, &scan);
         self.states = states;
         result
+    }
+
+    /// What all scans of the search share.
+    pub fn scan_with<'s>(&self, states: &'s [State], masks: Option<&'s Masks>) -> Scan<'s>
+    where
+        'a: 's,
+    {
+        let SearchParams { k, above_key, .. } = self.params;
+        Scan { snapshot: self.snapshot, queries: self.queries, states, k, all_near: above_key.is_none(), masks }
     }
 
     /// Loads the segments that hold the first `rows` live rows of a list. Returns the bytes that had to be read over the budget.

@@ -184,7 +184,7 @@ impl<L: InvertedLists> Search<'_, L> {
         };
         let masks = self.filtered.masks.clone();
         let states = take(&mut self.states);
-        let scan = Scan { snapshot, queries: self.queries, states: &states, masks: masks.as_deref() };
+        let scan = self.scan_with(&states, masks.as_deref());
         let is_sparse = scan.is_sparse(ranges.iter().cloned().flatten());
         let run = ranges.len().div_ceil(parts).max(1);
         let done =

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 f32 lanes, 16 registers. int8 without VNNI widens to i16, whose pairwise products are exact.
 
-use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups};
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, padded_rows};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
 use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, scalar};
 use std::arch::x86_64::*;
@@ -16,12 +16,14 @@ static AVX2: Kernels = Kernels {
     scores,
     assign,
     scan_f32,
-    encode,
+    encode: encode::<{ scalar::EXACT }>,
+    encode_query: encode::<{ scalar::QUICK }>,
     scan_i8,
+    dots_i8,
 };
 
 /// AVX2 with the VEX form of VNNI (client processors without AVX-512).
-static AVXVNNI: Kernels = Kernels { isa: "avxvnni", scan_i8: scan_i8_vnni, ..AVX2 };
+static AVXVNNI: Kernels = Kernels { isa: "avxvnni", scan_i8: scan_i8_vnni, dots_i8: dots_i8_vnni, ..AVX2 };
 
 /// The sets of this module that the machine can run, the best one last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
@@ -299,8 +301,8 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
-    scalar::encode_body(x, origin, code)
+fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    scalar::encode_body::<ERROR>(x, origin, code)
 }
 
 /// Dot products of a block's 16 rows with `C` columns, rows as unsigned bytes, as two registers of 8 rows per column.
@@ -401,8 +403,8 @@ fn test_forms(
 }
 
 /// The walk over blocks and columns, the same for both kinds of dot product.
-macro_rules! scan_blocks {
-    ($rows:ident, $panel:ident, $coeff:ident, $hits:ident, $dots:ident, $most:literal) => {{
+macro_rules! for_blocks_of_codes {
+    ($rows:ident, $panel:ident, $dots:ident, $most:literal, |$b:ident, $column:ident, $dot:ident| $do:expr) => {{
         let groups = groups($rows.dim);
         let bytes = block_bytes($rows.dim);
         let blocks = $rows.rows.div_ceil(BLOCK_ROWS);
@@ -428,8 +430,8 @@ macro_rules! scan_blocks {
                                 for dots in &mut dots {
                                     *dots = _mm256_sub_epi32(*dots, correction);
                                 }
-                                let c = column + c;
-                                test_forms($rows, b * BLOCK_ROWS, dots, c, &$coeff[c], $hits);
+                                let ($b, $column, $dot) = (b, column + c, dots);
+                                $do;
                             }
                         }};
                     }
@@ -445,13 +447,49 @@ macro_rules! scan_blocks {
     }};
 }
 
+/// Stores the products of a block with a column, in `out` (`[cols][rows]`).
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [__m256i; 2], out: &mut [i32]) {
+    let first = column * padded_rows(rows.rows) + b * BLOCK_ROWS;
+    let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+    for (out, dot) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(dots) {
+        // SAFETY: 8 integers.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), dot) };
+    }
+}
+
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
     // Two columns by 16 rows are 8 accumulators; four would spill.
-    scan_blocks!(rows, panel, coeff, hits, dots, 2);
+    for_blocks_of_codes!(rows, panel, dots, 2, |b, c, dots| test_forms(
+        rows,
+        b * BLOCK_ROWS,
+        dots,
+        c,
+        &coeff[c],
+        hits
+    ));
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dots_i8(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
+    for_blocks_of_codes!(rows, panel, dots, 2, |b, c, dots| store_dots(rows, b, c, dots, out));
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
 fn scan_i8_vnni(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
-    scan_blocks!(rows, panel, coeff, hits, dots_vnni, 4);
+    for_blocks_of_codes!(rows, panel, dots_vnni, 4, |b, c, dots| test_forms(
+        rows,
+        b * BLOCK_ROWS,
+        dots,
+        c,
+        &coeff[c],
+        hits
+    ));
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn dots_i8_vnni(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
+    for_blocks_of_codes!(rows, panel, dots_vnni, 4, |b, c, dots| store_dots(rows, b, c, dots, out));
 }

@@ -18,11 +18,13 @@ static AVX512F: Kernels = Kernels {
     scores,
     assign,
     scan_f32,
-    encode,
+    encode: encode::<{ scalar::EXACT }>,
+    encode_query: encode::<{ scalar::QUICK }>,
     scan_i8: avx2::scan_i8,
+    dots_i8: avx2::dots_i8,
 };
 
-static AVX512: Kernels = Kernels { isa: "avx512", scan_i8: int8::scan_i8, ..AVX512F };
+static AVX512: Kernels = Kernels { isa: "avx512", scan_i8: int8::scan_i8, dots_i8: int8::dots_i8, ..AVX512F };
 
 /// The sets of this module that the machine can run, the best one last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
@@ -424,6 +426,6 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
-    scalar::encode_body(x, origin, code)
+fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    scalar::encode_body::<ERROR>(x, origin, code)
 }

@@ -1,6 +1,6 @@
 //! NEON: 4 f32 lanes, 32 registers. int8 by the dot product instruction where there is one, else by widening products.
 
-use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups};
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, padded_rows};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
 use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, scalar};
 use std::arch::aarch64::*;
@@ -17,12 +17,15 @@ static NEON: Kernels = Kernels {
     scores,
     assign,
     scan_f32,
-    encode,
+    encode: encode::<{ scalar::EXACT }>,
+    encode_query: encode::<{ scalar::QUICK }>,
     scan_i8,
+    dots_i8,
 };
 
 /// NEON with the int8 dot product.
-static DOTPROD: Kernels = Kernels { isa: "dotprod", scan_i8: scan_i8_dotprod, ..NEON };
+static DOTPROD: Kernels =
+    Kernels { isa: "dotprod", scan_i8: scan_i8_dotprod, dots_i8: dots_i8_dotprod, ..NEON };
 
 /// The sets of this module that the machine can run, the best one last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
@@ -281,8 +284,8 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 }
 
 #[target_feature(enable = "neon")]
-fn encode(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
-    scalar::encode_body(x, origin, code)
+fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
+    scalar::encode_body::<ERROR>(x, origin, code)
 }
 
 /// The signed codes of rows `4i .. 4i + 4` in the group at `group`.
@@ -396,8 +399,8 @@ fn test_forms(
 }
 
 /// The walk over blocks and columns, the same for both kinds of dot product.
-macro_rules! scan_blocks {
-    ($rows:ident, $panel:ident, $coeff:ident, $hits:ident, $dots:ident) => {{
+macro_rules! for_blocks_of_codes {
+    ($rows:ident, $panel:ident, $dots:ident, |$b:ident, $column:ident, $dot:ident| $do:expr) => {{
         let groups = groups($rows.dim);
         let bytes = block_bytes($rows.dim);
         let blocks = $rows.rows.div_ceil(BLOCK_ROWS);
@@ -419,8 +422,8 @@ macro_rules! scan_blocks {
                             // SAFETY: block b exists; columns lane .. lane + $c exist in the tile.
                             let dots = unsafe { $dots::<$c>(block, q, groups) };
                             for (c, dots) in dots.into_iter().enumerate() {
-                                let c = column + c;
-                                test_forms($rows, b * BLOCK_ROWS, dots, c, &$coeff[c], $hits);
+                                let ($b, $column, $dot) = (b, column + c, dots);
+                                $do;
                             }
                         }};
                     }
@@ -436,12 +439,48 @@ macro_rules! scan_blocks {
     }};
 }
 
+/// Stores the products of a block with a column, in `out` (`[cols][rows]`).
+#[inline]
+#[target_feature(enable = "neon")]
+fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [int32x4_t; 4], out: &mut [i32]) {
+    let first = column * padded_rows(rows.rows) + b * BLOCK_ROWS;
+    let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+    for (out, dot) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(dots) {
+        // SAFETY: 4 integers.
+        unsafe { vst1q_s32(out.as_mut_ptr(), dot) };
+    }
+}
+
 #[target_feature(enable = "neon")]
 fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
-    scan_blocks!(rows, panel, coeff, hits, dots);
+    for_blocks_of_codes!(rows, panel, dots, |b, c, dots| test_forms(
+        rows,
+        b * BLOCK_ROWS,
+        dots,
+        c,
+        &coeff[c],
+        hits
+    ));
+}
+
+#[target_feature(enable = "neon")]
+fn dots_i8(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
+    for_blocks_of_codes!(rows, panel, dots, |b, c, dots| store_dots(rows, b, c, dots, out));
 }
 
 #[target_feature(enable = "neon,dotprod")]
 fn scan_i8_dotprod(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
-    scan_blocks!(rows, panel, coeff, hits, dots_dotprod);
+    for_blocks_of_codes!(rows, panel, dots_dotprod, |b, c, dots| test_forms(
+        rows,
+        b * BLOCK_ROWS,
+        dots,
+        c,
+        &coeff[c],
+        hits
+    ));
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn dots_i8_dotprod(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
+    for_blocks_of_codes!(rows, panel, dots_dotprod, |b, c, dots| store_dots(rows, b, c, dots, out));
 }

@@ -2,7 +2,9 @@
 //! ever horizontal.
 
 use super::CHUNK_BYTES;
-use crate::kernels::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS, block_bytes, groups};
+use crate::kernels::codes::{
+    BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS, block_bytes, groups, padded_rows,
+};
 use crate::kernels::panel::{CODE_TILE, CodePanel};
 use crate::kernels::{CodeHit, Coeff};
 use std::arch::x86_64::*;
@@ -213,33 +215,76 @@ unsafe fn scan_codes<const C: usize, const U: usize>(
     }
 }
 
+/// Stores the products of `blocks` (numbers) of `rows` with `C` columns from `column` on in `out` (`[cols][rows]`).
+///
+/// # Safety
+/// As for [`scan_codes`].
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-pub(super) fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
-    let blocks = rows.rows.div_ceil(BLOCK_ROWS);
-    let chunk = (CHUNK_BYTES / block_bytes(rows.dim)).max(1);
-    for first in (0..blocks).step_by(chunk) {
-        let range = first..blocks.min(first + chunk);
-        let mut column = 0;
-        while column < panel.cols() {
-            macro_rules! run {
-                ($c:literal, $u:literal) => {{
-                    // SAFETY: the range is within the rows' blocks, the next $c columns exist, all widths but the last are
-                    // multiples of 4.
-                    unsafe {
-                        scan_codes::<$c, $u>(rows, range.clone(), panel, coeff, column, hits)
-                    };
-                    column += $c;
-                }};
-            }
-            match panel.cols() - column {
-                24.. => run!(24, 1),
-                16..24 => run!(16, 1),
-                8..16 => run!(8, 1),
-                4..8 => run!(4, 2),
-                3 => run!(3, 4),
-                2 => run!(2, 4),
-                _ => run!(1, 8),
-            }
+unsafe fn store_dots<const C: usize, const U: usize>(
+    rows: &CodeRows<'_>,
+    blocks: std::ops::Range<usize>,
+    panel: &CodePanel,
+    column: usize,
+    out: &mut [i32],
+) {
+    let groups = groups(rows.dim);
+    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
+    let mut start = [0; C];
+    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
+        *start = -128 * sum;
+    }
+    let padded = padded_rows(rows.rows);
+    for b in blocks {
+        // SAFETY: block b and the columns exist (the caller's promise).
+        let dots =
+            unsafe { dots::<C, U>(rows.blocks.as_ptr().add(b * block_bytes(rows.dim)), q, groups, &start) };
+        for (c, dots) in dots.into_iter().enumerate() {
+            let first = (column + c) * padded + b * BLOCK_ROWS;
+            let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+            // SAFETY: 16 integers.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), dots) };
         }
     }
+}
+
+/// Calls `$part::<columns, runs>(rows, blocks, panel, column, ...)` for tiles of blocks and columns.
+macro_rules! for_tiles {
+    ($part:ident, $rows:ident, $panel:ident, |$range:ident, $column:ident| $($argument:expr),+) => {{
+        let blocks = $rows.rows.div_ceil(BLOCK_ROWS);
+        let chunk = (CHUNK_BYTES / block_bytes($rows.dim)).max(1);
+        for first in (0..blocks).step_by(chunk) {
+            let $range = first..blocks.min(first + chunk);
+            let mut $column = 0;
+            while $column < $panel.cols() {
+                macro_rules! run {
+                    ($c:literal, $u:literal) => {{
+                        // SAFETY: the range is within the rows' blocks, the next $c columns exist, all widths but the last
+                        // are multiples of 4.
+                        unsafe { $part::<$c, $u>($($argument),+) };
+                        $column += $c;
+                    }};
+                }
+                match $panel.cols() - $column {
+                    24.. => run!(24, 1),
+                    16..24 => run!(16, 1),
+                    8..16 => run!(8, 1),
+                    4..8 => run!(4, 2),
+                    3 => run!(3, 4),
+                    2 => run!(2, 4),
+                    _ => run!(1, 8),
+                }
+            }
+        }
+    }};
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+pub(super) fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], hits: &mut Vec<CodeHit>) {
+    for_tiles!(scan_codes, rows, panel, |range, column| rows, range.clone(), panel, coeff, column, hits);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+pub(super) fn dots_i8(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
+    for_tiles!(store_dots, rows, panel, |range, column| rows, range.clone(), panel, column, out);
 }

@@ -28,6 +28,32 @@ fn a_code_is_the_scaled_residual_rounded_to_nearest_and_its_error_is_bounded() {
             .sqrt();
         assert!(f64::from(got.err) >= true_err);
         assert!(f64::from(got.err) <= true_err * (1.0 + 3e-6) + 1e-12);
+        let quick = scalar::KERNELS.encode_query(&x, &origin, &mut code);
+        assert!(f64::from(quick.err) >= true_err);
+        assert!(f64::from(quick.err) <= true_err * (1.0 + 3e-4) + 1e-6 * f64::from(max));
+        assert_eq!(Encoded { err: got.err, ..quick }, got);
+    }
+}
+
+#[test]
+fn the_quick_error_bound_holds_at_every_magnitude() {
+    let mut random = Random(17);
+    for case in 0..4000 {
+        let dim = 1 + random.below(300) as usize;
+        let size = 10f32.powi(random.below(66) as i32 - 40);
+        let offset = [0.0, 1e3, 1e6][case % 3] * size;
+        let mut vector = || -> Vec<f32> { random.vector(dim).iter().map(|v| v * size + offset).collect() };
+        let (x, origin) = (vector(), vector());
+        let mut code = vec![0; dim];
+        let got = scalar::KERNELS.encode_query(&x, &origin, &mut code);
+        let true_err = (0..dim)
+            .map(|i| {
+                let e = f64::from(x[i]) - f64::from(origin[i]);
+                (e - f64::from(got.scale) * f64::from(code[i])).powi(2)
+            })
+            .sum::<f64>()
+            .sqrt();
+        assert!(f64::from(got.err) >= true_err, "dim {dim}, size {size}: {} < {true_err}", got.err);
     }
 }
 
@@ -87,16 +113,18 @@ fn every_set_writes_the_scalar_codes_bit_for_bit() {
             x.iter_mut().for_each(|x| *x *= size);
             let origin = if random.below(2) == 0 { vec![0.0; dim] } else { random.awkward(dim, every) };
             let mut expected_code = vec![5; dim];
-            let expected = scalar::KERNELS.encode(&x, &origin, &mut expected_code);
-            for set in vector_sets() {
-                let mut code = vec![9; dim];
-                let got = set.encode(&x, &origin, &mut code);
-                assert_eq!(code, expected_code, "{} dim {dim}", set.isa);
-                assert_eq!(got.sum, expected.sum);
-                for (ours, theirs) in
-                    [(got.scale, expected.scale), (got.norm, expected.norm), (got.err, expected.err)]
-                {
-                    assert_eq!(ours.to_bits(), theirs.to_bits(), "{} dim {dim}", set.isa);
+            for encode in [Kernels::encode, Kernels::encode_query] {
+                let expected = encode(&scalar::KERNELS, &x, &origin, &mut expected_code);
+                for set in vector_sets() {
+                    let mut code = vec![9; dim];
+                    let got = encode(set, &x, &origin, &mut code);
+                    assert_eq!(code, expected_code, "{} dim {dim}", set.isa);
+                    assert_eq!(got.sum, expected.sum);
+                    for (ours, theirs) in
+                        [(got.scale, expected.scale), (got.norm, expected.norm), (got.err, expected.err)]
+                    {
+                        assert_eq!(ours.to_bits(), theirs.to_bits(), "{} dim {dim}", set.isa);
+                    }
                 }
             }
         }
@@ -171,7 +199,7 @@ fn coeffs(random: &mut Random, cols: usize, dim: usize, every: usize) -> Vec<Coe
 }
 
 #[test]
-fn every_set_finds_the_same_code_hits_with_the_exact_dot_products() {
+fn every_set_finds_the_exact_dot_products_and_the_same_code_hits() {
     let mut random = Random(9);
     for (i, (dim, m, cols)) in shapes(&mut random).into_iter().enumerate() {
         let every = [usize::MAX, 300, 10][i % 3];
@@ -180,7 +208,16 @@ fn every_set_finds_the_same_code_hits_with_the_exact_dot_products() {
         let mut panel = CodePanel::new(dim);
         let queries: Vec<_> = (0..cols).map(|_| random.code(dim)).collect();
         queries.iter().for_each(|q| panel.push(q));
+        let padded = codes::padded_rows(m);
         for set in available() {
+            let mut dots = vec![i32::MIN; cols * padded];
+            set.dots_i8(&rows.view(), &panel, &mut dots);
+            for (q, dots) in queries.iter().zip(dots.chunks(padded.max(1))) {
+                for (code, &dot) in rows.codes.iter().zip(dots) {
+                    let expected: i32 = q.iter().zip(code).map(|(&q, &x)| i32::from(q) * i32::from(x)).sum();
+                    assert_eq!(dot, expected, "{} dim {dim}, {m} x {cols}", set.isa);
+                }
+            }
             let mut hits = Vec::new();
             set.scan_i8(&rows.view(), &panel, &coeff, &mut hits);
             hits.sort_unstable();
