@@ -106,8 +106,8 @@ fn batches() -> Vec<(&'static str, usize)> {
         _ => vec![1, 8, 32, 128, 512, 2000],
     };
     let only: Option<usize> = setting("BENCH_NQ").and_then(|n| n.parse().ok());
-    let all = common::present().into_iter().flat_map(|name| sizes(name).into_iter().map(move |n| (name, n)));
-    all.filter(|(_, n)| only.is_none_or(|only| only == *n)).collect()
+    let sizes = |name| only.map_or_else(|| sizes(name), |only| vec![only]);
+    common::present().into_iter().flat_map(|name| sizes(name).into_iter().map(move |n| (name, n))).collect()
 }
 
 #[derive(Clone, Copy)]

@@ -214,6 +214,7 @@ struct Approx {
     scale: f64,
     norm: f64,
     error: f64,
+    sum: i32,
     /// For inner products: the length of the query, and its product with the centroid.
     length: f64,
     base: f64,
@@ -359,7 +360,7 @@ impl Scan<'_> {
                 continue;
             }
             if coded {
-                scratch.codes.push(&scratch.code);
+                scratch.codes.push_summed(&scratch.code, approx.sum);
             }
             local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
         }
@@ -428,6 +429,7 @@ impl Scan<'_> {
                 scale: encoded.scale.into(),
                 norm: encoded.norm.into(),
                 error: encoded.err.into(),
+                sum: encoded.sum,
                 length: length(vector),
                 base: vector.iter().zip(centroid).map(|(&q, &c)| f64::from(q) * f64::from(c)).sum(),
                 centroid: length(centroid),
@@ -438,6 +440,7 @@ impl Scan<'_> {
             scale: encoded.scale.into(),
             norm: encoded.norm.into(),
             error: encoded.err.into(),
+            sum: encoded.sum,
             ..Approx::default()
         }
     }

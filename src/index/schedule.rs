@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use crate::device::workers::{Cancelled, TICK, Workers};
 use crate::index::budget::ALL;
-use crate::index::probe::Probes;
 use crate::index::masks::Masks;
+use crate::index::probe::Probes;
 use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch, State};
 use crate::index::search::{Search, SearchMode};
 use crate::index::{
-    IndexError, InvertedLists, Quantizer, SearchParams, Snapshot, TryExtend, try_collect, try_copy, try_filled, try_vec,
+    IndexError, InvertedLists, Quantizer, SearchParams, Snapshot, TryExtend, try_collect, try_copy,
+    try_filled, try_vec,
 };
 
 /// What one call may read beyond the budget before it is scanned and dropped.
@@ -196,7 +197,14 @@ impl<'a, L: InvertedLists> Search<'a, L> {
         'a: 's,
     {
         let SearchParams { k, above_key, .. } = self.params;
-        Scan { snapshot: self.snapshot, queries: self.queries, states, k, all_near: above_key.is_none(), masks }
+        Scan {
+            snapshot: self.snapshot,
+            queries: self.queries,
+            states,
+            k,
+            all_near: above_key.is_none(),
+            masks,
+        }
     }
 
     /// Loads the segments that hold the first `rows` live rows of a list. Returns the bytes that had to be read over the budget.

@@ -225,7 +225,16 @@ impl CodePanel {
     /// # Panics
     /// If the code has another dimension, or the columns become more than `u32` can count.
     pub fn push(&mut self, code: &[i8]) {
+        self.push_summed(code, code.iter().map(|&value| i32::from(value)).sum());
+    }
+
+    /// [`CodePanel::push`] where the sum of the elements is known.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn push_summed(&mut self, code: &[i8], sum: i32) {
         assert_eq!(code.len(), self.dim, "code of another dimension");
+        debug_assert_eq!(sum, code.iter().map(|&value| i32::from(value)).sum::<i32>());
         assert!(u32::try_from(self.sums.len()).is_ok(), "too many columns for one panel");
         let groups = codes::groups(self.dim);
         let (tile, lane) = (self.cols() / CODE_TILE, self.cols() % CODE_TILE);
@@ -240,7 +249,7 @@ impl CodePanel {
         if let Some(last) = quads.get_mut(whole.len()) {
             last.0[lane][..rest.len()].copy_from_slice(rest);
         }
-        self.sums.push(code.iter().map(|&value| i32::from(value)).sum());
+        self.sums.push(sum);
     }
 
     /// Number of columns.
