@@ -5,10 +5,9 @@ use std::collections::BinaryHeap;
 use std::mem::take;
 
 use crate::index::{IndexError, TryGrow};
-use crate::kernels::prefetch;
 
-/// Upper bounds that are announced: those that a push is compared with first.
-const ANNOUNCED: usize = 32;
+/// Half the candidates from which on they are pruned, at least.
+const PRUNED_FROM: usize = 16;
 
 /// A row that may be among the nearest.
 #[derive(Debug, Clone, Copy)]
@@ -108,13 +107,10 @@ impl Collector {
         *self = Self { upper, candidates, ..Self::new(k, bounds) };
     }
 
-    /// Brings near what the next push touches.
-    pub fn announce(&mut self) {
-        let upper = self.upper.as_slice();
-        prefetch(&upper[..upper.len().min(ANNOUNCED)]);
-        let next = self.candidates.spare_capacity_mut();
-        let first = next.len().min(2);
-        prefetch(&next[..first]);
+    /// Where the next candidate will stand, and where the upper bounds do.
+    pub fn touched(&self) -> [*const u8; 2] {
+        let next = self.candidates.as_ptr().wrapping_add(self.candidates.len());
+        [next.cast(), self.upper.as_slice().as_ptr().cast()]
     }
 
     /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.
@@ -124,7 +120,7 @@ impl Collector {
             return;
         }
         candidate.is_wanted = self.bounds.want(candidate.lower, upper);
-        let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(8, 64) } else { 1 };
+        let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(PRUNED_FROM, 64) } else { 1 };
         let room =
             self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(first).is_ok();
         if !room || self.upper.len() == self.upper.capacity() && self.upper.try_reserve(1).is_err() {
@@ -136,7 +132,7 @@ impl Collector {
         if candidate.is_wanted && self.k != usize::MAX {
             self.count(upper);
         }
-        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(32).saturating_mul(2)
+        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(PRUNED_FROM).saturating_mul(2)
         {
             self.prune();
         }

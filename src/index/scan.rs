@@ -6,7 +6,7 @@
 //! bit for bit.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::index::collect::{Bounds, Candidate, Collector};
@@ -15,7 +15,7 @@ use crate::index::masks::Masks;
 use crate::index::segment::{ResidentCodes, ResidentRows, rounding};
 use crate::index::snapshot::{Held, Segment};
 use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
-use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels, prefetch};
+use crate::kernels::{CodeHit, CodePanel, CodeRows, Coeff, Panel, ScoreHit, codes, kernels, prefetch, prefetch_at};
 
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +29,18 @@ pub(crate) struct Member {
 /// What is kept of a query, and a copy of its threshold that is read without the lock.
 pub(crate) struct State {
     threshold: AtomicU32,
+    /// Where the next candidate will stand and where the upper bounds do, to be brought near without the lock.
+    touched: [AtomicPtr<u8>; 2],
     collector: Mutex<Collector>,
 }
 
 impl State {
     pub fn new(collector: Collector) -> Self {
-        Self { threshold: AtomicU32::new(collector.threshold.to_bits()), collector: Mutex::new(collector) }
+        Self {
+            threshold: AtomicU32::new(collector.threshold.to_bits()),
+            touched: Default::default(),
+            collector: Mutex::new(collector),
+        }
     }
 
     /// Starts anew, with the memory that it has.
@@ -68,9 +74,11 @@ impl State {
 
     /// Brings near what the next push touches: the states of a batch lie all over memory.
     fn announce(&self) {
-        if let Ok(mut collector) = self.collector.try_lock() {
-            collector.announce();
-        }
+        let [next, upper] = &self.touched;
+        prefetch_at(next.load(Ordering::Relaxed));
+        let upper = upper.load(Ordering::Relaxed);
+        prefetch_at(upper);
+        prefetch_at(upper.wrapping_add(64));
     }
 
     /// The threshold, possibly an older and higher one.
@@ -90,6 +98,9 @@ impl State {
     fn push_all(&self, rows: &[(Candidate, f32)]) -> f32 {
         let mut collector = self.lock();
         rows.iter().for_each(|&(candidate, upper)| collector.push(candidate, upper));
+        for (place, touched) in self.touched.iter().zip(collector.touched()) {
+            place.store(touched.cast_mut(), Ordering::Relaxed);
+        }
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
         collector.threshold
     }
@@ -227,8 +238,8 @@ const CHUNK: usize = 512;
 const FIRST_CHUNK: usize = 32;
 /// Rows of a segment that thresholds are looked for in, at most.
 const AHEAD_ROWS: usize = 2 * CHUNK;
-/// Queries between asking for what a push touches and pushing.
-const STATES_AHEAD: usize = 2;
+/// Queries between asking for a state and reading it.
+const STATES_AHEAD: usize = 4;
 /// From that many queries on the fused f32 tile beats one exact pass per query.
 const TILE_QUERIES: usize = 4;
 /// Relative rounding of the few f32 operations of a linear form, with room to spare.
@@ -347,9 +358,15 @@ impl Scan<'_> {
         if coded {
             scratch.codes.try_reserve(members.len()).map_err(refused)?;
         }
-        for (member, next) in members.iter().zip(members.iter().skip(1).chain([&members[0]])) {
-            prefetch(self.query(next.query));
-            prefetch(std::slice::from_ref(self.state(next.query)));
+        for (i, member) in members.iter().enumerate() {
+            // They lie all over memory, and what a push touches is known from the state.
+            if let Some(next) = members.get(i + 1) {
+                prefetch(self.query(next.query));
+                self.state(next.query).announce();
+            }
+            if let Some(later) = members.get(i + STATES_AHEAD) {
+                prefetch(std::slice::from_ref(self.state(later.query)));
+            }
             let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
             let threshold = self.state(member.query).threshold();
             let mut approx = Approx::default();
@@ -501,7 +518,7 @@ impl Scan<'_> {
     }
 
     /// Lower and upper bound of the key of a row, from the product of the codes.
-    #[inline]
+    #[inline(always)]
     fn bounds(&self, q: &Approx, codes: &ResidentCodes, slot: usize, dot: i32) -> (f32, f32) {
         let dim = self.snapshot.dim();
         let (u, r) = (f64::from(codes.u[slot]), f64::from(codes.r[slot]));
@@ -689,11 +706,6 @@ impl Scan<'_> {
         let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
         scratch.by_column.sort(&scratch.code_hits, members.len())?;
         for column in 0..members.len() {
-            if let Some(later) = members.get(column + STATES_AHEAD)
-                && !scratch.by_column.of(column + STATES_AHEAD).is_empty()
-            {
-                self.state(later.query).announce();
-            }
             let hits = scratch.by_column.of(column);
             if hits.is_empty() {
                 continue;

@@ -327,17 +327,22 @@ impl Kernels {
     }
 }
 
-/// Asks for `values` to be brought near, where the machine has such a hint: for what is read soon, from all over memory.
-pub fn prefetch<T>(values: &[T]) {
+/// Asks for the line of the cache at `address` to be brought near, where the machine has such a hint. It may be any address.
+pub fn prefetch_at(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks((64 / size_of::<T>().max(1)).max(1)) {
-        // SAFETY: a hint; the address lies in `values`, and a prefetch never faults.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
-        }
+    // SAFETY: a hint; a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = address;
+}
+
+/// Asks for `values` to be brought near, where the machine has such a hint: for what is read soon, from all over memory.
+pub fn prefetch<T>(values: &[T]) {
+    for line in values.chunks((64 / size_of::<T>().max(1)).max(1)) {
+        prefetch_at(line.as_ptr().cast());
+    }
 }
 
 fn check_code(x: &[f32], origin: &[f32], code: &[i8]) {
