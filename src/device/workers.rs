@@ -25,6 +25,30 @@ pub struct Workers {
 struct Pool {
     pid: u32,
     threads: rayon::ThreadPool,
+    /// Threads that look for work.
+    awake: AtomicUsize,
+}
+
+/// How long a thread without work looks for more before it sleeps.
+const AWAKE_FOR: Duration = Duration::from_micros(100);
+
+impl Pool {
+    /// Keeps up to `threads` threads looking for work for a while: to wake one takes as long as a small search.
+    fn stay_awake(&'static self, threads: usize) {
+        while self.awake.load(Ordering::Relaxed) < threads {
+            self.awake.fetch_add(1, Ordering::Relaxed);
+            self.threads.spawn(|| {
+                let mut last = Instant::now();
+                while last.elapsed() < AWAKE_FOR {
+                    if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                        last = Instant::now();
+                    }
+                    std::hint::spin_loop();
+                }
+                self.awake.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
 }
 
 static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
@@ -89,16 +113,28 @@ impl Workers {
         let helpers = self.threads.min(tasks).saturating_sub(1);
         match if helpers == 0 { None } else { pool() } {
             None => work_here(tick),
-            Some(pool) => pool.in_place_scope(|scope| {
-                for _ in 0..helpers {
-                    scope.spawn(|_| {
-                        while let Some(i) = take() {
-                            task(i);
-                        }
-                    });
-                }
-                work_here(tick)
-            }),
+            Some(pool) => {
+                let ended = AtomicUsize::new(0);
+                let done = pool.threads.in_place_scope(|scope| {
+                    for _ in 0..helpers {
+                        scope.spawn(|_| {
+                            while let Some(i) = take() {
+                                task(i);
+                            }
+                            ended.fetch_add(1, Ordering::Release);
+                        });
+                    }
+                    let done = work_here(tick);
+                    // The scope waits asleep, and waking up takes as long as a small search.
+                    let start = Instant::now();
+                    while ended.load(Ordering::Acquire) < helpers && start.elapsed() < AWAKE_FOR {
+                        std::hint::spin_loop();
+                    }
+                    done
+                });
+                pool.stay_awake(helpers);
+                done
+            }
         }
     }
 
@@ -133,18 +169,18 @@ impl Workers {
 
 /// The pool of this process, or none where the system gives no thread (or where a fork caught the
 /// lock held): the caller then works alone.
-fn pool() -> Option<&'static rayon::ThreadPool> {
+fn pool() -> Option<&'static Pool> {
     let pid = std::process::id();
     if let Some(pool) = *POOL.try_read().ok()?
         && pool.pid == pid
     {
-        return Some(&pool.threads);
+        return Some(pool);
     }
     let mut slot = POOL.try_write().ok()?;
     if let Some(pool) = *slot
         && pool.pid == pid
     {
-        return Some(&pool.threads);
+        return Some(pool);
     }
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(Workers::all().threads.saturating_sub(1).max(1))
@@ -152,9 +188,9 @@ fn pool() -> Option<&'static rayon::ThreadPool> {
         .build()
         .ok()?;
     // Leaked on purpose: dropping a pool joins its threads, and after a fork there are none.
-    let pool: &'static Pool = Box::leak(Box::new(Pool { pid, threads }));
+    let pool: &'static Pool = Box::leak(Box::new(Pool { pid, threads, awake: AtomicUsize::new(0) }));
     *slot = Some(pool);
-    Some(&pool.threads)
+    Some(pool)
 }
 
 #[cfg(test)]
