@@ -30,7 +30,7 @@ pub(super) const TASK_MIN: u64 = 1 << 20;
 pub(super) const TASK_MAX: u64 = 1 << 24;
 
 /// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
-pub(super) const ALONE_MAX: u64 = 1 << 20;
+pub(super) const ALONE_MAX: u64 = 1 << 18;
 /// Queries of a search from which the vectors beside codes are opened.
 const EXACT_QUERIES: usize = 32;
 /// Queries per list from which grouping pays.
