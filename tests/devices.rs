@@ -37,15 +37,6 @@ fn devices(limit: usize) -> Vec<Arc<DeviceCache>> {
     all
 }
 
-/// The snapshot without some of its rows.
-fn without(f: &Fixture, is_dead: impl Fn(u32) -> bool) -> Snapshot {
-    let mut heads = f.lists.heads().to_vec();
-    for head in &mut heads {
-        (0..head.rows).filter(|slot| is_dead(*slot)).for_each(|slot| assert!(head.kill(slot)));
-    }
-    Snapshot::new(f.metric, f.dim, Device::cpu(), f.snapshot.coarse().cloned(), heads, None).unwrap()
-}
-
 proptest! {
     #![proptest_config(Config { cases: cases(), failure_persistence: None, ..Config::default() })]
 
@@ -62,7 +53,7 @@ proptest! {
         let quantizer = [Quantizer::Int8, Quantizer::None][(seed % 2) as usize];
         let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
         if dead > 1 {
-            f.snapshot = without(&f, |slot| slot % dead == 1);
+            f.snapshot = f.without(|slot| slot % dead == 1);
         }
         let queries = f.queries(shape, nq, seed ^ 1);
         let filter = Every(modulo);
@@ -281,7 +272,7 @@ fn a_table_that_is_searched_takes_the_place_of_one_that_is_not() {
     for n in 1..4 {
         let mut f = Fixture::new(Metric::L2, Shape::Uniform, 300, 8, 4, Quantizer::Int8, n.into());
         let queries = f.queries(Shape::Uniform, 5, 4);
-        let snapshot = Arc::new(without(&f, |_| false));
+        let snapshot = Arc::new(f.without(|_| false));
         let snapshot = cache.insert(version(n), snapshot);
         let params = SearchParams { device: Placement::On(&device), ..SearchParams::new(5, usize::MAX) };
         let found = search(&snapshot, &cache, &mut f.lists, &queries, params).unwrap();

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::{Device, workers::Workers};
 use sqlite_ivf::index::{
-    Budget, BudgetStrategy, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, Reach, RowFilter,
-    SearchMode, SearchParams, Snapshot, calibrate, search,
+    Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, Quantizer,
+    Reach, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 fn cases() -> u32 {
@@ -138,6 +138,49 @@ proptest! {
     }
 
     #[test]
+    fn a_large_batch_gives_the_nearest_rows_that_are_alive_whatever_is_resident(
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 0..300_usize, dim in 1..40_usize, nlist in 0..6_usize,
+        k in 1..60_usize, nq in 32..120_usize, dead in prop_oneof![Just(u32::MAX), 2..9_u32], seed in any::<u64>(),
+        (within, beyond) in (0..60_usize, prop_oneof![3 => Just(None), 1 => (0..9_usize).prop_map(Some)]),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        // So that no two rows have the same rowid.
+        let n = 3 * n + 1;
+        let mut f = Fixture::new(metric, shape, n, dim, nlist, Quantizer::Int8, seed);
+        f.snapshot = f.without(|slot| slot % dead == 1);
+        let mut alive = BTreeSet::new();
+        for at in 0..f.snapshot.segments().len() {
+            let rowids = f.lists.codes(&f.snapshot.segments()[at].head).unwrap().rowids;
+            alive.extend(rowids.into_iter().enumerate().filter(|(slot, _)| *slot as u32 % dead != 1).map(|(_, rowid)| rowid));
+        }
+        let queries = f.queries(shape, nq, seed ^ 1);
+        let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
+        let max_key = if within < 40 { f32::INFINITY } else { all.get(within).map_or(f32::INFINITY, |row| row.key) };
+        let above_key = beyond.and_then(|beyond: usize| all.get(beyond)).map(|row| row.key);
+        let params = SearchParams { max_key, above_key, ..SearchParams::new(k, usize::MAX) };
+        let is_wanted = |row: Neighbor| {
+            alive.contains(&row.rowid) && row.key <= max_key && above_key.is_none_or(|above| row.key > above)
+        };
+        let truth: Vec<_> = queries
+            .chunks_exact(dim)
+            .map(|query| bits(&brute_force(metric, dim, &f.rowids, &f.rows, query, k, is_wanted)))
+            .collect();
+        for is_resident in [false, true] {
+            let cache = Cache::new(usize::MAX);
+            if is_resident {
+                f.preload(&cache);
+            }
+            for (mode, threads) in [(SearchMode::Csr, 1), (SearchMode::Csr, 3), (SearchMode::Matrix, 2)] {
+                let params = SearchParams { mode, workers: Workers::new(threads), ..params };
+                let found = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+                for (i, truth) in truth.iter().enumerate() {
+                    prop_assert_eq!(&bits(found.of(i)), truth, "{:?} {:?} {:?} resident {}", metric, shape, mode, is_resident);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn with_a_filter_each_query_gives_the_same_alone_and_in_a_batch_whatever_is_resident(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
         nprobe in 1..6_usize, modulo in 1..60_i64, max_codes in prop_oneof![3 => Just(0), 1 => 1..300_u64], k in 1..20_usize,
@@ -150,9 +193,8 @@ proptest! {
         let mut seen = BTreeSet::new();
         for (quantizer, is_resident) in [(Quantizer::Int8, false), (Quantizer::Int8, true), (Quantizer::None, true)] {
             let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
-            for at in 0..if is_resident { f.snapshot.segments().len() } else { 0 } {
-                f.snapshot.codes(at, &cache, &mut f.lists).unwrap();
-                f.snapshot.vectors(at, &[], &cache, &mut f.lists).unwrap();
+            if is_resident {
+                f.preload(&cache);
             }
             let queries = f.queries(shape, 7, seed ^ 1);
             let params = SearchParams { filter: Some(&filter), max_codes, reach, ..SearchParams::new(k, nprobe) };
@@ -260,9 +302,8 @@ fn of_a_filter_that_few_rows_pass_every_one_is_seen_and_of_a_larger_one_the_near
     for (metric, is_resident) in METRICS.into_iter().flat_map(|metric| [(metric, false), (metric, true)]) {
         let mut f = Fixture::new(metric, Shape::Uniform, 4000, 12, 64, Quantizer::Int8, 3);
         let cache = Cache::new(usize::MAX);
-        for at in 0..if is_resident { f.snapshot.segments().len() } else { 0 } {
-            f.snapshot.codes(at, &cache, &mut f.lists).unwrap();
-            f.snapshot.vectors(at, &[], &cache, &mut f.lists).unwrap();
+        if is_resident {
+            f.preload(&cache);
         }
         let queries = f.queries(Shape::Uniform, 9, 9);
         let (few, many) = (Every(200), Every(3));

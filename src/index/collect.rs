@@ -132,7 +132,8 @@ impl Collector {
         if candidate.is_wanted && self.k != usize::MAX {
             self.count(upper);
         }
-        if self.k != usize::MAX && self.candidates.len() >= self.pruned.max(self.k).max(PRUNED_FROM).saturating_mul(2)
+        if self.k != usize::MAX
+            && self.candidates.len() >= self.pruned.max(self.k).max(PRUNED_FROM).saturating_mul(2)
         {
             self.prune();
         }

@@ -3,7 +3,9 @@
 
 use sqlite_ivf::device::Device;
 use sqlite_ivf::index::lists::prepare_rows;
-use sqlite_ivf::index::{CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot};
+use sqlite_ivf::index::{
+    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot,
+};
 
 pub const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
 
@@ -132,6 +134,24 @@ impl Fixture {
             Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None)
                 .unwrap();
         Self { metric, dim, rowids, rows, lists, snapshot }
+    }
+
+    /// The snapshot without some of its rows.
+    pub fn without(&self, is_dead: impl Fn(u32) -> bool) -> Snapshot {
+        let mut heads = self.lists.heads().to_vec();
+        for head in &mut heads {
+            (0..head.rows).filter(|slot| is_dead(*slot)).for_each(|slot| assert!(head.kill(slot)));
+        }
+        let coarse = self.snapshot.coarse().cloned();
+        Snapshot::new(self.metric, self.dim, Device::cpu(), coarse, heads, None).unwrap()
+    }
+
+    /// Codes and vectors in memory.
+    pub fn preload(&mut self, cache: &Cache) {
+        for at in 0..self.snapshot.segments().len() {
+            self.snapshot.codes(at, cache, &mut self.lists).unwrap();
+            self.snapshot.vectors(at, &[], cache, &mut self.lists).unwrap();
+        }
     }
 
     pub fn queries(&self, shape: Shape, nq: usize, seed: u64) -> Vec<f32> {

@@ -1,0 +1,238 @@
+//! Scanning codes: a kernel rules out most rows, the others are looked at query by query.
+
+use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, candidate_at};
+use crate::index::collect::Candidate;
+use crate::index::filter::{Mask, runs};
+use crate::index::segment::ResidentCodes;
+use crate::index::{IndexError, TryExtend, TryGrow};
+use crate::kernels::{CodeHit, CodeRows, codes, kernels, prefetch};
+
+/// Hits in the order of their columns.
+#[derive(Default)]
+pub(super) struct ByColumn {
+    hits: Vec<CodeHit>,
+    /// Those of column c begin at `starts[c]` and end at `starts[c + 1]`.
+    starts: Vec<u32>,
+}
+
+impl ByColumn {
+    /// A counting sort.
+    fn sort(&mut self, hits: &[CodeHit], columns: usize) -> Result<(), IndexError> {
+        self.starts.clear();
+        self.starts.try_resize(columns + 2, 0)?;
+        self.hits.clear();
+        self.hits.try_extend(hits.iter().copied())?;
+        if columns == 1 {
+            self.starts[1] = hits.len() as u32;
+            return Ok(());
+        }
+        hits.iter().for_each(|hit| self.starts[hit.column as usize + 2] += 1);
+        for c in 2..columns + 2 {
+            self.starts[c] += self.starts[c - 1];
+        }
+        for hit in hits {
+            let place = &mut self.starts[hit.column as usize + 1];
+            self.hits[*place as usize] = *hit;
+            *place += 1;
+        }
+        Ok(())
+    }
+
+    fn of(&self, column: usize) -> &[CodeHit] {
+        &self.hits[self.starts[column] as usize..self.starts[column + 1] as usize]
+    }
+}
+
+/// Rows that are scanned first for a query that has no threshold: all of them are candidates.
+const FIRST_CHUNK: usize = 32;
+/// Rows of a segment that thresholds are looked for in, at most.
+const AHEAD_ROWS: usize = 2 * CHUNK;
+
+impl Scan<'_> {
+    /// Scans the codes of a segment for `members`.
+    pub(super) fn codes(
+        &self,
+        loaded: &Opened<'_>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let dim = self.snapshot.dim();
+        let codes = loaded.codes;
+        self.look_ahead(loaded, members, scratch)?;
+        scratch.coeff.clear();
+        for member in members.iter_mut() {
+            scratch.coeff.push(self.coeff(&member.approx, member.threshold, codes));
+            member.of_coeff = member.threshold;
+        }
+        let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
+        let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
+        let mut chunk = if fresh { FIRST_CHUNK } else { CHUNK };
+        let mask = self.mask(loaded.at);
+        let mut runs = runs(mask, slots);
+        let (mut start, mut end) = (0, 0);
+        loop {
+            if start == end {
+                match runs.next() {
+                    Some(run) => (start, end) = run,
+                    None => break,
+                }
+            }
+            for (member, coeff) in members.iter_mut().zip(&mut scratch.coeff) {
+                if member.threshold < member.of_coeff {
+                    *coeff = self.coeff(&member.approx, member.threshold, codes);
+                    member.of_coeff = member.threshold;
+                }
+            }
+            let rows = chunk.min(end - start);
+            chunk = (2 * chunk).min(CHUNK);
+            scratch.code_hits.clear();
+            scratch.code_hits.try_room(rows * members.len())?;
+            kernels().scan_i8(
+                &CodeRows {
+                    blocks: &loaded.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
+                    dim,
+                    rows,
+                    u: &codes.u[start..],
+                    r: &codes.r[start..],
+                    s: &codes.s[start..],
+                },
+                &scratch.codes,
+                &scratch.coeff,
+                &mut scratch.code_hits,
+            );
+            self.keep_hits(loaded, start, mask, members, scratch)?;
+            start += rows;
+        }
+        Ok(())
+    }
+
+    /// Gives thresholds to queries that have none: the k-th smallest upper bound of a segment's rows. One bound stands for each
+    /// group of rows, the smallest of it, so that it is the k-th smallest of few numbers.
+    fn look_ahead(
+        &self,
+        loaded: &Opened<'_>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let codes = loaded.codes;
+        let rows = codes.rowids.len().min(AHEAD_ROWS);
+        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
+        let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
+        if !self.all_near || masked || 2 * groups > rows || !members.iter().any(is_fresh) {
+            return Ok(());
+        }
+        let padded = codes::padded_rows(rows);
+        scratch.dots.try_resize(members.len() * padded, 0)?;
+        let view = CodeRows {
+            blocks: &loaded.blocks,
+            dim: self.snapshot.dim(),
+            rows,
+            u: &codes.u,
+            r: &codes.r,
+            s: &codes.s,
+        };
+        kernels().dots_i8(&view, &scratch.codes, &mut scratch.dots);
+        let head = &self.segment(loaded).head;
+        for (member, dots) in members.iter_mut().zip(scratch.dots.chunks_exact(padded)) {
+            if !is_fresh(member) {
+                continue;
+            }
+            let form = self.upper_form(&member.approx);
+            scratch.lows.clear();
+            scratch.lows.try_resize(groups, f32::INFINITY)?;
+            let dots = &dots[..rows];
+            match head.dead {
+                0 => group_lows(&mut scratch.lows, dots, codes, form, |_| true),
+                _ => group_lows(&mut scratch.lows, dots, codes, form, |slot| head.alive(slot as u32)),
+            }
+            let (_, kth, _) = scratch.lows.select_nth_unstable_by(self.k - 1, f32::total_cmp);
+            let threshold = self.upper_of_form(&member.approx, *kth, codes);
+            member.threshold = self.state(member.query).lower_to(threshold);
+        }
+        Ok(())
+    }
+
+    /// Takes the rows that the codes from slot `start` on did not rule out, query by query.
+    fn keep_hits(
+        &self,
+        loaded: &Opened<'_>,
+        start: usize,
+        mask: Option<&Mask>,
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let dim = self.snapshot.dim();
+        let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
+        scratch.by_column.sort(&scratch.code_hits, members.len())?;
+        for column in 0..members.len() {
+            let hits = scratch.by_column.of(column);
+            if hits.is_empty() {
+                continue;
+            }
+            let member = &mut members[column];
+            let wanted = hits.iter().filter(|hit| {
+                let slot = start as u32 + hit.row;
+                slot < member.slots && self.snapshot.wants(loaded.at, mask, slot)
+            });
+            scratch.near.clear();
+            scratch.near.try_room(hits.len())?;
+            if let Some(vectors) = vectors {
+                // The list's rows are near, for all its queries: keys now make the threshold exact.
+                let row = |hit: &CodeHit| &vectors[(start + hit.row as usize) * dim..][..dim];
+                hits.iter().map(row).for_each(prefetch);
+                let query = self.query(member.query);
+                for hit in wanted {
+                    scratch.rescored += 1;
+                    let key = self.snapshot.metric().key(query, row(hit));
+                    if key > member.threshold {
+                        continue;
+                    }
+                    let slot = start as u32 + hit.row;
+                    let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+                    if key < self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot).0 {
+                        return Err(candidate.wrong_bound());
+                    }
+                    scratch.near.push((candidate, key));
+                }
+            } else {
+                for hit in wanted {
+                    let slot = start as u32 + hit.row;
+                    let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot);
+                    if lower <= member.threshold {
+                        let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
+                        scratch.near.push((candidate, upper));
+                    }
+                }
+            }
+            if !scratch.near.is_empty() {
+                let threshold = self.state(member.query).push_all(&scratch.near);
+                member.threshold = member.threshold.min(threshold);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Groups of rows of which each gives its smallest bound, to find a k-th smallest: few are the worse for it that fall together.
+fn look_ahead_groups(k: usize) -> usize {
+    k.saturating_add(k / 2 + 1).checked_next_multiple_of(16).unwrap_or(usize::MAX / 2)
+}
+
+/// The smallest form of each group of slots: slot i is in group i % lows.len().
+fn group_lows(
+    lows: &mut [f32],
+    dots: &[i32],
+    codes: &ResidentCodes,
+    [u, r, s]: [f32; 3],
+    is_alive: impl Fn(usize) -> bool,
+) {
+    let groups = lows.len();
+    let values = codes.u.chunks(groups).zip(codes.r.chunks(groups)).zip(codes.s.chunks(groups));
+    for (at, (dots, ((us, rs), ss))) in dots.chunks(groups).zip(values).enumerate() {
+        let values = dots.iter().zip(us).zip(rs).zip(ss).enumerate();
+        for (low, (i, (((&dot, &ux), &rx), &sx))) in lows.iter_mut().zip(values) {
+            let form = u * ux + r * rx + s * (sx * dot as f32);
+            *low = if form < *low && is_alive(at * groups + i) { form } else { *low };
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Scanning a list for the queries that probe it.
+//!
+//! Rows with codes are ruled out by [`bounds`] of their keys, in [`codes`]. Rows without are scanned here, in tiles of queries or
+//! one by one. What is not ruled out goes to the query's [`state`].
+
+mod bounds;
+mod codes;
+mod state;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::index::collect::Candidate;
+use crate::index::filter::{Mask, runs};
+use crate::index::masks::Masks;
+use crate::index::segment::{ResidentCodes, ResidentRows};
+use crate::index::snapshot::{Held, Segment};
+use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
+use crate::kernels::{CodeHit, CodePanel, Coeff, Panel, ScoreHit, kernels, prefetch};
+use bounds::{Approx, length};
+use codes::ByColumn;
+pub(crate) use state::State;
+
+/// A query at a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    /// Which query.
+    pub query: u32,
+    /// How many live rows of the list it may scan.
+    pub rows: u32,
+}
+
+/// A segment with what a scan reads of it.
+pub(crate) struct Loaded {
+    pub at: usize,
+    pub codes: Arc<Held<ResidentCodes>>,
+    /// The rows themselves, where there are no codes to scan.
+    pub rows: Option<Arc<Held<ResidentRows>>>,
+}
+
+/// A loaded segment, open for reading.
+pub(crate) struct Opened<'a> {
+    pub at: usize,
+    pub codes: &'a ResidentCodes,
+    pub blocks: &'a [u8],
+    /// The rows with their values, where there are no codes to scan.
+    pub rows: Option<(&'a ResidentRows, &'a [f32])>,
+    /// Beside codes: the rows, where they are resident and many queries share the reading of them.
+    pub vectors: Option<&'a [f32]>,
+}
+
+/// What all scans of a search share.
+pub(crate) struct Scan<'a> {
+    pub snapshot: &'a Snapshot,
+    /// Prepared, `[nq][dim]`.
+    pub queries: &'a [f32],
+    pub states: &'a [State],
+    pub k: usize,
+    /// Whether every row is wanted that is near enough: none is too near.
+    pub all_near: bool,
+    /// If there is a filter.
+    pub masks: Option<&'a Masks>,
+}
+
+/// Buffers of a thread, kept between scans.
+pub(crate) struct Scratch {
+    panel: Panel,
+    codes: CodePanel,
+    code: Vec<i8>,
+    members: Vec<Local>,
+    coeff: Vec<Coeff>,
+    limit: Vec<f32>,
+    code_hits: Vec<CodeHit>,
+    score_hits: Vec<ScoreHit>,
+    by_column: ByColumn,
+    /// Rows for one query, with upper bounds of their keys.
+    near: Vec<(Candidate, f32)>,
+    dots: Vec<i32>,
+    lows: Vec<f32>,
+    keys: Vec<f32>,
+    /// Rows that were scanned, summed over the queries.
+    pub scanned: u64,
+    /// Keys of rows with codes that were computed, summed over the queries.
+    pub rescored: u64,
+}
+
+/// A query at the list being scanned.
+#[derive(Debug, Clone, Copy)]
+struct Local {
+    query: u32,
+    /// Live rows that it may still scan.
+    rows: u32,
+    /// Slots of the current segment that it scans.
+    slots: u32,
+    /// A copy of its collector's threshold, possibly an older and higher one.
+    threshold: f32,
+    /// The threshold that its linear form is made of: forms are made anew between chunks.
+    of_coeff: f32,
+    approx: Approx,
+}
+
+/// Rows between two looks at the thresholds, and at first.
+const CHUNK: usize = 512;
+/// Queries between asking for a state and reading it.
+const STATES_AHEAD: usize = 4;
+/// From that many queries on the fused f32 tile beats one exact pass per query.
+const TILE_QUERIES: usize = 4;
+
+impl Scratch {
+    pub fn new(dim: usize) -> Result<Self, IndexError> {
+        Ok(Self {
+            panel: Panel::new(dim),
+            codes: CodePanel::new(dim),
+            code: try_filled(0, dim)?,
+            members: Vec::new(),
+            coeff: Vec::new(),
+            limit: Vec::new(),
+            code_hits: Vec::new(),
+            score_hits: Vec::new(),
+            by_column: ByColumn::default(),
+            near: Vec::new(),
+            dots: Vec::new(),
+            lows: Vec::new(),
+            keys: Vec::new(),
+            scanned: 0,
+            rescored: 0,
+        })
+    }
+}
+
+impl Scan<'_> {
+    pub(super) fn query(&self, query: u32) -> &[f32] {
+        let dim = self.snapshot.dim();
+        &self.queries[query as usize * dim..][..dim]
+    }
+
+    pub(super) fn state(&self, query: u32) -> &State {
+        &self.states[query as usize]
+    }
+
+    /// Scans segments of one list for `members`. `before` live rows of the list stand before them.
+    pub fn list(
+        &self,
+        list_no: usize,
+        members: &[Member],
+        segments: &[Opened<'_>],
+        before: u64,
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let Some(first) = segments.first() else { return Ok(()) };
+        if self.is_sparse(first.at..first.at + segments.len()) {
+            self.few_rows(members, first.at..first.at + segments.len(), before, scratch);
+            return Ok(());
+        }
+        self.enter(list_no, members, first.at..first.at + segments.len(), before, scratch)?;
+        for loaded in segments {
+            self.segment_of_list(loaded, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// [`Scan::list`] for one query and segments that are resident.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resident(
+        &self,
+        list_no: usize,
+        member: Member,
+        segments: Range<usize>,
+        before: u64,
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        if self.is_sparse(segments.clone()) {
+            self.few_rows(&[member], segments, before, scratch);
+            return Ok(());
+        }
+        self.enter(list_no, &[member], segments.clone(), before, scratch)?;
+        if scratch.members.is_empty() {
+            return Ok(());
+        }
+        for at in segments {
+            let Some((codes, rows)) = self.snapshot.resident(at) else { continue };
+            let blocks = codes.blocks.read();
+            let vectors = rows.map(|rows| rows.rows.read());
+            let rows = rows.zip(vectors.as_deref());
+            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows, vectors: None }, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.
+    fn enter(
+        &self,
+        list_no: usize,
+        members: &[Member],
+        segments: Range<usize>,
+        before: u64,
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let refused = |_| IndexError::OutOfMemory { bytes: members.len() * self.snapshot.dim() * 4 };
+        let mut local = std::mem::take(&mut scratch.members);
+        local.clear();
+        scratch.codes.clear();
+        scratch.panel.clear();
+        // Room for all, here and for the hits below: nothing grows while a list is scanned.
+        local.try_room(members.len())?;
+        scratch.coeff.try_room(members.len())?;
+        scratch.limit.try_room(members.len())?;
+        let heads = || self.snapshot.segments()[segments.clone()].iter().map(|s| &s.head);
+        let coded = heads().any(|head| head.quantizer == Quantizer::Int8);
+        let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
+        if coded {
+            scratch.codes.try_reserve(members.len()).map_err(refused)?;
+        }
+        for (i, member) in members.iter().enumerate() {
+            // They lie all over memory, and what a push touches is known from the state.
+            if let Some(next) = members.get(i + 1) {
+                prefetch(self.query(next.query));
+                self.state(next.query).announce();
+            }
+            if let Some(later) = members.get(i + STATES_AHEAD) {
+                prefetch(std::slice::from_ref(self.state(later.query)));
+            }
+            let rows = u64::from(member.rows).saturating_sub(before).min(u64::from(u32::MAX)) as u32;
+            let threshold = self.state(member.query).threshold();
+            let mut approx = Approx::default();
+            if coded {
+                approx = self.approximate(list_no, member.query, &mut scratch.code);
+            }
+            if rows == 0 || (coded && self.out_of_reach(&approx, radius, threshold)) {
+                continue;
+            }
+            if coded {
+                scratch.codes.push_summed(&scratch.code, approx.sum);
+            }
+            local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
+        }
+        if heads().any(|head| head.quantizer == Quantizer::None) && self.in_tiles(local.len()) {
+            scratch.panel.try_reserve(local.len()).map_err(refused)?;
+            scratch.panel.extend(local.iter().map(|m| (self.query(m.query), 0.0)));
+        }
+        scratch.members = local;
+        Ok(())
+    }
+
+    /// Scans the next segment of the list that was entered.
+    fn segment_of_list(&self, loaded: &Opened<'_>, scratch: &mut Scratch) -> Result<(), IndexError> {
+        let mut local = std::mem::take(&mut scratch.members);
+        let head = &self.segment(loaded).head;
+        for member in &mut local {
+            member.slots = head.slot_after(member.rows);
+            let rows = member.rows.min(head.live());
+            scratch.scanned += u64::from(rows);
+            if member.rows != u32::MAX {
+                member.rows -= rows;
+            }
+            member.threshold = self.state(member.query).threshold();
+        }
+        match (loaded.codes.quantizer, loaded.rows) {
+            (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch)?,
+            (Quantizer::None, Some((_, vectors))) if !self.in_tiles(local.len()) => {
+                self.rows_exactly(loaded, vectors, &mut local, scratch)?;
+            }
+            (Quantizer::None, Some((rows, vectors))) => {
+                self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch)?;
+            }
+            (Quantizer::None, None) => {
+                debug_assert!(false, "rows without codes are loaded before a scan")
+            }
+        }
+        scratch.members = local;
+        Ok(())
+    }
+
+    /// Whether that many queries scan rows in tiles: the products in them say nothing of sums of absolute differences.
+    fn in_tiles(&self, queries: usize) -> bool {
+        queries >= TILE_QUERIES && self.snapshot.metric() != Metric::L1
+    }
+
+    /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
+    pub fn announce(&self, codes: &ResidentCodes, blocks: &[u8]) {
+        let rows = codes.u.len().min(64);
+        prefetch(&blocks[..blocks.len().min(4096)]);
+        prefetch(&codes.u[..rows]);
+        prefetch(&codes.r[..rows]);
+        prefetch(&codes.s[..rows]);
+    }
+
+    fn segment(&self, loaded: &Opened<'_>) -> &Segment {
+        &self.snapshot.segments()[loaded.at]
+    }
+
+    fn rows_exactly(
+        &self,
+        loaded: &Opened<'_>,
+        vectors: &[f32],
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let dim = self.snapshot.dim();
+        let mask = self.mask(loaded.at);
+        for member in members {
+            let query = self.query(member.query);
+            let state = self.state(member.query);
+            for (start, end) in chunks(mask, member.slots as usize) {
+                let chunk = end - start;
+                scratch.keys.try_resize(chunk, 0.0)?;
+                self.snapshot.metric().keys(
+                    query,
+                    &vectors[start * dim..(start + chunk) * dim],
+                    &mut scratch.keys,
+                );
+                for (slot, &key) in (start as u32..).zip(&scratch.keys) {
+                    if key <= member.threshold && self.snapshot.wants(loaded.at, mask, slot) {
+                        member.threshold =
+                            state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rows_in_tiles(
+        &self,
+        loaded: &Opened<'_>,
+        rows: &ResidentRows,
+        vectors: &[f32],
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let dim = self.snapshot.dim();
+        let mask = self.mask(loaded.at);
+        scratch.limit.clear();
+        for member in members.iter_mut() {
+            member.approx.length = length(self.query(member.query));
+            scratch.limit.push(self.limit(member.approx.length, member.threshold, rows.length_max));
+        }
+        let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
+        for (start, end) in chunks(mask, slots) {
+            scratch.score_hits.clear();
+            scratch.score_hits.try_room((end - start) * members.len())?;
+            kernels().scan_f32(
+                &scratch.panel,
+                &vectors[start * dim..end * dim],
+                &rows.half_norms[start..end],
+                &scratch.limit,
+                &mut scratch.score_hits,
+            );
+            for hit in &scratch.score_hits {
+                let member = &mut members[hit.column as usize];
+                let slot = start as u32 + hit.row;
+                if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
+                    continue;
+                }
+                // The row is still in the nearest cache: its key now makes the threshold exact.
+                let row = &vectors[slot as usize * dim..][..dim];
+                let key = self.snapshot.metric().key(self.query(member.query), row);
+                if key > member.threshold {
+                    continue;
+                }
+                let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+                let threshold = self.state(member.query).push(candidate, key);
+                if threshold < member.threshold {
+                    member.threshold = threshold;
+                    scratch.limit[hit.column as usize] =
+                        self.limit(member.approx.length, member.threshold, rows.length_max);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a segment that pass the filter, if there is one.
+    pub(super) fn mask(&self, at: usize) -> Option<&Mask> {
+        self.masks?.get(at)
+    }
+}
+
+/// [`runs`] in chunks.
+fn chunks(mask: Option<&Mask>, slots: usize) -> impl Iterator<Item = (usize, usize)> {
+    runs(mask, slots).flat_map(|(start, end)| {
+        (start..end).step_by(CHUNK).map(move |start| (start, end.min(start + CHUNK)))
+    })
+}
+
+fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {
+    let rowid = loaded.codes.rowids[slot as usize];
+    Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid, is_wanted: false }
+}

@@ -1,0 +1,96 @@
+//! What is kept of a query while several threads scan for it.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::index::IndexError;
+use crate::index::collect::{Bounds, Candidate, Collector};
+use crate::kernels::prefetch_at;
+
+/// What is kept of a query, and a copy of its threshold that is read without the lock.
+pub(crate) struct State {
+    threshold: AtomicU32,
+    /// Where the next candidate will stand and where the upper bounds do, to be brought near without the lock.
+    touched: [AtomicPtr<u8>; 2],
+    collector: Mutex<Collector>,
+}
+
+impl State {
+    pub fn new(collector: Collector) -> Self {
+        Self {
+            threshold: AtomicU32::new(collector.threshold.to_bits()),
+            touched: Default::default(),
+            collector: Mutex::new(collector),
+        }
+    }
+
+    /// Starts anew, with the memory that it has.
+    pub fn reset(&mut self, k: usize, bounds: Bounds) {
+        let collector = self.get_mut();
+        collector.reset(k, bounds);
+        let threshold = collector.threshold.to_bits();
+        *self.threshold.get_mut() = threshold;
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Collector> {
+        // A collector is whole between two pushes, even where a push panicked.
+        self.collector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Collector::is_full`].
+    pub fn is_full<E: From<IndexError>>(
+        &mut self,
+        key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+    ) -> Result<bool, E> {
+        let collector = self.get_mut();
+        let is_full = collector.is_full(key_of)?;
+        let threshold = collector.threshold.to_bits();
+        *self.threshold.get_mut() = threshold;
+        Ok(is_full)
+    }
+
+    pub fn get_mut(&mut self) -> &mut Collector {
+        self.collector.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings near what the next push touches: the states of a batch lie all over memory.
+    pub fn announce(&self) {
+        let [next, upper] = &self.touched;
+        prefetch_at(next.load(Ordering::Relaxed));
+        let upper = upper.load(Ordering::Relaxed);
+        prefetch_at(upper);
+        prefetch_at(upper.wrapping_add(64));
+    }
+
+    /// The threshold, possibly an older and higher one.
+    pub fn threshold(&self) -> f32 {
+        f32::from_bits(self.threshold.load(Ordering::Relaxed))
+    }
+
+    /// Lowers the threshold: k rows are known to be at or below that.
+    pub fn lower_to(&self, threshold: f32) -> f32 {
+        let mut collector = self.lock();
+        collector.threshold = collector.threshold.min(threshold);
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+
+    /// Takes rows with upper bounds of their keys; the threshold after them.
+    pub fn push_all(&self, rows: &[(Candidate, f32)]) -> f32 {
+        let mut collector = self.lock();
+        rows.iter().for_each(|&(candidate, upper)| collector.push(candidate, upper));
+        for (place, touched) in self.touched.iter().zip(collector.touched()) {
+            place.store(touched.cast_mut(), Ordering::Relaxed);
+        }
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+
+    /// Takes a row; the threshold after it.
+    pub fn push(&self, candidate: Candidate, upper: f32) -> f32 {
+        let mut collector = self.lock();
+        collector.push(candidate, upper);
+        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
+        collector.threshold
+    }
+}
