@@ -5,7 +5,7 @@
 //! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
 //! bound to its thread (a database connection) can look for an interrupt between two tasks.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub const TICK: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers {
     threads: usize,
+    /// Threads that helped stay awake for a while.
+    awake: bool,
 }
 
 struct Pool {
@@ -29,8 +31,19 @@ struct Pool {
     awake: AtomicUsize,
 }
 
-/// How long a thread without work looks for more before it sleeps.
-const AWAKE_FOR: Duration = Duration::from_micros(100);
+/// Work that follows that soon is one of a row.
+const ROW: Duration = Duration::from_micros(100);
+/// How long a thread without work looks for more before it sleeps: a row goes on through what is done by one thread.
+const AWAKE_FOR: Duration = Duration::from_micros(300);
+
+/// When the last piece of work of a row ended, as [`now`] tells it; 0 if none has.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds since the first call, and one.
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64 + 1
+}
 
 impl Pool {
     /// Keeps up to `threads` threads looking for work for a while: to wake one takes as long as a small search.
@@ -65,12 +78,29 @@ impl Workers {
                 .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
                 .unwrap_or(1)
         });
-        Self { threads }
+        Self { threads, awake: false }
     }
 
     /// Exactly `threads` threads (at least one), the calling one included.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1) }
+        Self { threads: threads.max(1), awake: false }
+    }
+
+    /// These threads for one piece of work of a row, such as a search in a loop: where the last one ended just now
+    /// ([`Workers::end`]), threads that help stay awake for the next.
+    pub fn in_a_row(self) -> Self {
+        let last = LAST.load(Ordering::Relaxed);
+        Self { awake: last > 0 && now().saturating_sub(last) < ROW.as_nanos() as u64, ..self }
+    }
+
+    /// Whether threads that helped stay awake: then they are there at once.
+    pub fn are_awake(self) -> bool {
+        self.awake
+    }
+
+    /// Ends one piece of work of a row.
+    pub fn end(self) {
+        LAST.store(now(), Ordering::Relaxed);
     }
 
     /// The number of threads, the calling one included.
@@ -127,12 +157,15 @@ impl Workers {
                     let done = work_here(tick);
                     // The scope waits asleep, and waking up takes as long as a small search.
                     let start = Instant::now();
-                    while ended.load(Ordering::Acquire) < helpers && start.elapsed() < AWAKE_FOR {
+                    while self.awake && ended.load(Ordering::Acquire) < helpers && start.elapsed() < AWAKE_FOR
+                    {
                         std::hint::spin_loop();
                     }
                     done
                 });
-                pool.stay_awake(helpers);
+                if self.awake {
+                    pool.stay_awake(helpers);
+                }
                 done
             }
         }
@@ -196,7 +229,6 @@ fn pool() -> Option<&'static Pool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn every_task_runs_once_on_any_number_of_threads() {
@@ -208,6 +240,25 @@ mod tests {
                 })
                 .unwrap();
             assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn threads_that_stay_awake_run_every_task_once_too() {
+        for round in 0..300 {
+            Workers::all().end();
+            let workers = Workers::new(1 + round % 4).in_a_row();
+            let seen: Vec<AtomicU64> = (0..40).map(|_| AtomicU64::new(0)).collect();
+            workers
+                .for_each(seen.len(), &mut || Ok(()), |i| {
+                    seen[i].fetch_add(1, Ordering::Relaxed);
+                })
+                .unwrap();
+            assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+            if round % 60 == 59 {
+                // They fall asleep in between.
+                std::thread::sleep(3 * AWAKE_FOR);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::device::workers::Workers;
 use crate::index::probe::{Chooser, Probes, Round};
 use crate::index::scan::Member;
-use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
+use crate::index::schedule::{TASK_MAX, TASK_MIN};
 use crate::index::search::{Search, SearchMode};
 use crate::index::{InvertedLists, TryExtend};
 
@@ -114,8 +114,8 @@ impl<L: InvertedLists> Search<'_, L> {
         }
         let start = Instant::now();
         let total: u64 = visits.iter().map(|visit| visit.cost).sum();
-        let alone = total <= ALONE_MAX || self.params.mode == SearchMode::Matrix;
-        let workers = if alone { Workers::new(1) } else { self.params.workers };
+        let alone = self.params.mode == SearchMode::Matrix;
+        let workers = if alone { Workers::new(1) } else { self.workers_for(total) };
         let fair = visits.len().div_ceil(4 * workers.threads());
         let many = (TASK_MAX * visits.len() as u64 / total.max(1)) as usize;
         let run = many.clamp(1, fair.max(1));

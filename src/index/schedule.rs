@@ -29,8 +29,10 @@ pub(super) const TASK_MIN: u64 = 1 << 20;
 /// Multiplications that a task should have at most: well under a millisecond.
 pub(super) const TASK_MAX: u64 = 1 << 24;
 
-/// Multiplications of a query up to which it is scanned by one thread: others would wake up too late.
-pub(super) const ALONE_MAX: u64 = 1 << 18;
+/// Multiplications up to which a query is better scanned by one thread than cut for several.
+const ALONE_MAX: u64 = 1 << 20;
+/// Multiplications from which on threads that are awake help with a query, and those that have to be woken.
+const HELPED_FROM: [u64; 2] = [1 << 18, 1 << 21];
 /// Queries of a search from which the vectors beside codes are opened.
 const EXACT_QUERIES: usize = 32;
 /// Queries per list from which grouping pays.
@@ -75,6 +77,17 @@ impl<T: Copy> ByList<T> {
 }
 
 impl<'a, L: InvertedLists> Search<'a, L> {
+    /// The threads for so many multiplications: one, where others would come too late.
+    pub fn workers_for(&self, multiplications: u64) -> Workers {
+        let workers = self.params.workers;
+        let [awake, asleep] = HELPED_FROM;
+        if multiplications < if workers.are_awake() { awake } else { asleep } {
+            Workers::new(1)
+        } else {
+            workers
+        }
+    }
+
     /// Whether queries are better scanned one by one than grouped by list.
     pub fn pays_alone(&self, queries: usize, probes: &Probes) -> bool {
         match self.params.mode {

@@ -5,13 +5,12 @@ use std::mem::take;
 use std::ops::{Deref, Range};
 use std::time::Instant;
 
-use crate::device::workers::Workers;
 use crate::index::budget::ALL;
 use crate::index::collect::Candidate;
 use crate::index::filter::Mask;
 use crate::index::probe::{Probes, Round};
 use crate::index::scan::{Member, Scan, Scratch};
-use crate::index::schedule::{ALONE_MAX, TASK_MAX, TASK_MIN};
+use crate::index::schedule::{TASK_MAX, TASK_MIN};
 use crate::index::search::Search;
 use crate::index::segment::ResidentCodes;
 use crate::index::{InvertedLists, try_collect, try_vec};
@@ -168,10 +167,7 @@ impl<L: InvertedLists> Search<'_, L> {
         let start = Instant::now();
         let (snapshot, segments) = (self.snapshot, self.snapshot.segments().len());
         let cost = self.matched_in_all()? * snapshot.dim() as u64;
-        let workers = match cost * queries.len() as u64 {
-            ..=ALONE_MAX => Workers::new(1),
-            _ => self.params.workers,
-        };
+        let workers = self.workers_for(cost * queries.len() as u64);
         // Fewer queries than threads are cut for them.
         let part = if queries.len() < workers.threads() { TASK_MIN } else { TASK_MAX };
         let parts = ((cost / part) as usize).clamp(1, MOST_PARTS);
