@@ -118,13 +118,13 @@ impl Scan<'_> {
         let rows = codes.rowids.len().min(AHEAD_ROWS);
         let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
         let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
-        if !self.all_near || masked || 2 * groups > rows || !members.iter().any(is_fresh) {
+        if !self.all_near || masked || groups > rows / 2 || !members.iter().any(is_fresh) {
             return Ok(());
         }
         let padded = codes::padded_rows(rows);
         scratch.dots.try_resize(members.len() * padded, 0)?;
         let view = CodeRows {
-            blocks: &loaded.blocks,
+            blocks: loaded.blocks,
             dim: self.snapshot.dim(),
             rows,
             u: &codes.u,
@@ -161,61 +161,79 @@ impl Scan<'_> {
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let dim = self.snapshot.dim();
-        let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
-        scratch.by_column.sort(&scratch.code_hits, members.len())?;
-        for column in 0..members.len() {
-            let hits = scratch.by_column.of(column);
-            if hits.is_empty() {
-                continue;
+        let Scratch { code_hits, by_column, near, rescored, .. } = scratch;
+        by_column.sort(code_hits, members.len())?;
+        let shared = members.len() >= TILE_QUERIES;
+        for (column, member) in members.iter_mut().enumerate() {
+            let hits = by_column.of(column);
+            near.clear();
+            near.try_room(hits.len())?;
+            let wanted = hits
+                .iter()
+                .map(|hit| (start as u32 + hit.row, hit.dot))
+                .filter(|&(slot, _)| slot < member.slots && self.snapshot.wants(loaded.at, mask, slot));
+            match loaded.vectors.filter(|_| shared) {
+                Some(vectors) => *rescored += self.keep_exactly(loaded, vectors, member, wanted, near)?,
+                None => self.keep_bounded(loaded, member, wanted, near),
             }
-            let member = &mut members[column];
-            let wanted = hits.iter().filter(|hit| {
-                let slot = start as u32 + hit.row;
-                slot < member.slots && self.snapshot.wants(loaded.at, mask, slot)
-            });
-            scratch.near.clear();
-            scratch.near.try_room(hits.len())?;
-            if let Some(vectors) = vectors {
-                // The list's rows are near, for all its queries: keys now make the threshold exact.
-                let row = |hit: &CodeHit| &vectors[(start + hit.row as usize) * dim..][..dim];
-                hits.iter().map(row).for_each(prefetch);
-                let query = self.query(member.query);
-                for hit in wanted {
-                    scratch.rescored += 1;
-                    let key = self.snapshot.metric().key(query, row(hit));
-                    if key > member.threshold {
-                        continue;
-                    }
-                    let slot = start as u32 + hit.row;
-                    let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
-                    if key < self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot).0 {
-                        return Err(candidate.wrong_bound());
-                    }
-                    scratch.near.push((candidate, key));
-                }
-            } else {
-                for hit in wanted {
-                    let slot = start as u32 + hit.row;
-                    let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, hit.dot);
-                    if lower <= member.threshold {
-                        let candidate = Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) };
-                        scratch.near.push((candidate, upper));
-                    }
-                }
-            }
-            if !scratch.near.is_empty() {
-                let threshold = self.state(member.query).push_all(&scratch.near);
+            if !near.is_empty() {
+                let threshold = self.state(member.query).push_all(near);
                 member.threshold = member.threshold.min(threshold);
             }
         }
         Ok(())
     }
+
+    /// Keeps rows (slots, with products of the codes) for one query by their keys, so that the threshold is exact: the list's rows
+    /// are near, for all its queries. How many keys were computed.
+    fn keep_exactly(
+        &self,
+        loaded: &Opened<'_>,
+        vectors: &[f32],
+        member: &Local,
+        rows: impl Iterator<Item = (u32, i32)> + Clone,
+        near: &mut Vec<(Candidate, f32)>,
+    ) -> Result<u64, IndexError> {
+        let dim = self.snapshot.dim();
+        let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
+        rows.clone().for_each(|(slot, _)| prefetch(row(slot)));
+        let query = self.query(member.query);
+        let mut computed = 0;
+        for (slot, dot) in rows {
+            computed += 1;
+            let key = self.snapshot.metric().key(query, row(slot));
+            if key > member.threshold {
+                continue;
+            }
+            let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+            if key < self.bounds(&member.approx, loaded.codes, slot as usize, dot).0 {
+                return Err(candidate.wrong_bound());
+            }
+            near.push((candidate, key));
+        }
+        Ok(computed)
+    }
+
+    /// Keeps rows (slots, with products of the codes) for one query by bounds of their keys.
+    fn keep_bounded(
+        &self,
+        loaded: &Opened<'_>,
+        member: &Local,
+        rows: impl Iterator<Item = (u32, i32)>,
+        near: &mut Vec<(Candidate, f32)>,
+    ) {
+        for (slot, dot) in rows {
+            let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, dot);
+            if lower <= member.threshold {
+                near.push((Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) }, upper));
+            }
+        }
+    }
 }
 
 /// Groups of rows of which each gives its smallest bound, to find a k-th smallest: few are the worse for it that fall together.
 fn look_ahead_groups(k: usize) -> usize {
-    k.saturating_add(k / 2 + 1).checked_next_multiple_of(16).unwrap_or(usize::MAX / 2)
+    k.saturating_add(k / 2 + 1).checked_next_multiple_of(16).unwrap_or(usize::MAX)
 }
 
 /// The smallest form of each group of slots: slot i is in group i % lows.len().

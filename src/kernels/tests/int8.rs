@@ -39,7 +39,7 @@ fn a_code_is_the_scaled_residual_rounded_to_nearest_and_its_error_is_bounded() {
 fn the_quick_error_bound_holds_at_every_magnitude() {
     let mut random = Random(17);
     for case in 0..4000 {
-        let dim = 1 + random.below(300) as usize;
+        let dim = 1 + random.below(300);
         let size = 10f32.powi(random.below(66) as i32 - 40);
         let offset = [0.0, 1e3, 1e6][case % 3] * size;
         let mut vector = || -> Vec<f32> { random.vector(dim).iter().map(|v| v * size + offset).collect() };
