@@ -31,13 +31,41 @@ struct Pool {
     awake: AtomicUsize,
 }
 
+/// One piece of work of a row, such as a search in a loop. Where the one before it ended just now, and no other is under way
+/// (it has its own use for the threads), threads that help stay awake for the next.
+pub struct Turn(Workers);
+
+impl Turn {
+    /// Begins a turn of `workers`.
+    pub fn new(workers: Workers) -> Self {
+        let others = TURNS.fetch_add(1, Ordering::Relaxed);
+        let last = LAST.load(Ordering::Relaxed);
+        let is_soon = last > 0 && now().saturating_sub(last) < ROW.as_nanos() as u64;
+        Self(Workers { awake: is_soon && others == 0, ..workers })
+    }
+
+    /// The threads of this turn.
+    pub fn workers(&self) -> Workers {
+        self.0
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        LAST.store(now(), Ordering::Relaxed);
+        TURNS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Work that follows that soon is one of a row.
 const ROW: Duration = Duration::from_micros(100);
 /// How long a thread without work looks for more before it sleeps: a row goes on through what is done by one thread.
 const AWAKE_FOR: Duration = Duration::from_micros(300);
 
-/// When the last piece of work of a row ended, as [`now`] tells it; 0 if none has.
+/// When the last turn ended, as [`now`] tells it; 0 if none has.
 static LAST: AtomicU64 = AtomicU64::new(0);
+/// Turns that are under way.
+static TURNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Nanoseconds since the first call, and one.
 fn now() -> u64 {
@@ -48,15 +76,17 @@ fn now() -> u64 {
 impl Pool {
     /// Keeps up to `threads` threads looking for work for a while: to wake one takes as long as a small search.
     fn stay_awake(&'static self, threads: usize) {
-        while self.awake.load(Ordering::Relaxed) < threads {
+        while self.awake.load(Ordering::Relaxed) < threads.min(self.threads.current_num_threads()) {
             self.awake.fetch_add(1, Ordering::Relaxed);
             self.threads.spawn(|| {
                 let mut last = Instant::now();
-                while last.elapsed() < AWAKE_FOR {
+                // Where several threads search, each has work of its own, and cores are wanted.
+                while last.elapsed() < AWAKE_FOR && TURNS.load(Ordering::Relaxed) <= 1 {
                     if rayon::yield_now() == Some(rayon::Yield::Executed) {
                         last = Instant::now();
+                    } else {
+                        std::thread::yield_now();
                     }
-                    std::hint::spin_loop();
                 }
                 self.awake.fetch_sub(1, Ordering::Relaxed);
             });
@@ -86,21 +116,9 @@ impl Workers {
         Self { threads: threads.max(1), awake: false }
     }
 
-    /// These threads for one piece of work of a row, such as a search in a loop: where the last one ended just now
-    /// ([`Workers::end`]), threads that help stay awake for the next.
-    pub fn in_a_row(self) -> Self {
-        let last = LAST.load(Ordering::Relaxed);
-        Self { awake: last > 0 && now().saturating_sub(last) < ROW.as_nanos() as u64, ..self }
-    }
-
-    /// Whether threads that helped stay awake: then they are there at once.
+    /// Whether threads that helped stay awake for a while: then they are there at once.
     pub fn are_awake(self) -> bool {
         self.awake
-    }
-
-    /// Ends one piece of work of a row.
-    pub fn end(self) {
-        LAST.store(now(), Ordering::Relaxed);
     }
 
     /// The number of threads, the calling one included.
@@ -159,7 +177,7 @@ impl Workers {
                     let start = Instant::now();
                     while self.awake && ended.load(Ordering::Acquire) < helpers && start.elapsed() < AWAKE_FOR
                     {
-                        std::hint::spin_loop();
+                        std::thread::yield_now();
                     }
                     done
                 });
@@ -246,10 +264,10 @@ mod tests {
     #[test]
     fn threads_that_stay_awake_run_every_task_once_too() {
         for round in 0..300 {
-            Workers::all().end();
-            let workers = Workers::new(1 + round % 4).in_a_row();
+            drop(Turn::new(Workers::all()));
+            let turn = Turn::new(Workers::new(1 + round % 4));
             let seen: Vec<AtomicU64> = (0..40).map(|_| AtomicU64::new(0)).collect();
-            workers
+            turn.workers()
                 .for_each(seen.len(), &mut || Ok(()), |i| {
                     seen[i].fetch_add(1, Ordering::Relaxed);
                 })

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::workers::{TICK, Workers};
+use crate::device::workers::{TICK, Turn, Workers};
 use crate::index::budget::Budget;
 use crate::index::cache::Cache;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
@@ -261,7 +261,8 @@ pub fn search_into<L: InvertedLists>(
     // Limits are not measured for lists in partitions.
     let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
     let reach = params.reach.filter(|_| params.lists.is_none() && !is_parted);
-    let params = SearchParams { reach, workers: params.workers.in_a_row(), ..params };
+    let turn = Turn::new(params.workers);
+    let params = SearchParams { reach, workers: turn.workers(), ..params };
     let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
     states.iter_mut().for_each(|state| state.reset(params.k, bounds));
@@ -295,7 +296,6 @@ pub fn search_into<L: InvertedLists>(
     answers.neighbors.clear();
     answers.places.clear();
     search.finish(&mut top, &mut row, answers)?;
-    params.workers.end();
     let Search { mut states, allowance, scratch, one, .. } = search;
     if nq == 1 && states.iter_mut().all(|state| state.get_mut().candidates.capacity() <= CANDIDATES_KEPT) {
         let scratch = scratch.into_inner().unwrap_or_else(PoisonError::into_inner);
