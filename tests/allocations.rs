@@ -76,8 +76,8 @@ const PER_STATEMENT: u64 = 2;
 #[test]
 fn a_warm_search_of_one_query_allocates_nothing_and_its_answers_are_those_of_any_search() {
     const DIM: usize = 24;
-    let raw = numbers(6000 * DIM, 3);
-    let rowids: Vec<i64> = (0..6000).collect();
+    let raw = numbers(12_000 * DIM, 3);
+    let rowids: Vec<i64> = (0..12_000).collect();
     for metric in [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1] {
         let rows = prepare_rows(metric, DIM, &raw).unwrap();
         let queries = prepare_rows(metric, DIM, &numbers(40 * DIM, 5)).unwrap();
@@ -93,7 +93,7 @@ fn a_warm_search_of_one_query_allocates_nothing_and_its_answers_are_those_of_any
                     Snapshot::new(metric, DIM, Device::cpu(), coarse.clone(), heads.clone(), None).unwrap(),
                 )
             };
-            let (all, codes) = (room(usize::MAX), room(6000 * (DIM + 8 + 12) + 16 * 512));
+            let (all, codes) = (room(usize::MAX), room(12_000 * (DIM + 8 + 12) + 16 * 512));
             let mut warm = (Buffers::default(), Answers::default());
             for (k, nprobe, threads, (cache, snapshot)) in
                 [(10, 4, 1, &all), (10, 16, 1, &all), (1, 1, 1, &all), (10, 16, 2, &all), (10, 4, 1, &codes)]

@@ -353,6 +353,29 @@ fn a_calibration_is_the_same_from_any_memory_and_reaches_further_for_more() {
 }
 
 #[test]
+fn where_products_leave_the_range_of_f32_no_row_is_lost() {
+    // Keys are finite, the products that bounds of keys are made of are not.
+    let side = |i: i64| if i % 2 == 0 { 1.3e19 } else { -1.3e19 };
+    let rowids: Vec<i64> = (0..64).collect();
+    let rows: Vec<f32> = rowids.iter().map(|&i| side(i) * (1.0 + 0.001 * i as f32)).collect();
+    let query = 1.6e19;
+    let mut lists = MemoryLists::build(1, None, Quantizer::Int8, &rowids, &rows).unwrap();
+    let heads = lists.heads().to_vec();
+    let snapshot = Snapshot::new(Metric::L2, 1, Device::cpu(), None, heads, None).unwrap();
+    for k in [1, 3, 20] {
+        let truth = bits(&brute_force(Metric::L2, 1, &rowids, &rows, &[query], k, |_| true));
+        for (nq, mode) in [(1, SearchMode::Auto), (40, SearchMode::Csr), (40, SearchMode::Matrix)] {
+            let params = SearchParams { mode, ..SearchParams::new(k, 1) };
+            let cache = Cache::new(usize::MAX);
+            let found = search(&snapshot, &cache, &mut lists, &vec![query; nq], params).unwrap();
+            for i in 0..nq {
+                assert_eq!(bits(found.of(i)), truth, "k {k}, {nq} queries, {mode:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_int8_pass_rescores_few_rows() {
     let mut f = Fixture::new(Metric::L2, Shape::Uniform, 4000, 64, 8, Quantizer::Int8, 3);
     let query = f.queries(Shape::Uniform, 1, 9)[..64].to_vec();

@@ -76,8 +76,12 @@ fn now() -> u64 {
 impl Pool {
     /// Keeps up to `threads` threads looking for work for a while: to wake one takes as long as a small search.
     fn stay_awake(&'static self, threads: usize) {
-        while self.awake.load(Ordering::Relaxed) < threads.min(self.threads.current_num_threads()) {
-            self.awake.fetch_add(1, Ordering::Relaxed);
+        let most = threads.min(self.threads.current_num_threads());
+        for _ in 0..most {
+            let one_more = |awake| (awake < most).then_some(awake + 1);
+            if self.awake.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+                return;
+            }
             self.threads.spawn(|| {
                 let mut last = Instant::now();
                 // Where several threads search, each has work of its own, and cores are wanted.

@@ -2,9 +2,9 @@
 //!
 //! Queries that probe the same list meet there: the list's rows are read once for all of them. Each
 //! query's nearest list comes first, in a wave of its own, so that the threshold is tight when the
-//! other lists are scanned. What the scans keep are candidates with bounds; at the end they are
-//! re-scored with [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the
-//! next one cannot win. Neither the grouping nor the threads nor the order of lists can change the
+//! other lists are scanned. What the scans keep are candidates with bounds or, in a batch whose rows are
+//! resident, with keys; at the end those with bounds are re-scored with
+//! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one cannot win. Neither the grouping nor the threads nor the order of lists can change the
 //! answer, since it is the k smallest pairs (key, rowid) of all rows that were probed.
 
 use std::collections::BinaryHeap;
@@ -131,7 +131,7 @@ pub struct SearchStats {
     pub rows_scanned: u64,
     /// Those of them that a device scanned.
     pub rows_on_device: u64,
-    /// Candidates that were re-scored with the exact key.
+    /// Rows that codes left, and for which the exact key was computed: at the end, or in a batch while scanning.
     pub rows_rescored: u64,
     /// Segments of which something was read.
     pub segments_read: u64,

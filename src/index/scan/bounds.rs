@@ -74,6 +74,9 @@ impl Scan<'_> {
             }
             Metric::L1 => return false,
             Metric::L2 | Metric::Cosine | Metric::Hamming => {
+                if may_overflow(q.norm) {
+                    return false;
+                }
                 let nearest = (q.norm.sqrt() * (1.0 - 1e-6) - q.error - radius).max(0.0);
                 nearest * nearest * (1.0 - rounding(self.snapshot.dim())) - dim * TINY
             }
@@ -152,7 +155,7 @@ impl Scan<'_> {
         )
     }
 
-    /// Factors of a row's u, r, and s times the product of the codes, of a form that is no smaller for a row with a larger upper bound.
+    /// Factors of a row's u, r, and s times the product of the codes, of a form from which [`Scan::upper_of_form`] bounds the key.
     pub(super) fn upper_form(&self, q: &Approx) -> [f32; 3] {
         match self.snapshot.metric() {
             Metric::Ip => [q.error as f32, q.length as f32, -q.scale as f32],
@@ -179,6 +182,9 @@ impl Scan<'_> {
             Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 // u is less than the norm by the square of the error.
                 let size = 2.0 * (q.norm + norm_max) + error_max * error_max;
+                if may_overflow(size) {
+                    return f32::INFINITY;
+                }
                 let squared = q.norm + f64::from(form) + error_max * error_max + size * FORM_ROUNDING + tiny;
                 let farthest = squared.max(0.0).sqrt() + error_max + q.error;
                 farthest * farthest * (1.0 + rounding(dim)) + tiny

@@ -4,7 +4,7 @@ use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, candidate_at};
 use crate::index::collect::Candidate;
 use crate::index::filter::{Mask, runs};
 use crate::index::segment::ResidentCodes;
-use crate::index::{IndexError, TryExtend, TryGrow};
+use crate::index::{IndexError, Metric, TryExtend, TryGrow};
 use crate::kernels::{CodeHit, CodeRows, codes, kernels, prefetch};
 
 /// Hits in the order of their columns.
@@ -118,7 +118,12 @@ impl Scan<'_> {
         let rows = codes.rowids.len().min(AHEAD_ROWS);
         let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
         let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
-        if !self.all_near || masked || groups > rows / 2 || !members.iter().any(is_fresh) {
+        if self.snapshot.metric() == Metric::L1
+            || !self.all_near
+            || masked
+            || groups > rows / 2
+            || !members.iter().any(is_fresh)
+        {
             return Ok(());
         }
         let padded = codes::padded_rows(rows);
