@@ -141,8 +141,8 @@ pub(super) const EXACT: u8 = 0;
 /// From f32 sums.
 pub(super) const QUICK: u8 = 1;
 
-/// [`Kernels::encode`] and [`Kernels::encode_query`]. Written so that the compiler can vectorise it: the vector sets compile this very body for their
-/// features, which cannot change a bit because nothing here may be fused or reordered.
+/// [`Kernels::encode`] and [`Kernels::encode_query`]. Written so that the compiler can vectorise it: the vector sets compile
+/// this very body for their features, which cannot change a bit because nothing here may be fused or reordered.
 #[inline(always)]
 pub(super) fn encode_body<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
     // As integers the magnitudes order like the floats, with infinity and NaN above all: no NaN can hide from the maximum.
