@@ -5,11 +5,12 @@
 //! on the CPU what a score cannot.
 
 use std::fmt::Debug;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use candle_core::{DType, Tensor};
 
 use crate::device::DeviceError;
+use crate::kernels::{kernels, settle};
 
 /// What a device computes for a query q and a row x. The smaller, the nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,18 @@ pub enum Score {
     Ip,
     /// sum |q - x|.
     L1,
+}
+
+impl Score {
+    /// The exact key of a row: |q - x|^2, -q x or sum |q - x|. The smaller, the nearer; the same bits on every device.
+    #[inline]
+    pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
+        settle(match self {
+            Self::L2 => kernels().l2_squared(query, row),
+            Self::Ip => -kernels().dot(query, row),
+            Self::L1 => kernels().l1(query, row),
+        })
+    }
 }
 
 /// Packed rows in the memory of a device, as candle tensors.
@@ -110,30 +123,89 @@ impl Batch<'_> {
     }
 }
 
-/// The rows with the smallest (score, row number) of each query, ascending.
-#[derive(Debug, Clone, PartialEq)]
+/// Words that a device has written.
+pub(super) type Words = Box<dyn Deref<Target = [u32]> + Send + Sync>;
+
+/// The rows with the smallest (score, row number) of each query, in that order.
 pub struct Found {
-    /// `[nq][keep]` pairs: the bits of the score, and the row number, [`Found::NONE`] where there is no more.
-    words: Vec<u32>,
+    /// `[nq][keep]` pairs: the bits of score or key, and the row number, [`Found::NONE`] where there is no more. Then, where they
+    /// are keys, of each query the bits of its `keep`-th score, infinite where there are fewer. More may follow.
+    words: Words,
+    nq: usize,
     keep: usize,
+    /// Rows come with their keys in place of their scores.
+    pub has_keys: bool,
 }
 
 impl Found {
     /// No row.
     pub const NONE: u32 = u32::MAX;
 
-    /// Out of `[nq][keep][2]` words.
-    pub fn new(words: Vec<u32>, keep: usize) -> Self {
-        Self { words, keep }
+    pub(super) fn new(words: Words, nq: usize, keep: usize, has_keys: bool) -> Self {
+        Self { words, nq, keep, has_keys }
     }
 
-    /// The rows of query `i` as (score, row number).
+    /// The rows of query `i` as (score or key, row number).
     pub fn of(&self, i: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         self.words[i * self.keep * 2..(i + 1) * self.keep * 2]
             .chunks_exact(2)
             .take_while(|entry| entry[1] != Self::NONE)
             .map(|entry| (f32::from_bits(entry[0]), entry[1]))
     }
+
+    /// A row of query `i` that is not among them has no smaller score than this; infinite if all rows are.
+    pub fn last_score(&self, i: usize) -> f32 {
+        if self.has_keys {
+            return f32::from_bits(self.words[2 * self.nq * self.keep + i]);
+        }
+        self.of(i).nth(self.keep.wrapping_sub(1)).map_or(f32::INFINITY, |(score, _)| score)
+    }
+
+    /// What follows.
+    pub(super) fn rest(&self) -> &[u32] {
+        &self.words[(2 * self.keep + 1) * self.nq..]
+    }
+}
+
+/// What an index is made of that a device is to hold as a whole.
+#[derive(Debug)]
+pub struct IndexParts<'a> {
+    /// What is computed for rows.
+    pub score: Score,
+    /// Numbers per row.
+    pub dim: usize,
+    /// `[nlist][dim]`: the nearest lists of a query q are those with the smallest bias - (q - mean) centroid.
+    pub centroids: &'a [f32],
+    /// `[nlist]`.
+    pub biases: &'a [f32],
+    /// `[dim]`.
+    pub mean: &'a [f32],
+    /// The pieces of list l are those at `starts[l]..starts[l + 1]`.
+    pub starts: &'a [u32],
+    /// Rows, and the number of the first of them, a multiple of 32, ascending.
+    pub pieces: &'a [(DeviceRows, u32)],
+    /// As in [`Batch`].
+    pub wanted: &'a [u32],
+}
+
+/// An index in the memory of a device, with all of its lists.
+#[derive(Debug)]
+pub struct DeviceIndex {
+    pub(super) score: Score,
+    pub(super) centroids: DeviceRows,
+    pub(super) mean: Tensor,
+    /// What the words of `table` say the addresses of.
+    pub(super) pieces: Vec<(DeviceRows, u32)>,
+    pub(super) table: Tensor,
+    pub(super) at: super::fused::IndexTable,
+}
+
+/// What a device found by itself.
+pub struct Nearest {
+    /// The rows, with keys.
+    pub found: Found,
+    /// By list, how many queries have probed it as their nearest one, and then by list how many others.
+    pub probed: Vec<u32>,
 }
 
 /// A device that scans.
@@ -152,6 +224,32 @@ pub trait Accelerator: Debug + Send + Sync {
     /// # Errors
     /// [`DeviceError::Backend`] when the device has no room.
     fn upload(&self, dim: usize, rows: &[f32], half_norms: &[f32]) -> Result<DeviceRows, DeviceError>;
+
+    /// Brings to the device what it needs to choose lists by itself, if it can: for [`Accelerator::nearest`].
+    ///
+    /// # Errors
+    /// [`DeviceError::Backend`] when the device has no room, [`DeviceError::OutOfMemory`].
+    fn index(&self, parts: &IndexParts<'_>) -> Result<Option<DeviceIndex>, DeviceError> {
+        let _ = parts;
+        Ok(None)
+    }
+
+    /// The `keep` rows with the smallest scores of the `nprobe` nearest lists of each of `queries` (`[nq][dim]`). The lists are
+    /// those that the kernels of this machine choose, in the last bit, if no sum overflows. A score that is no number, or infinite,
+    /// is not found.
+    ///
+    /// # Errors
+    /// [`DeviceError::Backend`] when the device fails.
+    fn nearest(
+        &self,
+        index: &DeviceIndex,
+        queries: &[f32],
+        nprobe: usize,
+        keep: usize,
+    ) -> Result<Nearest, DeviceError> {
+        let _ = (index, queries, nprobe, keep);
+        Err(DeviceError::Backend("it does not choose lists".into()))
+    }
 
     /// Scans. A score that is no number, or infinite, is not found.
     ///

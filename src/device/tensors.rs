@@ -125,6 +125,6 @@ impl Accelerator for TensorScan {
             of_query.resize(batch.keep, NO_ENTRY);
             found.extend(of_query.into_iter().flat_map(words));
         }
-        Ok(Found::new(found, batch.keep))
+        Ok(Found::new(Box::new(found), nq, batch.keep, false))
     }
 }

@@ -187,7 +187,7 @@ impl Cache {
         drop(entries);
         idle.sort_by_key(|(used, _)| *used);
         for (_, snapshot) in idle {
-            snapshot.segments().iter().for_each(|segment| segment.copies.forget(device));
+            snapshot.forget_copies(device);
             if is_enough() {
                 return;
             }

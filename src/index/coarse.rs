@@ -30,6 +30,14 @@ struct Part {
     panels: Option<Panels>,
 }
 
+/// Centroids as a device compares queries with them: those of the smallest bias - (query - mean) row are probed.
+pub(super) struct Rows {
+    /// `[nlist][dim]`.
+    pub rows: Vec<f32>,
+    pub biases: Vec<f32>,
+    pub mean: Vec<f32>,
+}
+
 /// Centroids in the form that kernels read.
 #[derive(Debug)]
 struct Panels {
@@ -56,8 +64,8 @@ impl Panels {
         let mut row = try_filled(0.0, dim)?;
         let mut nearest = panel(dim, n)?;
         for centroid in centroids.clone() {
-            subtract(centroid, &mean, &mut row);
-            nearest.push(&row, kernels().dot(&row, &row) / 2.0);
+            let half_norm = centre(centroid, &mean, &mut row);
+            nearest.push(&row, half_norm);
         }
         let mut products = None;
         if metric == Metric::Ip {
@@ -138,6 +146,20 @@ impl CoarseQuantizer {
         centroids.iter().for_each(|v| hash.update(&v.to_le_bytes()));
         partitions.iter().for_each(|v| hash.update(&v.to_le_bytes()));
         Ok(Self { dim, hash: hash.digest(), centroids, partitions, parts })
+    }
+
+    /// The centroids for a device that is to probe the same lists; none where lists are in partitions, or there is but one.
+    pub(super) fn rows(&self) -> Result<Option<Rows>, IndexError> {
+        let [Part { panels: Some(panels), .. }] = &self.parts[..] else { return Ok(None) };
+        let nlist = self.nlist();
+        if panels.products.is_some() {
+            let (biases, mean) = (try_filled(0.0, nlist)?, try_filled(0.0, self.dim)?);
+            return Ok(Some(Rows { rows: try_copy(&self.centroids)?, biases, mean }));
+        }
+        let mut rows = try_filled(0.0, self.centroids.len())?;
+        let both = self.centroids.chunks_exact(self.dim).zip(rows.chunks_exact_mut(self.dim));
+        let biases = try_collect(both.map(|(centroid, row)| centre(centroid, &panels.mean, row)))?;
+        Ok(Some(Rows { rows, biases, mean: try_copy(&panels.mean)? }))
     }
 
     /// How many lists.
@@ -320,9 +342,9 @@ impl Part {
         for scores in scratch.scores.chunks_exact(nlist) {
             scratch.order.clear();
             scratch.order.try_room(nlist)?;
-            scratch
-                .order
-                .extend(scores.iter().zip(0_u64..).map(|(&score, at)| u64::from(ordered(score)) << 32 | at));
+            // Zeros of either sign are one score.
+            let packed = |(&score, at)| u64::from(ordered(score + 0.0)) << 32 | at;
+            scratch.order.extend(scores.iter().zip(0_u64..).map(packed));
             if n < nlist {
                 scratch.order.select_nth_unstable(n);
                 scratch.order.truncate(n);
@@ -348,6 +370,12 @@ pub struct ProbeScratch {
     scores: Vec<f32>,
     centred: Vec<f32>,
     order: Vec<u64>,
+}
+
+/// A centroid less the mean, and half its squared norm.
+fn centre(centroid: &[f32], mean: &[f32], out: &mut [f32]) -> f32 {
+    subtract(centroid, mean, out);
+    kernels().dot(out, out) / 2.0
 }
 
 fn subtract(a: &[f32], b: &[f32], out: &mut [f32]) {

@@ -130,6 +130,11 @@ impl DeviceCache {
         self.name
     }
 
+    /// Tells its copies from those of others.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// What the rows in its memory are counted against.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget

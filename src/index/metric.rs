@@ -16,8 +16,9 @@
 //! Half the squared distance of two unit vectors is 1 - cos, without the cancellation of that
 //! formula: a vector has distance 0 to itself, and no distance is negative.
 
+use crate::device::accelerator::Score;
 use crate::index::IndexError;
-use crate::kernels::kernels;
+use crate::kernels::{kernels, settle};
 
 /// How the distance of two vectors is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,10 +77,16 @@ impl Metric {
 
     /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].
     pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
+        self.score().key(query, row)
+    }
+
+    /// What a device computes for it.
+    #[inline]
+    pub fn score(self) -> Score {
         match self {
-            Self::L2 | Self::Cosine | Self::Hamming => settle(kernels().l2_squared(query, row)),
-            Self::Ip => settle(-kernels().dot(query, row)),
-            Self::L1 => settle(kernels().l1(query, row)),
+            Self::L2 | Self::Cosine | Self::Hamming => Score::L2,
+            Self::Ip => Score::Ip,
+            Self::L1 => Score::L1,
         }
     }
 
@@ -139,11 +146,6 @@ impl Metric {
         }
         Some(settle(key))
     }
-}
-
-/// One zero and no NaN: `-0.0` becomes `0.0`, and the NaN of an overflow (inf - inf) becomes +inf.
-fn settle(key: f32) -> f32 {
-    if key.is_nan() { f32::INFINITY } else { key + 0.0 }
 }
 
 /// Checks what a user gave: the right number of elements, all finite.

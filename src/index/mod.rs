@@ -10,6 +10,7 @@ pub mod cache;
 pub mod coarse;
 mod collect;
 mod device_cache;
+mod direct;
 mod error;
 mod filter;
 pub mod kmeans;

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::device::accelerator::{Batch, Found, Pair, Piece, Score};
+use crate::device::accelerator::{Batch, Found, Pair, Piece};
+use crate::device::fused::WARP_ROWS;
 use crate::device::{DeviceError, DeviceName};
 use crate::index::budget::ALL;
-use crate::index::collect::Candidate;
+use crate::index::collect::{Candidate, Key};
 use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
 use crate::index::filter::Mask;
 use crate::index::probe::Probes;
@@ -23,23 +24,22 @@ use crate::index::scan::{Member, State};
 use crate::index::schedule::ByList;
 use crate::index::search::Search;
 use crate::index::{
-    IndexError, InvertedLists, Metric, SegmentHead, TryExtend, TryGrow, try_collect, try_filled,
+    IndexError, InvertedLists, Metric, SearchParams, SegmentHead, Snapshot, TryExtend, TryGrow, try_collect,
+    try_filled,
 };
 use crate::kernels::kernels;
 
 /// Multiplications from which `auto` takes a search to a GPU: some milliseconds of a few cores.
 const AUTO_MIN: u64 = 1 << 30;
 /// Entries that all queries of a call may keep, over all pieces of their lists: 512 MB on the device.
-const ENTRIES_MAX: usize = 1 << 26;
-/// Rows of a piece that keep entries of their own for a query, at least.
-const PLACE_ROWS: usize = 256;
+pub(super) const ENTRIES_MAX: usize = 1 << 26;
 /// Queries whose rows one task settles.
 const SETTLE_QUERIES: usize = 64;
 /// Products of this size may leave the range of an f32 on the way.
 const OVERFLOW: f64 = 1e37;
 
 /// How many rows a device keeps of a query that wants k: spare ones, so that a few near ties are no reason to scan it again.
-fn keep(k: usize) -> usize {
+pub(super) fn keep(k: usize) -> usize {
     k.saturating_add((k / 4).max(6))
 }
 
@@ -80,34 +80,37 @@ struct Call {
     is_full: bool,
 }
 
-impl<L: InvertedLists> Search<'_, L> {
-    /// The device that takes this search, if one does.
-    ///
-    /// # Errors
-    /// What opening a device fails with.
-    pub fn device(&self) -> Result<Option<Arc<DeviceCache>>, IndexError> {
-        let params = &self.params;
-        let device = match params.device {
-            Placement::Cpu => None,
-            Placement::On(device) => Some(Arc::clone(device)),
-            Placement::Auto => {
-                let lists = params.nprobe.min(self.snapshot.widest(params.partitions));
-                let rows = self.snapshot.rows() / self.snapshot.nlist() as u64;
-                let factors = [lists as u64, rows, self.snapshot.dim() as u64];
-                let work = factors.into_iter().fold(self.states.len() as u64, u64::saturating_mul);
-                if work >= AUTO_MIN { DeviceCache::of_process(DeviceName::Auto)? } else { None }
-            }
+/// The device that takes a search for `nq` queries, if one does.
+///
+/// # Errors
+/// What opening a device fails with.
+pub(super) fn device_for(
+    snapshot: &Snapshot,
+    params: &SearchParams<'_>,
+    nq: usize,
+) -> Result<Option<Arc<DeviceCache>>, IndexError> {
+    let device = match params.device {
+        Placement::Cpu => None,
+        Placement::On(device) => Some(Arc::clone(device)),
+        Placement::Auto => {
+            let lists = params.nprobe.min(snapshot.widest(params.partitions));
+            let rows = snapshot.rows() / snapshot.nlist() as u64;
+            let factors = [lists as u64, rows, snapshot.dim() as u64];
+            let work = factors.into_iter().fold(nq as u64, u64::saturating_mul);
+            if work >= AUTO_MIN { DeviceCache::of_process(DeviceName::Auto)? } else { None }
+        }
+    };
+    // A range has no k-th row, and what comes behind a page is found by key: both are the CPU's.
+    Ok(device.filter(|device| {
+        let most = match params.device {
+            Placement::Auto => device.accelerator.fast_keep(),
+            _ => device.accelerator.max_keep(),
         };
-        // A range has no k-th row, and what comes behind a page is found by key: both are the CPU's.
-        Ok(device.filter(|device| {
-            let most = match params.device {
-                Placement::Auto => device.accelerator.fast_keep(),
-                _ => device.accelerator.max_keep(),
-            };
-            params.above_key.is_none() && keep(params.k) <= most
-        }))
-    }
+        params.above_key.is_none() && keep(params.k) <= most
+    }))
+}
 
+impl<L: InvertedLists> Search<'_, L> {
     /// Scans the lists at `ranks` of each active query's probes on a device. Returns what is left for the CPU.
     ///
     /// # Errors
@@ -143,7 +146,7 @@ impl<L: InvertedLists> Search<'_, L> {
     /// Places that a query takes at the list that is in most pieces, at most.
     fn longest(&self) -> usize {
         let segments = self.snapshot.segments();
-        let places = |at: usize| (segments[at].head.rows as usize).div_ceil(PLACE_ROWS);
+        let places = |at: usize| (segments[at].head.rows as usize).div_ceil(WARP_ROWS);
         (0..self.snapshot.nlist())
             .map(|list_no| self.snapshot.list(list_no).map(places).sum::<usize>())
             .max()
@@ -200,7 +203,7 @@ impl<L: InvertedLists> Search<'_, L> {
         }
 
         let batch = Batch {
-            score: score(snapshot.metric()),
+            score: snapshot.metric().score(),
             dim,
             queries,
             pieces: &pieces,
@@ -321,7 +324,7 @@ impl<L: InvertedLists> Search<'_, L> {
             for i in task * SETTLE_QUERIES..some.len().min((task + 1) * SETTLE_QUERIES) {
                 let state = &states[some[i] as usize];
                 let is_settled =
-                    bounds[i].as_ref().is_some_and(|bounds| settle_one(call, state, bounds, k, found.of(i)));
+                    bounds[i].as_ref().is_some_and(|bounds| settle_one(call, state, bounds, k, found, i));
                 open[i].store(!is_settled, Ordering::Relaxed);
             }
             Ok(())
@@ -338,45 +341,35 @@ fn settle_one(
     state: &State,
     bounds: &KeyBounds,
     k: usize,
-    found: impl Iterator<Item = (f32, u32)> + Clone,
+    found: &Found,
+    i: usize,
 ) -> bool {
-    let (mut count, mut kth, mut last) = (0, f32::INFINITY, f32::NEG_INFINITY);
-    for (score, _) in found.clone() {
-        count += 1;
-        let (lower, upper) = bounds.of(score);
-        last = lower;
-        if count == k {
-            kth = upper;
-        }
-    }
-    // Fewer than were asked for are all there are.
-    if count >= keep(k) && last <= kth.min(state.lock().threshold) {
+    // Between which keys a row of those found lies.
+    let of = |found_as: f32| if found.has_keys { (found_as, found_as) } else { bounds.of(found_as) };
+    let mut uppers: Vec<Key> = found.of(i).map(|(found_as, _)| Key(of(found_as).1)).collect();
+    let kth = if k <= uppers.len() { uppers.select_nth_unstable(k - 1).1.0 } else { f32::INFINITY };
+    if bounds.may_hide(found.last_score(i), kth.min(state.lock().threshold)) {
         return false;
     }
-    for (score, row) in found {
+    for (found_as, row) in found.of(i) {
         let number = call.part_of[row as usize / 32];
         let part = &call.parts[number as usize];
         let slot = row - part.first;
-        let (lower, upper) = bounds.of(score);
+        let (lower, upper) = of(found_as);
+        let key = if found.has_keys { found_as } else { f32::NAN };
         let rowid = part.copy.rowid(slot);
         let segment = part.at as u32;
-        let candidate = Candidate { lower, key: f32::NAN, segment, slot, rowid, is_wanted: false };
-        state.push(candidate, upper);
+        state.push(Candidate { lower, key, segment, slot, rowid, is_wanted: false }, upper);
     }
     true
 }
 
-/// What a device computes for a metric.
-fn score(metric: Metric) -> Score {
-    match metric {
-        Metric::L2 | Metric::Cosine | Metric::Hamming => Score::L2,
-        Metric::Ip => Score::Ip,
-        Metric::L1 => Score::L1,
-    }
-}
-
 /// Appends the bits of a segment's rows that a search wants, in whole words.
-fn wanted_bits(head: &SegmentHead, mask: Option<&Mask>, wanted: &mut Vec<u32>) -> Result<(), IndexError> {
+pub(super) fn wanted_bits(
+    head: &SegmentHead,
+    mask: Option<&Mask>,
+    wanted: &mut Vec<u32>,
+) -> Result<(), IndexError> {
     wanted.try_extend((0..head.rows.div_ceil(32)).map(|word| match mask {
         Some(mask) => mask.word(word as usize),
         None => head.alive_word(word as usize),
@@ -390,7 +383,7 @@ fn wanted_bits(head: &SegmentHead, mask: Option<&Mask>, wanted: &mut Vec<u32>) -
 /// rounding of the kernel that made it, and the key itself by the rounding of the exact kernel (see
 /// [`crate::index::segment::rounding`]), like |q|^2. All of them together, and the few operations around them, are less than (n + 32) e
 /// (|q| + L)^2; for [`Score::L1`], a sum of |q - x| that is at most sqrt(n) (|q| + L), less than (n + 32) e times that.
-struct KeyBounds {
+pub(super) struct KeyBounds {
     /// The key of a score s is about base + factor * s, up to this.
     margin: f64,
     base: f64,
@@ -399,7 +392,7 @@ struct KeyBounds {
 
 impl KeyBounds {
     /// None where products may overflow: such queries are not for a device.
-    fn new(metric: Metric, query: &[f32], length_max: f64) -> Option<Self> {
+    pub fn new(metric: Metric, query: &[f32], length_max: f64) -> Option<Self> {
         let n = query.len() as f64;
         let squared = f64::from(kernels().dot(query, query));
         let reach = squared.sqrt() + length_max;
@@ -413,8 +406,14 @@ impl KeyBounds {
         fits.then_some(Self { margin: sums * scale + n * 1e-44, base, factor })
     }
 
+    /// Whether a row with a score no smaller than `last` may have a key of `kth` or less.
+    pub fn may_hide(&self, last: f32, kth: f32) -> bool {
+        // Where all rows came back, the last score is infinite.
+        last < f32::INFINITY && self.of(last).0 <= kth
+    }
+
     /// The smallest and the largest key that a row of that score can have.
-    fn of(&self, score: f32) -> (f32, f32) {
+    pub fn of(&self, score: f32) -> (f32, f32) {
         let key = self.base + self.factor * f64::from(score);
         (((key - self.margin) as f32).next_down(), ((key + self.margin) as f32).next_up())
     }

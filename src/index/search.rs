@@ -20,6 +20,8 @@ use crate::index::cache::Cache;
 use crate::index::collect::{Bounds, Candidate, Collector, Key};
 use crate::index::device_cache::{DeviceCache, Placement};
 use crate::index::filter::{Filtered, RowFilter};
+use crate::index::direct::{direct, join};
+use crate::index::offload::device_for;
 use crate::index::one::One;
 use crate::index::probe::{Round, reached};
 use crate::index::reach::Reach;
@@ -147,6 +149,22 @@ pub struct SearchStats {
     pub rescore_us: u64,
 }
 
+impl SearchStats {
+    /// Counts what another search did, too.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.lists_probed += other.lists_probed;
+        self.rows_scanned += other.rows_scanned;
+        self.rows_on_device += other.rows_on_device;
+        self.rows_rescored += other.rows_rescored;
+        self.segments_read += other.segments_read;
+        self.probe_us += other.probe_us;
+        self.load_us += other.load_us;
+        self.scan_us += other.scan_us;
+        self.device_us += other.device_us;
+        self.rescore_us += other.rescore_us;
+    }
+}
+
 /// The neighbours of each query, nearest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
@@ -254,6 +272,24 @@ pub fn search_into<L: InvertedLists>(
 ) -> Result<(), L::Error> {
     let dim = snapshot.dim();
     let nq = queries.len() / dim;
+    answers.offsets.clear();
+    answers.neighbors.clear();
+    answers.places.clear();
+    answers.stats = SearchStats::default();
+    let device = if params.k > 0 && snapshot.rows() > 0 { device_for(snapshot, &params, nq)? } else { None };
+    if let Some(device) = &device
+        && let Some(open) = direct(snapshot, cache, lists, device, queries, &params, answers)?
+    {
+        if !open.is_empty() {
+            let mut of_open = Vec::new();
+            of_open.try_room(open.len() * dim)?;
+            open.iter().for_each(|&q| of_open.extend_from_slice(&queries[q as usize * dim..][..dim]));
+            let params = SearchParams { device: Placement::Cpu, ..params };
+            let found = search(snapshot, cache, lists, &of_open, params)?;
+            join(answers, &open, &found, params.k)?;
+        }
+        return Ok(());
+    }
     let mut own = if nq == 1 { take(buffers) } else { Buffers::default() };
     if own.dim != dim {
         own = Buffers { dim, row: try_filled(0.0, dim)?, ..Buffers::default() };
@@ -287,14 +323,11 @@ pub fn search_into<L: InvertedLists>(
         last_tick: Instant::now(),
     };
     if params.k > 0 && snapshot.rows() > 0 {
-        match search.device()? {
+        match device {
             None if nq == 1 && params.mode != SearchMode::Csr => search.one()?,
             device => search.scan(device.as_deref())?,
         }
     }
-    answers.offsets.clear();
-    answers.neighbors.clear();
-    answers.places.clear();
     search.finish(&mut top, &mut row, answers)?;
     let Search { mut states, allowance, scratch, one, .. } = search;
     if nq == 1 && states.iter_mut().all(|state| state.get_mut().candidates.capacity() <= CANDIDATES_KEPT) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
 use crate::index::device_cache::{Copies, DeviceCache};
+use crate::index::direct::Wholes;
 use crate::index::masks::{KeptMasks, Masks};
 use crate::index::segment::{ResidentCodes, ResidentRows};
 use crate::index::{
@@ -66,6 +67,8 @@ pub struct Snapshot {
     rows: u64,
     /// Masks of the last filters.
     masks: KeptMasks,
+    /// What devices hold of it as a whole.
+    pub(super) wholes: Wholes,
     /// Bytes of codes that are not resident yet: vectors leave that much of the budget free.
     codes_missing: AtomicUsize,
 }
@@ -148,6 +151,7 @@ impl Snapshot {
             list_rows,
             rows,
             masks,
+            wholes: Wholes::default(),
             codes_missing,
         })
     }
@@ -231,7 +235,14 @@ impl Snapshot {
 
     /// Bytes in the memory of a device.
     pub fn device_bytes(&self, device: &DeviceCache) -> usize {
-        self.segments.iter().map(|segment| segment.copies.bytes(device)).sum()
+        self.segments.iter().map(|segment| segment.copies.bytes(device)).sum::<usize>()
+            + self.wholes.bytes(device)
+    }
+
+    /// Forgets what is in the memory of a device.
+    pub(super) fn forget_copies(&self, device: &DeviceCache) {
+        self.wholes.forget(device);
+        self.segments.iter().for_each(|segment| segment.copies.forget(device));
     }
 
     /// Takes over what another snapshot of the same version has made resident.

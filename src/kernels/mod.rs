@@ -116,6 +116,12 @@ pub struct Kernels {
     dots_i8: DotsI8,
 }
 
+/// The key of a sum: one zero and no NaN. `-0.0` becomes `0.0`, and the NaN of an overflow (inf - inf) becomes +inf.
+#[inline]
+pub fn settle(key: f32) -> f32 {
+    if key.is_nan() { f32::INFINITY } else { key + 0.0 }
+}
+
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernels").field("isa", &self.isa).finish_non_exhaustive()

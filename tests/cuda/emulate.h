@@ -39,6 +39,22 @@ static inline unsigned __float_as_uint(float x) {
     return bits;
 }
 
+static inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+// Rounded one by one, whatever the compiler would like to contract.
+static inline float __fadd_rn(float a, float b) {
+    volatile float sum = a + b;
+    return sum;
+}
+static inline float __fmul_rn(float a, float b) {
+    volatile float product = a * b;
+    return product;
+}
+static inline int __popc(unsigned word) { return __builtin_popcount(word); }
+
 template <typename T>
 static inline T min(T a, T b) {
     return a < b ? a : b;
@@ -57,7 +73,6 @@ static inline unsigned atomicMax(unsigned* at, unsigned other) {
     *at = max(old, other);
     return old;
 }
-static inline int __ffs(unsigned word) { return __builtin_ffs(word); }
 
 namespace emulator {
 

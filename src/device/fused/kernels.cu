@@ -1,12 +1,15 @@
 // Scans of packed rows, fused: products, thresholds and the rows that are kept never leave the multiprocessor.
 //
-// All integers of a launch stand in one array, `plan`, laid out by plan.rs. A row that is kept is an entry of 64 bits: the
-// score as an integer that orders like it, then the row number; so entries order like (score, row number). An entry of all ones
-// is no row.
+// A row that is kept is an entry of 64 bits: the score as an integer that orders like it, then the row number; so entries order
+// like (score, row number). An entry of all ones is no row.
 //
 // scan_tile   a block per (piece, tile of 64 queries): 128 rows at a time against 64 queries, 8 x 8 products per thread
 // scan_warp   a warp per (part of a piece, query): where few queries meet at a piece, and reading the rows is all there is
-// merge       a warp per query: what its pieces have kept, down to `keep`
+// merge       a warp per query: what its tasks have kept, down to `keep`, with exact keys
+//
+// Where the device chooses the lists itself, lists are scanned like rows first (scan_tile over the centroids), and then
+//
+// count, lay, scatter   sort the queries by list and cut them into tiles
 //
 // The file is CUDA C++ that also compiles as plain C++ where the few names it takes from CUDA are defined: that is how it is
 // tested on a machine without a GPU (tests/cuda).
@@ -19,24 +22,60 @@ typedef unsigned long long u64;
 #define TILE_QUERIES 64
 #define TILE_ROWS 128
 #define DEPTH 16
-#define QUEUE 32
+// A row of a step in shared memory: 8 rows that follow each other begin in banks of their own.
+#define STEP (DEPTH + 4)
+#define QUEUE 16
+#define MAX_KEEP 96
 #define ALL_LANES 0xffffffffu
 #define NO_ENTRY 0xffffffffffffffffull
+#define EACH 0xffffffffu
 
 // As in plan.rs.
 #define PIECE_WORDS 6
 #define TILE_WORDS 3
-#define WARP_WORDS 5
-#define PAIR_WORDS 3
+#define WARP_WORDS 4
 
-#define SCORE_L2 0
-#define SCORE_IP 1
-#define SCORE_L1 2
+#define SCORE_PRODUCT 0
+#define SCORE_L1 1
 
-// A number that orders like the score.
+#define KEY_L2 0
+#define KEY_IP 1
+#define KEY_L1 2
+
+// What a scan reads and writes. As in cuda.rs. `table` describes the rows, `work` the tasks; *_at are places in them.
+struct Scan {
+    const u32* table;
+    const u32* work;
+    const float* queries;
+    // By query, of zeros: the complement of the threshold, and how many entries are kept so far.
+    u32* thresholds;
+    u32* counts;
+    // `stride` entries of each query.
+    u64* kept;
+    // In `table`: PIECE_WORDS of each piece; bits of the rows that may be found.
+    u32 pieces_at;
+    u32 wanted_at;
+    // In `work`: the number of tasks and then the tasks, or EACH: all queries at the first piece; the query of each pair, or EACH:
+    // that of its number; the end of each pair, or EACH: none.
+    u32 tasks_at;
+    u32 pairs_at;
+    u32 ends_at;
+    u32 stride;
+    u32 nq;
+    u32 dim;
+    u32 keep;
+};
+
+// A number that orders like the score. Zeros of either sign are one score.
 __device__ __forceinline__ u32 ordered(float score) {
-    u32 bits = __float_as_uint(score);
+    u32 bits = __float_as_uint(score + 0.0f);
     return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+// The score that an ordered number stands for; infinite for that of no entry.
+__device__ __forceinline__ float unordered(u32 order) {
+    if (order == (u32)(NO_ENTRY >> 32)) return __uint_as_float(0x7f800000u);
+    return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
 }
 
 __device__ __forceinline__ bool is_finite(float x) {
@@ -59,44 +98,88 @@ __device__ __forceinline__ Piece read_piece(const u32* at) {
     return piece;
 }
 
-__device__ __forceinline__ bool is_wanted(const u32* wanted, u32 number) {
-    return wanted[number >> 5] >> (number & 31) & 1;
-}
-
-// Puts an entry in its place among the `keep` smallest, ascending. All lanes of a warp call it with the same arguments.
-__device__ __forceinline__ void insert(u64* best, int keep, u64 entry, int lane) {
-    for (int base = (keep - 1) / 32 * 32; base >= 0; base -= 32) {
-        int i = base + lane;
-        u64 mine = i < keep ? best[i] : 0;
-        u64 before = i > 0 && i < keep ? best[i - 1] : 0;
-        __syncwarp();
-        if (mine > entry) best[i] = before > entry ? before : entry;
-        __syncwarp();
-    }
-}
-
-// Thresholds in global memory are kept inverted, so that memory of zeros says "none yet".
-__device__ __forceinline__ u32 read_threshold(const u32* thresholds, u32 query) {
-    return ~*(const volatile u32*)(thresholds + query);
-}
-
-__device__ __forceinline__ void tighten(u32* thresholds, u32 query, u64 worst) {
-    if (worst != NO_ENTRY) atomicMax(thresholds + query, ~(u32)(worst >> 32));
+// What the sum of a row begins with: infinite for a row that is not wanted, so that no threshold lets it pass.
+template <int SCORE>
+__device__ __forceinline__ float begin(const Scan& scan, const Piece& piece, u32 row) {
+    const u32 number = piece.first + row;
+    if (row >= piece.len || !(scan.table[scan.wanted_at + (number >> 5)] >> (number & 31) & 1)) return __uint_as_float(0x7f800000u);
+    return SCORE == SCORE_PRODUCT ? piece.half_norms[row] : 0.0f;
 }
 
 template <int SCORE>
 __device__ __forceinline__ float accumulate(float sum, float q, float x) {
-    return SCORE == SCORE_L1 ? sum + fabsf(q - x) : fmaf(q, x, sum);
+    return SCORE == SCORE_L1 ? sum + fabsf(q - x) : fmaf(-x, q, sum);
 }
 
-template <int SCORE>
-__device__ __forceinline__ float finish(float sum, float half_norm) {
-    // Zeros of either sign are one score.
-    return (SCORE == SCORE_L1 ? sum : SCORE == SCORE_IP ? -sum : half_norm - sum) + 0.0f;
+// The first of `n` ascending entries that is not below `entry`.
+__device__ __forceinline__ u32 lower_bound(const u64* entries, u32 n, u64 entry) {
+    u32 from = 0;
+    while (n > 0) {
+        const u32 half = n / 2;
+        const bool below = entries[from + half] < entry;
+        from = below ? from + half + 1 : from;
+        n = below ? n - half - 1 : half;
+    }
+    return from;
 }
 
-// Four numbers of a vector from k on, zeros behind its end. `vec4` says that dim is a multiple of 4.
-__device__ __forceinline__ float4 load4(const float* vector, int k, int dim, bool vec4) {
+// Puts an entry of each lane (NO_ENTRY for none) among the `keep` smallest, which stand ascending in `best`. Entries differ. `room`
+// is for 32 entries.
+__device__ __forceinline__ void merge32(u64* best, u32 keep, u64 mine, u64* room, int lane) {
+    // A bitonic sort over the lanes.
+    for (int width = 2; width <= 32; width *= 2) {
+        for (int apart = width / 2; apart > 0; apart /= 2) {
+            const u64 other = __shfl_sync(ALL_LANES, mine, lane ^ apart);
+            const bool takes_less = ((lane & apart) == 0) == ((lane & width) == 0);
+            mine = (other < mine) == takes_less ? other : mine;
+        }
+    }
+    room[lane] = mine;
+    __syncwarp();
+    // Where each one goes: behind those of its own and those of the others that are less.
+    u64 old[MAX_KEEP / 32];
+    u32 place[MAX_KEEP / 32];
+#pragma unroll
+    for (int part = 0; part < MAX_KEEP / 32; part++) {
+        const u32 i = part * 32 + lane;
+        old[part] = i < keep ? best[i] : NO_ENTRY;
+        place[part] = i < keep ? i + lower_bound(room, 32, old[part]) : keep;
+    }
+    const u32 at = mine == NO_ENTRY ? keep : lane + lower_bound(best, keep, mine);
+    __syncwarp();
+#pragma unroll
+    for (int part = 0; part < MAX_KEEP / 32; part++)
+        if (place[part] < keep) best[place[part]] = old[part];
+    if (at < keep) best[at] = mine;
+    __syncwarp();
+}
+
+// Thresholds in global memory are kept inverted, so that memory of zeros says "none yet".
+__device__ __forceinline__ u32 read_threshold(const Scan& scan, u32 query) {
+    return ~*(const volatile u32*)(scan.thresholds + query);
+}
+
+__device__ __forceinline__ void tighten(const Scan& scan, u32 query, u64 worst) {
+    if (worst != NO_ENTRY) atomicMax(scan.thresholds + query, ~(u32)(worst >> 32));
+}
+
+// Adds what a task has kept of a query to what the others have, as far as it can be among the best.
+__device__ __forceinline__ void append(const Scan& scan, u32 query, const u64* best, int lane) {
+    const u32 threshold = read_threshold(scan, query);
+    u32 count = 0;
+    for (u32 from = 0; from < scan.keep; from += 32) {
+        const u64 entry = from + lane < scan.keep ? best[from + lane] : NO_ENTRY;
+        count += __popc(__ballot_sync(ALL_LANES, entry != NO_ENTRY && (u32)(entry >> 32) <= threshold));
+    }
+    u32 first = 0;
+    if (lane == 0 && count > 0) first = atomicAdd(scan.counts + query, count);
+    first = (u32)__shfl_sync(ALL_LANES, first, 0);
+    for (u32 i = lane; i < count; i += 32)
+        if (first + i < scan.stride) scan.kept[(u64)query * scan.stride + first + i] = best[i];
+}
+
+// Four numbers of a vector from k on, zeros behind its end.
+__device__ __forceinline__ float4 load4(const float* vector, u32 k, u32 dim, bool vec4) {
     if (vec4 && k < dim) return *(const float4*)(vector + k);
     float4 out;
     out.x = k < dim ? vector[k] : 0.0f;
@@ -106,260 +189,388 @@ __device__ __forceinline__ float4 load4(const float* vector, int k, int dim, boo
     return out;
 }
 
-// Stores part `at` of a step, four numbers of vector `at` / 4, dimension-major.
-template <int WIDTH>
-__device__ __forceinline__ void store4(float (*step)[WIDTH], int at, const float4& four) {
-    int k = at % 4 * 4;
-    step[k][at / 4] = four.x;
-    step[k + 1][at / 4] = four.y;
-    step[k + 2][at / 4] = four.z;
-    step[k + 3][at / 4] = four.w;
+// The same to shared memory; where dim is a multiple of 4 it arrives by the next `arrived`.
+__device__ __forceinline__ void copy4(float* to, const float* vector, u32 k, u32 dim, bool vec4) {
+#ifdef __CUDA_ARCH__
+    if (vec4) {
+        const u32 at = (u32)__cvta_generic_to_shared(to);
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(vector + (k < dim ? k : 0)), "r"(k < dim ? 16 : 0) : "memory");
+        return;
+    }
+#endif
+    *(float4*)to = load4(vector, k, dim, vec4);
+}
+
+__device__ __forceinline__ void arrived() {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 struct TileMemory {
-    // Dimension-major, padded so that no more than two threads of a warp store into one bank.
-    float rows[2][DEPTH][TILE_ROWS + 4];
-    float queries[2][DEPTH][TILE_QUERIES + 4];
-    // Survivors that wait for their turn, by query.
+    float rows[2][TILE_ROWS][STEP];
+    float queries[2][TILE_QUERIES][STEP];
+    // Survivors that wait for their turn, by query, and how many there were: those beyond the queue come again.
     u64 queue[TILE_QUERIES][QUEUE];
+    u64 room[WARPS][32];
     u32 waiting[TILE_QUERIES];
-    u32 threshold[TILE_QUERIES];
+    float threshold[TILE_QUERIES];
     u32 query[TILE_QUERIES];
     u32 end[TILE_QUERIES];
-    u32 slot[TILE_QUERIES];
 };
 // As cuda.rs has it.
-static_assert(sizeof(TileMemory) == 43264, "");
+static_assert(sizeof(TileMemory) == 40960, "");
 
 // Moves what waits into the lists of kept rows: a warp for each query in turn.
-__device__ __forceinline__ void drain(TileMemory* memory, u64* best, int keep, int queries, u32* thresholds, int thread) {
-    int lane = thread & 31;
-    for (int i = thread >> 5; i < queries; i += WARPS) {
-        u32 waiting = memory->waiting[i];
+__device__ __forceinline__ void drain(const Scan& scan, TileMemory* memory, u64* best, u32 members, int thread) {
+    const int lane = thread & 31;
+    for (u32 i = thread >> 5; i < members; i += WARPS) {
+        const u32 waiting = min(memory->waiting[i], (u32)QUEUE);
         if (waiting == 0) continue;
-        u64* mine = best + i * keep;
-        for (u32 at = 0; at < waiting; at++) {
-            u64 entry = memory->queue[i][at];
-            if (entry < mine[keep - 1]) insert(mine, keep, entry, lane);
-        }
-        __syncwarp();
+        u64* mine = best + i * scan.keep;
+        const u64 entry = lane < waiting ? memory->queue[i][lane] : NO_ENTRY;
+        merge32(mine, scan.keep, entry, memory->room[thread >> 5], lane);
         if (lane == 0) {
             memory->waiting[i] = 0;
-            tighten(thresholds, memory->query[i], mine[keep - 1]);
-            u32 own = (u32)(mine[keep - 1] >> 32);
-            u32 common = read_threshold(thresholds, memory->query[i]);
-            memory->threshold[i] = own < common ? own : common;
+            tighten(scan, memory->query[i], mine[scan.keep - 1]);
+            memory->threshold[i] = fminf(memory->threshold[i], unordered((u32)(mine[scan.keep - 1] >> 32)));
         }
     }
 }
 
 template <int SCORE>
-__device__ __forceinline__ void tile(const u32* plan, u32 pieces_at, u32 tiles_at, u32 pairs_at, u32 wanted_at,
-                                     const float* queries, int dim, int keep, u32* thresholds, u64* slots, u64* shared) {
+__device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
     TileMemory* memory = (TileMemory*)shared;
-    u64* best = shared + (sizeof(TileMemory) + 7) / 8;
-    const int thread = threadIdx.x;
-    const u32* task = plan + tiles_at + blockIdx.x * TILE_WORDS;
-    const Piece piece = read_piece(plan + pieces_at + task[0] * PIECE_WORDS);
-    const int members = task[2];
-    const u32* wanted = plan + wanted_at;
+    u64* best = shared + sizeof(TileMemory) / 8;
+    const int thread = threadIdx.x, lane = thread & 31;
+    const bool each = scan.tasks_at == EACH;
+    if (!each && blockIdx.x >= scan.work[scan.tasks_at]) return;
+    const u32* task = scan.work + scan.tasks_at + 1 + blockIdx.x * TILE_WORDS;
+    const Piece piece = read_piece(scan.table + scan.pieces_at + (each ? 0 : task[0]) * PIECE_WORDS);
+    const u32 first_pair = each ? blockIdx.x * TILE_QUERIES : task[1];
+    const u32 members = each ? min(scan.nq - first_pair, (u32)TILE_QUERIES) : task[2], dim = scan.dim, keep = scan.keep;
     const bool vec4 = dim % 4 == 0;
 
     if (thread < TILE_QUERIES) {
-        const u32* pair = plan + pairs_at + (task[1] + (thread < members ? thread : 0)) * PAIR_WORDS;
-        memory->query[thread] = pair[0];
-        memory->end[thread] = thread < members ? min(pair[1], piece.len) : 0;
-        memory->slot[thread] = pair[2];
+        const bool is_there = thread < members;
+        const u32 pair = first_pair + (is_there ? thread : 0);
+        const u32 end = scan.ends_at == EACH ? piece.len : min(scan.work[scan.ends_at + pair], piece.len);
+        memory->query[thread] = scan.pairs_at == EACH ? pair : scan.work[scan.pairs_at + pair];
+        memory->end[thread] = is_there ? end : 0;
         memory->waiting[thread] = 0;
-        memory->threshold[thread] = read_threshold(thresholds, pair[0]);
+        memory->threshold[thread] = __uint_as_float(0x7f800000u);
     }
-    for (int i = thread; i < TILE_QUERIES * keep; i += THREADS) best[i] = NO_ENTRY;
+    for (u32 i = thread; i < TILE_QUERIES * keep; i += THREADS) best[i] = NO_ENTRY;
     __syncthreads();
     u32 last = 0;
-    for (int i = 0; i < members; i++) last = max(last, memory->end[i]);
+    for (u32 i = 0; i < members; i++) last = max(last, memory->end[i]);
 
-    // A thread's 8 rows are 4 and 4, its 8 queries follow each other.
-    const int row_at = thread % 16 * 4;
-    const int query_at = thread / 16 * 8;
+    // A warp has half of the rows and half of the queries, a thread every 8th row and every 4th query of them.
+    const int row_at = (thread >> 5 & 1) * (TILE_ROWS / 2) + lane % 8;
+    const int query_at = (thread >> 6) * (TILE_QUERIES / 2) + lane / 8;
+    // What a thread copies: four numbers of four rows and two queries.
+    const int copy_at = thread / 4, copy_k = thread % 4 * 4;
+    const u32 steps = (dim + DEPTH - 1) / DEPTH;
     for (u32 top = 0; top < last; top += TILE_ROWS) {
+        auto copy = [&](u32 step) {
+            const u32 k = step * DEPTH + copy_k;
+#pragma unroll
+            for (int i = 0; i < TILE_ROWS / 32; i++) {
+                const u32 row = min(top + copy_at + 32 * i, piece.len - 1);
+                copy4(&memory->rows[step & 1][copy_at + 32 * i][copy_k], piece.rows + (u64)row * dim, k, dim, vec4);
+            }
+#pragma unroll
+            for (int i = 0; i < TILE_QUERIES / 32; i++) {
+                const float* query = scan.queries + (u64)memory->query[copy_at + 32 * i] * dim;
+                copy4(&memory->queries[step & 1][copy_at + 32 * i][copy_k], query, k, dim, vec4);
+            }
+        };
+        copy(0);
+        // Others may have found nearer rows meanwhile.
+        if (thread < TILE_QUERIES)
+            memory->threshold[thread] = fminf(memory->threshold[thread], unordered(read_threshold(scan, memory->query[thread])));
         float sum[8][8];
-        for (int i = 0; i < 8; i++)
-            for (int j = 0; j < 8; j++) sum[i][j] = 0.0f;
-        float4 rows_ahead[4], queries_ahead[2];
-        const int steps = (dim + DEPTH - 1) / DEPTH;
-        for (int step = -1; step < steps; step++) {
-            const int ahead = step + 1;
-            if (ahead < steps) {
-                // Read what comes next while this step computes.
-                for (int i = 0; i < 4; i++) {
-                    int at = thread + i * THREADS;
-                    u32 row = top + at / 4;
-                    row = row < piece.len ? row : piece.len - 1;
-                    rows_ahead[i] = load4(piece.rows + (u64)row * dim, ahead * DEPTH + at % 4 * 4, dim, vec4);
-                }
-                for (int i = 0; i < 2; i++) {
-                    int at = thread + i * THREADS;
-                    const float* query = queries + (u64)memory->query[at / 4] * dim;
-                    queries_ahead[i] = load4(query, ahead * DEPTH + at % 4 * 4, dim, vec4);
-                }
-            }
-            if (step >= 0) {
-                const int buffer = step & 1;
 #pragma unroll
-                for (int k = 0; k < DEPTH; k++) {
-                    float x[8], q[8];
-                    *(float4*)x = *(const float4*)&memory->rows[buffer][k][row_at];
-                    *(float4*)(x + 4) = *(const float4*)&memory->rows[buffer][k][row_at + TILE_ROWS / 2];
-                    *(float4*)q = *(const float4*)&memory->queries[buffer][k][query_at];
-                    *(float4*)(q + 4) = *(const float4*)&memory->queries[buffer][k][query_at + 4];
+        for (int j = 0; j < 8; j++) {
+            const float first = begin<SCORE>(scan, piece, top + row_at + 8 * j);
 #pragma unroll
-                    for (int i = 0; i < 8; i++)
+            for (int i = 0; i < 8; i++) sum[i][j] = first;
+        }
+        arrived();
+        __syncthreads();
+        for (u32 step = 0; step < steps; step++) {
+            // What comes next is copied while this step computes.
+            if (step + 1 < steps) copy(step + 1);
+            const int buffer = step & 1;
 #pragma unroll
-                        for (int j = 0; j < 8; j++) sum[i][j] = accumulate<SCORE>(sum[i][j], q[i], x[j]);
+            for (int k = 0; k < DEPTH; k += 4) {
+                float4 q[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++) q[i] = *(const float4*)&memory->queries[buffer][query_at + 4 * i][k];
+#pragma unroll
+                for (int j = 0; j < 8; j++) {
+                    const float4 x = *(const float4*)&memory->rows[buffer][row_at + 8 * j][k];
+                    // In the order of dimensions for every pair.
+#pragma unroll
+                    for (int i = 0; i < 8; i++) sum[i][j] = accumulate<SCORE>(sum[i][j], q[i].x, x.x);
+#pragma unroll
+                    for (int i = 0; i < 8; i++) sum[i][j] = accumulate<SCORE>(sum[i][j], q[i].y, x.y);
+#pragma unroll
+                    for (int i = 0; i < 8; i++) sum[i][j] = accumulate<SCORE>(sum[i][j], q[i].z, x.z);
+#pragma unroll
+                    for (int i = 0; i < 8; i++) sum[i][j] = accumulate<SCORE>(sum[i][j], q[i].w, x.w);
                 }
             }
-            if (ahead < steps) {
-                const int buffer = ahead & 1;
-                for (int i = 0; i < 4; i++) store4(memory->rows[buffer], thread + i * THREADS, rows_ahead[i]);
-                for (int i = 0; i < 2; i++) store4(memory->queries[buffer], thread + i * THREADS, queries_ahead[i]);
-            }
+            arrived();
             __syncthreads();
         }
-        // What all rows need is read before the first barrier, not between them.
-        float half_norms[8];
-        u32 look = 0;
+        for (bool again = true; again;) {
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const u32 row = top + row_at + j % 4 + j / 4 * (TILE_ROWS / 2);
-            const bool is_there = row < last && is_wanted(wanted, piece.first + row);
-            half_norms[j] = is_there ? piece.half_norms[row] : 0.0f;
-            look |= (u32)is_there << j;
-        }
-        // One of the thread's rows at a time: at most 16 survivors more for any query, for which the queue has room.
+            for (int i = 0; i < 8; i++) {
+                const int member = query_at + 4 * i;
+                const float threshold = memory->threshold[member];
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const u32 row = top + row_at + j % 4 + j / 4 * (TILE_ROWS / 2);
-            if (look >> j & 1) {
-                const float half_norm = half_norms[j];
-#pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    const int member = query_at + i;
-                    const float score = finish<SCORE>(sum[i][j], half_norm);
-                    const u32 order = ordered(score);
-                    if (row < memory->end[member] && order <= memory->threshold[member] && is_finite(score)) {
-                        u32 place = atomicAdd(&memory->waiting[member], 1u);
-                        memory->queue[member][place] = (u64)order << 32 | (piece.first + row);
+                for (int j = 0; j < 8; j++) {
+                    if (sum[i][j] <= threshold) {
+                        const u32 row = top + row_at + 8 * j;
+                        if (row < memory->end[member] && is_finite(sum[i][j])) {
+                            const u32 place = atomicAdd(&memory->waiting[member], 1u);
+                            if (place < QUEUE) {
+                                memory->queue[member][place] = (u64)ordered(sum[i][j]) << 32 | (piece.first + row);
+                                // Once is enough.
+                                sum[i][j] = __uint_as_float(0x7f800000u);
+                            }
+                        }
                     }
                 }
             }
             __syncthreads();
-            if (__syncthreads_or(thread < TILE_QUERIES && memory->waiting[thread] > QUEUE - 16)) {
-                drain(memory, best, keep, members, thresholds, thread);
+            const u32 waiting = thread < TILE_QUERIES ? memory->waiting[thread] : 0;
+            again = __syncthreads_or(waiting > QUEUE);
+            if (__syncthreads_or(waiting > QUEUE / 2)) {
+                drain(scan, memory, best, members, thread);
                 __syncthreads();
             }
         }
     }
-    drain(memory, best, keep, members, thresholds, thread);
-    __syncthreads();
-    for (int i = thread; i < members * keep; i += THREADS) slots[(u64)memory->slot[i / keep] * keep + i % keep] = best[i];
+    drain(scan, memory, best, members, thread);
+    __syncwarp();
+    for (u32 i = thread >> 5; i < members; i += WARPS) append(scan, memory->query[i], best + i * keep, lane);
 }
 
 template <int SCORE>
-__device__ __forceinline__ void warp(const u32* plan, u32 pieces_at, u32 tasks_at, u32 tasks, u32 wanted_at, const float* queries,
-                                     int dim, int keep, u32* thresholds, u64* slots, u64* shared) {
-    const int lane = threadIdx.x & 31;
-    const u32 number = blockIdx.x * WARPS + (threadIdx.x >> 5);
-    if (number >= tasks) return;
-    u64* best = shared + (threadIdx.x >> 5) * keep;
-    const u32* task = plan + tasks_at + number * WARP_WORDS;
-    const Piece piece = read_piece(plan + pieces_at + task[0] * PIECE_WORDS);
-    const u32 no = task[1], from = task[2], to = task[3], slot = task[4];
-    const u32* wanted = plan + wanted_at;
-    const float* query = queries + (u64)no * dim;
+__device__ __forceinline__ void warp(const Scan& scan, u64* shared) {
+    const int lane = threadIdx.x & 31, own = threadIdx.x >> 5;
+    const u32 number = blockIdx.x * WARPS + own, dim = scan.dim, keep = scan.keep;
+    if (number >= scan.work[scan.tasks_at]) return;
+    u64* room = shared + own * 32;
+    u64* best = shared + WARPS * 32 + own * keep;
+    const u32* task = scan.work + scan.tasks_at + 1 + number * WARP_WORDS;
+    const Piece piece = read_piece(scan.table + scan.pieces_at + task[0] * PIECE_WORDS);
+    const u32 query = task[1], to = task[3];
+    const float* of_query = scan.queries + (u64)query * dim;
     const bool vec4 = dim % 4 == 0;
-    for (int i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
+    for (u32 i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
     __syncwarp();
-    u32 threshold = read_threshold(thresholds, no);
-    for (u32 top = from; top < to; top += 4) {
-        // Four rows on the way at a time.
-        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (int k = lane * 4; k < dim; k += 128) {
-            const float4 q = load4(query, k, dim, vec4);
+    for (u32 top = task[2]; top < to; top += 32) {
+        // The sum of row i of 32 ends in lane i.
+        float score = 0.0f;
+        for (int group = 0; group < 32 && top + group < to; group += 8) {
+            // Eight rows on the way at a time.
+            float sum[8];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                u32 row = top + i < to ? top + i : to - 1;
-                const float4 x = load4(piece.rows + (u64)row * dim, k, dim, vec4);
-                sum[i] = accumulate<SCORE>(sum[i], q.x, x.x);
-                sum[i] = accumulate<SCORE>(sum[i], q.y, x.y);
-                sum[i] = accumulate<SCORE>(sum[i], q.z, x.z);
-                sum[i] = accumulate<SCORE>(sum[i], q.w, x.w);
+            for (int i = 0; i < 8; i++) sum[i] = 0.0f;
+            for (u32 k = lane * 4; k < dim; k += 128) {
+                const float4 q = load4(of_query, k, dim, vec4);
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    const float4 x = load4(piece.rows + (u64)min(top + group + i, to - 1) * dim, k, dim, vec4);
+                    sum[i] = accumulate<SCORE>(sum[i], q.x, x.x);
+                    sum[i] = accumulate<SCORE>(sum[i], q.y, x.y);
+                    sum[i] = accumulate<SCORE>(sum[i], q.z, x.z);
+                    sum[i] = accumulate<SCORE>(sum[i], q.w, x.w);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                for (int apart = 16; apart > 0; apart /= 2) sum[i] += __shfl_xor_sync(ALL_LANES, sum[i], apart);
+                if (lane == group + i) score = sum[i];
             }
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            for (int apart = 16; apart > 0; apart /= 2) sum[i] += __shfl_xor_sync(ALL_LANES, sum[i], apart);
-            const u32 row = top + i;
-            if (row >= to || !is_wanted(wanted, piece.first + row)) continue;
-            const float score = finish<SCORE>(sum[i], piece.half_norms[row]);
-            const u32 order = ordered(score);
-            const u64 entry = (u64)order << 32 | (piece.first + row);
-            if (order <= threshold && is_finite(score) && entry < best[keep - 1]) {
-                insert(best, keep, entry, lane);
-                const u32 own = (u32)(best[keep - 1] >> 32);
-                threshold = own < threshold ? own : threshold;
-            }
+        const u32 row = top + lane;
+        if (row < to) score += begin<SCORE>(scan, piece, row);
+        const u32 order = ordered(score);
+        const bool passes = row < to && is_finite(score) && order <= read_threshold(scan, query) && order <= (u32)(best[keep - 1] >> 32);
+        if (__ballot_sync(ALL_LANES, passes)) {
+            merge32(best, keep, passes ? (u64)order << 32 | (piece.first + row) : NO_ENTRY, room, lane);
+            if (lane == 0) tighten(scan, query, best[keep - 1]);
         }
     }
-    if (lane == 0) tighten(thresholds, no, best[keep - 1]);
-    for (int i = lane; i < keep; i += 32) slots[(u64)slot * keep + i] = best[i];
+    __syncwarp();
+    append(scan, query, best, lane);
 }
 
-// The integer that orders like a score, back into its bits.
-__device__ __forceinline__ u32 unordered(u32 order) {
-    return order >> 31 ? order & 0x7fffffffu : ~order;
+struct Merge {
+    const u32* table;
+    const float* queries;
+    const u32* counts;
+    const u64* kept;
+    // `keep` pairs of each query: the bits of the key, and the row number; then of each query the bits of the largest score kept.
+    u32* out;
+    // In `table`: as in Scan, and of each 32 row numbers the piece.
+    u32 pieces_at;
+    u32 piece_of_at;
+    u32 stride;
+    u32 nq;
+    u32 dim;
+    u32 keep;
+    u32 key;
+};
+
+// The key of a row, in 16 lanes: the sum in the order of `Kernels::l2_squared`, rounded after every operation.
+__device__ __forceinline__ float key_of(const float* query, const float* row, u32 dim, u32 key, int lane) {
+    float sum = 0.0f;
+    for (u32 k = lane & 15; k < dim; k += 16) {
+        const float q = query[k], x = row[k], apart = __fadd_rn(q, -x);
+        const float term = key == KEY_L2 ? __fmul_rn(apart, apart) : key == KEY_IP ? __fmul_rn(q, x) : fabsf(apart);
+        sum = __fadd_rn(sum, term);
+    }
+    for (int apart = 8; apart > 0; apart /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, apart));
+    if (key == KEY_IP) sum = -sum;
+    return sum == sum ? sum + 0.0f : __uint_as_float(0x7f800000u);
 }
 
-extern "C" __global__ void merge(const u32* plan, u32 offsets_at, u32 nq, int keep, const u64* slots, u32* out) {
+extern "C" __global__ void merge(const Merge merge) {
     extern __shared__ __align__(16) u64 shared[];
-    const int lane = threadIdx.x & 31;
-    const u32 query = blockIdx.x * WARPS + (threadIdx.x >> 5);
-    if (query >= nq) return;
-    u64* best = shared + (threadIdx.x >> 5) * keep;
-    for (int i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
+    const int lane = threadIdx.x & 31, own = threadIdx.x >> 5;
+    const u32 query = blockIdx.x * WARPS + own, keep = merge.keep;
+    if (query >= merge.nq) return;
+    u64* room = shared + own * 32;
+    u64* best = shared + WARPS * 32 + own * keep;
+    for (u32 i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
     __syncwarp();
-    const u64 begin = (u64)plan[offsets_at + query] * keep, end = (u64)plan[offsets_at + query + 1] * keep;
-    for (u64 at = begin; at < end; at += 32) {
-        const u64 mine = at + lane < end ? slots[at + lane] : NO_ENTRY;
-        u32 left = __ballot_sync(ALL_LANES, mine < best[keep - 1]);
-        while (left) {
-            const int source = __ffs(left) - 1;
-            left &= left - 1;
-            const u64 entry = __shfl_sync(ALL_LANES, mine, source);
-            if (entry < best[keep - 1]) insert(best, keep, entry, lane);
-        }
-        __syncwarp();
+    const u64* kept = merge.kept + (u64)query * merge.stride;
+    const u32 count = min(merge.counts[query], merge.stride);
+    for (u32 at = 0; at < count; at += 32) {
+        const u64 mine = at + lane < count ? kept[at + lane] : NO_ENTRY;
+        const bool passes = mine < best[keep - 1];
+        if (__ballot_sync(ALL_LANES, passes)) merge32(best, keep, passes ? mine : NO_ENTRY, room, lane);
     }
-    for (int i = lane; i < keep; i += 32) {
-        const u64 entry = best[i];
-        out[((u64)query * keep + i) * 2] = unordered((u32)(entry >> 32));
-        out[((u64)query * keep + i) * 2 + 1] = (u32)entry;
+    const float* of_query = merge.queries + (u64)query * merge.dim;
+    u32* out = merge.out + (u64)query * keep * 2;
+    for (u32 from = 0; from < keep; from += 2) {
+        const u32 i = from + (lane >> 4);
+        const u64 entry = i < keep ? best[i] : NO_ENTRY;
+        const u32 number = (u32)entry;
+        const bool is_there = entry != NO_ENTRY;
+        Piece piece;
+        if (is_there) piece = read_piece(merge.table + merge.pieces_at + merge.table[merge.piece_of_at + (number >> 5)] * PIECE_WORDS);
+        // Lanes without a row compare the query with itself.
+        const float* row = is_there ? piece.rows + (u64)(number - piece.first) * merge.dim : of_query;
+        const float key = key_of(of_query, row, merge.dim, merge.key, lane);
+        if (i < keep && (lane & 15) == 0) {
+            out[i * 2] = __float_as_uint(key);
+            out[i * 2 + 1] = number;
+        }
+    }
+    if (lane == 0) merge.out[(u64)merge.nq * keep * 2 + query] = __float_as_uint(unordered((u32)(best[keep - 1] >> 32)));
+}
+
+// Queries by list. A bucket is a list of a wave: list l of the nearest ones is bucket l, and of all others nlist + l.
+struct Lay {
+    const u32* table;
+    // The lists of each query: `nprobe` entries, of which `probed` are there.
+    const u64* probes;
+    const u32* probed;
+    // In `table`: of each list its first piece, and behind the last the number of pieces.
+    u32 starts_at;
+    // By bucket, of zeros: its queries, and those that were placed. Then its first pair.
+    u32* members;
+    u32* placed;
+    u32* firsts;
+    // The number of tiles and the tiles of each wave.
+    u32* tiles[2];
+    u32* pairs;
+    u32 nlist;
+    u32 nprobe;
+    u32 nq;
+};
+
+__device__ __forceinline__ bool read_probe(const Lay& lay, u32* query, u32* bucket) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= lay.nq * lay.nprobe) return false;
+    const u32 rank = i % lay.nprobe;
+    *query = i / lay.nprobe;
+    if (rank >= lay.probed[*query]) return false;
+    *bucket = (rank > 0 ? lay.nlist : 0) + (u32)lay.probes[i];
+    return true;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) count(const Lay lay) {
+    u32 query, bucket;
+    if (read_probe(lay, &query, &bucket)) atomicAdd(lay.members + bucket, 1u);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) scatter(const Lay lay) {
+    u32 query, bucket;
+    if (read_probe(lay, &query, &bucket)) lay.pairs[lay.firsts[bucket] + atomicAdd(lay.placed + bucket, 1u)] = query;
+}
+
+// One block: the first pair of each bucket, and the tiles.
+extern "C" __global__ void __launch_bounds__(THREADS) lay(const Lay lay) {
+    extern __shared__ __align__(16) u64 shared[];
+    u32(*sums)[THREADS] = (u32(*)[THREADS])shared;
+    const int thread = threadIdx.x;
+    const u32* starts = lay.table + lay.starts_at;
+    u32 pairs = 0;
+    for (int wave = 0; wave < 2; wave++) {
+        // Each thread has buckets that follow each other.
+        const u32 each = (lay.nlist + THREADS - 1) / THREADS;
+        const u32 from = min(thread * each, lay.nlist), to = min(from + each, lay.nlist);
+        const u32* members = lay.members + wave * lay.nlist;
+        u32 own[2] = {0, 0};
+        for (u32 list = from; list < to; list++) {
+            own[0] += members[list];
+            own[1] += (members[list] + TILE_QUERIES - 1) / TILE_QUERIES * (starts[list + 1] - starts[list]);
+        }
+        __syncthreads();
+        sums[0][thread] = own[0];
+        sums[1][thread] = own[1];
+        __syncthreads();
+        u32 pair = pairs, tile = 0, all = 0;
+        for (int other = 0; other < THREADS; other++) {
+            if (other < thread) {
+                pair += sums[0][other];
+                tile += sums[1][other];
+            }
+            pairs += sums[0][other];
+            all += sums[1][other];
+        }
+        if (thread == 0) lay.tiles[wave][0] = all;
+        for (u32 list = from; list < to; list++) {
+            lay.firsts[wave * lay.nlist + list] = pair;
+            for (u32 piece = starts[list]; piece < starts[list + 1]; piece++) {
+                for (u32 first = 0; first < members[list]; first += TILE_QUERIES) {
+                    u32* words = lay.tiles[wave] + 1 + tile++ * TILE_WORDS;
+                    words[0] = piece;
+                    words[1] = pair + first;
+                    words[2] = min(members[list] - first, (u32)TILE_QUERIES);
+                }
+            }
+            pair += members[list];
+        }
     }
 }
 
-#define SCANS(NAME, SCORE)                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, 3)                                                                     \
-        scan_tile_##NAME(const u32* plan, u32 pieces_at, u32 tiles_at, u32 pairs_at, u32 wanted_at, const float* queries,        \
-                         int dim, int keep, u32* thresholds, u64* slots) {                                                       \
-        extern __shared__ __align__(16) u64 shared[];                                                                            \
-        tile<SCORE>(plan, pieces_at, tiles_at, pairs_at, wanted_at, queries, dim, keep, thresholds, slots, shared);              \
-    }                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                        \
-        scan_warp_##NAME(const u32* plan, u32 pieces_at, u32 tasks_at, u32 tasks, u32 wanted_at, const float* queries, int dim,  \
-                         int keep, u32* thresholds, u64* slots) {                                                                \
-        extern __shared__ __align__(16) u64 shared[];                                                                            \
-        warp<SCORE>(plan, pieces_at, tasks_at, tasks, wanted_at, queries, dim, keep, thresholds, slots, shared);                 \
+#define SCANS(NAME, SCORE)                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4) scan_tile_##NAME(const Scan scan) { \
+        extern __shared__ __align__(16) u64 shared[];                                     \
+        tile<SCORE>(scan, shared);                                                        \
+    }                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS) scan_warp_##NAME(const Scan scan) {    \
+        extern __shared__ __align__(16) u64 shared[];                                     \
+        warp<SCORE>(scan, shared);                                                        \
     }
 
-SCANS(l2, SCORE_L2)
-SCANS(ip, SCORE_IP)
+SCANS(product, SCORE_PRODUCT)
 SCANS(l1, SCORE_L1)

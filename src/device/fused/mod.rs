@@ -1,9 +1,10 @@
-//! Scans by a fused kernel, as a custom operation of candle: the kernels of `kernels.cu` on CUDA, and the same plan carried out
-//! in plain Rust on candle's CPU device, to test everything that is not the kernel itself.
+//! Scans by fused kernels, as custom operations of candle: the kernels of `kernels.cu` on CUDA, and the same in plain Rust on
+//! candle's CPU device, to test everything that is not the kernels themselves.
 
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 mod cuda;
+mod emulated;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -11,17 +12,37 @@ mod tests;
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, WithDType};
 
 use crate::device::DeviceError;
-use crate::device::accelerator::{Accelerator, Batch, DeviceRows, Found, NO_ENTRY, Score, entry, words};
+use crate::device::accelerator::{
+    Accelerator, Batch, DeviceIndex, DeviceRows, Found, IndexParts, Nearest, Words,
+};
 use crate::device::tensors::TensorScan;
-use plan::{PAIR_WORDS, PIECE_WORDS, Plan, TILE_WORDS, WARP_WORDS};
+use plan::{Plan, Table, room};
+
+pub use plan::WARP_ROWS;
 
 /// Rows that the kernels keep of a query: what has room in the shared memory of a multiprocessor.
 const MAX_KEEP: usize = 96;
 
 /// Scans by fused kernels, or by tensor operations where more rows are kept than the kernels have room for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FusedScan {
     plain: TensorScan,
+    #[cfg(feature = "cuda")]
+    pinned: cuda::Pinned,
+}
+
+/// Where the words that describe a [`DeviceIndex`] stand.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub struct IndexTable {
+    /// The centroids: one piece.
+    centroids: Table,
+    rows: Table,
+    /// The first piece of each list, and the number of pieces.
+    starts: usize,
+    nlist: usize,
+    /// Pieces of a list, at most.
+    pieces_max: usize,
 }
 
 impl FusedScan {
@@ -32,7 +53,20 @@ impl FusedScan {
     pub fn new(plain: TensorScan) -> Result<Self, DeviceError> {
         #[cfg(feature = "cuda")]
         cuda::prepare(plain.device())?;
-        Ok(Self { plain })
+        Ok(Self {
+            plain,
+            #[cfg(feature = "cuda")]
+            pinned: Default::default(),
+        })
+    }
+
+    /// The words of a tensor.
+    fn download(&self, words: &Tensor) -> Result<Words, DeviceError> {
+        #[cfg(feature = "cuda")]
+        if let Some(words) = self.pinned.download(words)? {
+            return Ok(words);
+        }
+        Ok(Box::new(words.to_vec1()?))
     }
 }
 
@@ -56,6 +90,51 @@ impl Accelerator for FusedScan {
         self.plain.upload(dim, rows, half_norms)
     }
 
+    fn index(&self, parts: &IndexParts<'_>) -> Result<Option<DeviceIndex>, DeviceError> {
+        let device = self.plain.device();
+        let centroids = DeviceRows::new(device, parts.dim, parts.centroids, parts.biases)?;
+        let mut words = Vec::new();
+        let all = vec![u32::MAX; centroids.len().div_ceil(32)];
+        let of_centroids = [(&centroids, 0)].into_iter();
+        let of_centroids = Table::write(&mut words, of_centroids, &all, |_| addresses(&centroids))?;
+        let pieces = parts.pieces.iter().map(|(rows, first)| (rows, *first));
+        let rows = Table::write(&mut words, pieces, parts.wanted, |i| addresses(&parts.pieces[i].0))?;
+        let starts = words.len();
+        room(&mut words, starts + parts.starts.len())?;
+        words.extend(parts.starts);
+        let of_list = parts.starts.windows(2).map(|of_list| (of_list[1] - of_list[0]) as usize);
+        Ok(Some(DeviceIndex {
+            score: parts.score,
+            mean: Tensor::from_slice(parts.mean, parts.dim, device)?,
+            pieces: parts.pieces.to_vec(),
+            table: Tensor::from_slice(&words, words.len(), device)?,
+            at: IndexTable {
+                centroids: of_centroids,
+                rows,
+                starts,
+                nlist: centroids.len(),
+                pieces_max: of_list.max().unwrap_or(0),
+            },
+            centroids,
+        }))
+    }
+
+    fn nearest(
+        &self,
+        index: &DeviceIndex,
+        queries: &[f32],
+        nprobe: usize,
+        keep: usize,
+    ) -> Result<Nearest, DeviceError> {
+        let dim = index.mean.elem_count();
+        let nq = queries.len() / dim;
+        let queries = Tensor::from_slice(queries, (nq, dim), self.plain.device())?;
+        let centred = queries.broadcast_sub(&index.mean)?;
+        let words = queries.apply_op2_no_bwd(&centred, &Probe { index, nprobe, keep })?;
+        let found = Found::new(self.download(&words)?, nq, keep, true);
+        Ok(Nearest { probed: found.rest().to_vec(), found })
+    }
+
     fn scan(&self, batch: &Batch<'_>) -> Result<Found, DeviceError> {
         if batch.keep > MAX_KEEP {
             return self.plain.scan(batch);
@@ -65,7 +144,7 @@ impl Accelerator for FusedScan {
         let queries = Tensor::from_slice(batch.queries, (batch.nq(), batch.dim), device)?;
         let words = Tensor::from_slice(&plan.words, plan.words.len(), device)?;
         let found = queries.apply_op2_no_bwd(&words, &Scan { plan: &plan, batch })?;
-        Ok(Found::new(found.to_vec1()?, batch.keep))
+        Ok(Found::new(self.download(&found)?, batch.nq(), batch.keep, true))
     }
 }
 
@@ -80,7 +159,7 @@ fn addresses(rows: &DeviceRows) -> [u64; 2] {
     }
 }
 
-/// The operation: queries and a plan give `[nq * keep * 2]` words of a [`Found`].
+/// The operation: queries and a plan give the words of a [`Found`].
 struct Scan<'a> {
     plan: &'a Plan,
     batch: &'a Batch<'a>,
@@ -115,78 +194,39 @@ impl CustomOp2 for Scan<'_> {
     }
 }
 
-impl Scan<'_> {
-    /// What the kernels do, one task after the other.
-    fn on_cpu(&self, queries: &[f32], words_of: &[u32]) -> Vec<u32> {
-        let (plan, keep) = (self.plan, self.batch.keep);
-        let mut slots = vec![NO_ENTRY; plan.slots * keep];
-        for wave in 0..2 {
-            let (at, tiles) = plan.tiles[wave];
-            for tile in words_of[at..][..tiles * TILE_WORDS].chunks_exact(TILE_WORDS) {
-                let pairs =
-                    &words_of[plan.pairs..][tile[1] as usize * PAIR_WORDS..][..tile[2] as usize * PAIR_WORDS];
-                for pair in pairs.chunks_exact(PAIR_WORDS) {
-                    self.rows(queries, words_of, tile[0], pair[0], 0..pair[1], pair[2], &mut slots);
-                }
-            }
-            let (at, warps) = plan.warps[wave];
-            for warp in words_of[at..][..warps * WARP_WORDS].chunks_exact(WARP_WORDS) {
-                self.rows(queries, words_of, warp[0], warp[1], warp[2]..warp[3], warp[4], &mut slots);
-            }
-        }
-        let offsets = &words_of[plan.offsets..][..self.batch.nq() + 1];
-        let merged = offsets.windows(2).flat_map(|of_query| {
-            let mut all = slots[of_query[0] as usize * keep..of_query[1] as usize * keep].to_vec();
-            all.sort_unstable();
-            all.resize(keep, NO_ENTRY);
-            all.into_iter().flat_map(words)
-        });
-        merged.collect()
-    }
-
-    /// Puts the best of some rows of a piece into a slot.
-    #[allow(clippy::too_many_arguments)]
-    fn rows(
-        &self,
-        queries: &[f32],
-        words: &[u32],
-        piece: u32,
-        query: u32,
-        rows: std::ops::Range<u32>,
-        slot: u32,
-        slots: &mut [u64],
-    ) {
-        let Batch { dim, keep, score, .. } = *self.batch;
-        let first = words[self.plan.pieces + piece as usize * PIECE_WORDS + 4];
-        let DeviceRows { rows: values, half_norms } = self.batch.pieces[piece as usize].rows;
-        let (values, half_norms) = (values.storage_and_layout().0, half_norms.storage_and_layout().0);
-        let (values, half_norms) = (host(&values), host(&half_norms));
-        let query = &queries[query as usize * dim..][..dim];
-        let mut best: Vec<u64> = rows
-            .filter(|row| {
-                words[self.plan.wanted + (first + row) as usize / 32] >> ((first + row) % 32) & 1 == 1
-            })
-            .filter_map(|row| {
-                let both = query.iter().zip(&values[row as usize * dim..][..dim]);
-                let score = match score {
-                    Score::L2 => half_norms[row as usize] - both.map(|(q, x)| q * x).sum::<f32>(),
-                    Score::Ip => -both.map(|(q, x)| q * x).sum::<f32>(),
-                    Score::L1 => both.map(|(q, x)| (q - x).abs()).sum(),
-                };
-                // Zeros of either sign are one score.
-                score.is_finite().then(|| entry(score + 0.0, first + row))
-            })
-            .collect();
-        best.sort_unstable();
-        best.truncate(keep);
-        slots[slot as usize * keep..][..best.len()].copy_from_slice(&best);
-    }
+/// The operation: queries, as they are and less the mean of the centroids, give the words of a [`Found`], and by list how many have
+/// probed it as the nearest one, and how many others.
+struct Probe<'a> {
+    index: &'a DeviceIndex,
+    nprobe: usize,
+    keep: usize,
 }
 
-/// The numbers of a tensor in host memory.
-fn host(storage: &candle_core::Storage) -> &[f32] {
-    match storage {
-        candle_core::Storage::Cpu(storage) => f32::cpu_storage_as_slice(storage).unwrap_or(&[]),
-        _ => &[],
+impl CustomOp2 for Probe<'_> {
+    fn name(&self) -> &'static str {
+        "ivf-probe"
+    }
+
+    fn cpu_fwd(
+        &self,
+        queries: &CpuStorage,
+        _: &Layout,
+        centred: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let found = self.on_cpu(f32::cpu_storage_as_slice(queries)?, f32::cpu_storage_as_slice(centred)?);
+        let len = found.len();
+        Ok((CpuStorage::U32(found), len.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        queries: &candle_core::CudaStorage,
+        _: &Layout,
+        centred: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        self.on_cuda(queries, centred)
     }
 }

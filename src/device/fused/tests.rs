@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::plan::PIECE_WORDS;
 use super::*;
-use crate::device::accelerator::{Pair, Piece};
+use crate::device::accelerator::{Pair, Piece, Score};
 
 /// The program, compiled with the sanitizers that the compiler has; none without a C++ compiler.
 fn program(folder: &Path) -> Option<PathBuf> {
@@ -53,6 +54,35 @@ fn numbers(draw: &mut Draw, n: usize) -> Vec<f32> {
     (0..n).map(|_| draw.below(7) as f32 - 3.0).collect()
 }
 
+/// Rows, and what the words of a table say the addresses of: places among all numbers.
+#[derive(Default)]
+struct Pieces {
+    rows: Vec<(DeviceRows, u32)>,
+    numbers: Vec<u32>,
+    places: Vec<[u64; 2]>,
+    wanted: Vec<u32>,
+}
+
+impl Pieces {
+    fn add(&mut self, dim: usize, values: &[f32], half_norms: &[f32]) {
+        let place = self.numbers.len() as u64;
+        self.places.push([place, place + values.len() as u64]);
+        self.numbers.extend(values.iter().chain(half_norms).map(|v| v.to_bits()));
+        let rows = DeviceRows::new(&candle_core::Device::Cpu, dim, values, half_norms).unwrap();
+        self.rows.push((rows, self.wanted.len() as u32 * 32));
+    }
+
+    /// Adds `n` rows, of which some are not wanted.
+    fn draw(&mut self, draw: &mut Draw, dim: usize, n: usize) {
+        let values = numbers(draw, n * dim);
+        let half_norms: Vec<f32> =
+            values.chunks_exact(dim).map(|row| row.iter().map(|v| v * v).sum::<f32>() / 2.0).collect();
+        self.add(dim, &values, &half_norms);
+        let unwanted = |draw: &mut Draw| draw.below(1 << 30) as u32 & draw.below(1 << 30) as u32;
+        self.wanted.extend((0..n.div_ceil(32)).map(|_| !unwanted(draw)));
+    }
+}
+
 /// A batch, by what it is made of.
 struct Case {
     score: Score,
@@ -65,75 +95,150 @@ struct Case {
     near: usize,
 }
 
-fn run(program: &Path, folder: &Path, seed: u64, case: &Case) {
-    let Case { score, dim, keep, nq, near, .. } = *case;
-    let mut draw = Draw(seed);
-    let device = candle_core::Device::Cpu;
-    let queries = numbers(&mut draw, nq * dim);
-    let (mut wanted, mut firsts, mut values, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for &n in &case.rows {
-        let of_piece = numbers(&mut draw, n * dim);
-        let half_norms: Vec<f32> =
-            of_piece.chunks_exact(dim).map(|row| row.iter().map(|v| v * v).sum::<f32>() / 2.0).collect();
-        rows.push(DeviceRows::new(&device, dim, &of_piece, &half_norms).unwrap());
-        firsts.push(wanted.len() as u32 * 32);
-        wanted
-            .extend((0..n.div_ceil(32)).map(|_| !(draw.below(1 << 30) as u32 & draw.below(1 << 30) as u32)));
-        values.push((of_piece, half_norms));
-    }
-    let mut pairs = Vec::new();
-    let mut pieces = Vec::new();
-    for (i, (&n, &members)) in case.rows.iter().zip(&case.members).enumerate() {
-        let first = pairs.len();
-        let start = draw.below(nq);
-        for member in 0..members {
-            let end = if draw.below(3) == 0 { draw.below(n + 1) } else { n } as u32;
-            pairs.push(Pair { query: ((start + member) % nq) as u32, end });
-        }
-        pieces.push(Piece { rows: &rows[i], first: firsts[i], pairs: first..pairs.len() });
-    }
-    let batch =
-        Batch { score, dim, queries: &queries, pieces: &pieces, near, pairs: &pairs, wanted: &wanted, keep };
-    // Addresses are places among all numbers.
-    let mut flat = Vec::new();
-    let mut places = Vec::new();
-    for (of_piece, half_norms) in &values {
-        let place = flat.len() as u64;
-        flat.extend(of_piece.iter().map(|v| v.to_bits()));
-        places.push([place, flat.len() as u64]);
-        flat.extend(half_norms.iter().map(|v| v.to_bits()));
-    }
-    let plan = Plan::new(&batch, |piece| places[piece]).unwrap();
-    let expected = Scan { plan: &plan, batch: &batch }.on_cpu(&queries, &plan.words);
-
-    let lengths =
-        [plan.words.len(), queries.len(), flat.len(), plan.pieces, pieces.len(), plan.pairs, plan.wanted];
-    let sizes = [plan.offsets, plan.slots, nq, dim, keep, score as usize, seed as usize];
-    let waves = (0..2).flat_map(|wave| {
-        let ((tiles_at, tiles), (warps_at, warps)) = (plan.tiles[wave], plan.warps[wave]);
-        [tiles_at, tiles, warps_at, warps]
-    });
-    let words = lengths.into_iter().chain(sizes).chain(waves).map(|n| n as u32);
-    let words =
-        words.chain(plan.words.iter().copied()).chain(queries.iter().map(|v| v.to_bits())).chain(flat);
+/// The words of the answer to what `header` and the rest describe (see run.cpp).
+fn run(program: &Path, folder: &Path, header: &[usize], rest: impl Iterator<Item = u32>) -> Vec<u32> {
     let (input, output) = (folder.join("in"), folder.join("out"));
+    let words = header.iter().map(|&n| n as u32).chain(rest);
     std::fs::write(&input, words.flat_map(u32::to_ne_bytes).collect::<Vec<u8>>()).unwrap();
     let done = Command::new(program).arg(&input).arg(&output).output().unwrap();
     assert!(done.status.success(), "{}: {}", done.status, String::from_utf8_lossy(&done.stderr));
-    let out: Vec<u32> = std::fs::read(&output)
-        .unwrap()
-        .chunks_exact(4)
-        .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
-        .collect();
-    let (out, expected) = (Found::new(out, keep), Found::new(expected, keep));
+    let out = std::fs::read(&output).unwrap();
+    out.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+/// Row numbers with a key, and the last score, of every query.
+fn assert_same(out: Vec<u32>, expected: Vec<u32>, nq: usize, keep: usize, what: &str) {
+    assert_eq!(out[(2 * keep + 1) * nq..], expected[(2 * keep + 1) * nq..], "{what}: queries by list");
+    let found = |words: Vec<u32>| Found::new(Box::new(words), nq, keep, true);
+    let (out, expected) = (found(out), found(expected));
     for i in 0..nq {
-        let (out, expected): (Vec<_>, Vec<_>) = (out.of(i).collect(), expected.of(i).collect());
-        assert_eq!(
-            out, expected,
-            "query {i} of {nq}, {score:?}, dim {dim}, keep {keep}, rows {:?}",
-            case.rows
-        );
+        let (found, wanted): (Vec<_>, Vec<_>) = (out.of(i).collect(), expected.of(i).collect());
+        assert_eq!(found, wanted, "query {i} of {nq}, {what}");
+        assert_eq!(out.last_score(i), expected.last_score(i), "query {i} of {nq}, {what}");
     }
+}
+
+fn run_plan(program: &Path, folder: &Path, seed: u64, case: &Case) {
+    let Case { score, dim, keep, nq, near, .. } = *case;
+    let mut draw = Draw(seed);
+    let queries = numbers(&mut draw, nq * dim);
+    let mut all = Pieces::default();
+    case.rows.iter().for_each(|&n| all.draw(&mut draw, dim, n));
+    let mut pairs = Vec::new();
+    let mut pieces = Vec::new();
+    for ((rows, first), &members) in all.rows.iter().zip(&case.members) {
+        let before = pairs.len();
+        let start = draw.below(nq);
+        for member in 0..members {
+            let n = rows.len();
+            let end = if draw.below(3) == 0 { draw.below(n + 1) } else { n } as u32;
+            pairs.push(Pair { query: ((start + member) % nq) as u32, end });
+        }
+        pieces.push(Piece { rows, first: *first, pairs: before..pairs.len() });
+    }
+    let wanted = &all.wanted;
+    let batch = Batch { score, dim, queries: &queries, pieces: &pieces, near, pairs: &pairs, wanted, keep };
+    let plan = Plan::new(&batch, |piece| all.places[piece]).unwrap();
+    let expected = Scan { plan: &plan, batch: &batch }.on_cpu(&queries, &plan.words);
+
+    let table = plan.table;
+    let mut header = vec![plan.words.len(), queries.len(), all.numbers.len(), nq, dim, keep];
+    header.extend([score as usize, seed as usize, table.pieces, pieces.len(), table.wanted, table.piece_of]);
+    header.extend([plan.tasks, plan.pairs, plan.ends]);
+    header.extend((0..2).flat_map(|wave| {
+        let ((tiles_at, tiles), (warps_at, warps)) = (plan.tiles[wave], plan.warps[wave]);
+        [tiles_at, tiles, warps_at, warps]
+    }));
+    header.extend([0; 6]);
+    let rest = plan.words.iter().copied().chain(queries.iter().map(|v| v.to_bits())).chain(all.numbers);
+    let out = run(program, folder, &header, rest);
+    let what = format!("{score:?}, dim {dim}, keep {keep}, rows {:?}", case.rows);
+    assert_same(out, expected, nq, keep, &what);
+}
+
+/// Lists of these rows each, in pieces.
+struct Lists {
+    score: Score,
+    dim: usize,
+    keep: usize,
+    nq: usize,
+    nprobe: usize,
+    rows: Vec<Vec<usize>>,
+}
+
+fn run_probe(program: &Path, folder: &Path, seed: u64, case: &Lists) {
+    let Lists { score, dim, keep, nq, nprobe, ref rows } = *case;
+    let mut draw = Draw(seed);
+    let queries = numbers(&mut draw, nq * dim);
+    let (centroids, biases) = (numbers(&mut draw, rows.len() * dim), numbers(&mut draw, rows.len()));
+    let mean = numbers(&mut draw, dim);
+    let mut all = Pieces::default();
+    let mut starts = vec![0];
+    for of_list in rows {
+        of_list.iter().for_each(|&n| all.draw(&mut draw, dim, n));
+        starts.push(all.rows.len() as u32);
+    }
+    let scan = FusedScan::new(TensorScan::new(candle_core::Device::Cpu)).unwrap();
+    let parts = IndexParts {
+        score,
+        dim,
+        centroids: &centroids,
+        biases: &biases,
+        mean: &mean,
+        starts: &starts,
+        pieces: &all.rows,
+        wanted: &all.wanted,
+    };
+    let index = scan.index(&parts).unwrap().unwrap();
+    let centred: Vec<f32> =
+        queries.chunks_exact(dim).flat_map(|q| q.iter().zip(&mean).map(|(q, mean)| q - mean)).collect();
+    let expected = Probe { index: &index, nprobe, keep }.on_cpu(&queries, &centred);
+
+    // The CPU's table has no addresses.
+    let mut words = index.table.to_vec1::<u32>().unwrap();
+    let at = index.at;
+    let n = all.rows.len();
+    all.add(dim, &centroids, &biases);
+    for (piece, [rows, half_norms]) in all.places.iter().enumerate() {
+        let to = if piece < n { at.rows.pieces + piece * PIECE_WORDS } else { at.centroids.pieces };
+        words[to..to + 4].copy_from_slice(&[*rows as u32, 0, *half_norms as u32, 0]);
+    }
+    let numbers_of = all.numbers;
+    let mut header = vec![words.len(), 2 * queries.len(), numbers_of.len(), nq, dim, keep, score as usize];
+    header.extend([seed as usize, at.rows.pieces, n, at.rows.wanted, at.rows.piece_of]);
+    header.extend([nprobe * at.pieces_max, 0, 0]);
+    header.extend([0; 8]);
+    header.extend([nprobe, at.nlist, at.starts, at.centroids.pieces, at.centroids.wanted, at.pieces_max]);
+    let bits = queries.iter().chain(&centred).map(|v| v.to_bits());
+    let out = run(program, folder, &header, words.into_iter().chain(bits).chain(numbers_of));
+    let what = format!("{score:?}, dim {dim}, keep {keep}, nprobe {nprobe}, rows {rows:?}");
+    assert_same(out, expected, nq, keep, &what);
+}
+
+fn cases() -> usize {
+    std::env::var("SQLITE_IVF_KERNEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
+#[test]
+fn the_cuda_kernels_choose_lists_and_keep_their_rows_like_the_reference() {
+    let folder = std::env::temp_dir().join(format!("sqlite-ivf-probes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    if let Some(program) = program(&folder) {
+        let mut draw = Draw(5);
+        let scores = [Score::L2, Score::Ip, Score::L1];
+        for case in 0..cases() {
+            let nlist = [1, 3, 129, 200][case % 4];
+            // Some lists are empty, and some are in several pieces.
+            let rows = (0..nlist).map(|_| (0..draw.below(3)).map(|_| 1 + draw.below(150)).collect());
+            let rows: Vec<Vec<usize>> = rows.collect();
+            let (dim, keep) = ([5, 16, 8, 33][case % 4], [1, 20, 33, MAX_KEEP][case / 2 % 4]);
+            let nprobe = 1 + draw.below(nlist.min(40));
+            let nq = 30 + draw.below(150);
+            let case = Lists { score: scores[case % 3], dim, keep, nq, nprobe, rows };
+            run_probe(&program, &folder, draw.below(1 << 30) as u64, &case);
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -145,8 +250,7 @@ fn the_cuda_kernels_keep_the_rows_of_the_reference_at_every_tail() {
         let scores = [Score::L2, Score::Ip, Score::L1];
         let dims = [1, 3, 4, 15, 16, 17, 36, 128];
         let keeps = [1, 7, 16, 31, 33, MAX_KEEP];
-        let cases = std::env::var("SQLITE_IVF_KERNEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-        for case in 0..cases {
+        for case in 0..cases() {
             // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of one row.
             let rows = vec![
                 1 + draw.below(40),
@@ -161,7 +265,7 @@ fn the_cuda_kernels_keep_the_rows_of_the_reference_at_every_tail() {
             let near = draw.below(rows.len() + 1);
             let (dim, keep) = (dims[case * 5 % dims.len()], keeps[case % keeps.len()]);
             let case = Case { score: scores[case % 3], dim, keep, nq, rows, members, near };
-            run(&program, &folder, draw.below(1 << 30) as u64, &case);
+            run_plan(&program, &folder, draw.below(1 << 30) as u64, &case);
         }
     }
     std::fs::remove_dir_all(&folder).unwrap();
