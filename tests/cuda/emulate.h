@@ -53,6 +53,7 @@ static inline float __fmul_rn(float a, float b) {
     volatile float product = a * b;
     return product;
 }
+static inline int __ffs(unsigned word) { return __builtin_ffs(word); }
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
 template <typename T>
@@ -147,7 +148,11 @@ static void run_block(unsigned threads, unsigned block) {
         makecontext(&fiber.context, enter, 0);
     }
     blockIdx.x = block;
-    for (;;) {
+    for (unsigned rounds = 0;; rounds++) {
+        if (rounds > 10'000'000) {
+            fprintf(stderr, "block %u: it does not end\n", block);
+            exit(3);
+        }
         std::vector<unsigned> ready;
         for (unsigned i = 0; i < threads; i++)
             if (fibers[i].state == State::Ready) ready.push_back(i);

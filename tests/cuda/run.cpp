@@ -15,7 +15,7 @@ enum {
     TASKS,
     // A plan: where things stand in the words, and of each wave tiles and warps as (place, number).
     PAIRS_AT, ENDS_AT, WAVES,
-    // Or lists to choose: their number, 0 for a plan, and the centroids, one piece. Behind the queries are those less the mean.
+    // Or lists to choose: their number, 0 for a plan, and the centroids, one piece. Behind the queries is the mean.
     NPROBE = WAVES + 8, NLIST, STARTS_AT, CENTROIDS_AT, ALL_AT, PIECES_MAX,
     HEADER
 };
@@ -48,8 +48,6 @@ static void tiles(Scan scan, u32 blocks, bool l1) {
     launch(blocks, sizeof(TileMemory) + TILE_QUERIES * scan.keep * 8, [=] { l1 ? scan_tile_l1(scan) : scan_tile_product(scan); });
 }
 
-static size_t of_warps(const Scan& scan) { return WARPS * (32 + scan.keep) * 8; }
-
 static void run_plan(const u32* h, Scan scan) {
     scan.pairs_at = h[PAIRS_AT];
     scan.ends_at = h[ENDS_AT];
@@ -59,7 +57,7 @@ static void run_plan(const u32* h, Scan scan) {
         scan.tasks_at = at[0];
         tiles(scan, at[1], l1);
         scan.tasks_at = at[2];
-        launch((at[3] + WARPS - 1) / WARPS, of_warps(scan), [=] { l1 ? scan_warp_l1(scan) : scan_warp_product(scan); });
+        launch((at[3] + WARPS - 1) / WARPS, 0, [=] { l1 ? scan_warp_l1(scan) : scan_warp_product(scan); });
     }
 }
 
@@ -118,14 +116,18 @@ int main(int argc, char** argv) {
     std::vector<u32> out((size_t)h[NQ] * (2 * keep + 1) + (nprobe ? 2 * h[NLIST] : 0));
     if (nprobe) {
         place(h[CENTROIDS_AT], 1);
-        Room lists(h, words.data(), of_queries + (size_t)h[NQ] * h[DIM], nprobe, 1, h[CENTROIDS_AT], h[ALL_AT]);
+        const u32 of_all = h[NQ] * h[DIM];
+        std::unique_ptr<float[]> centred(new float[of_all]);
+        const Centre centres = {of_queries, of_queries + of_all, centred.get(), of_all, h[DIM]};
+        launch((of_all + THREADS - 1) / THREADS, 0, [&] { centre(centres); });
+        Room lists(h, words.data(), centred.get(), nprobe, 1, h[CENTROIDS_AT], h[ALL_AT]);
         run_probe(h, lists.scan, rows.scan, out.data());
     } else {
         run_plan(h, rows.scan);
     }
     const Scan& s = rows.scan;
     const Merge merges = {words.data(), of_queries, s.counts, s.kept, out.data(), h[PIECES_AT], h[PIECE_OF_AT], s.stride, h[NQ], h[DIM], keep, h[SCORE]};
-    launch((h[NQ] + WARPS - 1) / WARPS, of_warps(s), [&] { merge(merges); });
+    launch((h[NQ] + WARPS - 1) / WARPS, 0, [&] { merge(merges); });
     FILE* answer = fopen(argv[2], "wb");
     if (!answer || fwrite(out.data(), 4, out.size(), answer) != out.size()) return 2;
     return fclose(answer) == 0 ? 0 : 2;

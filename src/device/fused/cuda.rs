@@ -20,7 +20,7 @@ const MODULE: &str = "sqlite-ivf";
 /// As in `kernels.cu`: threads and warps of a block, and the bytes of its `TileMemory`.
 const THREADS: u32 = 128;
 const WARPS: usize = THREADS as usize / 32;
-const TILE_MEMORY: usize = 40_960;
+const TILE_MEMORY: usize = 39_936;
 /// All queries, all rows: in place of words that would say which.
 const EACH: u32 = u32::MAX;
 
@@ -48,6 +48,16 @@ struct ScanArgs {
     nq: u32,
     dim: u32,
     keep: u32,
+}
+
+/// `Centre` of `kernels.cu`.
+#[repr(C)]
+struct CentreArgs {
+    queries: u64,
+    mean: u64,
+    out: u64,
+    numbers: u32,
+    dim: u32,
 }
 
 /// `Merge` of `kernels.cu`.
@@ -86,6 +96,7 @@ struct LayArgs {
 
 // They are the structs of `kernels.cu`, field by field, of integers and of addresses.
 unsafe impl DeviceRepr for ScanArgs {}
+unsafe impl DeviceRepr for CentreArgs {}
 unsafe impl DeviceRepr for MergeArgs {}
 unsafe impl DeviceRepr for LayArgs {}
 
@@ -270,11 +281,7 @@ impl Room {
     /// # Safety
     /// As [`launch`].
     unsafe fn warps(&self, warps: usize, args: &ScanArgs) -> Result<()> {
-        unsafe { launch(&self.device, &self.name("scan_warp"), warps.div_ceil(WARPS), self.shared(), args) }
-    }
-
-    fn shared(&self) -> usize {
-        WARPS * (32 + self.args.keep as usize) * 8
+        unsafe { launch(&self.device, &self.name("scan_warp"), warps.div_ceil(WARPS), 0, args) }
     }
 
     /// # Safety
@@ -294,9 +301,7 @@ impl Room {
             keep: args.keep,
             key: self.key as u32,
         };
-        unsafe {
-            launch(&self.device, "merge", (args.nq as usize).div_ceil(WARPS), self.shared(), &merge)
-        }
+        unsafe { launch(&self.device, "merge", (args.nq as usize).div_ceil(WARPS), 0, &merge) }
     }
 }
 
@@ -335,17 +340,15 @@ impl Scan<'_> {
 
 impl Probe<'_> {
     /// Scans the centroids, sorts the queries by list, scans the lists, the nearest of each query first, and merges.
-    pub(super) fn on_cuda(
-        &self,
-        queries: &CudaStorage,
-        centred: &CudaStorage,
-    ) -> Result<(CudaStorage, Shape)> {
+    pub(super) fn on_cuda(&self, queries: &CudaStorage) -> Result<(CudaStorage, Shape)> {
         let Self { index, nprobe, keep } = *self;
         let at = index.at;
         let dim = index.mean.elem_count();
         let device = &queries.device;
-        let (queries, centred) = (queries.as_cuda_slice::<f32>()?, centred.as_cuda_slice::<f32>()?);
+        let queries = queries.as_cuda_slice::<f32>()?;
         let nq = queries.len() / dim;
+        // Written as a whole before it is read.
+        let centred = unsafe { device.alloc::<f32>(nq * dim)? };
         let table = address(&index.table);
         let lists = Room::new(device, (nq, dim), (nprobe, 1), (Score::L2, at.centroids))?;
         let rows = Room::new(device, (nq, dim), (keep, nprobe * at.pieces_max), (index.score, at.rows))?;
@@ -360,7 +363,14 @@ impl Probe<'_> {
         let far = near + 1 + tiles[0] * TILE_WORDS;
         let work = device.alloc_zeros::<u32>(far + 1 + tiles[1] * TILE_WORDS)?;
         let word = |place: usize| start(&work) + 4 * place as u64;
-        let probe = ScanArgs { table, queries: start(centred), ..lists.args };
+        let probe = ScanArgs { table, queries: start(&centred), ..lists.args };
+        let centre = CentreArgs {
+            queries: start(queries),
+            mean: address(&index.mean),
+            out: start(&centred),
+            numbers: (nq * dim) as u32,
+            dim: dim as u32,
+        };
         let lay = LayArgs {
             table,
             probes: probe.kept,
@@ -385,6 +395,7 @@ impl Probe<'_> {
         let each = (nq * nprobe).div_ceil(THREADS as usize);
         // What the kernels read and write lies within the buffers, whose sizes are above, and in the rows, which the index holds.
         unsafe {
+            launch(device, "centre", (nq * dim).div_ceil(THREADS as usize), 0, &centre)?;
             lists.tiles(nq.div_ceil(TILE_QUERIES), &probe)?;
             launch(device, "count", each, 0, &lay)?;
             launch(device, "lay", 1, 2 * 4 * THREADS as usize, &lay)?;

@@ -41,18 +41,21 @@ impl Scan<'_> {
 }
 
 impl Probe<'_> {
-    pub(super) fn on_cpu(&self, queries: &[f32], centred: &[f32]) -> Vec<u32> {
+    pub(super) fn on_cpu(&self, queries: &[f32]) -> Vec<u32> {
         let index = self.index;
-        let dim = index.mean.elem_count();
+        let mean = index.mean.storage_and_layout().0;
+        let mean = host::<f32>(&mean);
+        let dim = mean.len();
         let table = index.table.storage_and_layout().0;
         let words = host::<u32>(&table);
         let (at, starts) = (index.at, &words[index.at.starts..]);
         let nlist = at.nlist as u32;
         let mut probed = vec![0; 2 * at.nlist];
-        let kept = queries.chunks_exact(dim).zip(centred.chunks_exact(dim)).map(|(query, centred)| {
+        let kept = queries.chunks_exact(dim).map(|query| {
+            let centred: Vec<f32> = query.iter().zip(mean).map(|(q, mean)| q - mean).collect();
             let all = &words[at.centroids.wanted..];
             let mut lists: Vec<u64> =
-                scores(Score::L2, centred, &index.centroids, 0, 0..nlist, all).collect();
+                scores(Score::L2, &centred, &index.centroids, 0, 0..nlist, all).collect();
             lists.sort_unstable();
             lists.truncate(self.nprobe);
             let mut kept = Vec::new();

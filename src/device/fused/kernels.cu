@@ -7,7 +7,7 @@
 // scan_warp   a warp per (part of a piece, query): where few queries meet at a piece, and reading the rows is all there is
 // merge       a warp per query: what its tasks have kept, down to `keep`, with exact keys
 //
-// Where the device chooses the lists itself, lists are scanned like rows first (scan_tile over the centroids), and then
+// Where the device chooses the lists itself, lists are scanned like rows first (centre, and scan_tile over the centroids), and then
 //
 // count, lay, scatter   sort the queries by list and cut them into tiles
 //
@@ -28,6 +28,9 @@ typedef unsigned long long u64;
 #define MAX_KEEP 96
 #define ALL_LANES 0xffffffffu
 #define NO_ENTRY 0xffffffffffffffffull
+#define INFINITE __uint_as_float(0x7f800000u)
+// No finite score is above it.
+#define NO_THRESHOLD __uint_as_float(0x7f7fffffu)
 #define EACH 0xffffffffu
 
 // As in plan.rs.
@@ -72,9 +75,9 @@ __device__ __forceinline__ u32 ordered(float score) {
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-// The score that an ordered number stands for; infinite for that of no entry.
-__device__ __forceinline__ float unordered(u32 order) {
-    if (order == (u32)(NO_ENTRY >> 32)) return __uint_as_float(0x7f800000u);
+// The score that an ordered number stands for; for that of no entry `none`.
+__device__ __forceinline__ float unordered(u32 order, float none) {
+    if (order == (u32)(NO_ENTRY >> 32)) return none;
     return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
 }
 
@@ -102,7 +105,7 @@ __device__ __forceinline__ Piece read_piece(const u32* at) {
 template <int SCORE>
 __device__ __forceinline__ float begin(const Scan& scan, const Piece& piece, u32 row) {
     const u32 number = piece.first + row;
-    if (row >= piece.len || !(scan.table[scan.wanted_at + (number >> 5)] >> (number & 31) & 1)) return __uint_as_float(0x7f800000u);
+    if (row >= piece.len || !(scan.table[scan.wanted_at + (number >> 5)] >> (number & 31) & 1)) return INFINITE;
     return SCORE == SCORE_PRODUCT ? piece.half_norms[row] : 0.0f;
 }
 
@@ -111,48 +114,52 @@ __device__ __forceinline__ float accumulate(float sum, float q, float x) {
     return SCORE == SCORE_L1 ? sum + fabsf(q - x) : fmaf(-x, q, sum);
 }
 
-// The first of `n` ascending entries that is not below `entry`.
-__device__ __forceinline__ u32 lower_bound(const u64* entries, u32 n, u64 entry) {
-    u32 from = 0;
-    while (n > 0) {
-        const u32 half = n / 2;
-        const bool below = entries[from + half] < entry;
-        from = below ? from + half + 1 : from;
-        n = below ? n - half - 1 : half;
-    }
-    return from;
-}
+// The `keep` smallest entries, ascending, in the registers of a warp: entry 32 p + l in part p of lane l.
+struct Best {
+    u64 part[MAX_KEEP / 32];
 
-// Puts an entry of each lane (NO_ENTRY for none) among the `keep` smallest, which stand ascending in `best`. Entries differ. `room`
-// is for 32 entries.
-__device__ __forceinline__ void merge32(u64* best, u32 keep, u64 mine, u64* room, int lane) {
-    // A bitonic sort over the lanes.
-    for (int width = 2; width <= 32; width *= 2) {
-        for (int apart = width / 2; apart > 0; apart /= 2) {
-            const u64 other = __shfl_sync(ALL_LANES, mine, lane ^ apart);
-            const bool takes_less = ((lane & apart) == 0) == ((lane & width) == 0);
-            mine = (other < mine) == takes_less ? other : mine;
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int p = 0; p < MAX_KEEP / 32; p++) part[p] = NO_ENTRY;
+    }
+
+    __device__ __forceinline__ void load(const u64* from, u32 keep, int lane) {
+#pragma unroll
+        for (int p = 0; p < MAX_KEEP / 32; p++) part[p] = p * 32 + lane < keep ? from[p * 32 + lane] : NO_ENTRY;
+    }
+
+    __device__ __forceinline__ void store(u64* to, u32 keep, int lane) const {
+#pragma unroll
+        for (int p = 0; p < MAX_KEEP / 32; p++)
+            if (p * 32 + lane < keep) to[p * 32 + lane] = part[p];
+    }
+
+    // Entry i, the same for all lanes of a warp up to its lane.
+    __device__ __forceinline__ u64 at(u32 i) const {
+        // Not one place in an array: registers have no addresses.
+        if (i >= 64) return __shfl_sync(ALL_LANES, part[2], i % 32);
+        if (i >= 32) return __shfl_sync(ALL_LANES, part[1], i % 32);
+        return __shfl_sync(ALL_LANES, part[0], i % 32);
+    }
+
+    // Puts an entry in its place; what is behind it moves by one. All lanes call it with the same one.
+    __device__ __forceinline__ void insert(u64 entry, u32 keep, int lane) {
+#pragma unroll
+        for (int p = MAX_KEEP / 32 - 1; p >= 0; p--) {
+            if (p * 32 >= keep) continue;
+            // What stands one place before: for the first lane, the last of the part before.
+            const u64 given = lane < 31 ? part[p] : p > 0 ? part[p > 0 ? p - 1 : 0] : 0;
+            const u64 before = __shfl_sync(ALL_LANES, given, (lane + 31) & 31);
+            if (part[p] > entry) part[p] = before > entry ? before : entry;
         }
     }
-    room[lane] = mine;
-    __syncwarp();
-    // Where each one goes: behind those of its own and those of the others that are less.
-    u64 old[MAX_KEEP / 32];
-    u32 place[MAX_KEEP / 32];
-#pragma unroll
-    for (int part = 0; part < MAX_KEEP / 32; part++) {
-        const u32 i = part * 32 + lane;
-        old[part] = i < keep ? best[i] : NO_ENTRY;
-        place[part] = i < keep ? i + lower_bound(room, 32, old[part]) : keep;
+
+    // Puts the entries of lanes that have one in their places.
+    __device__ __forceinline__ void insert_all(u64 entry, bool is_there, u32 keep, int lane) {
+        for (u32 left = __ballot_sync(ALL_LANES, is_there); left != 0; left &= left - 1)
+            insert(__shfl_sync(ALL_LANES, entry, __ffs(left) - 1), keep, lane);
     }
-    const u32 at = mine == NO_ENTRY ? keep : lane + lower_bound(best, keep, mine);
-    __syncwarp();
-#pragma unroll
-    for (int part = 0; part < MAX_KEEP / 32; part++)
-        if (place[part] < keep) best[place[part]] = old[part];
-    if (at < keep) best[at] = mine;
-    __syncwarp();
-}
+};
 
 // Thresholds in global memory are kept inverted, so that memory of zeros says "none yet".
 __device__ __forceinline__ u32 read_threshold(const Scan& scan, u32 query) {
@@ -164,18 +171,22 @@ __device__ __forceinline__ void tighten(const Scan& scan, u32 query, u64 worst) 
 }
 
 // Adds what a task has kept of a query to what the others have, as far as it can be among the best.
-__device__ __forceinline__ void append(const Scan& scan, u32 query, const u64* best, int lane) {
-    const u32 threshold = read_threshold(scan, query);
+__device__ __forceinline__ void append(const Scan& scan, u32 query, const Best& best, int lane) {
+    const u32 threshold = (u32)__shfl_sync(ALL_LANES, read_threshold(scan, query), 0);
     u32 count = 0;
-    for (u32 from = 0; from < scan.keep; from += 32) {
-        const u64 entry = from + lane < scan.keep ? best[from + lane] : NO_ENTRY;
-        count += __popc(__ballot_sync(ALL_LANES, entry != NO_ENTRY && (u32)(entry >> 32) <= threshold));
-    }
+#pragma unroll
+    for (int p = 0; p < MAX_KEEP / 32; p++)
+        count += __popc(__ballot_sync(ALL_LANES, best.part[p] != NO_ENTRY && (u32)(best.part[p] >> 32) <= threshold));
+    if (count == 0) return;
     u32 first = 0;
-    if (lane == 0 && count > 0) first = atomicAdd(scan.counts + query, count);
+    if (lane == 0) first = atomicAdd(scan.counts + query, count);
     first = (u32)__shfl_sync(ALL_LANES, first, 0);
-    for (u32 i = lane; i < count; i += 32)
-        if (first + i < scan.stride) scan.kept[(u64)query * scan.stride + first + i] = best[i];
+    // They stand ascending: the first ones are those.
+#pragma unroll
+    for (int p = 0; p < MAX_KEEP / 32; p++) {
+        const u32 i = p * 32 + lane;
+        if (i < count && first + i < scan.stride) scan.kept[(u64)query * scan.stride + first + i] = best.part[p];
+    }
 }
 
 // Four numbers of a vector from k on, zeros behind its end.
@@ -210,30 +221,36 @@ __device__ __forceinline__ void arrived() {
 struct TileMemory {
     float rows[2][TILE_ROWS][STEP];
     float queries[2][TILE_QUERIES][STEP];
-    // Survivors that wait for their turn, by query, and how many there were: those beyond the queue come again.
+    // Survivors that wait for their turn, by query: the bits of the score, and the row number. And how many there were: those beyond the
+    // queue come again.
     u64 queue[TILE_QUERIES][QUEUE];
-    u64 room[WARPS][32];
     u32 waiting[TILE_QUERIES];
     float threshold[TILE_QUERIES];
     u32 query[TILE_QUERIES];
     u32 end[TILE_QUERIES];
 };
 // As cuda.rs has it.
-static_assert(sizeof(TileMemory) == 40960, "");
+static_assert(MAX_KEEP == 96, "");
+static_assert(sizeof(TileMemory) == 39936, "");
 
 // Moves what waits into the lists of kept rows: a warp for each query in turn.
-__device__ __forceinline__ void drain(const Scan& scan, TileMemory* memory, u64* best, u32 members, int thread) {
+__device__ __forceinline__ void drain(const Scan& scan, TileMemory* memory, u64* best, int thread) {
     const int lane = thread & 31;
-    for (u32 i = thread >> 5; i < members; i += WARPS) {
+    for (u32 i = thread >> 5; i < TILE_QUERIES; i += WARPS) {
         const u32 waiting = min(memory->waiting[i], (u32)QUEUE);
         if (waiting == 0) continue;
-        u64* mine = best + i * scan.keep;
-        const u64 entry = lane < waiting ? memory->queue[i][lane] : NO_ENTRY;
-        merge32(mine, scan.keep, entry, memory->room[thread >> 5], lane);
+        Best mine;
+        mine.load(best + i * scan.keep, scan.keep, lane);
+        const u64 queued = memory->queue[i][lane % QUEUE];
+        const float score = __uint_as_float((u32)(queued >> 32));
+        mine.insert_all((u64)ordered(score) << 32 | (u32)queued, lane < waiting && is_finite(score), scan.keep, lane);
+        mine.store(best + i * scan.keep, scan.keep, lane);
+        const u64 worst = mine.at(scan.keep - 1);
+        __syncwarp();
         if (lane == 0) {
             memory->waiting[i] = 0;
-            tighten(scan, memory->query[i], mine[scan.keep - 1]);
-            memory->threshold[i] = fminf(memory->threshold[i], unordered((u32)(mine[scan.keep - 1] >> 32)));
+            tighten(scan, memory->query[i], worst);
+            memory->threshold[i] = fminf(memory->threshold[i], unordered((u32)(worst >> 32), NO_THRESHOLD));
         }
     }
 }
@@ -258,7 +275,8 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
         memory->query[thread] = scan.pairs_at == EACH ? pair : scan.work[scan.pairs_at + pair];
         memory->end[thread] = is_there ? end : 0;
         memory->waiting[thread] = 0;
-        memory->threshold[thread] = __uint_as_float(0x7f800000u);
+        // Places without a query let nothing pass.
+        memory->threshold[thread] = is_there ? NO_THRESHOLD : -INFINITE;
     }
     for (u32 i = thread; i < TILE_QUERIES * keep; i += THREADS) best[i] = NO_ENTRY;
     __syncthreads();
@@ -286,9 +304,13 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
             }
         };
         copy(0);
+        // Behind the last row a warp only copies.
+        const bool is_idle = top + (thread >> 5 & 1) * (TILE_ROWS / 2) >= last;
         // Others may have found nearer rows meanwhile.
-        if (thread < TILE_QUERIES)
-            memory->threshold[thread] = fminf(memory->threshold[thread], unordered(read_threshold(scan, memory->query[thread])));
+        if (thread < TILE_QUERIES) {
+            const u32 common = read_threshold(scan, memory->query[thread]);
+            memory->threshold[thread] = fminf(memory->threshold[thread], unordered(common, NO_THRESHOLD));
+        }
         float sum[8][8];
 #pragma unroll
         for (int j = 0; j < 8; j++) {
@@ -302,6 +324,11 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
             // What comes next is copied while this step computes.
             if (step + 1 < steps) copy(step + 1);
             const int buffer = step & 1;
+            if (is_idle) {
+                arrived();
+                __syncthreads();
+                continue;
+            }
 #pragma unroll
             for (int k = 0; k < DEPTH; k += 4) {
                 float4 q[8];
@@ -324,6 +351,7 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
             arrived();
             __syncthreads();
         }
+        const u32 first_number = piece.first + top + row_at;
         for (bool again = true; again;) {
 #pragma unroll
             for (int i = 0; i < 8; i++) {
@@ -331,15 +359,13 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
                 const float threshold = memory->threshold[member];
 #pragma unroll
                 for (int j = 0; j < 8; j++) {
-                    if (sum[i][j] <= threshold) {
-                        const u32 row = top + row_at + 8 * j;
-                        if (row < memory->end[member] && is_finite(sum[i][j])) {
-                            const u32 place = atomicAdd(&memory->waiting[member], 1u);
-                            if (place < QUEUE) {
-                                memory->queue[member][place] = (u64)ordered(sum[i][j]) << 32 | (piece.first + row);
-                                // Once is enough.
-                                sum[i][j] = __uint_as_float(0x7f800000u);
-                            }
+                    // An infinite sum passes no threshold.
+                    if (sum[i][j] <= threshold && (scan.ends_at == EACH || top + row_at + 8 * j < memory->end[member])) {
+                        const u32 place = atomicAdd(&memory->waiting[member], 1u);
+                        if (place < QUEUE) {
+                            memory->queue[member][place] = (u64)__float_as_uint(sum[i][j]) << 32 | (first_number + 8 * j);
+                            // Once is enough.
+                            sum[i][j] = INFINITE;
                         }
                     }
                 }
@@ -348,30 +374,33 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
             const u32 waiting = thread < TILE_QUERIES ? memory->waiting[thread] : 0;
             again = __syncthreads_or(waiting > QUEUE);
             if (__syncthreads_or(waiting > QUEUE / 2)) {
-                drain(scan, memory, best, members, thread);
+                drain(scan, memory, best, thread);
                 __syncthreads();
             }
         }
     }
-    drain(scan, memory, best, members, thread);
+    drain(scan, memory, best, thread);
     __syncwarp();
-    for (u32 i = thread >> 5; i < members; i += WARPS) append(scan, memory->query[i], best + i * keep, lane);
+    for (u32 i = thread >> 5; i < members; i += WARPS) {
+        Best mine;
+        mine.load(best + i * keep, keep, lane);
+        append(scan, memory->query[i], mine, lane);
+    }
 }
 
 template <int SCORE>
-__device__ __forceinline__ void warp(const Scan& scan, u64* shared) {
+__device__ __forceinline__ void warp(const Scan& scan) {
     const int lane = threadIdx.x & 31, own = threadIdx.x >> 5;
     const u32 number = blockIdx.x * WARPS + own, dim = scan.dim, keep = scan.keep;
     if (number >= scan.work[scan.tasks_at]) return;
-    u64* room = shared + own * 32;
-    u64* best = shared + WARPS * 32 + own * keep;
     const u32* task = scan.work + scan.tasks_at + 1 + number * WARP_WORDS;
     const Piece piece = read_piece(scan.table + scan.pieces_at + task[0] * PIECE_WORDS);
     const u32 query = task[1], to = task[3];
     const float* of_query = scan.queries + (u64)query * dim;
     const bool vec4 = dim % 4 == 0;
-    for (u32 i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
-    __syncwarp();
+    Best best;
+    best.clear();
+    u64 worst = NO_ENTRY;
     for (u32 top = task[2]; top < to; top += 32) {
         // The sum of row i of 32 ends in lane i.
         float score = 0.0f;
@@ -400,14 +429,27 @@ __device__ __forceinline__ void warp(const Scan& scan, u64* shared) {
         const u32 row = top + lane;
         if (row < to) score += begin<SCORE>(scan, piece, row);
         const u32 order = ordered(score);
-        const bool passes = row < to && is_finite(score) && order <= read_threshold(scan, query) && order <= (u32)(best[keep - 1] >> 32);
-        if (__ballot_sync(ALL_LANES, passes)) {
-            merge32(best, keep, passes ? (u64)order << 32 | (piece.first + row) : NO_ENTRY, room, lane);
-            if (lane == 0) tighten(scan, query, best[keep - 1]);
-        }
+        const u64 entry = (u64)order << 32 | (piece.first + row);
+        const bool passes = row < to && is_finite(score) && order <= read_threshold(scan, query) && entry < worst;
+        best.insert_all(entry, passes, keep, lane);
+        worst = best.at(keep - 1);
+        if (lane == 0) tighten(scan, query, worst);
     }
-    __syncwarp();
     append(scan, query, best, lane);
+}
+
+// Queries less the mean of the centroids, `dim` numbers each.
+struct Centre {
+    const float* queries;
+    const float* mean;
+    float* out;
+    u32 numbers;
+    u32 dim;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) centre(const Centre centre) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (i < centre.numbers) centre.out[i] = __fadd_rn(centre.queries[i], -centre.mean[i % centre.dim]);
 }
 
 struct Merge {
@@ -430,6 +472,7 @@ struct Merge {
 // The key of a row, in 16 lanes: the sum in the order of `Kernels::l2_squared`, rounded after every operation.
 __device__ __forceinline__ float key_of(const float* query, const float* row, u32 dim, u32 key, int lane) {
     float sum = 0.0f;
+#pragma unroll 8
     for (u32 k = lane & 15; k < dim; k += 16) {
         const float q = query[k], x = row[k], apart = __fadd_rn(q, -x);
         const float term = key == KEY_L2 ? __fmul_rn(apart, apart) : key == KEY_IP ? __fmul_rn(q, x) : fabsf(apart);
@@ -437,32 +480,28 @@ __device__ __forceinline__ float key_of(const float* query, const float* row, u3
     }
     for (int apart = 8; apart > 0; apart /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, apart));
     if (key == KEY_IP) sum = -sum;
-    return sum == sum ? sum + 0.0f : __uint_as_float(0x7f800000u);
+    return sum == sum ? sum + 0.0f : INFINITE;
 }
 
-extern "C" __global__ void merge(const Merge merge) {
-    extern __shared__ __align__(16) u64 shared[];
+extern "C" __global__ void __launch_bounds__(THREADS) merge(const Merge merge) {
     const int lane = threadIdx.x & 31, own = threadIdx.x >> 5;
     const u32 query = blockIdx.x * WARPS + own, keep = merge.keep;
     if (query >= merge.nq) return;
-    u64* room = shared + own * 32;
-    u64* best = shared + WARPS * 32 + own * keep;
-    for (u32 i = lane; i < keep; i += 32) best[i] = NO_ENTRY;
-    __syncwarp();
+    Best best;
+    best.clear();
     const u64* kept = merge.kept + (u64)query * merge.stride;
     const u32 count = min(merge.counts[query], merge.stride);
     for (u32 at = 0; at < count; at += 32) {
         const u64 mine = at + lane < count ? kept[at + lane] : NO_ENTRY;
-        const bool passes = mine < best[keep - 1];
-        if (__ballot_sync(ALL_LANES, passes)) merge32(best, keep, passes ? mine : NO_ENTRY, room, lane);
+        best.insert_all(mine, mine < best.at(keep - 1), keep, lane);
     }
     const float* of_query = merge.queries + (u64)query * merge.dim;
     u32* out = merge.out + (u64)query * keep * 2;
     for (u32 from = 0; from < keep; from += 2) {
         const u32 i = from + (lane >> 4);
-        const u64 entry = i < keep ? best[i] : NO_ENTRY;
+        const u64 entry = best.at(i);
         const u32 number = (u32)entry;
-        const bool is_there = entry != NO_ENTRY;
+        const bool is_there = i < keep && entry != NO_ENTRY;
         Piece piece;
         if (is_there) piece = read_piece(merge.table + merge.pieces_at + merge.table[merge.piece_of_at + (number >> 5)] * PIECE_WORDS);
         // Lanes without a row compare the query with itself.
@@ -473,7 +512,8 @@ extern "C" __global__ void merge(const Merge merge) {
             out[i * 2 + 1] = number;
         }
     }
-    if (lane == 0) merge.out[(u64)merge.nq * keep * 2 + query] = __float_as_uint(unordered((u32)(best[keep - 1] >> 32)));
+    const u64 worst = best.at(keep - 1);
+    if (lane == 0) merge.out[(u64)merge.nq * keep * 2 + query] = __float_as_uint(unordered((u32)(worst >> 32), INFINITE));
 }
 
 // Queries by list. A bucket is a list of a wave: list l of the nearest ones is bucket l, and of all others nlist + l.
@@ -568,8 +608,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lay(const Lay lay) {
         tile<SCORE>(scan, shared);                                                        \
     }                                                                                     \
     extern "C" __global__ void __launch_bounds__(THREADS) scan_warp_##NAME(const Scan scan) {    \
-        extern __shared__ __align__(16) u64 shared[];                                     \
-        warp<SCORE>(scan, shared);                                                        \
+        warp<SCORE>(scan);                                                                \
     }
 
 SCANS(product, SCORE_PRODUCT)

@@ -9,7 +9,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType};
 
 use crate::device::DeviceError;
 use crate::device::accelerator::{
@@ -129,8 +129,7 @@ impl Accelerator for FusedScan {
         let dim = index.mean.elem_count();
         let nq = queries.len() / dim;
         let queries = Tensor::from_slice(queries, (nq, dim), self.plain.device())?;
-        let centred = queries.broadcast_sub(&index.mean)?;
-        let words = queries.apply_op2_no_bwd(&centred, &Probe { index, nprobe, keep })?;
+        let words = queries.apply_op1_no_bwd(&Probe { index, nprobe, keep })?;
         let found = Found::new(self.download(&words)?, nq, keep, true);
         Ok(Nearest { probed: found.rest().to_vec(), found })
     }
@@ -194,15 +193,15 @@ impl CustomOp2 for Scan<'_> {
     }
 }
 
-/// The operation: queries, as they are and less the mean of the centroids, give the words of a [`Found`], and by list how many have
-/// probed it as the nearest one, and how many others.
+/// The operation: queries give the words of a [`Found`], and by list how many have probed it as their nearest one, and how many
+/// others.
 struct Probe<'a> {
     index: &'a DeviceIndex,
     nprobe: usize,
     keep: usize,
 }
 
-impl CustomOp2 for Probe<'_> {
+impl CustomOp1 for Probe<'_> {
     fn name(&self) -> &'static str {
         "ivf-probe"
     }
@@ -211,10 +210,8 @@ impl CustomOp2 for Probe<'_> {
         &self,
         queries: &CpuStorage,
         _: &Layout,
-        centred: &CpuStorage,
-        _: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let found = self.on_cpu(f32::cpu_storage_as_slice(queries)?, f32::cpu_storage_as_slice(centred)?);
+        let found = self.on_cpu(f32::cpu_storage_as_slice(queries)?);
         let len = found.len();
         Ok((CpuStorage::U32(found), len.into()))
     }
@@ -224,9 +221,7 @@ impl CustomOp2 for Probe<'_> {
         &self,
         queries: &candle_core::CudaStorage,
         _: &Layout,
-        centred: &candle_core::CudaStorage,
-        _: &Layout,
     ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
-        self.on_cuda(queries, centred)
+        self.on_cuda(queries)
     }
 }
