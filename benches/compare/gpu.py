@@ -13,6 +13,7 @@ from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--device", default="cuda:0", help="as in SQL: cuda:0, or emulated to try the script")
 parser.add_argument("--features", default="cuda", help="cargo features of the engine's bench; empty for a build without a GPU")
+parser.add_argument("--bench", type=Path, help="the engine's bench, built elsewhere: `cargo bench --no-run` says where it is")
 parser.add_argument("--rows", type=int, default=262_144)
 parser.add_argument("--queries", type=int, default=19_600)
 parser.add_argument("--library", type=Path, default=Path("target/release/libsqlite_ivf.so"))
@@ -88,7 +89,8 @@ with tempfile.TemporaryDirectory() as folder:
     queries.tofile(f"{folder}/queries.f32")
     environment = dict(os.environ, SQLITE_IVF_SEED_DATA=folder, SQLITE_IVF_DEVICE=args.device)
     features = ["--features", args.features] if args.features else []
-    subprocess.run(["cargo", "bench", *features, "--bench", "device", "--", "seed"], env=environment, check=True)
+    bench = [args.bench, "--"] if args.bench else ["cargo", "bench", *features, "--bench", "device", "--"]
+    subprocess.run([*bench, "seed"], env=environment, check=True)
 columns = {}
 for name, make in {"through SQL": ours, "faiss-cpu IVFFlat": faiss_cpu, "torch-ivf": torch_ivf}.items():
     try:

@@ -497,19 +497,32 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge(const Merge merge) {
     }
     const float* of_query = merge.queries + (u64)query * merge.dim;
     u32* out = merge.out + (u64)query * keep * 2;
-    for (u32 from = 0; from < keep; from += 2) {
-        const u32 i = from + (lane >> 4);
-        const u64 entry = best.at(i);
-        const u32 number = (u32)entry;
-        const bool is_there = i < keep && entry != NO_ENTRY;
-        Piece piece;
-        if (is_there) piece = read_piece(merge.table + merge.pieces_at + merge.table[merge.piece_of_at + (number >> 5)] * PIECE_WORDS);
+#pragma unroll
+    for (int p = 0; p < MAX_KEEP / 32; p++) {
+        if (p * 32 >= keep) break;
+        // Each lane finds its row; then a half of the warp has one of two rows at a time.
+        const u32 number = (u32)best.part[p];
         // Lanes without a row compare the query with itself.
-        const float* row = is_there ? piece.rows + (u64)(number - piece.first) * merge.dim : of_query;
-        const float key = key_of(of_query, row, merge.dim, merge.key, lane);
-        if (i < keep && (lane & 15) == 0) {
-            out[i * 2] = __float_as_uint(key);
-            out[i * 2 + 1] = number;
+        const float* mine = of_query;
+        if (best.part[p] != NO_ENTRY) {
+            const u32 piece_of = merge.table[merge.piece_of_at + (number >> 5)];
+            const Piece piece = read_piece(merge.table + merge.pieces_at + piece_of * PIECE_WORDS);
+            mine = piece.rows + (u64)(number - piece.first) * merge.dim;
+        }
+        float key = 0.0f;
+        const int rows = min(keep - p * 32, 32u);
+#pragma unroll 4
+        for (int i = 0; i < rows; i += 2) {
+            const float* row = (const float*)__shfl_sync(ALL_LANES, (u64)mine, i + (lane >> 4));
+            const float of_row = key_of(of_query, row, merge.dim, merge.key, lane);
+            // All lanes of a half have its sum: lane i takes the first, the next one the second.
+            const float other = __shfl_xor_sync(ALL_LANES, of_row, 16);
+            if (lane == i) key = lane < 16 ? of_row : other;
+            if (lane == i + 1) key = lane < 16 ? other : of_row;
+        }
+        if (lane < rows) {
+            out[(p * 32 + lane) * 2] = __float_as_uint(key);
+            out[(p * 32 + lane) * 2 + 1] = number;
         }
     }
     const u64 worst = best.at(keep - 1);
