@@ -87,6 +87,41 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(Config { cases: cases(), failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn batches_that_a_device_answers_by_itself_have_the_rows_and_the_keys_of_the_cpu(
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 2..900_usize, dim in 1..40_usize, nlist in 2..60_usize,
+        nq in 32..200_usize, nprobe in 1..70_usize, k in prop_oneof![1..12_usize, 60..78_usize], seed in any::<u64>(),
+        dead in 2..6_u32,
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        let mut f = Fixture::new(metric, shape, n, dim, nlist, Quantizer::Int8, seed);
+        let queries = f.queries(shape, nq, seed ^ 1);
+        let cache = Cache::new(usize::MAX);
+        let params = SearchParams::new(k, nprobe);
+        // Another version of the index is another whole on the device, of the same rows.
+        let later = f.without(|slot| slot % dead == 1);
+        for snapshot in [&f.snapshot, &later] {
+            let cpu = search(snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+            for name in [DeviceName::Emulated, DeviceName::automatic()] {
+                let Ok(Some(device)) = name.open() else { continue };
+                let device = Arc::new(DeviceCache::new(name, device, usize::MAX));
+                let there = SearchParams { device: Placement::On(&device), ..params };
+                let found = search(snapshot, &cache, &mut f.lists, &queries, there).unwrap();
+                prop_assert_eq!(&found.offsets, &cpu.offsets);
+                for i in 0..nq {
+                    prop_assert_eq!(bits(found.of(i)), bits(cpu.of(i)), "{} {:?} {:?}", name, metric, shape);
+                }
+                prop_assert_eq!(&found.places, &cpu.places);
+                let rows: usize = snapshot.segments().iter().filter(|s| s.head.live() > 0).map(|s| s.head.rows as usize).sum();
+                prop_assert!(snapshot.device_bytes(&device) > rows * (dim + 1) * 4, "nothing was there as a whole");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_device_can_tell_apart_it_scans_all_by_itself() {
     for metric in [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1] {

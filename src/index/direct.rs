@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::device::DeviceError;
 use crate::device::accelerator::{DeviceIndex, DeviceRows, Found, IndexParts};
 use crate::device::workers::{Cancelled, Workers};
-use crate::device::DeviceError;
 use crate::index::cache::{Cache, Charge};
 use crate::index::collect::Key;
 use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
@@ -113,7 +113,8 @@ pub(super) fn direct<L: InvertedLists>(
     answers.stats.load_us += start.elapsed().as_micros() as u64;
 
     let nprobe = params.nprobe.clamp(1, snapshot.nlist());
-    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.pieces_max)).max(1);
+    // Numbers of all queries are 32 bits wide on the device.
+    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.pieces_max)).min(u32::MAX as usize / dim).max(1);
     answers.neighbors.try_resize(nq * k, Neighbor { rowid: 0, key: 0.0 })?;
     answers.places.try_resize(nq * k, (0, 0))?;
     let mut open = Vec::new();
@@ -139,11 +140,9 @@ pub(super) fn direct<L: InvertedLists>(
             answers.stats.rows_on_device += rows;
         }
         let settle = Settle { snapshot, whole: &whole, queries: of_some, found: &nearest.found, k };
-        let (neighbors, places) = (&mut answers.neighbors, &mut answers.places);
         let of_some = some.start * k..some.end * k;
-        settle.all(params.workers, lists, &mut neighbors[of_some.clone()], &mut places[of_some], |i| {
-            open.try_push((some.start + i) as u32)
-        })?;
+        let (neighbors, places) = (&mut answers.neighbors[of_some.clone()], &mut answers.places[of_some]);
+        settle.all(params.workers, lists, neighbors, places, |i| open.try_push((some.start + i) as u32))?;
         answers.stats.rows_rescored += (some.len() * keep(k)) as u64;
         answers.stats.rescore_us += start.elapsed().as_micros() as u64;
     }
@@ -207,7 +206,11 @@ impl Settle<'_> {
             (Err(error), None) => return Err(error.into()),
         }
         for task in tasks {
-            task.into_inner().unwrap_or_else(PoisonError::into_inner).2.into_iter().try_for_each(&mut open)?;
+            task.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .2
+                .into_iter()
+                .try_for_each(&mut open)?;
         }
         Ok(())
     }
@@ -285,7 +288,8 @@ impl Snapshot {
         let bytes = DeviceRows::bytes_of(self.nlist(), self.dim()) + 4 * words;
         let Some(charge) = device.budget().charge(bytes, 0) else { return Ok(None) };
         let of_list = |list_no: Range<usize>| (starts[list_no.end] - starts[list_no.start]) as usize;
-        let pieces_max = (0..self.nlist()).map(|list_no| of_list(list_no..list_no + 1)).max().unwrap_or(0).max(1);
+        let pieces_max =
+            (0..self.nlist()).map(|list_no| of_list(list_no..list_no + 1)).max().unwrap_or(0).max(1);
         let index = device.accelerator.index(&IndexParts {
             score: self.metric().score(),
             dim: self.dim(),
@@ -313,7 +317,12 @@ fn longest(rows: &[f32], dim: usize) -> f64 {
 }
 
 /// Room for answers of a batch, query by query, with those of open queries in their places.
-pub(super) fn join(answers: &mut Answers, open: &[u32], of_open: &Answers, k: usize) -> Result<(), IndexError> {
+pub(super) fn join(
+    answers: &mut Answers,
+    open: &[u32],
+    of_open: &Answers,
+    k: usize,
+) -> Result<(), IndexError> {
     let nq = answers.offsets.len() - 1;
     let mut joined = Answers { stats: answers.stats, ..Answers::default() };
     joined.offsets = try_vec(nq + 1)?;

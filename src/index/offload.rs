@@ -29,8 +29,8 @@ use crate::index::{
 };
 use crate::kernels::kernels;
 
-/// Multiplications from which `auto` takes a search to a GPU: some milliseconds of a few cores.
-const AUTO_MIN: u64 = 1 << 30;
+/// Multiplications from which `auto` takes a search to a GPU: a millisecond of sixteen cores, and of the GPU.
+const AUTO_MIN: u64 = 1 << 28;
 /// Entries that all queries of a call may keep, over all pieces of their lists: 512 MB on the device.
 pub(super) const ENTRIES_MAX: usize = 1 << 26;
 /// Queries whose rows one task settles.
@@ -336,14 +336,7 @@ impl<L: InvertedLists> Search<'_, L> {
 }
 
 /// Pushes what was found of a query, if no row that was not found can be an answer.
-fn settle_one(
-    call: &Call,
-    state: &State,
-    bounds: &KeyBounds,
-    k: usize,
-    found: &Found,
-    i: usize,
-) -> bool {
+fn settle_one(call: &Call, state: &State, bounds: &KeyBounds, k: usize, found: &Found, i: usize) -> bool {
     // Between which keys a row of those found lies.
     let of = |found_as: f32| if found.has_keys { (found_as, found_as) } else { bounds.of(found_as) };
     let mut uppers: Vec<Key> = found.of(i).map(|(found_as, _)| Key(of(found_as).1)).collect();

@@ -3,14 +3,14 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PinnedHostSlice, PushKernelArg, sys,
 };
+use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tensor};
 
-use super::plan::{Table, TILE_QUERIES, TILE_WORDS};
+use super::plan::{TILE_QUERIES, TILE_WORDS, Table};
 use super::{MAX_KEEP, Probe, Scan};
 use crate::device::accelerator::{Score, Words};
 
@@ -386,13 +386,8 @@ impl Probe<'_> {
             nprobe: nprobe as u32,
             nq: nq as u32,
         };
-        let scan = ScanArgs {
-            table,
-            work: word(0),
-            queries: start(queries),
-            pairs_at: pairs as u32,
-            ..rows.args
-        };
+        let scan =
+            ScanArgs { table, work: word(0), queries: start(queries), pairs_at: pairs as u32, ..rows.args };
         let each = (nq * nprobe).div_ceil(THREADS as usize);
         // What the kernels read and write lies within the buffers, whose sizes are above, and in the rows, which the index holds.
         unsafe {

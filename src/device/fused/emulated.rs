@@ -19,7 +19,8 @@ impl Scan<'_> {
             let of_query = &queries[query as usize * dim..][..dim];
             kept[query as usize].extend(scores(batch.score, of_query, rows_of, first, rows, wanted));
         };
-        let tasks = |(at, number): (usize, usize), width| words[at + 1..][..number * width].chunks_exact(width);
+        let tasks =
+            |(at, number): (usize, usize), width| words[at + 1..][..number * width].chunks_exact(width);
         for wave in 0..2 {
             for tile in tasks(plan.tiles[wave], TILE_WORDS) {
                 for pair in tile[1]..tile[1] + tile[2] {

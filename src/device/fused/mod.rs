@@ -206,11 +206,7 @@ impl CustomOp1 for Probe<'_> {
         "ivf-probe"
     }
 
-    fn cpu_fwd(
-        &self,
-        queries: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, queries: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let found = self.on_cpu(f32::cpu_storage_as_slice(queries)?);
         let len = found.len();
         Ok((CpuStorage::U32(found), len.into()))

@@ -62,7 +62,12 @@ impl Table {
         room(words, end)?;
         for (i, (rows, first)) in pieces.clone().enumerate() {
             let [values, half_norms] = address(i);
-            words.extend([values as u32, (values >> 32) as u32, half_norms as u32, (half_norms >> 32) as u32]);
+            words.extend([
+                values as u32,
+                (values >> 32) as u32,
+                half_norms as u32,
+                (half_norms >> 32) as u32,
+            ]);
             words.extend([first, rows.len() as u32]);
         }
         words.extend(wanted);
@@ -110,8 +115,7 @@ impl Plan {
                 tasks[batch.pairs[at].query as usize] += of_pair as u32;
             }
         }
-        let mut plan =
-            Self { tasks: tasks.into_iter().max().unwrap_or(0) as usize, ..Self::default() };
+        let mut plan = Self { tasks: tasks.into_iter().max().unwrap_or(0) as usize, ..Self::default() };
         let pieces = batch.pieces.iter().map(|piece| (piece.rows, piece.first));
         plan.table = Table::write(&mut plan.words, pieces, batch.wanted, address)?;
         plan.pairs = plan.words.len();
