@@ -75,65 +75,71 @@ impl Index {
     /// The share of the rows probed whose lower bound is not above the k-th distance, with residuals coded in steps of their largest
     /// element / `most` (or, for 0.5, as signs times the mean size): known from the start, and the query not coded.
     fn left(&self, queries: &[f32], exact: &Answers, most: f32) -> f64 {
-        let Data { dim, nlist, base, .. } = &self.data;
-        let coarse = self.snapshot.coarse().unwrap();
-        let apart = |a: &[f32], b: &[f32]| f64::from(Metric::L2.key(a, b)).sqrt();
-        let mut assigned = vec![0; self.data.rows()];
-        coarse.assign(base, &mut assigned).unwrap();
-        let mut lists = vec![Vec::new(); *nlist];
-        for (row, &list_no) in base.chunks_exact(*dim).zip(&assigned) {
-            let centroid = coarse.centroid(list_no as usize);
+        let dim = self.data.dim;
+        let lists = self.by_list(|row, centroid| {
             let residual: Vec<f32> = row.iter().zip(centroid).map(|(x, c)| x - c).collect();
-            let size = |e: &[f32]| match most {
-                0.5 => e.iter().map(|e| e.abs()).sum::<f32>() / *dim as f32,
-                _ => e.iter().fold(0.0, |max: f32, e| max.max(e.abs())) / most,
+            let step = match most {
+                0.5 => residual.iter().map(|e| e.abs()).sum::<f32>() / dim as f32,
+                _ => residual.iter().fold(0.0, |max: f32, e| max.max(e.abs())) / most,
             };
-            let step = size(&residual);
             let code = |e: f32| if most == 0.5 { step.copysign(e) } else { (e / step).round() * step };
             let coded: Vec<f32> = residual.iter().zip(centroid).map(|(&e, c)| c + code(e)).collect();
             let error = apart(row, &coded);
-            lists[list_no as usize].push((coded, error));
-        }
-        let (mut rows, mut left, mut probes) = (0, 0, Vec::new());
-        for (q, query) in queries.chunks_exact(*dim).take(100).enumerate() {
-            let kth = f64::from(exact.of(q).last().map_or(0.0, |row| row.key)).sqrt();
-            probes.clear();
-            coarse.probe(query, None, nprobe(), &mut Default::default(), &mut probes).unwrap();
-            for (coded, error) in probes.iter().flat_map(|&list_no| &lists[list_no as usize]) {
-                rows += 1;
-                left += usize::from(apart(query, coded) - error <= kth);
-            }
-        }
-        left as f64 / rows as f64
+            (coded, error)
+        });
+        let queries = &queries[..queries.len().min(100 * dim)];
+        self.share(queries, exact, &lists, |query, _, (coded, error), kth| apart(query, coded) - error <= kth)
     }
 
     /// The share of the rows probed for which the triangle inequality with the list's centroid, |d(q, c) - d(x, c)| above
     /// the k-th distance, says that they are no answer.
     fn ruled_out(&self, queries: &[f32], exact: &Answers) -> f64 {
+        let lists = self.by_list(apart);
+        self.share(queries, exact, &lists, |_, distance, norm, kth| (distance - norm).abs() > kth)
+    }
+
+    /// What `of_row` makes of each row and its centroid, by list.
+    fn by_list<T>(&self, of_row: impl Fn(&[f32], &[f32]) -> T) -> Vec<Vec<T>> {
         let Data { dim, nlist, base, .. } = &self.data;
         let coarse = self.snapshot.coarse().unwrap();
-        let apart = |a: &[f32], b: &[f32]| f64::from(Metric::L2.key(a, b)).sqrt();
         let mut assigned = vec![0; self.data.rows()];
         coarse.assign(base, &mut assigned).unwrap();
-        let mut norms = vec![Vec::new(); *nlist];
+        let mut lists: Vec<Vec<T>> = (0..*nlist).map(|_| Vec::new()).collect();
         for (row, &list_no) in base.chunks_exact(*dim).zip(&assigned) {
-            norms[list_no as usize].push(apart(row, coarse.centroid(list_no as usize)));
+            lists[list_no as usize].push(of_row(row, coarse.centroid(list_no as usize)));
         }
-        let (mut rows, mut out) = (0, 0);
-        let mut probes = Vec::new();
-        for (q, query) in queries.chunks_exact(*dim).enumerate() {
+        lists
+    }
+
+    /// The share of the rows probed of which `is_one` of the query, its distance from the list's centroid, the row, and the k-th
+    /// distance.
+    fn share<T>(
+        &self,
+        queries: &[f32],
+        exact: &Answers,
+        lists: &[Vec<T>],
+        is_one: impl Fn(&[f32], f64, &T, f64) -> bool,
+    ) -> f64 {
+        let coarse = self.snapshot.coarse().unwrap();
+        let (mut rows, mut ones, mut probes) = (0, 0, Vec::new());
+        for (q, query) in queries.chunks_exact(self.data.dim).enumerate() {
             let kth = f64::from(exact.of(q).last().map_or(0.0, |row| row.key)).sqrt();
             probes.clear();
             coarse.probe(query, None, nprobe(), &mut Default::default(), &mut probes).unwrap();
             for &list_no in &probes {
-                let norms = &norms[list_no as usize];
                 let distance = apart(query, coarse.centroid(list_no as usize));
-                rows += norms.len();
-                out += norms.iter().filter(|&norm| (distance - norm).abs() > kth).count();
+                let of_list = &lists[list_no as usize];
+                rows += of_list.len();
+                ones += of_list.iter().filter(|row| is_one(query, distance, row, kth)).count();
             }
         }
-        out as f64 / rows as f64
+        ones as f64 / rows as f64
     }
+}
+
+/// The distance of two vectors.
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    f64::from(Metric::L2.key(a, b)).sqrt()
 }
 
 /// Data sets with numbers of queries.

@@ -4,8 +4,9 @@
 //! query's nearest list comes first, in a wave of its own, so that the threshold is tight when the
 //! other lists are scanned. What the scans keep are candidates with bounds or, in a batch whose rows are
 //! resident, with keys; at the end those with bounds are re-scored with
-//! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one cannot win. Neither the grouping nor the threads nor the order of lists can change the
-//! answer, since it is the k smallest pairs (key, rowid) of all rows that were probed.
+//! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one
+//! cannot win. Neither the grouping nor the threads nor the order of lists can change the answer, since
+//! it is the k smallest pairs (key, rowid) of all rows that were probed.
 
 use std::collections::BinaryHeap;
 use std::mem::take;

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 f32 lanes, 16 registers. int8 without VNNI widens to i16, whose pairwise products are exact.
 
-use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, padded_rows};
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, products};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
 use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, scalar};
 use std::arch::x86_64::*;
@@ -451,8 +451,7 @@ macro_rules! for_blocks_of_codes {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [__m256i; 2], out: &mut [i32]) {
-    let first = column * padded_rows(rows.rows) + b * BLOCK_ROWS;
-    let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+    let out = products(out, rows.rows, b, column);
     for (out, dot) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(dots) {
         // SAFETY: 8 integers.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), dot) };

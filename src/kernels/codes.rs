@@ -41,6 +41,16 @@ pub const fn padded_rows(rows: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * BLOCK_ROWS
 }
 
+/// Where the products of block `b` of `rows` rows with a column stand in `out` (`[cols][padded_rows(rows)]`).
+///
+/// # Panics
+/// If `out` ends before them.
+#[inline]
+pub(super) fn products(out: &mut [i32], rows: usize, b: usize, column: usize) -> &mut [i32; BLOCK_ROWS] {
+    let first = column * padded_rows(rows) + b * BLOCK_ROWS;
+    out[first..].first_chunk_mut().expect("out is padded")
+}
+
 /// Offset in `blocks` of group 0 of `row`; group `g` is `g * GROUP_BYTES` further on.
 const fn row_start(dim: usize, row: usize) -> usize {
     row / BLOCK_ROWS * block_bytes(dim) + row % BLOCK_ROWS * GROUP_DIMS

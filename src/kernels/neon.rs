@@ -1,6 +1,6 @@
 //! NEON: 4 f32 lanes, 32 registers. int8 by the dot product instruction where there is one, else by widening products.
 
-use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, padded_rows};
+use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, products};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
 use super::{CodeHit, Coeff, Encoded, Kernels, ScoreHit, scalar};
 use std::arch::aarch64::*;
@@ -443,8 +443,7 @@ macro_rules! for_blocks_of_codes {
 #[inline]
 #[target_feature(enable = "neon")]
 fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [int32x4_t; 4], out: &mut [i32]) {
-    let first = column * padded_rows(rows.rows) + b * BLOCK_ROWS;
-    let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+    let out = products(out, rows.rows, b, column);
     for (out, dot) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(dots) {
         // SAFETY: 4 integers.
         unsafe { vst1q_s32(out.as_mut_ptr(), dot) };

@@ -71,6 +71,11 @@ impl State {
     pub fn lower_to(&self, threshold: f32) -> f32 {
         let mut collector = self.lock();
         collector.threshold = collector.threshold.min(threshold);
+        self.publish(&collector)
+    }
+
+    /// Copies the threshold to where it is read without the lock, which is held.
+    fn publish(&self, collector: &Collector) -> f32 {
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
         collector.threshold
     }
@@ -82,15 +87,13 @@ impl State {
         for (place, touched) in self.touched.iter().zip(collector.touched()) {
             place.store(touched.cast_mut(), Ordering::Relaxed);
         }
-        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
-        collector.threshold
+        self.publish(&collector)
     }
 
     /// Takes a row; the threshold after it.
     pub fn push(&self, candidate: Candidate, upper: f32) -> f32 {
         let mut collector = self.lock();
         collector.push(candidate, upper);
-        self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
-        collector.threshold
+        self.publish(&collector)
     }
 }

@@ -2,9 +2,7 @@
 //! ever horizontal.
 
 use super::CHUNK_BYTES;
-use crate::kernels::codes::{
-    BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS, block_bytes, groups, padded_rows,
-};
+use crate::kernels::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS, block_bytes, groups, products};
 use crate::kernels::panel::{CODE_TILE, CodePanel};
 use crate::kernels::{CodeHit, Coeff};
 use std::arch::x86_64::*;
@@ -167,6 +165,18 @@ fn append_hits(
     }
 }
 
+/// The bytes of the tile that a column begins, and what the products of each of `C` columns begin with: rows are read as unsigned
+/// bytes, 128 more than they are.
+#[inline(always)]
+fn columns<const C: usize>(panel: &CodePanel, groups: usize, column: usize) -> (*const i8, [i32; C]) {
+    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
+    let mut start = [0; C];
+    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
+        *start = -128 * sum;
+    }
+    (q, start)
+}
+
 /// Scans `blocks` (numbers) of `rows` against `C` columns from `column` on.
 ///
 /// # Safety
@@ -182,11 +192,7 @@ unsafe fn scan_codes<const C: usize, const U: usize>(
     hits: &mut Vec<CodeHit>,
 ) {
     let groups = groups(rows.dim);
-    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
-    let mut start = [0; C];
-    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
-        *start = -128 * sum;
-    }
+    let (q, start) = columns::<C>(panel, groups, column);
     let coeff: &[Coeff; C] = coeff[column..].first_chunk().expect("the columns exist");
     for b in blocks {
         let first = b * BLOCK_ROWS;
@@ -229,19 +235,13 @@ unsafe fn store_dots<const C: usize, const U: usize>(
     out: &mut [i32],
 ) {
     let groups = groups(rows.dim);
-    let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
-    let mut start = [0; C];
-    for (start, sum) in start.iter_mut().zip(&panel.sums()[column..]) {
-        *start = -128 * sum;
-    }
-    let padded = padded_rows(rows.rows);
+    let (q, start) = columns::<C>(panel, groups, column);
     for b in blocks {
         // SAFETY: block b and the columns exist (the caller's promise).
         let dots =
             unsafe { dots::<C, U>(rows.blocks.as_ptr().add(b * block_bytes(rows.dim)), q, groups, &start) };
         for (c, dots) in dots.into_iter().enumerate() {
-            let first = (column + c) * padded + b * BLOCK_ROWS;
-            let out: &mut [i32; BLOCK_ROWS] = out[first..].first_chunk_mut().expect("out is padded");
+            let out = products(out, rows.rows, b, column + c);
             // SAFETY: 16 integers.
             unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), dots) };
         }

@@ -3,6 +3,13 @@
 use super::*;
 use crate::kernels::codes::{self, CodeRows};
 
+/// How far a residual is from what its code says.
+fn true_error(x: &[f32], origin: &[f32], scale: f32, code: &[i8]) -> f64 {
+    let residual = x.iter().zip(origin).map(|(&x, &o)| f64::from(x) - f64::from(o));
+    let apart = residual.zip(code).map(|(e, &c)| (e - f64::from(scale) * f64::from(c)).powi(2));
+    apart.sum::<f64>().sqrt()
+}
+
 #[test]
 fn a_code_is_the_scaled_residual_rounded_to_nearest_and_its_error_is_bounded() {
     let mut random = Random(7);
@@ -19,13 +26,7 @@ fn a_code_is_the_scaled_residual_rounded_to_nearest_and_its_error_is_bounded() {
         assert_eq!(got.sum, code.iter().map(|&c| i32::from(c)).sum::<i32>());
         let squares: i64 = code.iter().map(|&c| i64::from(c) * i64::from(c)).sum();
         assert_eq!(got.norm, (f64::from(got.scale).powi(2) * squares as f64) as f32);
-        let true_err = (0..dim)
-            .map(|i| {
-                let e = f64::from(x[i]) - f64::from(origin[i]);
-                (e - f64::from(got.scale) * f64::from(code[i])).powi(2)
-            })
-            .sum::<f64>()
-            .sqrt();
+        let true_err = true_error(&x, &origin, got.scale, &code);
         assert!(f64::from(got.err) >= true_err);
         assert!(f64::from(got.err) <= true_err * (1.0 + 3e-6) + 1e-12);
         let quick = scalar::KERNELS.encode_query(&x, &origin, &mut code);
@@ -46,13 +47,7 @@ fn the_quick_error_bound_holds_at_every_magnitude() {
         let (x, origin) = (vector(), vector());
         let mut code = vec![0; dim];
         let got = scalar::KERNELS.encode_query(&x, &origin, &mut code);
-        let true_err = (0..dim)
-            .map(|i| {
-                let e = f64::from(x[i]) - f64::from(origin[i]);
-                (e - f64::from(got.scale) * f64::from(code[i])).powi(2)
-            })
-            .sum::<f64>()
-            .sqrt();
+        let true_err = true_error(&x, &origin, got.scale, &code);
         assert!(f64::from(got.err) >= true_err, "dim {dim}, size {size}: {} < {true_err}", got.err);
     }
 }
