@@ -1,7 +1,8 @@
 // As much of CUDA as kernels.cu uses, for plain C++ on a CPU: to run the kernels where there is no GPU.
 //
 // The threads of a block are fibers of one thread of the host. A fiber runs until it meets a barrier of its block or of its warp;
-// which one runs next is drawn, so that a barrier that is missing shows. A barrier that not all threads reach is reported.
+// which one runs next is drawn, so that a barrier that is missing shows. A barrier that not all threads reach is reported, and one that
+// is another for some of them.
 // Shared memory starts with garbage.
 #pragma once
 
@@ -83,6 +84,8 @@ struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     State state;
+    // Where the barrier of its block is that it waits at.
+    int line;
     // Exchanges of its warp so far: two buffers take turns, since one lane can be ahead by one.
     unsigned exchanges;
 };
@@ -172,8 +175,16 @@ static void run_block(unsigned threads, unsigned block) {
             }
         }
         if (all_wait(0, threads, State::AtBlock)) {
-            for (Fiber& fiber : fibers)
-                if (fiber.state == State::AtBlock) fiber.state = State::Ready;
+            int line = 0;
+            for (Fiber& fiber : fibers) {
+                if (fiber.state != State::AtBlock) continue;
+                if (line != 0 && fiber.line != line) {
+                    fprintf(stderr, "block %u: threads wait at the barriers of lines %d and %d\n", block, line, fiber.line);
+                    exit(3);
+                }
+                line = fiber.line;
+                fiber.state = State::Ready;
+            }
             any_of_block[++barriers & 1] = 0;
             moved = true;
         }
@@ -189,13 +200,18 @@ static void run_block(unsigned threads, unsigned block) {
 
 }  // namespace emulator
 
-static inline void __syncthreads() { emulator::wait(emulator::State::AtBlock); }
-static inline int __syncthreads_or(int mine) {
+static inline void sync_block(int line) {
+    emulator::fibers[emulator::current].line = line;
+    emulator::wait(emulator::State::AtBlock);
+}
+static inline int sync_block_or(int line, int mine) {
     int* any = &emulator::any_of_block[emulator::barriers & 1];
     *any |= mine != 0;
-    emulator::wait(emulator::State::AtBlock);
+    sync_block(line);
     return *any;
 }
+#define __syncthreads() sync_block(__LINE__)
+#define __syncthreads_or(mine) sync_block_or(__LINE__, mine)
 static inline void __syncwarp() { emulator::exchange(0); }
 static inline unsigned __ballot_sync(unsigned, int mine) {
     const unsigned long long* all = emulator::exchange(mine != 0);

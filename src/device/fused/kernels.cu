@@ -324,13 +324,9 @@ __device__ __forceinline__ void tile(const Scan& scan, u64* shared) {
             // What comes next is copied while this step computes.
             if (step + 1 < steps) copy(step + 1);
             const int buffer = step & 1;
-            if (is_idle) {
-                arrived();
-                __syncthreads();
-                continue;
-            }
+            // The barrier below is one for all warps.
 #pragma unroll
-            for (int k = 0; k < DEPTH; k += 4) {
+            for (int k = 0; k < (is_idle ? 0 : DEPTH); k += 4) {
                 float4 q[8];
 #pragma unroll
                 for (int i = 0; i < 8; i++) q[i] = *(const float4*)&memory->queries[buffer][query_at + 4 * i][k];
