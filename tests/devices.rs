@@ -147,6 +147,29 @@ fn what_a_device_can_tell_apart_it_scans_all_by_itself() {
 }
 
 #[test]
+fn a_device_without_room_for_all_lists_and_one_that_chooses_none_get_those_that_are_probed() {
+    let mut f = Fixture::new(Metric::L2, Shape::Uniform, 3000, 24, 8, Quantizer::Int8, 5);
+    let query = f.queries(Shape::Uniform, 1, 6);
+    let queries = query.repeat(40);
+    let cache = Cache::new(usize::MAX);
+    let params = SearchParams::new(5, 1);
+    let cpu = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+    let rows = cpu.stats.rows_scanned as usize / 40;
+    let tensors = TensorScan::new(candle_core::Device::Cpu);
+    let emulated = DeviceName::Emulated.open().unwrap().unwrap();
+    for (device, limit) in
+        [(Box::new(tensors) as Box<dyn Accelerator>, usize::MAX), (emulated, rows * 25 * 4)]
+    {
+        let device = Arc::new(DeviceCache::new(DeviceName::Emulated, device, limit));
+        let there = SearchParams { device: Placement::On(&device), ..params };
+        let found = search(&f.snapshot, &cache, &mut f.lists, &queries, there).unwrap();
+        assert_eq!(found.neighbors, cpu.neighbors);
+        assert_eq!(found.stats.rows_on_device, cpu.stats.rows_scanned);
+        assert_eq!(f.snapshot.device_bytes(&device), rows * 25 * 4);
+    }
+}
+
+#[test]
 fn twenty_thousand_queries_in_one_batch_get_the_rows_of_the_cpu() {
     let mut f = Fixture::new(Metric::L2, Shape::Uniform, 2000, 8, 16, Quantizer::Int8, 9);
     let queries = f.queries(Shape::Uniform, 20_000, 4);

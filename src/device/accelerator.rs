@@ -225,13 +225,18 @@ pub trait Accelerator: Debug + Send + Sync {
     /// [`DeviceError::Backend`] when the device has no room.
     fn upload(&self, dim: usize, rows: &[f32], half_norms: &[f32]) -> Result<DeviceRows, DeviceError>;
 
-    /// Brings to the device what it needs to choose lists by itself, if it can: for [`Accelerator::nearest`].
+    /// Lists that it chooses of a query by itself, at most; 0 if it does not.
+    fn max_probes(&self) -> usize {
+        0
+    }
+
+    /// Brings to the device what it needs to choose lists by itself: for [`Accelerator::nearest`].
     ///
     /// # Errors
     /// [`DeviceError::Backend`] when the device has no room, [`DeviceError::OutOfMemory`].
-    fn index(&self, parts: &IndexParts<'_>) -> Result<Option<DeviceIndex>, DeviceError> {
+    fn index(&self, parts: &IndexParts<'_>) -> Result<DeviceIndex, DeviceError> {
         let _ = parts;
-        Ok(None)
+        Err(DeviceError::Backend("it does not choose lists".into()))
     }
 
     /// The `keep` rows with the smallest scores of the `nprobe` nearest lists of each of `queries` (`[nq][dim]`). The lists are

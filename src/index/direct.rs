@@ -5,7 +5,6 @@
 //! looks whether a row that was not kept may be nearer than the k-th (see [`crate::index::offload`]): a query of which it cannot
 //! be sure, or that has less than k rows in its lists, is left open, and searched again on its own.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use crate::index::collect::Key;
 use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
 use crate::index::offload::{ENTRIES_MAX, KeyBounds, keep, wanted_bits};
 use crate::index::{
-    Answers, IndexError, InvertedLists, Neighbor, SearchParams, Snapshot, TryExtend, try_vec,
+    Answers, IndexError, InvertedLists, Neighbor, SearchParams, SegmentHead, Snapshot, TryExtend, try_vec,
 };
 
 /// Queries from which on choosing lists on the device pays.
@@ -76,10 +75,9 @@ impl Wholes {
 
 /// Whether nothing is asked for that needs the host on the way.
 fn is_plain(snapshot: &Snapshot, device: &DeviceCache, params: &SearchParams<'_>, nq: usize) -> bool {
-    let fast = device.accelerator.fast_keep();
     nq >= QUERIES_MIN
-        && keep(params.k) <= fast
-        && params.nprobe.min(snapshot.nlist()) <= fast
+        && keep(params.k) <= device.accelerator.fast_keep()
+        && params.nprobe.clamp(1, snapshot.nlist()) <= device.accelerator.max_probes()
         && params.max_codes == 0
         && params.budget == Default::default()
         && params.max_key == f32::INFINITY
@@ -90,7 +88,8 @@ fn is_plain(snapshot: &Snapshot, device: &DeviceCache, params: &SearchParams<'_>
         && params.reach.is_none()
 }
 
-/// Answers a batch on a device. Returns the queries that are left open, which have no neighbours in `answers`; none if it is not for the device.
+/// Answers a batch on a device. Returns the queries that are left open, whose neighbours in `answers` mean nothing; none if the
+/// batch is not for it.
 ///
 /// # Errors
 /// What reading fails with, [`IndexError::Device`], [`IndexError::OutOfMemory`], or an interrupt.
@@ -258,6 +257,16 @@ impl Snapshot {
             return Ok(Some(whole));
         }
         let Some(coarse) = self.coarse() else { return Ok(None) };
+        let rows_bytes = |head: &SegmentHead| match head.live() {
+            0 => 0,
+            _ => DeviceRows::bytes_of(head.rows as usize, self.dim()),
+        };
+        // What cannot be there as a whole is brought there as it is needed.
+        if self.segments().iter().map(|segment| rows_bytes(&segment.head)).sum::<usize>()
+            > device.budget().limit()
+        {
+            return Ok(None);
+        }
         let Some(centroids) = coarse.rows()? else { return Ok(None) };
         let (mut parts, mut pieces): (Vec<Part>, Vec<(DeviceRows, u32)>) = Default::default();
         let (mut wanted, mut part_of, mut starts) = (Vec::new(), Vec::new(), try_vec(self.nlist() + 1)?);
@@ -287,9 +296,8 @@ impl Snapshot {
         let words = 3 * wanted.len() + 8 * parts.len() + 2 * self.nlist();
         let bytes = DeviceRows::bytes_of(self.nlist(), self.dim()) + 4 * words;
         let Some(charge) = device.budget().charge(bytes, 0) else { return Ok(None) };
-        let of_list = |list_no: Range<usize>| (starts[list_no.end] - starts[list_no.start]) as usize;
-        let pieces_max =
-            (0..self.nlist()).map(|list_no| of_list(list_no..list_no + 1)).max().unwrap_or(0).max(1);
+        let of_list = starts.windows(2).map(|of_list| (of_list[1] - of_list[0]) as usize);
+        let pieces_max = of_list.max().unwrap_or(0).max(1);
         let index = device.accelerator.index(&IndexParts {
             score: self.metric().score(),
             dim: self.dim(),
@@ -301,7 +309,7 @@ impl Snapshot {
             wanted: &wanted,
         });
         // Without it, lists are brought there one by one.
-        let Ok(Some(index)) = index else { return Ok(None) };
+        let Ok(index) = index else { return Ok(None) };
         let (device, _charge) = (device.id(), charge);
         let whole = Whole { device, index, parts, part_of, pieces_max, length_max, bytes, _charge };
         let whole = Arc::new(whole);

@@ -90,7 +90,11 @@ impl Accelerator for FusedScan {
         self.plain.upload(dim, rows, half_norms)
     }
 
-    fn index(&self, parts: &IndexParts<'_>) -> Result<Option<DeviceIndex>, DeviceError> {
+    fn max_probes(&self) -> usize {
+        MAX_KEEP
+    }
+
+    fn index(&self, parts: &IndexParts<'_>) -> Result<DeviceIndex, DeviceError> {
         let device = self.plain.device();
         let centroids = DeviceRows::new(device, parts.dim, parts.centroids, parts.biases)?;
         let mut words = Vec::new();
@@ -103,7 +107,7 @@ impl Accelerator for FusedScan {
         room(&mut words, starts + parts.starts.len())?;
         words.extend(parts.starts);
         let of_list = parts.starts.windows(2).map(|of_list| (of_list[1] - of_list[0]) as usize);
-        Ok(Some(DeviceIndex {
+        Ok(DeviceIndex {
             score: parts.score,
             mean: Tensor::from_slice(parts.mean, parts.dim, device)?,
             pieces: parts.pieces.to_vec(),
@@ -116,7 +120,7 @@ impl Accelerator for FusedScan {
                 pieces_max: of_list.max().unwrap_or(0),
             },
             centroids,
-        }))
+        })
     }
 
     fn nearest(

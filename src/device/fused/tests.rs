@@ -189,7 +189,7 @@ fn run_probe(program: &Path, folder: &Path, seed: u64, case: &Lists) {
         pieces: &all.rows,
         wanted: &all.wanted,
     };
-    let index = scan.index(&parts).unwrap().unwrap();
+    let index = scan.index(&parts).unwrap();
     let expected = Probe { index: &index, nprobe, keep }.on_cpu(&queries);
 
     // The CPU's table has no addresses.
