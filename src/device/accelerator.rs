@@ -1,8 +1,8 @@
 //! Devices with memory of their own: what the engine asks of one.
 //!
 //! A device scans packed rows for many queries at a time and says which rows of each query have the smallest *scores*, in the
-//! device's own arithmetic. It decides nothing: the engine knows how far a score may be from the key that orders rows, and settles
-//! on the CPU what a score cannot.
+//! device's own arithmetic, and what their keys are, if it computes them. It decides nothing: the engine knows how far a score may be
+//! from the key that orders rows, and settles on the CPU what a score cannot.
 
 use std::fmt::Debug;
 use std::ops::{Deref, Range};

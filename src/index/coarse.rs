@@ -148,7 +148,7 @@ impl CoarseQuantizer {
         Ok(Self { dim, hash: hash.digest(), centroids, partitions, parts })
     }
 
-    /// The centroids for a device that is to probe the same lists; none where lists are in partitions, or there is but one.
+    /// The centroids for a device that is to probe the same lists; none where they are in several partitions.
     pub(super) fn rows(&self) -> Result<Option<Rows>, IndexError> {
         let [Part { panels: Some(panels), .. }] = &self.parts[..] else { return Ok(None) };
         let nlist = self.nlist();

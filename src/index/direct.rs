@@ -62,6 +62,16 @@ impl Wholes {
         self.lock().iter().find(|whole| whole.device == device.id()).cloned()
     }
 
+    /// Keeps a whole. If another search was first, that one is returned and shared.
+    fn put(&self, whole: Arc<Whole>) -> Arc<Whole> {
+        let mut wholes = self.lock();
+        if let Some(first) = wholes.iter().find(|of| of.device == whole.device) {
+            return Arc::clone(first);
+        }
+        wholes.push(Arc::clone(&whole));
+        whole
+    }
+
     /// What there is beside the rows, in bytes.
     pub fn bytes(&self, device: &DeviceCache) -> usize {
         self.on(device).map_or(0, |whole| whole.bytes)
@@ -108,18 +118,20 @@ pub(super) fn direct<L: InvertedLists>(
         return Ok(None);
     }
     let start = Instant::now();
-    let Some(whole) = snapshot.whole_on(device, cache, lists)? else { return Ok(None) };
+    let whole = snapshot.whole_on(device, cache, lists)?;
     answers.stats.load_us += start.elapsed().as_micros() as u64;
+    let Some(whole) = whole else { return Ok(None) };
 
     let nprobe = params.nprobe.clamp(1, snapshot.nlist());
-    // Numbers of all queries are 32 bits wide on the device.
-    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.pieces_max)).min(u32::MAX as usize / dim).max(1);
+    // The numbers of queries, too, have to have room there.
+    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.pieces_max).max(dim)).max(1);
     answers.neighbors.try_resize(nq * k, Neighbor { rowid: 0, key: 0.0 })?;
     answers.places.try_resize(nq * k, (0, 0))?;
     let mut open = Vec::new();
     for from in (0..nq).step_by(most) {
         let some = from..nq.min(from + most);
         let of_some = &queries[some.start * dim..some.end * dim];
+        lists.tick()?;
         let start = Instant::now();
         let nearest = match device.accelerator.nearest(&whole.index, of_some, nprobe, keep(k)) {
             Ok(nearest) => nearest,
@@ -134,7 +146,6 @@ pub(super) fn direct<L: InvertedLists>(
         let start = Instant::now();
         for (i, &queries) in nearest.probed.iter().enumerate() {
             let rows = snapshot.list_rows(i % snapshot.nlist()) * u64::from(queries);
-            answers.stats.lists_probed += u64::from(queries);
             answers.stats.rows_scanned += rows;
             answers.stats.rows_on_device += rows;
         }
@@ -145,6 +156,8 @@ pub(super) fn direct<L: InvertedLists>(
         answers.stats.rows_rescored += (some.len() * keep(k)) as u64;
         answers.stats.rescore_us += start.elapsed().as_micros() as u64;
     }
+    // Those that are left open probe them again.
+    answers.stats.lists_probed += ((nq - open.len()) * nprobe) as u64;
     answers.offsets.try_extend((0..=nq).map(|i| i * k))?;
     Ok(Some(open))
 }
@@ -312,9 +325,7 @@ impl Snapshot {
         let Ok(index) = index else { return Ok(None) };
         let (device, _charge) = (device.id(), charge);
         let whole = Whole { device, index, parts, part_of, pieces_max, length_max, bytes, _charge };
-        let whole = Arc::new(whole);
-        self.wholes.lock().push(Arc::clone(&whole));
-        Ok(Some(whole))
+        Ok(Some(self.wholes.put(Arc::new(whole))))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A device gives each query the `keep` > k rows with the smallest scores of the lists that it probes there. A score and the key of
 //! the same row differ by no more than a margin that both kinds of arithmetic are bounded by. So each of the rows that came back
-//! is a candidate with two bounds, re-scored on the CPU like any other; and a row that did not come back has a score, hence a
-//! key, that is no smaller than the last one's less the margin. Where that is above the k-th smallest upper bound, nothing is
+//! is a candidate, with its key if the device has computed it, else with two bounds, re-scored on the CPU like any other; and a row
+//! that did not come back has a score, hence a key, that is no smaller than the last one's less the margin. Where that is above the k-th smallest upper bound, nothing is
 //! missing. Where it is not - more than keep - k rows as near as makes no difference, up to rounding - the query is scanned on the
 //! CPU. The rows and the distances are the CPU's in either case.
 

@@ -130,7 +130,7 @@ impl SearchParams<'_> {
 pub struct SearchStats {
     /// Lists probed, summed over the queries.
     pub lists_probed: u64,
-    /// Rows scanned, summed over the queries.
+    /// Rows scanned, summed over the queries. What a device scanned in vain, for a query that it could not answer, counts too.
     pub rows_scanned: u64,
     /// Those of them that a device scanned.
     pub rows_on_device: u64,
@@ -277,6 +277,8 @@ pub fn search_into<L: InvertedLists>(
     answers.neighbors.clear();
     answers.places.clear();
     answers.stats = SearchStats::default();
+    let turn = Turn::new(params.workers);
+    let params = SearchParams { workers: turn.workers(), ..params };
     let device = if params.k > 0 && snapshot.rows() > 0 { device_for(snapshot, &params, nq)? } else { None };
     if let Some(device) = &device
         && let Some(open) = direct(snapshot, cache, lists, device, queries, &params, answers)?
@@ -298,8 +300,7 @@ pub fn search_into<L: InvertedLists>(
     // Limits are not measured for lists in partitions.
     let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
     let reach = params.reach.filter(|_| params.lists.is_none() && !is_parted);
-    let turn = Turn::new(params.workers);
-    let params = SearchParams { reach, workers: turn.workers(), ..params };
+    let params = SearchParams { reach, ..params };
     let Buffers { mut states, mut allowance, scratch, one, mut top, mut row, .. } = own;
     let bounds = Bounds { max: params.max_key, above: params.above_key };
     states.iter_mut().for_each(|state| state.reset(params.k, bounds));

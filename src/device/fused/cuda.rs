@@ -144,6 +144,9 @@ pub(super) fn free_bytes(device: &Device) -> Option<usize> {
     device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
 }
 
+/// Words of the host's memory that are kept between searches, at most, in one piece: 64 MiB.
+const PINNED_MAX: usize = 1 << 24;
+
 /// Memory of the host that the device writes into by itself, kept between searches.
 #[derive(Debug, Default)]
 pub(super) struct Pinned(Arc<Mutex<Vec<PinnedHostSlice<u32>>>>);
@@ -171,7 +174,8 @@ impl Deref for PinnedWords {
 
 impl Drop for PinnedWords {
     fn drop(&mut self) {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner).extend(self.slice.take());
+        let kept = self.slice.take().filter(|slice| slice.len() <= PINNED_MAX);
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).extend(kept);
     }
 }
 

@@ -32,6 +32,9 @@ typedef unsigned long long u64;
 // No finite score is above it.
 #define NO_THRESHOLD __uint_as_float(0x7f7fffffu)
 #define EACH 0xffffffffu
+#ifndef REFUSE
+#define REFUSE(text)
+#endif
 
 // As in plan.rs.
 #define PIECE_WORDS 6
@@ -114,7 +117,8 @@ __device__ __forceinline__ float accumulate(float sum, float q, float x) {
     return SCORE == SCORE_L1 ? sum + fabsf(q - x) : fmaf(-x, q, sum);
 }
 
-// The `keep` smallest entries, ascending, in the registers of a warp: entry 32 p + l in part p of lane l.
+// The `keep` smallest entries, ascending, in the registers of a warp: entry 32 p + l in part p of lane l. Behind them, up to the end
+// of their last part, may be more.
 struct Best {
     u64 part[MAX_KEEP / 32];
 
@@ -175,8 +179,10 @@ __device__ __forceinline__ void append(const Scan& scan, u32 query, const Best& 
     const u32 threshold = (u32)__shfl_sync(ALL_LANES, read_threshold(scan, query), 0);
     u32 count = 0;
 #pragma unroll
-    for (int p = 0; p < MAX_KEEP / 32; p++)
-        count += __popc(__ballot_sync(ALL_LANES, best.part[p] != NO_ENTRY && (u32)(best.part[p] >> 32) <= threshold));
+    for (int p = 0; p < MAX_KEEP / 32; p++) {
+        const bool is_kept = p * 32 + lane < scan.keep && best.part[p] != NO_ENTRY;
+        count += __popc(__ballot_sync(ALL_LANES, is_kept && (u32)(best.part[p] >> 32) <= threshold));
+    }
     if (count == 0) return;
     u32 first = 0;
     if (lane == 0) first = atomicAdd(scan.counts + query, count);
@@ -185,7 +191,12 @@ __device__ __forceinline__ void append(const Scan& scan, u32 query, const Best& 
 #pragma unroll
     for (int p = 0; p < MAX_KEEP / 32; p++) {
         const u32 i = p * 32 + lane;
-        if (i < count && first + i < scan.stride) scan.kept[(u64)query * scan.stride + first + i] = best.part[p];
+        if (i >= count) continue;
+        if (first + i >= scan.stride) {
+            REFUSE("more is kept of a query than there is room for");
+            continue;
+        }
+        scan.kept[(u64)query * scan.stride + first + i] = best.part[p];
     }
 }
 

@@ -72,9 +72,18 @@ impl Pieces {
         self.rows.push((rows, self.wanted.len() as u32 * 32));
     }
 
-    /// Adds `n` rows, of which some are not wanted.
+    /// Adds `n` rows, of which some are not wanted, and now and then all are the same but one.
     fn draw(&mut self, draw: &mut Draw, dim: usize, n: usize) {
-        let values = numbers(draw, n * dim);
+        let mut values = numbers(draw, n * dim);
+        if draw.below(3) == 0 {
+            let (first, one) = (values[..dim].to_vec(), draw.below(n));
+            values
+                .chunks_exact_mut(dim)
+                .skip(1)
+                .filter(|_| n > 1)
+                .for_each(|row| row.copy_from_slice(&first));
+            values[one * dim..][..dim].copy_from_slice(&numbers(draw, dim));
+        }
         let half_norms: Vec<f32> =
             values.chunks_exact(dim).map(|row| row.iter().map(|v| v * v).sum::<f32>() / 2.0).collect();
         self.add(dim, &values, &half_norms);
