@@ -165,6 +165,7 @@ fn a_device_without_room_for_all_lists_and_one_that_chooses_none_get_those_that_
         let found = search(&f.snapshot, &cache, &mut f.lists, &queries, there).unwrap();
         assert_eq!(found.neighbors, cpu.neighbors);
         assert_eq!(found.stats.rows_on_device, cpu.stats.rows_scanned);
+        assert!(found.stats.rows_rescored >= 40 * 5, "{:?}", found.stats);
         assert_eq!(f.snapshot.device_bytes(&device), rows * 25 * 4);
     }
 }

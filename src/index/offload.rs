@@ -318,6 +318,9 @@ impl<L: InvertedLists> Search<'_, L> {
         found: &Found,
     ) -> Result<Vec<bool>, L::Error> {
         let k = self.params.k;
+        if found.has_keys {
+            self.stats.rows_rescored += (0..some.len()).map(|i| found.of(i).count() as u64).sum::<u64>();
+        }
         let open: Vec<AtomicBool> = try_collect(some.iter().map(|_| AtomicBool::new(false)))?;
         let states = std::mem::take(&mut self.states);
         let done = self.for_each(some.len().div_ceil(SETTLE_QUERIES), |task, _| {

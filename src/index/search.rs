@@ -134,7 +134,7 @@ pub struct SearchStats {
     pub rows_scanned: u64,
     /// Those of them that a device scanned.
     pub rows_on_device: u64,
-    /// Rows that codes left, and for which the exact key was computed: at the end, or in a batch while scanning.
+    /// Rows that codes or a device left, and for which the exact key was computed: at the end, in a batch while scanning, or there.
     pub rows_rescored: u64,
     /// Segments of which something was read.
     pub segments_read: u64,
