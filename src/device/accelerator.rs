@@ -200,6 +200,13 @@ pub struct DeviceIndex {
     pub(super) at: super::fused::IndexTable,
 }
 
+impl DeviceIndex {
+    /// Pieces of a list, at most.
+    pub fn pieces_max(&self) -> usize {
+        self.at.pieces_max
+    }
+}
+
 /// What a device found by itself.
 pub struct Nearest {
     /// The rows, with keys.
@@ -264,11 +271,13 @@ pub trait Accelerator: Debug + Send + Sync {
 }
 
 /// A (score, row number) as one number that orders like the pair.
-pub(super) fn entry(score: f32, row: u32) -> u64 {
+#[inline]
+pub(crate) fn entry(score: f32, row: u32) -> u64 {
     u64::from(ordered(score)) << 32 | u64::from(row)
 }
 
-/// A number that orders like `score`.
+/// A number that orders like `score` (NaN last or first by its sign, but always in one place).
+#[inline]
 fn ordered(score: f32) -> u32 {
     let bits = score.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
@@ -286,6 +295,12 @@ pub(super) const NO_ENTRY: u64 = u64::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_order_as_their_floats() {
+        let floats = [f32::NEG_INFINITY, -3.5, -1e-40, 0.0, 1e-40, 2.0, f32::INFINITY];
+        assert!(floats.windows(2).all(|w| ordered(w[0]) < ordered(w[1])));
+    }
 
     #[test]
     fn entries_order_like_scores_and_then_rows() {

@@ -5,6 +5,7 @@
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::device::accelerator::entry;
 use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_collect, try_copy, try_filled};
 use crate::kernels::{Panel, kernels};
 
@@ -343,8 +344,7 @@ impl Part {
             scratch.order.clear();
             scratch.order.try_room(nlist)?;
             // Zeros of either sign are one score.
-            let packed = |(&score, at)| u64::from(ordered(score + 0.0)) << 32 | at;
-            scratch.order.extend(scores.iter().zip(0_u64..).map(packed));
+            scratch.order.extend(scores.iter().zip(0..).map(|(&score, at)| entry(score + 0.0, at)));
             if n < nlist {
                 scratch.order.select_nth_unstable(n);
                 scratch.order.truncate(n);
@@ -384,21 +384,9 @@ fn subtract(a: &[f32], b: &[f32], out: &mut [f32]) {
     }
 }
 
-/// An integer that orders as the float does (NaN last or first by its sign, but always in one place).
-fn ordered(score: f32) -> u32 {
-    let bits = score.to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integers_order_as_their_floats() {
-        let floats = [f32::NEG_INFINITY, -3.5, -1e-40, 0.0, 1e-40, 2.0, f32::INFINITY];
-        assert!(floats.windows(2).all(|w| ordered(w[0]) < ordered(w[1])));
-    }
 
     #[test]
     fn a_row_is_assigned_to_the_first_list_that_it_probes_even_far_from_the_origin() {

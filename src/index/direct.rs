@@ -10,11 +10,12 @@ use std::time::Instant;
 
 use crate::device::DeviceError;
 use crate::device::accelerator::{DeviceIndex, DeviceRows, Found, IndexParts};
-use crate::device::workers::{Cancelled, Workers};
+use crate::device::workers::Workers;
 use crate::index::cache::{Cache, Charge};
 use crate::index::collect::Key;
-use crate::index::device_cache::{DeviceCache, DeviceSegment, Placement};
-use crate::index::offload::{ENTRIES_MAX, KeyBounds, keep, wanted_bits};
+use crate::index::device_cache::{DeviceCache, Placement};
+use crate::index::offload::{ENTRIES_MAX, KeyBounds, Parts, keep};
+use crate::index::schedule::for_each_ticking;
 use crate::index::{
     Answers, IndexError, InvertedLists, Neighbor, SearchParams, SegmentHead, Snapshot, TryExtend, try_vec,
 };
@@ -29,24 +30,11 @@ const SETTLE_QUERIES: usize = 64;
 pub(super) struct Whole {
     device: u64,
     index: DeviceIndex,
-    parts: Vec<Part>,
-    /// The part of each 32 row numbers.
-    part_of: Vec<u32>,
-    /// Pieces of a list, at most.
-    pieces_max: usize,
+    parts: Parts,
     /// No vector that is compared is longer.
     length_max: f64,
     bytes: usize,
     _charge: Charge,
-}
-
-/// Rows of a segment.
-#[derive(Debug)]
-struct Part {
-    at: u32,
-    copy: Arc<DeviceSegment>,
-    /// The number of its first row.
-    first: u32,
 }
 
 /// The wholes of a snapshot, one for each device that has searched it.
@@ -124,7 +112,7 @@ pub(super) fn direct<L: InvertedLists>(
 
     let nprobe = params.nprobe.clamp(1, snapshot.nlist());
     // The numbers of queries, too, have to have room there.
-    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.pieces_max).max(dim)).max(1);
+    let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.index.pieces_max()).max(dim)).max(1);
     answers.neighbors.try_resize(nq * k, Neighbor { rowid: 0, key: 0.0 })?;
     answers.places.try_resize(nq * k, (0, 0))?;
     let mut open = Vec::new();
@@ -188,35 +176,19 @@ impl Settle<'_> {
         let both = neighbors.chunks_mut(of_task).zip(places.chunks_mut(of_task));
         let tasks: Vec<Task<'_>> =
             both.map(|(neighbors, places)| Mutex::new((neighbors, places, Vec::new()))).collect();
-        let mut failure = None;
-        let done = workers.try_for_each(
-            tasks.len(),
-            &mut || {
-                lists.tick().map_err(|error| {
-                    failure = Some(error);
-                    Cancelled
-                })
-            },
-            |task| {
-                let mut mine = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
-                let (neighbors, places, open) = &mut *mine;
-                let mut rows = try_vec(keep(self.k))?;
-                for (i, (neighbors, places)) in
-                    neighbors.chunks_exact_mut(self.k).zip(places.chunks_exact_mut(self.k)).enumerate()
-                {
-                    let query = task * SETTLE_QUERIES + i;
-                    if !self.one(query, &mut rows, neighbors, places) {
-                        open.try_push(query)?;
-                    }
+        for_each_ticking(lists, workers, tasks.len(), |task| {
+            let mut mine = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+            let (neighbors, places, open) = &mut *mine;
+            let mut rows = try_vec(keep(self.k))?;
+            let of_queries = neighbors.chunks_exact_mut(self.k).zip(places.chunks_exact_mut(self.k));
+            for (i, (neighbors, places)) in of_queries.enumerate() {
+                let query = task * SETTLE_QUERIES + i;
+                if !self.one(query, &mut rows, neighbors, places) {
+                    open.try_push(query)?;
                 }
-                Ok::<(), IndexError>(())
-            },
-        );
-        match (done, failure) {
-            (Ok(()), _) => {}
-            (Err(_), Some(error)) => return Err(error),
-            (Err(error), None) => return Err(error.into()),
-        }
+            }
+            Ok(())
+        })?;
         for task in tasks {
             task.into_inner()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -241,9 +213,8 @@ impl Settle<'_> {
         let Some(bounds) = bounds else { return false };
         rows.clear();
         rows.extend(self.found.of(i).map(|(key, row)| {
-            let part = &self.whole.parts[self.whole.part_of[row as usize / 32] as usize];
-            let slot = row - part.first;
-            (Key(key), part.copy.rowid(slot), (part.at, slot))
+            let (segment, slot, rowid) = self.whole.parts.find(row);
+            (Key(key), rowid, (segment, slot))
         }));
         rows.sort_unstable();
         let Some((kth, ..)) = rows.get(self.k - 1) else { return false };
@@ -281,36 +252,28 @@ impl Snapshot {
             return Ok(None);
         }
         let Some(centroids) = coarse.rows()? else { return Ok(None) };
-        let (mut parts, mut pieces): (Vec<Part>, Vec<(DeviceRows, u32)>) = Default::default();
-        let (mut wanted, mut part_of, mut starts) = (Vec::new(), Vec::new(), try_vec(self.nlist() + 1)?);
+        let (mut parts, mut pieces): (Parts, Vec<(DeviceRows, u32)>) = Default::default();
+        let mut starts = try_vec(self.nlist() + 1)?;
         let mut length_max = longest(&centroids.rows, self.dim()) + longest(&centroids.mean, self.dim());
         starts.push(0);
         for list_no in 0..self.nlist() {
             for at in self.list(list_no) {
                 let head = &self.segments()[at].head;
-                let first = wanted.len() * 32;
                 if head.live() == 0 {
                     continue;
                 }
-                // Row numbers are 32 bits wide, and the last one says that there is no row.
-                if first + head.rows as usize >= u32::MAX as usize {
-                    return Ok(None);
-                }
+                let Some(first) = parts.next(head.rows) else { return Ok(None) };
                 let Some(copy) = self.copy_on(device, at, cache, lists)? else { return Ok(None) };
                 lists.tick()?;
                 length_max = length_max.max(copy.length_max);
-                wanted_bits(head, None, &mut wanted)?;
-                part_of.try_resize(wanted.len(), parts.len() as u32)?;
-                pieces.try_push((copy.rows.clone(), first as u32))?;
-                parts.try_push(Part { at: at as u32, copy, first: first as u32 })?;
+                pieces.try_push((copy.rows.clone(), first))?;
+                parts.add(at, copy, head, None)?;
             }
-            starts.push(parts.len() as u32);
+            starts.push(pieces.len() as u32);
         }
-        let words = 3 * wanted.len() + 8 * parts.len() + 2 * self.nlist();
+        let words = 3 * parts.wanted.len() + 8 * pieces.len() + 2 * self.nlist();
         let bytes = DeviceRows::bytes_of(self.nlist(), self.dim()) + 4 * words;
         let Some(charge) = device.budget().charge(bytes, 0) else { return Ok(None) };
-        let of_list = starts.windows(2).map(|of_list| (of_list[1] - of_list[0]) as usize);
-        let pieces_max = of_list.max().unwrap_or(0).max(1);
         let index = device.accelerator.index(&IndexParts {
             score: self.metric().score(),
             dim: self.dim(),
@@ -319,12 +282,14 @@ impl Snapshot {
             mean: &centroids.mean,
             starts: &starts,
             pieces: &pieces,
-            wanted: &wanted,
+            wanted: &parts.wanted,
         });
         // Without it, lists are brought there one by one.
         let Ok(index) = index else { return Ok(None) };
+        // It is there now.
+        parts.wanted = Vec::new();
         let (device, _charge) = (device.id(), charge);
-        let whole = Whole { device, index, parts, part_of, pieces_max, length_max, bytes, _charge };
+        let whole = Whole { device, index, parts, length_max, bytes, _charge };
         Ok(Some(self.wholes.put(Arc::new(whole))))
     }
 }

@@ -51,12 +51,52 @@ struct Visit {
     member: Member,
 }
 
-/// A segment that takes part in a call.
-struct Part {
+/// A segment that takes part in a search on a device.
+#[derive(Debug)]
+pub(super) struct Part {
     at: usize,
     copy: Arc<DeviceSegment>,
     /// The number of its first row.
     first: u32,
+}
+
+/// Segments whose rows are numbered one after the other, each from a multiple of 32 on.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    all: Vec<Part>,
+    /// Bit i % 32 of word i / 32: row i is wanted. And the part of the rows of that word.
+    pub wanted: Vec<u32>,
+    part_of: Vec<u32>,
+}
+
+impl Parts {
+    /// The number that the first row of a next segment of `rows` rows gets, if there are as many numbers.
+    pub fn next(&self, rows: u32) -> Option<u32> {
+        // They are 32 bits wide, and the last one says that there is no row.
+        let first = self.part_of.len() * 32;
+        (first + (rows as usize) < u32::MAX as usize).then_some(first as u32)
+    }
+
+    /// Adds a segment that has the numbers from [`Parts::next`] on.
+    pub fn add(
+        &mut self,
+        at: usize,
+        copy: Arc<DeviceSegment>,
+        head: &SegmentHead,
+        mask: Option<&Mask>,
+    ) -> Result<(), IndexError> {
+        let first = self.part_of.len() as u32 * 32;
+        wanted_bits(head, mask, &mut self.wanted)?;
+        self.part_of.try_resize(self.wanted.len(), self.all.len() as u32)?;
+        self.all.try_push(Part { at, copy, first })
+    }
+
+    /// Where a row is: its segment and slot; and its rowid.
+    pub fn find(&self, row: u32) -> (u32, u32, i64) {
+        let part = &self.all[self.part_of[row as usize / 32] as usize];
+        let slot = row - part.first;
+        (part.at as u32, slot, part.copy.rowid(slot))
+    }
 }
 
 /// Where the segments of a list are.
@@ -72,10 +112,7 @@ enum Place {
 /// What a call is about.
 #[derive(Default)]
 struct Call {
-    parts: Vec<Part>,
-    /// Bit i % 32 of word i / 32: row i is wanted. And the part of the rows of that word.
-    wanted: Vec<u32>,
-    part_of: Vec<u32>,
+    parts: Parts,
     /// The device had no room for a segment: it is not asked again.
     is_full: bool,
 }
@@ -180,7 +217,7 @@ impl<L: InvertedLists> Search<'_, L> {
             some.iter().for_each(|&q| gathered.extend_from_slice(&self.queries[q as usize * dim..][..dim]));
             &gathered
         };
-        let longest = call.parts.iter().fold(0.0, |longest: f64, part| longest.max(part.copy.length_max));
+        let longest = call.parts.all.iter().fold(0.0, |longest: f64, part| longest.max(part.copy.length_max));
         let of_query = |query| KeyBounds::new(snapshot.metric(), query, longest);
         let bounds = try_collect(queries.chunks_exact(dim).map(of_query))?;
 
@@ -190,7 +227,7 @@ impl<L: InvertedLists> Search<'_, L> {
         for (wave, visits) in waves.iter().enumerate() {
             for (list_no, of_list) in visits.lists() {
                 let Place::Here(parts) = &places[list_no] else { continue };
-                for part in &call.parts[parts.clone()] {
+                for part in &call.parts.all[parts.clone()] {
                     let first = pairs.len();
                     self.pair(part, of_list, &bounds, &mut pairs)?;
                     if pairs.len() > first {
@@ -209,7 +246,7 @@ impl<L: InvertedLists> Search<'_, L> {
             pieces: &pieces,
             near,
             pairs: &pairs,
-            wanted: &call.wanted,
+            wanted: &call.parts.wanted,
             keep: keep(self.params.k),
         };
         let start = Instant::now();
@@ -242,7 +279,7 @@ impl<L: InvertedLists> Search<'_, L> {
 
     /// Brings a list to the device.
     fn place(&mut self, device: &DeviceCache, list_no: usize, call: &mut Call) -> Result<Place, L::Error> {
-        let begin = call.parts.len();
+        let begin = call.parts.all.len();
         for at in self.snapshot.list(list_no) {
             self.mask(at)?;
             let head = &self.snapshot.segments()[at].head;
@@ -250,19 +287,15 @@ impl<L: InvertedLists> Search<'_, L> {
             if head.live() == 0 || mask.is_some_and(Mask::is_empty) {
                 continue;
             }
-            let words = call.wanted.len();
-            let rows = words * 32 + head.rows as usize;
-            // Row numbers are 32 bits wide, and the last one says that there is no row.
-            let copy = if rows < u32::MAX as usize { self.copy(device, at, call)? } else { None };
+            let is_numbered = call.parts.next(head.rows).is_some();
+            let copy = if is_numbered { self.copy(device, at, call)? } else { None };
             let Some(copy) = copy else {
-                call.parts.truncate(begin);
+                call.parts.all.truncate(begin);
                 return Ok(Place::Elsewhere);
             };
-            wanted_bits(head, self.filtered.mask(at), &mut call.wanted)?;
-            call.part_of.try_resize(call.wanted.len(), call.parts.len() as u32)?;
-            call.parts.try_push(Part { at, copy, first: words as u32 * 32 })?;
+            call.parts.add(at, copy, head, self.filtered.mask(at))?;
         }
-        Ok(Place::Here(begin..call.parts.len()))
+        Ok(Place::Here(begin..call.parts.all.len()))
     }
 
     fn copy(
@@ -348,24 +381,16 @@ fn settle_one(call: &Call, state: &State, bounds: &KeyBounds, k: usize, found: &
         return false;
     }
     for (found_as, row) in found.of(i) {
-        let number = call.part_of[row as usize / 32];
-        let part = &call.parts[number as usize];
-        let slot = row - part.first;
+        let (segment, slot, rowid) = call.parts.find(row);
         let (lower, upper) = of(found_as);
         let key = if found.has_keys { found_as } else { f32::NAN };
-        let rowid = part.copy.rowid(slot);
-        let segment = part.at as u32;
         state.push(Candidate { lower, key, segment, slot, rowid, is_wanted: false }, upper);
     }
     true
 }
 
 /// Appends the bits of a segment's rows that a search wants, in whole words.
-pub(super) fn wanted_bits(
-    head: &SegmentHead,
-    mask: Option<&Mask>,
-    wanted: &mut Vec<u32>,
-) -> Result<(), IndexError> {
+fn wanted_bits(head: &SegmentHead, mask: Option<&Mask>, wanted: &mut Vec<u32>) -> Result<(), IndexError> {
     wanted.try_extend((0..head.rows.div_ceil(32)).map(|word| match mask {
         Some(mask) => mask.word(word as usize),
         None => head.alive_word(word as usize),

@@ -388,29 +388,39 @@ impl<'a, L: InvertedLists> Search<'a, L> {
         task: impl Fn(usize, &mut Scratch) -> Result<(), IndexError> + Sync,
     ) -> Result<(), L::Error> {
         let (scratch, dim) = (&self.scratch, self.snapshot.dim());
-        let lists = &mut *self.lists;
-        let mut failure = None;
-        let done = workers.try_for_each(
-            tasks,
-            &mut || {
-                lists.tick().map_err(|error| {
-                    failure = Some(error);
-                    Cancelled
-                })
-            },
-            |i| {
-                let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut mine = free.map_or_else(|| Scratch::new(dim), Ok)?;
-                let done = task(i, &mut mine);
-                scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
-                done
-            },
-        );
+        let done = for_each_ticking(self.lists, workers, tasks, |i| {
+            let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut mine = free.map_or_else(|| Scratch::new(dim), Ok)?;
+            let done = task(i, &mut mine);
+            scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
+            done
+        });
         self.last_tick = Instant::now();
-        match (done, failure) {
-            (Ok(()), _) => Ok(()),
-            (Err(_), Some(error)) => Err(error),
-            (Err(error), None) => Err(error.into()),
-        }
+        done
+    }
+}
+
+/// Runs tasks on `workers`, while `lists` ticks.
+///
+/// # Errors
+/// What a tick or a task fails with.
+pub(super) fn for_each_ticking<L: InvertedLists>(
+    lists: &mut L,
+    workers: Workers,
+    tasks: usize,
+    task: impl Fn(usize) -> Result<(), IndexError> + Sync,
+) -> Result<(), L::Error> {
+    let mut failure = None;
+    let mut tick = || {
+        lists.tick().map_err(|error| {
+            failure = Some(error);
+            Cancelled
+        })
+    };
+    let done = workers.try_for_each(tasks, &mut tick, task);
+    match (done, failure) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(error.into()),
     }
 }

@@ -138,7 +138,7 @@ struct Best {
             if (p * 32 + lane < keep) to[p * 32 + lane] = part[p];
     }
 
-    // Entry i, the same for all lanes of a warp up to its lane.
+    // Entry i, for all lanes.
     __device__ __forceinline__ u64 at(u32 i) const {
         // Not one place in an array: registers have no addresses.
         if (i >= 64) return __shfl_sync(ALL_LANES, part[2], i % 32);

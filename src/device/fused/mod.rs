@@ -42,7 +42,7 @@ pub struct IndexTable {
     starts: usize,
     nlist: usize,
     /// Pieces of a list, at most.
-    pieces_max: usize,
+    pub(super) pieces_max: usize,
 }
 
 impl FusedScan {

@@ -226,54 +226,47 @@ fn cases() -> usize {
     std::env::var("SQLITE_IVF_KERNEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
-#[test]
-fn the_cuda_kernels_choose_lists_and_keep_their_rows_like_the_reference() {
-    let folder = std::env::temp_dir().join(format!("sqlite-ivf-probes-{}", std::process::id()));
+/// Runs `case` for each number of a case, with numbers to draw, the program and its folder.
+fn for_each_case(name: &str, seed: u64, mut case: impl FnMut(usize, &mut Draw, &Path, &Path)) {
+    let folder = std::env::temp_dir().join(format!("sqlite-ivf-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     if let Some(program) = program(&folder) {
-        let mut draw = Draw(5);
-        let scores = [Score::L2, Score::Ip, Score::L1];
-        for case in 0..cases() {
-            let nlist = [1, 3, 129, 200][case % 4];
-            // Some lists are empty, and some are in several pieces.
-            let rows = (0..nlist).map(|_| (0..draw.below(3)).map(|_| 1 + draw.below(150)).collect());
-            let rows: Vec<Vec<usize>> = rows.collect();
-            let (dim, keep) = ([5, 16, 8, 33][case % 4], [1, 20, 33, MAX_KEEP][case / 2 % 4]);
-            let nprobe = 1 + draw.below(nlist.min(40));
-            let nq = 30 + draw.below(150);
-            let case = Lists { score: scores[case % 3], dim, keep, nq, nprobe, rows };
-            run_probe(&program, &folder, draw.below(1 << 30) as u64, &case);
-        }
+        let mut draw = Draw(seed);
+        (0..cases()).for_each(|number| case(number, &mut draw, &program, &folder));
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
+fn the_cuda_kernels_choose_lists_and_keep_their_rows_like_the_reference() {
+    let scores = [Score::L2, Score::Ip, Score::L1];
+    for_each_case("probes", 5, |case, draw, program, folder| {
+        let nlist = [1, 3, 129, 200][case % 4];
+        // Some lists are empty, and some are in several pieces.
+        let rows = (0..nlist).map(|_| (0..draw.below(3)).map(|_| 1 + draw.below(150)).collect());
+        let rows: Vec<Vec<usize>> = rows.collect();
+        let (dim, keep) = ([5, 16, 8, 33][case % 4], [1, 20, 33, MAX_KEEP][case / 2 % 4]);
+        let nprobe = 1 + draw.below(nlist.min(40));
+        let nq = 30 + draw.below(150);
+        let case = Lists { score: scores[case % 3], dim, keep, nq, nprobe, rows };
+        run_probe(program, folder, draw.below(1 << 30) as u64, &case);
+    });
+}
+
+#[test]
 fn the_cuda_kernels_keep_the_rows_of_the_reference_at_every_tail() {
-    let folder = std::env::temp_dir().join(format!("sqlite-ivf-kernels-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    if let Some(program) = program(&folder) {
-        let mut draw = Draw(11);
-        let scores = [Score::L2, Score::Ip, Score::L1];
-        let dims = [1, 3, 4, 15, 16, 17, 36, 128];
-        let keeps = [1, 7, 16, 31, 33, MAX_KEEP];
-        for case in 0..cases() {
-            // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of one row.
-            let rows = vec![
-                1 + draw.below(40),
-                120 + draw.below(20),
-                1,
-                257 + draw.below(80),
-                128,
-                300 + draw.below(9),
-            ];
-            let nq = 70 + draw.below(4);
-            let members = vec![5 + draw.below(30), 64 + draw.below(6), 4, 1 + draw.below(4), 66, 5];
-            let near = draw.below(rows.len() + 1);
-            let (dim, keep) = (dims[case * 5 % dims.len()], keeps[case % keeps.len()]);
-            let case = Case { score: scores[case % 3], dim, keep, nq, rows, members, near };
-            run_plan(&program, &folder, draw.below(1 << 30) as u64, &case);
-        }
-    }
-    std::fs::remove_dir_all(&folder).unwrap();
+    let scores = [Score::L2, Score::Ip, Score::L1];
+    let dims = [1, 3, 4, 15, 16, 17, 36, 128];
+    let keeps = [1, 7, 16, 31, 33, MAX_KEEP];
+    for_each_case("kernels", 11, |case, draw, program, folder| {
+        // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of one row.
+        let rows =
+            vec![1 + draw.below(40), 120 + draw.below(20), 1, 257 + draw.below(80), 128, 300 + draw.below(9)];
+        let nq = 70 + draw.below(4);
+        let members = vec![5 + draw.below(30), 64 + draw.below(6), 4, 1 + draw.below(4), 66, 5];
+        let near = draw.below(rows.len() + 1);
+        let (dim, keep) = (dims[case * 5 % dims.len()], keeps[case % keeps.len()]);
+        let case = Case { score: scores[case % 3], dim, keep, nq, rows, members, near };
+        run_plan(program, folder, draw.below(1 << 30) as u64, &case);
+    });
 }
