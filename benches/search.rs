@@ -65,16 +65,16 @@ impl Index {
             hits as f64 / (nq * k) as f64,
             found.stats.rows_scanned / nq as u64,
             found.stats.rows_rescored as f64 / nq as f64,
-            100.0 * self.ruled_out(sample, &exact),
-            100.0 * self.left(sample, &exact, 127.0),
-            100.0 * self.left(sample, &exact, 7.0),
-            100.0 * self.left(sample, &exact, 0.5),
+            100.0 * self.ruled_out(sample, &found),
+            100.0 * self.left(sample, &found, 127.0),
+            100.0 * self.left(sample, &found, 7.0),
+            100.0 * self.left(sample, &found, 0.5),
         );
     }
 
-    /// The share of the rows probed whose lower bound is not above the k-th distance, with residuals coded in steps of their largest
+    /// The share of the rows probed whose lower bound is not above the k-th distance found, with residuals coded in steps of their largest
     /// element / `most` (or, for 0.5, as signs times the mean size): known from the start, and the query not coded.
-    fn left(&self, queries: &[f32], exact: &Answers, most: f32) -> f64 {
+    fn left(&self, queries: &[f32], found: &Answers, most: f32) -> f64 {
         let dim = self.data.dim;
         let lists = self.by_list(|row, centroid| {
             let residual: Vec<f32> = row.iter().zip(centroid).map(|(x, c)| x - c).collect();
@@ -88,14 +88,14 @@ impl Index {
             (coded, error)
         });
         let queries = &queries[..queries.len().min(100 * dim)];
-        self.share(queries, exact, &lists, |query, _, (coded, error), kth| apart(query, coded) - error <= kth)
+        self.share(queries, found, &lists, |query, _, (coded, error), kth| apart(query, coded) - error <= kth)
     }
 
     /// The share of the rows probed for which the triangle inequality with the list's centroid, |d(q, c) - d(x, c)| above
     /// the k-th distance, says that they are no answer.
-    fn ruled_out(&self, queries: &[f32], exact: &Answers) -> f64 {
+    fn ruled_out(&self, queries: &[f32], found: &Answers) -> f64 {
         let lists = self.by_list(apart);
-        self.share(queries, exact, &lists, |_, distance, norm, kth| (distance - norm).abs() > kth)
+        self.share(queries, found, &lists, |_, distance, norm, kth| (distance - norm).abs() > kth)
     }
 
     /// What `of_row` makes of each row and its centroid, by list.
@@ -116,14 +116,14 @@ impl Index {
     fn share<T>(
         &self,
         queries: &[f32],
-        exact: &Answers,
+        found: &Answers,
         lists: &[Vec<T>],
         is_one: impl Fn(&[f32], f64, &T, f64) -> bool,
     ) -> f64 {
         let coarse = self.snapshot.coarse().unwrap();
         let (mut rows, mut ones, mut probes) = (0, 0, Vec::new());
         for (q, query) in queries.chunks_exact(self.data.dim).enumerate() {
-            let kth = f64::from(exact.of(q).last().map_or(0.0, |row| row.key)).sqrt();
+            let kth = f64::from(found.of(q).last().map_or(0.0, |row| row.key)).sqrt();
             probes.clear();
             coarse.probe(query, None, nprobe(), &mut Default::default(), &mut probes).unwrap();
             for &list_no in &probes {
