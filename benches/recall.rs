@@ -145,8 +145,7 @@ fn ordered(data: &Data, snapshot: &Snapshot) -> (Snapshot, MemoryLists) {
         order.iter().flat_map(|&(_, i)| &data.base[i * data.dim..(i + 1) * data.dim]).copied().collect();
     let lists = MemoryLists::build(data.dim, Some(coarse), Quantizer::Int8, &rowids, &rows).unwrap();
     let heads = lists.heads().to_vec();
-    let device = snapshot.device().clone();
-    let ordered = Snapshot::new(data.metric, data.dim, device, Some(coarse.clone()), heads, None).unwrap();
+    let ordered = Snapshot::new(data.metric, data.dim, Some(coarse.clone()), heads, None).unwrap();
     (ordered, lists)
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sqlite_ivf::device::Device;
 use sqlite_ivf::device::workers::Workers;
 use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
 use sqlite_ivf::index::lists::prepare_rows;
@@ -43,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let coarse = Arc::new(CoarseQuantizer::new(METRIC, DIM, centroids)?);
     let mut lists = MemoryLists::build(DIM, Some(&coarse), Quantizer::Int8, &rowids, &rows)?;
     let heads = lists.heads().to_vec();
-    let snapshot = Snapshot::new(METRIC, DIM, Device::cpu(), Some(coarse), heads, None)?;
+    let snapshot = Snapshot::new(METRIC, DIM, Some(coarse), heads, None)?;
     println!("{ROWS} x {DIM}: {} lists in {:.2} s", snapshot.nlist(), start.elapsed().as_secs_f64());
 
     // What may stay in memory, of all snapshots together.

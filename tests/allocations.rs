@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Statement};
-use sqlite_ivf::device::{Device, workers::Workers};
+use sqlite_ivf::device::workers::Workers;
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
     Answers, Buffers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchMode, SearchParams,
@@ -88,10 +88,7 @@ fn a_warm_search_of_one_query_allocates_nothing_and_its_answers_are_those_of_any
             let heads = lists.heads().to_vec();
             // Where only codes find room, survivors are read from the lists one by one.
             let room = |limit| {
-                (
-                    Cache::new(limit),
-                    Snapshot::new(metric, DIM, Device::cpu(), coarse.clone(), heads.clone(), None).unwrap(),
-                )
+                (Cache::new(limit), Snapshot::new(metric, DIM, coarse.clone(), heads.clone(), None).unwrap())
             };
             let (all, codes) = (room(usize::MAX), room(12_000 * (DIM + 8 + 12) + 16 * 512));
             let mut warm = (Buffers::default(), Answers::default());

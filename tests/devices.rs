@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::accelerator::{Accelerator, Batch, DeviceRows, Found};
 use sqlite_ivf::device::tensors::TensorScan;
-use sqlite_ivf::device::{Device, DeviceError, DeviceName, workers::Workers};
+use sqlite_ivf::device::{DeviceError, DeviceName, workers::Workers};
 use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, DeviceCache, Metric, Placement, Quantizer, RowFilter, SearchParams,
     Snapshot, Version, search,
@@ -238,7 +238,7 @@ fn a_new_version_copies_to_the_device_only_what_has_changed() {
     assert!(heads[1].kill(3));
     heads[2].stamp = [9; 16];
     let coarse = f.snapshot.coarse().cloned();
-    let next = Snapshot::new(f.metric, f.dim, Device::cpu(), coarse, heads, Some(&f.snapshot)).unwrap();
+    let next = Snapshot::new(f.metric, f.dim, coarse, heads, Some(&f.snapshot)).unwrap();
     let cpu =
         search(&next, &cache, &mut f.lists.clone(), &queries, SearchParams::new(5, usize::MAX)).unwrap();
     assert_eq!(ask(&next).neighbors, cpu.neighbors);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use sqlite_ivf::device::{Device, workers::Workers};
+use sqlite_ivf::device::workers::Workers;
 use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, Quantizer,
     Reach, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
@@ -273,7 +273,7 @@ fn a_budget_scans_the_first_rows_of_lists_and_is_used_up() {
     let rowids: Vec<i64> = (0..4000).collect();
     let mut lists = MemoryLists::build(1, Some(&coarse), Quantizer::None, &rowids, &rows).unwrap();
     let heads = lists.heads().to_vec();
-    let snapshot = Snapshot::new(Metric::L2, 1, Device::cpu(), Some(coarse.into()), heads, None).unwrap();
+    let snapshot = Snapshot::new(Metric::L2, 1, Some(coarse.into()), heads, None).unwrap();
     let mut ask = |budget| {
         let params = SearchParams { budget, ..SearchParams::new(4000, 4) };
         let found = search(&snapshot, &Cache::new(usize::MAX), &mut lists, &[0.0], params).unwrap();
@@ -361,7 +361,7 @@ fn where_products_leave_the_range_of_f32_no_row_is_lost() {
     let query = 1.6e19;
     let mut lists = MemoryLists::build(1, None, Quantizer::Int8, &rowids, &rows).unwrap();
     let heads = lists.heads().to_vec();
-    let snapshot = Snapshot::new(Metric::L2, 1, Device::cpu(), None, heads, None).unwrap();
+    let snapshot = Snapshot::new(Metric::L2, 1, None, heads, None).unwrap();
     for k in [1, 3, 20] {
         let truth = bits(&brute_force(Metric::L2, 1, &rowids, &rows, &[query], k, |_| true));
         for (nq, mode) in [(1, SearchMode::Auto), (40, SearchMode::Csr), (40, SearchMode::Matrix)] {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use sqlite_ivf::device::{Device, workers::Workers};
+use sqlite_ivf::device::workers::Workers;
 use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{CoarseQuantizer, MemoryLists, Metric, Quantizer, Snapshot};
@@ -331,7 +331,7 @@ impl Data {
         let rowids: Vec<i64> = (0..self.rows() as i64).collect();
         let lists = MemoryLists::build(self.dim, coarse.as_deref(), quantizer, &rowids, &self.base).unwrap();
         let heads = lists.heads().to_vec();
-        let snapshot = Snapshot::new(self.metric, self.dim, Device::cpu(), coarse, heads, None).unwrap();
+        let snapshot = Snapshot::new(self.metric, self.dim, coarse, heads, None).unwrap();
         (snapshot, lists)
     }
 }

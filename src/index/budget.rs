@@ -230,7 +230,6 @@ fn exp(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Device;
     use crate::index::{CoarseQuantizer, MemoryLists, Metric, Quantizer};
 
     /// Lists of those many rows, with their centroids at 0, 1, 2, ... on a line.
@@ -241,8 +240,7 @@ mod tests {
         let coarse = CoarseQuantizer::new(Metric::L2, 1, centroids).unwrap();
         let rowids: Vec<i64> = (0..vectors.len() as i64).collect();
         let lists = MemoryLists::build(1, Some(&coarse), Quantizer::None, &rowids, &vectors).unwrap();
-        Snapshot::new(Metric::L2, 1, Device::cpu(), Some(coarse.into()), lists.heads().to_vec(), None)
-            .unwrap()
+        Snapshot::new(Metric::L2, 1, Some(coarse.into()), lists.heads().to_vec(), None).unwrap()
     }
 
     fn shares(rows: &[usize], budget: Budget) -> Vec<u32> {

@@ -270,7 +270,6 @@ impl<T> PerProcess<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Device;
     use crate::device::workers::Workers;
     use crate::index::{
         CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, SearchMode, SearchParams, search,
@@ -311,7 +310,7 @@ mod tests {
             let mut heads = self.lists.heads().to_vec();
             heads[1..].iter_mut().for_each(|head| head.stamp = self.version.stamp);
             let coarse = Some(Arc::clone(&self.coarse));
-            Snapshot::new(Metric::L2, DIM, Device::cpu(), coarse, heads, previous).unwrap()
+            Snapshot::new(Metric::L2, DIM, coarse, heads, previous).unwrap()
         }
 
         fn ask(&self, snapshot: &Snapshot, cache: &Cache, threads: usize) -> Vec<Neighbor> {

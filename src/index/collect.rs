@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::mem::take;
 
-use crate::index::{IndexError, TryGrow};
+use crate::index::{IndexError, Snapshot, TryGrow};
 
 /// Half the candidates from which on they are pruned, at least.
 const PRUNED_FROM: usize = 16;
 
 /// A row that may be among the nearest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Candidate {
     /// The key is not below this.
     pub lower: f32,
@@ -20,16 +20,18 @@ pub(crate) struct Candidate {
     pub segment: u32,
     /// Slot in the segment.
     pub slot: u32,
-    /// The row's rowid.
+    /// The row's rowid, if that is known: where codes are resident, it is looked up once the row is an answer.
     pub rowid: i64,
+    /// Whether it is.
+    pub has_rowid: bool,
     /// Its key is known to be one that is wanted.
     pub is_wanted: bool,
 }
 
 impl Candidate {
     /// Its key is below its bound. That may have ruled other rows out: there is no answer.
-    pub fn wrong_bound(&self) -> IndexError {
-        IndexError::WrongBound { segment: self.segment, rowid: self.rowid }
+    pub fn wrong_bound(&self, snapshot: &Snapshot) -> IndexError {
+        IndexError::WrongBound { segment: self.segment, rowid: snapshot.rowid(self) }
     }
 }
 
@@ -197,7 +199,8 @@ mod tests {
     use super::*;
 
     fn candidate(lower: f32, slot: u32) -> Candidate {
-        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid: i64::from(slot), is_wanted: false }
+        let rowid = i64::from(slot);
+        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid, has_rowid: true, is_wanted: false }
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Snapshot {
             Rowids::Shared(codes) => self.vectors(at, &codes.rowids, cache, lists)?,
             Rowids::Own(rowids) => self.vectors(at, rowids, cache, lists)?,
         };
-        let copied = device.accelerator.upload(self.dim(), &vectors.rows.read(), &vectors.half_norms);
+        let copied = device.accelerator.upload(self.dim(), &vectors.rows, &vectors.half_norms);
         let Ok(rows) = copied else {
             // Others use the device too: no more fits than is there, until a person says so.
             drop(charge);

@@ -384,7 +384,8 @@ fn settle_one(call: &Call, state: &State, bounds: &KeyBounds, k: usize, found: &
         let (segment, slot, rowid) = call.parts.find(row);
         let (lower, upper) = of(found_as);
         let key = if found.has_keys { found_as } else { f32::NAN };
-        state.push(Candidate { lower, key, segment, slot, rowid, is_wanted: false }, upper);
+        let found = Candidate { lower, key, segment, slot, rowid, has_rowid: true, is_wanted: false };
+        state.push(found, upper);
     }
     true
 }

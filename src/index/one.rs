@@ -129,7 +129,7 @@ impl<L: InvertedLists> Search<'_, L> {
                 if let Some((codes, _)) =
                     mine.get(i + 1).and_then(|v| scan.snapshot.resident(v.segments.start))
                 {
-                    scan.announce(codes, &codes.blocks.read());
+                    scan.announce(codes);
                 }
                 scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch)?;
             }

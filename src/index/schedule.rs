@@ -160,7 +160,7 @@ impl<'a, L: InvertedLists> Search<'a, L> {
                     if let Some((next, _)) = visits.get(at + 1)
                         && let Some(first) = opened[places[*next].clone()].first()
                     {
-                        scan.announce(first.codes, first.blocks);
+                        scan.announce(first.codes);
                     }
                     let place = places[*list_no].clone();
                     scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;
@@ -178,23 +178,16 @@ impl<'a, L: InvertedLists> Search<'a, L> {
         loaded: &[Loaded],
         work: impl FnOnce(&mut Self, &[Opened<'_>], &Scan<'_>) -> Result<(), L::Error>,
     ) -> Result<(), L::Error> {
-        // Each buffer is opened once, here, so that threads do not contend for its lock.
-        let blocks = try_collect(loaded.iter().map(|l| l.codes.blocks.read()))?;
-        let vectors = try_collect(loaded.iter().map(|l| l.rows.as_ref().map(|rows| rows.rows.read())))?;
         let shared = self.states.len() >= EXACT_QUERIES;
-        let beside = try_collect(loaded.iter().map(|l| {
-            let rows = self.snapshot.resident_vectors(l.at).filter(|_| shared && l.rows.is_none());
-            rows.map(|rows| rows.rows.read())
-        }))?;
-        let opened = try_collect(loaded.iter().zip(blocks.iter().zip(vectors.iter().zip(&beside))).map(
-            |(l, (blocks, (vectors, beside)))| Opened {
+        let opened = try_collect(loaded.iter().map(|l| {
+            let beside = self.snapshot.resident_vectors(l.at).filter(|_| shared && l.rows.is_none());
+            Opened {
                 at: l.at,
                 codes: &l.codes,
-                blocks,
-                rows: l.rows.as_ref().zip(vectors.as_ref()).map(|(rows, vectors)| (&***rows, &**vectors)),
-                vectors: beside.as_deref(),
-            },
-        ))?;
+                rows: l.rows.as_ref().map(|rows| &***rows),
+                vectors: beside.map(|rows| &*rows.rows),
+            }
+        }))?;
         let states = std::mem::take(&mut self.states);
         let masks = self.filtered.masks.clone();
         let masks = masks.as_deref();

@@ -30,7 +30,6 @@ use crate::index::scan::{Scratch, State};
 use crate::index::{
     IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
 };
-use crate::kernels::prefetch;
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -217,7 +216,9 @@ impl std::fmt::Debug for Buffers {
 
 /// Queries that one task re-scores.
 const RESCORE_QUERIES: usize = 16;
-/// Queries that one thread re-scores: to open all segments, for all threads, would cost more.
+/// Candidates that are asked for ahead: they lie all over memory.
+const RESCORE_AHEAD: usize = 32;
+/// Queries that one thread re-scores: to call others would cost more.
 const RESCORE_ALONE: usize = 8;
 /// Candidates for which the room is kept between searches.
 const CANDIDATES_KEPT: usize = 1 << 14;
@@ -466,7 +467,9 @@ impl<L: InvertedLists> Search<'_, L> {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(candidates, &params, top, answers, |c| key_of(snapshot, lists, query, c, row))?
+                    rescore(snapshot, candidates, &params, top, answers, |c| {
+                        key_of(snapshot, lists, query, c, row)
+                    })?
                 }
             };
             if self.last_tick.elapsed() >= TICK {
@@ -488,9 +491,6 @@ impl<L: InvertedLists> Search<'_, L> {
     fn rescore_resident(&mut self) -> Result<Vec<Option<Rescored>>, L::Error> {
         let (snapshot, params, queries, dim) =
             (self.snapshot, self.params, self.queries, self.snapshot.dim());
-        let guards = try_collect(
-            (0..snapshot.segments().len()).map(|at| snapshot.resident_vectors(at).map(|r| r.rows.read())),
-        )?;
         let results: Vec<Mutex<Option<Rescored>>> =
             try_collect(self.states.iter().map(|_| Mutex::default()))?;
         let states = take(&mut self.states);
@@ -502,18 +502,16 @@ impl<L: InvertedLists> Search<'_, L> {
                 let candidates = &mut collector.candidates;
                 candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
                 let row = |c: &Candidate| -> Option<&[f32]> {
-                    guards[c.segment as usize]
-                        .as_ref()?
-                        .get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
+                    let rows = &snapshot.resident_vectors(c.segment as usize)?.rows;
+                    rows.get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
                 };
                 if candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
                     continue;
                 }
-                candidates.iter().take(params.k).filter_map(row).for_each(prefetch);
                 let query = &queries[q * dim..][..dim];
                 let mut found = Answers::default();
                 // Every row is there.
-                let rescored = rescore(candidates, &params, &mut top, &mut found, |c| {
+                let rescored = rescore(snapshot, candidates, &params, &mut top, &mut found, |c| {
                     Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
                 })?;
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
@@ -565,15 +563,16 @@ fn key_of<L: InvertedLists>(
 ) -> Result<f32, L::Error> {
     let (segment, slot, dim) = (candidate.segment as usize, candidate.slot, snapshot.dim());
     if let Some(rows) = snapshot.resident_vectors(segment) {
-        return Ok(snapshot.metric().key(query, &rows.rows.read()[slot as usize * dim..][..dim]));
+        return Ok(snapshot.metric().key(query, &rows.rows[slot as usize * dim..][..dim]));
     }
-    lists.vector(&snapshot.segments()[segment].head, slot, candidate.rowid, row)?;
+    lists.vector(&snapshot.segments()[segment].head, slot, snapshot.rowid(candidate), row)?;
     Ok(snapshot.metric().key(query, row))
 }
 
 /// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
 /// says how many keys had to be computed.
 fn rescore<E: From<IndexError>>(
+    snapshot: &Snapshot,
     candidates: &[Candidate],
     params: &SearchParams<'_>,
     top: &mut Top,
@@ -582,10 +581,13 @@ fn rescore<E: From<IndexError>>(
 ) -> Result<u64, E> {
     top.clear();
     let mut computed = 0;
-    for candidate in candidates {
+    for (i, candidate) in candidates.iter().enumerate() {
         let full = top.len() >= params.k;
         if full && top.peek().is_none_or(|worst| candidate.lower > worst.0.0) {
             break;
+        }
+        if i % RESCORE_AHEAD == 0 {
+            snapshot.announce(&candidates[i..candidates.len().min(i + RESCORE_AHEAD)]);
         }
         let key = if candidate.key.is_nan() {
             computed += 1;
@@ -594,12 +596,12 @@ fn rescore<E: From<IndexError>>(
             candidate.key
         };
         if key < candidate.lower {
-            return Err(candidate.wrong_bound().into());
+            return Err(candidate.wrong_bound(snapshot).into());
         }
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;
         }
-        let row = (Key(key), candidate.rowid, (candidate.segment, candidate.slot));
+        let row = (Key(key), snapshot.rowid(candidate), (candidate.segment, candidate.slot));
         if !full {
             top.try_room(1)?;
             top.push(row);

@@ -1,6 +1,6 @@
 //! Segments: the runs of rows that a list is made of.
 
-use crate::device::{Device, Resident};
+use crate::device::Resident;
 use crate::index::{IndexError, Metric, try_filled, try_vec};
 use crate::kernels::{codes, kernels};
 
@@ -217,7 +217,7 @@ pub fn radius(dim: usize, centroid: &[f32], rows: &[f32]) -> f32 {
     (((f64::from(largest) + dim as f64 * 1e-44) * (1.0 + rounding(dim))).sqrt() as f32).next_up()
 }
 
-/// The codes of a segment as scans read them, on a device.
+/// The codes of a segment as scans read them, in host memory.
 ///
 /// A scan tests a linear form of three numbers per row (see [`crate::kernels::Coeff`]): `r` is the
 /// error, `s` the scale, and `u` is norm - error^2 for distances, the length of scale * code for
@@ -237,10 +237,7 @@ pub struct ResidentCodes {
 
 impl ResidentCodes {
     /// Builds the resident form.
-    ///
-    /// # Errors
-    /// [`IndexError::Device`], [`IndexError::OutOfMemory`].
-    pub fn new(device: &Device, metric: Metric, codes: Codes) -> Result<Self, IndexError> {
+    pub fn new(metric: Metric, codes: Codes) -> Self {
         let Codes { rowids, scale, norm, error, blocks } = codes;
         let quantizer = if blocks.is_empty() { Quantizer::None } else { Quantizer::Int8 };
         let largest = |values: &[f32]| values.iter().fold(0.0_f32, |a, &b| if b > a { b } else { a });
@@ -258,16 +255,7 @@ impl ResidentCodes {
                 norm_max.into()
             }
         };
-        Ok(Self {
-            rowids,
-            quantizer,
-            u,
-            r: error,
-            s: scale,
-            blocks: device.upload(blocks)?,
-            norm_max,
-            error_max,
-        })
+        Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), norm_max, error_max }
     }
 
     /// How many bytes of memory.
@@ -276,7 +264,7 @@ impl ResidentCodes {
     }
 }
 
-/// The prepared rows of a segment, on a device.
+/// The prepared rows of a segment, in host memory.
 #[derive(Debug)]
 pub struct ResidentRows {
     pub(crate) rows: Resident<f32>,
@@ -290,8 +278,8 @@ impl ResidentRows {
     /// Builds the resident form of `rows` (`[n][dim]`).
     ///
     /// # Errors
-    /// [`IndexError::Device`], [`IndexError::OutOfMemory`].
-    pub fn new(device: &Device, metric: Metric, dim: usize, rows: Vec<f32>) -> Result<Self, IndexError> {
+    /// [`IndexError::OutOfMemory`].
+    pub fn new(metric: Metric, dim: usize, rows: Vec<f32>) -> Result<Self, IndexError> {
         let mut largest = 0.0_f32;
         let mut half_norms = try_vec(rows.len() / dim)?;
         for row in rows.chunks_exact(dim) {
@@ -300,7 +288,7 @@ impl ResidentRows {
             half_norms.push(if metric == Metric::Ip { 0.0 } else { squared / 2.0 });
         }
         let length_max = (f64::from(largest) * (1.0 + rounding(dim)) + dim as f64 * 1e-44).sqrt();
-        Ok(Self { rows: device.upload(rows)?, half_norms, length_max })
+        Ok(Self { rows: Resident::new(rows), half_norms, length_max })
     }
 
     /// How many bytes of memory.

@@ -2,7 +2,7 @@
 //! than a search without a filter scans, a query sees every one of them, whichever lists they lie in.
 
 use std::mem::take;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::index::budget::ALL;
@@ -23,11 +23,11 @@ const AHEAD: usize = 2048;
 const MOST_PARTS: usize = 64;
 
 /// Rows of a segment that pass a filter, with their values.
-struct Part<'a, V> {
+struct Part<'a> {
     at: usize,
     mask: &'a Mask,
     codes: &'a ResidentCodes,
-    vectors: V,
+    vectors: &'a [f32],
     end: u32,
 }
 
@@ -35,7 +35,7 @@ fn row(values: &[f32], slot: u32, dim: usize) -> &[f32] {
     &values[slot as usize * dim..][..dim]
 }
 
-impl<V> Part<'_, V> {
+impl Part<'_> {
     /// The slots to look at, ascending.
     fn slots(&self) -> impl Iterator<Item = u32> {
         self.mask.slots().take_while(|&slot| slot < self.end)
@@ -82,18 +82,17 @@ impl Scan<'_> {
                 // Rows lie all over memory: some are on their way while one is compared.
                 next = parts.next();
                 if let Some(next) = &next {
-                    let values = &*next.vectors;
+                    let values = next.vectors;
                     next.slots().take(ahead).for_each(|slot| prefetch(row(values, slot, dim)));
                 }
-                let values = &*part.vectors;
+                let values = part.vectors;
                 let mut coming = part.slots().skip(ahead);
                 for slot in part.slots() {
                     coming.next().into_iter().for_each(|slot| prefetch(row(values, slot, dim)));
                     let key = metric.key(query, row(values, slot, dim));
                     if key <= threshold {
-                        let rowid = part.codes.rowids[slot as usize];
-                        let segment = part.at as u32;
-                        let found = Candidate { lower: key, key, segment, slot, rowid, is_wanted: false };
+                        let found =
+                            Candidate { lower: key, key, ..self.candidate_at(part.at, part.codes, slot) };
                         threshold = state.push(found, key);
                     }
                 }
@@ -102,10 +101,10 @@ impl Scan<'_> {
     }
 
     /// The rows of a resident segment that pass the filter, below `end`; none where no row passes.
-    fn part(&self, at: usize, end: u32) -> Option<Part<'_, impl Deref<Target = [f32]>>> {
+    fn part(&self, at: usize, end: u32) -> Option<Part<'_>> {
         let mask = self.mask(at).filter(|mask| !mask.is_empty())?;
         let (codes, _) = self.snapshot.resident(at)?;
-        let vectors = self.snapshot.resident_vectors(at)?.rows.read();
+        let vectors = &self.snapshot.resident_vectors(at)?.rows;
         Some(Part { at, mask, codes, vectors, end })
     }
 }

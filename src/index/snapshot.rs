@@ -4,8 +4,8 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::device::Device;
 use crate::index::cache::{Cache, Charge};
+use crate::index::collect::Candidate;
 use crate::index::device_cache::{Copies, DeviceCache};
 use crate::index::direct::Wholes;
 use crate::index::masks::{KeptMasks, Masks};
@@ -14,7 +14,7 @@ use crate::index::{
     CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, RowFilter, SegmentHead,
     try_filled, try_vec,
 };
-use crate::kernels::codes;
+use crate::kernels::{codes, prefetch};
 
 /// A value and the memory that it was charged with. Without a charge it is transient: over the
 /// budget, held by one search, read again by the next.
@@ -45,6 +45,9 @@ pub struct Segment {
     cold_reads: AtomicU32,
 }
 
+/// Elements of a vector that are asked for ahead.
+const ANNOUNCED: usize = 128;
+
 /// A segment is kept resident as f32 once that many searches read vectors of it.
 const COLD_READS: u32 = 2;
 
@@ -57,7 +60,6 @@ const COLD_READS: u32 = 2;
 pub struct Snapshot {
     metric: Metric,
     dim: usize,
-    device: Device,
     coarse: Option<Arc<CoarseQuantizer>>,
     origin: Vec<f32>,
     offsets: Vec<u32>,
@@ -83,7 +85,6 @@ impl Snapshot {
     pub fn new(
         metric: Metric,
         dim: usize,
-        device: Device,
         coarse: Option<Arc<CoarseQuantizer>>,
         heads: Vec<SegmentHead>,
         previous: Option<&Self>,
@@ -143,7 +144,6 @@ impl Snapshot {
         Ok(Self {
             metric,
             dim,
-            device,
             coarse,
             origin,
             offsets,
@@ -164,11 +164,6 @@ impl Snapshot {
     /// The dimension.
     pub fn dim(&self) -> usize {
         self.dim
-    }
-
-    /// The device that holds what is resident.
-    pub fn device(&self) -> &Device {
-        &self.device
     }
 
     /// The coarse quantizer, if the index is trained.
@@ -273,7 +268,7 @@ impl Snapshot {
     /// Rowids and codes of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors
-    /// What `lists` fails with, [`IndexError::Device`].
+    /// What `lists` fails with.
     pub fn codes<L: InvertedLists>(
         &self,
         at: usize,
@@ -284,7 +279,7 @@ impl Snapshot {
         if let Some(resident) = segment.codes.get() {
             return Ok(Arc::clone(resident));
         }
-        let codes = ResidentCodes::new(&self.device, self.metric, lists.codes(&segment.head)?)?;
+        let codes = ResidentCodes::new(self.metric, lists.codes(&segment.head)?);
         let bytes = codes.bytes();
         cache.make_room(bytes, self);
         let charge = cache.budget().charge(bytes, 0);
@@ -343,6 +338,48 @@ impl Snapshot {
         }
     }
 
+    /// Whether the codes of a segment are resident.
+    pub(crate) fn has_codes(&self, at: usize) -> bool {
+        self.segments[at].codes.get().is_some()
+    }
+
+    /// The rowid of a candidate.
+    pub(crate) fn rowid(&self, candidate: &Candidate) -> i64 {
+        let codes = || self.segments[candidate.segment as usize].codes.get();
+        if candidate.has_rowid {
+            return candidate.rowid;
+        }
+        codes().map_or(candidate.rowid, |codes| codes.rowids[candidate.slot as usize])
+    }
+
+    /// Brings near what answers need of candidates: rowids, and vectors whose keys are not known. Step by step for all of them, since
+    /// each step needs an address that the one before brings, from anywhere in memory.
+    pub(crate) fn announce(&self, candidates: &[Candidate]) {
+        let segment = |candidate: &Candidate| &self.segments[candidate.segment as usize];
+        if candidates.iter().all(|candidate| candidate.has_rowid && !candidate.key.is_nan()) {
+            return;
+        }
+        candidates.iter().map(segment).for_each(|segment| prefetch(std::slice::from_ref(segment)));
+        for segment in candidates.iter().map(segment) {
+            segment.codes.get().into_iter().for_each(|codes| prefetch(std::slice::from_ref(&***codes)));
+            segment.vectors.get().into_iter().for_each(|rows| prefetch(std::slice::from_ref(&***rows)));
+        }
+        for candidate in candidates {
+            let slot = candidate.slot as usize;
+            if !candidate.has_rowid
+                && let Some(codes) = segment(candidate).codes.get()
+            {
+                prefetch(&codes.rowids[slot..=slot]);
+            }
+            if candidate.key.is_nan()
+                && let Some(vectors) = segment(candidate).vectors.get()
+            {
+                // The processor sees the rest coming.
+                prefetch(&vectors.rows[slot * self.dim..][..self.dim.min(ANNOUNCED)]);
+            }
+        }
+    }
+
     /// The prepared rows of a segment, if they are resident.
     pub fn resident_vectors(&self, at: usize) -> Option<&ResidentRows> {
         self.segments[at].vectors.get().map(|held| &***held)
@@ -364,7 +401,7 @@ impl Snapshot {
             return Ok(Arc::clone(resident));
         }
         let rows = lists.vectors(&segment.head, rowids)?;
-        let rows = ResidentRows::new(&self.device, self.metric, self.dim, rows)?;
+        let rows = ResidentRows::new(self.metric, self.dim, rows)?;
         let bytes = rows.bytes();
         let spare = self.codes_missing.load(Ordering::Relaxed);
         cache.make_room(bytes + spare, self);

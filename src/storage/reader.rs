@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::device::Device;
 use crate::index::{
     CoarseQuantizer, Codes, IndexError, InvertedLists, Metadata, Metric, SegmentHead, SegmentId, Snapshot,
     TryExtend, TryGrow, try_copy, try_filled,
@@ -259,12 +258,11 @@ pub fn load_snapshot(
     state: &State,
     metric: Metric,
     dim: usize,
-    device: Device,
     previous: Option<&Snapshot>,
 ) -> Result<Snapshot, StorageError> {
     let coarse = read_coarse(tables, state, metric, dim, previous.and_then(Snapshot::coarse))?;
     let heads = read_all_heads(tables, state)?;
-    Ok(Snapshot::new(metric, dim, device, coarse, heads, previous)?)
+    Ok(Snapshot::new(metric, dim, coarse, heads, previous)?)
 }
 
 /// The heads of all segments of `state`, in order. They hold the rows that the state counts: none is missing.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::Device;
 use crate::device::workers::Workers;
 use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
 use crate::index::{
@@ -189,7 +188,7 @@ pub fn calibrate(
         return Ok(None);
     }
     ticker.stage("calibrate", 0)?;
-    let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, Device::cpu(), None)?;
+    let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, None)?;
     let cache = Cache::new(MOVE_BYTES);
     let mut lists = TableLists::new(tables, &state, layout, ticker);
     index::calibrate(&snapshot, &cache, &mut lists, seed)

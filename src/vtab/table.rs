@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::device::{Device, DeviceName};
+use crate::device::DeviceName;
 use crate::index::cache::PerProcess;
 use crate::index::{Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
@@ -496,7 +496,7 @@ impl Table {
             .or_else(|| version.as_ref().and_then(|version| cache().relative(version)));
         let tables = self.tables();
         let Layout { metric, dim, .. } = self.layout;
-        let loaded = storage::load_snapshot(&tables, state, metric, dim, Device::cpu(), previous.as_deref())?;
+        let loaded = storage::load_snapshot(&tables, state, metric, dim, previous.as_deref())?;
         let loaded = Arc::new(loaded);
         Ok(match version.filter(|_| is_shared && !self.db.file_has_moved(&self.schema)) {
             Some(version) => {

@@ -1,7 +1,6 @@
 //! Data of many shapes, and an index of it in memory.
 #![allow(dead_code)]
 
-use sqlite_ivf::device::Device;
 use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
     Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot,
@@ -131,8 +130,7 @@ impl Fixture {
             .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
         let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
         let snapshot =
-            Snapshot::new(metric, dim, Device::cpu(), coarse.map(Into::into), lists.heads().to_vec(), None)
-                .unwrap();
+            Snapshot::new(metric, dim, coarse.map(Into::into), lists.heads().to_vec(), None).unwrap();
         Self { metric, dim, rowids, rows, lists, snapshot }
     }
 
@@ -143,7 +141,7 @@ impl Fixture {
             (0..head.rows).filter(|slot| is_dead(*slot)).for_each(|slot| assert!(head.kill(slot)));
         }
         let coarse = self.snapshot.coarse().cloned();
-        Snapshot::new(self.metric, self.dim, Device::cpu(), coarse, heads, None).unwrap()
+        Snapshot::new(self.metric, self.dim, coarse, heads, None).unwrap()
     }
 
     /// Codes and vectors in memory.

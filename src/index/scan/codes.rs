@@ -1,6 +1,6 @@
 //! Scanning codes: a kernel rules out most rows, the others are looked at query by query.
 
-use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, candidate_at};
+use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, with_rowid};
 use crate::index::collect::Candidate;
 use crate::index::filter::{Mask, runs};
 use crate::index::segment::ResidentCodes;
@@ -89,7 +89,7 @@ impl Scan<'_> {
             scratch.code_hits.try_room(rows * members.len())?;
             kernels().scan_i8(
                 &CodeRows {
-                    blocks: &loaded.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
+                    blocks: &codes.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
                     dim,
                     rows,
                     u: &codes.u[start..],
@@ -129,7 +129,7 @@ impl Scan<'_> {
         let padded = codes::padded_rows(rows);
         scratch.dots.try_resize(members.len() * padded, 0)?;
         let view = CodeRows {
-            blocks: loaded.blocks,
+            blocks: &codes.blocks,
             dim: self.snapshot.dim(),
             rows,
             u: &codes.u,
@@ -210,9 +210,9 @@ impl Scan<'_> {
             if key > member.threshold {
                 continue;
             }
-            let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+            let candidate = Candidate { lower: key, key, ..with_rowid(loaded.at, loaded.codes, slot) };
             if key < self.bounds(&member.approx, loaded.codes, slot as usize, dot).0 {
-                return Err(candidate.wrong_bound());
+                return Err(candidate.wrong_bound(self.snapshot));
             }
             near.push((candidate, key));
         }
@@ -230,7 +230,10 @@ impl Scan<'_> {
         for (slot, dot) in rows {
             let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, dot);
             if lower <= member.threshold {
-                near.push((Candidate { lower, key: f32::NAN, ..candidate_at(loaded, slot) }, upper));
+                near.push((
+                    Candidate { lower, key: f32::NAN, ..self.candidate_at(loaded.at, loaded.codes, slot) },
+                    upper,
+                ));
             }
         }
     }

@@ -42,9 +42,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Opened<'a> {
     pub at: usize,
     pub codes: &'a ResidentCodes,
-    pub blocks: &'a [u8],
-    /// The rows with their values, where there are no codes to scan.
-    pub rows: Option<(&'a ResidentRows, &'a [f32])>,
+    /// The rows, where there are no codes to scan.
+    pub rows: Option<&'a ResidentRows>,
     /// Beside codes: the rows, where they are resident and many queries share the reading of them.
     pub vectors: Option<&'a [f32]>,
 }
@@ -181,10 +180,7 @@ impl Scan<'_> {
         }
         for at in segments {
             let Some((codes, rows)) = self.snapshot.resident(at) else { continue };
-            let blocks = codes.blocks.read();
-            let vectors = rows.map(|rows| rows.rows.read());
-            let rows = rows.zip(vectors.as_deref());
-            self.segment_of_list(&Opened { at, codes, blocks: &blocks, rows, vectors: None }, scratch)?;
+            self.segment_of_list(&Opened { at, codes, rows, vectors: None }, scratch)?;
         }
         Ok(())
     }
@@ -259,12 +255,10 @@ impl Scan<'_> {
         }
         match (loaded.codes.quantizer, loaded.rows) {
             (Quantizer::Int8, _) => self.codes(loaded, &mut local, scratch)?,
-            (Quantizer::None, Some((_, vectors))) if !self.in_tiles(local.len()) => {
-                self.rows_exactly(loaded, vectors, &mut local, scratch)?;
+            (Quantizer::None, Some(rows)) if !self.in_tiles(local.len()) => {
+                self.rows_exactly(loaded, rows, &mut local, scratch)?;
             }
-            (Quantizer::None, Some((rows, vectors))) => {
-                self.rows_in_tiles(loaded, rows, vectors, &mut local, scratch)?;
-            }
+            (Quantizer::None, Some(rows)) => self.rows_in_tiles(loaded, rows, &mut local, scratch)?,
             (Quantizer::None, None) => {
                 debug_assert!(false, "rows without codes are loaded before a scan")
             }
@@ -279,9 +273,9 @@ impl Scan<'_> {
     }
 
     /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
-    pub fn announce(&self, codes: &ResidentCodes, blocks: &[u8]) {
+    pub fn announce(&self, codes: &ResidentCodes) {
         let rows = codes.u.len().min(64);
-        prefetch(&blocks[..blocks.len().min(4096)]);
+        prefetch(&codes.blocks[..codes.blocks.len().min(4096)]);
         prefetch(&codes.u[..rows]);
         prefetch(&codes.r[..rows]);
         prefetch(&codes.s[..rows]);
@@ -294,7 +288,7 @@ impl Scan<'_> {
     fn rows_exactly(
         &self,
         loaded: &Opened<'_>,
-        vectors: &[f32],
+        rows: &ResidentRows,
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
@@ -308,13 +302,15 @@ impl Scan<'_> {
                 scratch.keys.try_resize(chunk, 0.0)?;
                 self.snapshot.metric().keys(
                     query,
-                    &vectors[start * dim..(start + chunk) * dim],
+                    &rows.rows[start * dim..(start + chunk) * dim],
                     &mut scratch.keys,
                 );
                 for (slot, &key) in (start as u32..).zip(&scratch.keys) {
                     if key <= member.threshold && self.snapshot.wants(loaded.at, mask, slot) {
-                        member.threshold =
-                            state.push(Candidate { lower: key, key, ..candidate_at(loaded, slot) }, key);
+                        member.threshold = state.push(
+                            Candidate { lower: key, key, ..self.candidate_at(loaded.at, loaded.codes, slot) },
+                            key,
+                        );
                     }
                 }
             }
@@ -326,7 +322,6 @@ impl Scan<'_> {
         &self,
         loaded: &Opened<'_>,
         rows: &ResidentRows,
-        vectors: &[f32],
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
@@ -343,7 +338,7 @@ impl Scan<'_> {
             scratch.score_hits.try_room((end - start) * members.len())?;
             kernels().scan_f32(
                 &scratch.panel,
-                &vectors[start * dim..end * dim],
+                &rows.rows[start * dim..end * dim],
                 &rows.half_norms[start..end],
                 &scratch.limit,
                 &mut scratch.score_hits,
@@ -355,12 +350,12 @@ impl Scan<'_> {
                     continue;
                 }
                 // The row is still in the nearest cache: its key now makes the threshold exact.
-                let row = &vectors[slot as usize * dim..][..dim];
+                let row = &rows.rows[slot as usize * dim..][..dim];
                 let key = self.snapshot.metric().key(self.query(member.query), row);
                 if key > member.threshold {
                     continue;
                 }
-                let candidate = Candidate { lower: key, key, ..candidate_at(loaded, slot) };
+                let candidate = Candidate { lower: key, key, ..with_rowid(loaded.at, loaded.codes, slot) };
                 let threshold = self.state(member.query).push(candidate, key);
                 if threshold < member.threshold {
                     member.threshold = threshold;
@@ -370,6 +365,15 @@ impl Scan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A row of a segment whose codes these are, for a query that scans it alone: the rowid is another line of memory, and read only
+    /// if it would be gone later.
+    pub(super) fn candidate_at(&self, at: usize, codes: &ResidentCodes, slot: u32) -> Candidate {
+        if self.snapshot.has_codes(at) {
+            return Candidate { segment: at as u32, slot, ..Candidate::default() };
+        }
+        with_rowid(at, codes, slot)
     }
 
     /// The rows of a segment that pass the filter, if there is one.
@@ -385,7 +389,8 @@ fn chunks(mask: Option<&Mask>, slots: usize) -> impl Iterator<Item = (usize, usi
     })
 }
 
-fn candidate_at(loaded: &Opened<'_>, slot: u32) -> Candidate {
-    let rowid = loaded.codes.rowids[slot as usize];
-    Candidate { lower: 0.0, key: 0.0, segment: loaded.at as u32, slot, rowid, is_wanted: false }
+/// A row of a segment whose codes these are, for a query that shares them with others: they are near.
+fn with_rowid(at: usize, codes: &ResidentCodes, slot: u32) -> Candidate {
+    let rowid = codes.rowids[slot as usize];
+    Candidate { segment: at as u32, slot, rowid, has_rowid: true, ..Candidate::default() }
 }
