@@ -116,6 +116,8 @@ struct Case {
     numbers: Numbers,
     /// Whether there is a column e.
     has_e: bool,
+    /// Searches whose answers came in one row, and those where SQLite was left a condition to look at.
+    packed: [u64; 2],
 }
 
 impl Case {
@@ -132,7 +134,7 @@ impl Case {
              CREATE TABLE p(vec, {plain});"
         ))
         .unwrap();
-        (Self { db, numbers, has_e }, folder)
+        (Self { db, numbers, has_e, packed: [0; 2] }, folder)
     }
 
     fn both(&self, sql: &str) {
@@ -226,6 +228,21 @@ impl Case {
             "SELECT {columns}, distance FROM t WHERE batch MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions} ORDER BY query, distance, id"
         ));
         assert_eq!(batch, expected, "in a batch: WHERE {conditions}");
+        self.packed_search(
+            &format!("batch MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions}"),
+            &expected,
+        );
+        let operator = ["<", "<=", ">", ">=", "=", "BETWEEN 1 AND"][self.numbers.below(6) as usize];
+        let bound = format!("{operator} {}", operand(&mut self.numbers));
+        let bounded = self.rows(&format!(
+            "SELECT {columns}, vec_distance_l2(vec, {vector}) AS d_ FROM p WHERE {conditions} AND CAST(d_ AS REAL) {bound}
+             ORDER BY d_, id LIMIT {k}"
+        ));
+        let search = format!("k = {k} AND nprobe = -1 AND {conditions} AND distance {bound}");
+        let found =
+            self.rows(&format!("SELECT {columns}, distance FROM t WHERE vec MATCH {vector} AND {search}"));
+        assert_eq!(found, bounded, "{search}");
+        self.packed_search(&format!("batch MATCH {vector} AND {search}"), &bounded);
         // LIMIT stands for k where all conditions reach the table: these do not, and where there are several SQLite may put a
         // constant in the place of a column.
         if is_one && !conditions.contains("id IS") {
@@ -238,6 +255,39 @@ impl Case {
             self.rows(&format!("SELECT {columns}, hex(vec) FROM {table} WHERE {conditions} ORDER BY id"))
         };
         assert_eq!(scan("t"), scan("p"), "a scan: WHERE {conditions}");
+    }
+}
+
+impl Case {
+    /// All answers in one row: the same ones, unless SQLite is left a condition to look at.
+    fn packed_search(&mut self, search: &str, expected: &[Vec<Value>]) {
+        let sql = format!("SELECT query, rowids, distances FROM t WHERE {search}");
+        let mut statement = self.db.prepare(&sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let found: Vec<(i64, Vec<u8>, Vec<u8>)> = match rows.collect() {
+            Ok(found) => found,
+            Err(error) => {
+                assert!(error.to_string().contains("stand for all answers"), "{sql}: {error}");
+                self.packed[1] += 1;
+                return;
+            }
+        };
+        self.packed[0] += 1;
+        if found.is_empty() && expected.is_empty() {
+            // SQLite has seen by itself that no row can be one.
+            return;
+        }
+        assert_eq!(found.len(), 1, "{sql}");
+        let (query, rowids, distances) = &found[0];
+        let rowids = rowids.as_chunks().0.iter().map(|bytes| Value::Integer(i64::from_le_bytes(*bytes)));
+        let distances = distances.as_chunks().0.iter().map(|bytes| Value::Real(f64::from_le_bytes(*bytes)));
+        let wanted = |row: &Vec<Value>| (row[0].clone(), row[row.len() - 1].clone());
+        assert_eq!(*query, 0);
+        assert_eq!(
+            rowids.zip(distances).collect::<Vec<_>>(),
+            expected.iter().map(wanted).collect::<Vec<_>>(),
+            "{sql}"
+        );
     }
 }
 
@@ -268,6 +318,8 @@ fn conditions_find_what_they_find_in_an_ordinary_table() {
             case.db.execute_batch("RELEASE s").unwrap();
         }
         case.db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap();
+        let [packed, left] = case.packed;
+        assert!(packed > 2 * left, "{packed} searches in rows of their own, {left} refused");
     }
 }
 

@@ -102,11 +102,9 @@ def ours(data):
         if len(queries) == 1:
             return [[r for r, _ in db.execute("SELECT rowid, distance FROM t WHERE v MATCH ? AND k = ? AND nprobe = ?",
                                               (queries[0].tobytes(), k, nprobe))]]
-        found = [[] for _ in queries]
-        for q, r, _ in db.execute("SELECT query, rowid, distance FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?",
-                                  (queries.tobytes(), k, nprobe)):
-            found[q].append(r)
-        return found
+        found = db.execute("SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?",
+                           (queries.tobytes(), k, nprobe))
+        return [np.frombuffer(rowids, "<i8") for rowids, _ in found]
 
     for nprobe in data["nprobe"]:
         rows.append(dict(setting=f"nprobe={nprobe}", **measure(run, data["queries"], data["truth"], k)))

@@ -50,8 +50,13 @@ def ours():
         db.executemany("INSERT INTO t(rowid, vec) VALUES (?, ?)", ((i, row.tobytes()) for i, row in enumerate(base)))
     db.execute("INSERT INTO t(t) VALUES ('train')")
     db.execute("INSERT INTO t(t) VALUES ('device=" + args.device + "')")
-    sql = "SELECT query, rowid, distance FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?"
-    return lambda q: db.execute(sql, (q.tobytes(), K, NPROBE)).fetchall()
+    sql = "SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?"
+
+    def search(q):
+        found = db.execute(sql, (q.tobytes(), K, NPROBE))
+        return [(np.frombuffer(rowids, "<i8"), np.frombuffer(distances)) for rowids, distances in found]
+
+    return search
 
 
 def faiss_cpu():

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use crate::index::snapshot::Held;
 use crate::index::{
-    Answers, Budget, Buffers, Datum, InvertedLists, Metadata, Metric, SearchParams, SegmentHead, Snapshot,
-    TryExtend, TryGrow,
+    Answers, Budget, Buffers, Datum, InvertedLists, Metadata, Metric, Neighbor, SearchParams, SegmentHead,
+    Snapshot, TryExtend, TryGrow,
 };
 use crate::sqlite::{Context, Error, Kind, Param, Result, VTabCursor, Value, ffi};
 use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
@@ -71,6 +71,8 @@ enum Rows {
     },
     /// Answers of a search.
     Search { warm: Box<Warm>, at: usize, query: usize, metric: Metric, batch: bool, metadata: OfSegments },
+    /// Queries with all their answers.
+    Packed { warm: Box<Warm>, query: usize, metric: Metric, batch: bool },
 }
 
 /// Rowids that a scan reads at a time.
@@ -85,14 +87,33 @@ impl VTabCursor<Ivf> for Cursor {
         let mut given =
             plan::arguments(idx_str.unwrap_or_default(), &table.options.columns).zip(args.iter().copied());
         let wants_metadata = idx_num & plan::WITH_METADATA != 0;
-        let index = table.indexes().nth((idx_num / plan::VECTOR).max(0) as usize).unwrap_or(table);
+        let packed = idx_num & plan::PACKED != 0;
+        let number = idx_num % plan::PACKED / plan::VECTOR;
+        let index = table.indexes().nth(number.max(0) as usize).unwrap_or(table);
         match idx_num % plan::WITH_METADATA {
             kind @ (plan::KNN | plan::BATCHED) => {
                 let mut warm = table.warm.take().unwrap_or_default();
-                let batch = kind == plan::BATCHED;
-                if let Some(metadata) = self.search(index, given, &mut warm, wants_metadata)? {
+                let (batch, metric) = (kind == plan::BATCHED, index.layout.metric);
+                let found = self.search(index, given.clone(), &mut warm, wants_metadata && !packed)?;
+                if found.is_some() {
                     table.profile.set(index.profile.get());
-                    let metric = index.layout.metric;
+                } else if packed {
+                    // No row can be an answer, and perhaps not all arguments were read.
+                    let many = given.find(|(argument, _)| *argument == Argument::Batch);
+                    let column = &index.options.column;
+                    let nq = match many {
+                        Some((_, value)) => {
+                            vector::read_batch("batch", &value, column.element, column.dim)?.len()
+                                / column.dim
+                        }
+                        None => 1,
+                    };
+                    warm.answers = Answers::default();
+                    warm.answers.offsets.try_resize(nq + 1, 0)?;
+                }
+                if packed {
+                    self.rows = Rows::Packed { warm, query: 0, metric, batch };
+                } else if let Some(metadata) = found {
                     self.rows = Rows::Search { warm, at: 0, query: 0, metric, batch, metadata };
                     self.find_query();
                 }
@@ -160,6 +181,7 @@ impl VTabCursor<Ivf> for Cursor {
                 *at += 1;
                 self.find_query();
             }
+            Rows::Packed { query, .. } => *query += 1,
         }
         Ok(())
     }
@@ -171,11 +193,17 @@ impl VTabCursor<Ivf> for Cursor {
             Rows::Scan { run, at, .. } => *at >= run.len(),
             Rows::Lists { heads, segment, .. } => *segment >= heads.len(),
             Rows::Search { warm, at, .. } => *at >= warm.answers.neighbors.len(),
+            Rows::Packed { warm, query, .. } => *query >= warm.answers.queries(),
         }
     }
 
     fn column(&self, vtab: &Ivf, context: &Context<'_>, column: i32) -> Result<()> {
-        match vtab.table.options.columns.at(column) {
+        let at = vtab.table.options.columns.at(column);
+        if matches!(self.rows, Rows::Packed { .. }) && !matches!(at, At::Hidden(Hidden::K | Hidden::Knob(_)))
+        {
+            return self.of_query(context, at);
+        }
+        match at {
             At::Rowid => context.i64(self.rowid(vtab)?),
             At::Value(value) => {
                 // An UPDATE that leaves it alone does not need it.
@@ -202,12 +230,15 @@ impl VTabCursor<Ivf> for Cursor {
                     context.i64(*query as i64);
                 }
             }
-            At::Hidden(Hidden::Command | Hidden::Batch) => {}
+            At::Hidden(Hidden::Command | Hidden::Batch | Hidden::Rowids | Hidden::Distances) => {}
         }
         Ok(())
     }
 
     fn rowid(&self, _vtab: &Ivf) -> Result<i64> {
+        if matches!(self.rows, Rows::Packed { .. }) {
+            return Err(of_one_row());
+        }
         self.current().ok_or_else(|| Error::internal("there is no row"))
     }
 }
@@ -233,9 +264,27 @@ impl Cursor {
         RefMut::map(finders, |finders| &mut finders[number])
     }
 
+    /// Gives a column of a row that stands for a query.
+    fn of_query(&self, context: &Context<'_>, at: At) -> Result<()> {
+        let Rows::Packed { warm, query, metric, batch } = &self.rows else { return Ok(()) };
+        let answers = warm.answers.of(*query);
+        match at {
+            At::Hidden(Hidden::Query) if *batch => context.i64(*query as i64),
+            At::Hidden(Hidden::Rowids) => pack(context, answers, |row| row.rowid.to_le_bytes())?,
+            At::Hidden(Hidden::Distances) => {
+                pack(context, answers, |row| metric.distance(row.key).to_le_bytes())?;
+            }
+            At::Hidden(Hidden::Distance) | At::Rowid | At::Value(_) | At::Vector(_) => {
+                return Err(of_one_row());
+            }
+            At::Hidden(_) => {}
+        }
+        Ok(())
+    }
+
     fn current(&self) -> Option<i64> {
         match &self.rows {
-            Rows::None => None,
+            Rows::None | Rows::Packed { .. } => None,
             Rows::Point(row) => *row,
             Rows::Scan { run, at, .. } => run.get(*at).copied(),
             Rows::Lists { rowids, slot, .. } => rowids.get(*slot as usize).copied(),
@@ -418,12 +467,14 @@ impl Cursor {
                 | Argument::DistanceGe
                 | Argument::DistanceLt
                 | Argument::DistanceLe => {
-                    if value.is_null() {
-                        return Ok(None);
-                    }
-                    if let Some(bound) = number(value)
-                        && !bound_keys(column.metric, argument, bound, &mut params)
-                    {
+                    // A text or blob that is no number is above all numbers.
+                    let is_upper = matches!(argument, Argument::DistanceLt | Argument::DistanceLe);
+                    let some_key = match number(value) {
+                        _ if value.is_null() => false,
+                        Some(bound) => bound_keys(column.metric, argument, bound, &mut params),
+                        None => is_upper,
+                    };
+                    if !some_key {
                         return Ok(None);
                     }
                 }
@@ -534,9 +585,24 @@ fn give(context: &Context<'_>, value: Datum<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A blob of eight bytes for each answer.
+fn pack(context: &Context<'_>, answers: &[Neighbor], of: impl Fn(&Neighbor) -> [u8; 8]) -> Result<()> {
+    context.blob_with(answers.len() * 8, |bytes| {
+        bytes.as_chunks_mut().0.iter_mut().zip(answers).for_each(|(bytes, row)| *bytes = of(row));
+        Ok(())
+    })
+}
+
+fn of_one_row() -> Error {
+    Error::generic(
+        "beside rowids or distances, which stand for all answers of a query, a search has no rowid, distance or column of one row; \
+         conditions on such are left to SQLite where they are joined by OR, or are LIKE, NOT IN, IS NOT NULL or an expression",
+    )
+}
+
 impl Drop for Cursor {
     fn drop(&mut self) {
-        if let Rows::Search { warm, .. } = take(&mut self.rows)
+        if let Rows::Search { warm, .. } | Rows::Packed { warm, .. } = take(&mut self.rows)
             && warm.queries.capacity().max(warm.answers.neighbors.capacity()) <= NUMBERS_KEPT
         {
             self.table.warm.set(Some(warm));

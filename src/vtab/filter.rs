@@ -132,22 +132,28 @@ impl Rowids {
             }
             Argument::RowidNull => keep(HashSet::new()),
             Argument::RowidNotNull => {}
-            Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
+            Argument::RowidIsNot => self.not.try_extend(exact_rowid(value))?,
             _ if value.is_null() => keep(HashSet::new()),
-            // Blobs, and texts that are no numbers, are larger than any number: SQLite looks at those.
-            _ => match (argument, rowids_around(value)) {
-                (Argument::RowidGe, Some((_, ceil))) => self.low = self.low.max(ceil),
-                (Argument::RowidLe, Some((floor, _))) => self.high = self.high.min(floor),
-                (Argument::RowidGt, Some((floor, _))) => match floor.checked_add(1) {
-                    Some(low) => self.low = self.low.max(low),
-                    None => keep(HashSet::new()),
-                },
-                (Argument::RowidLt, Some((_, ceil))) => match ceil.checked_sub(1) {
-                    Some(high) => self.high = self.high.min(high),
-                    None => keep(HashSet::new()),
-                },
-                _ => {}
-            },
+            Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
+            _ => {
+                // The rowids next to it; none where it is beyond all of them on that side.
+                let (floor, ceil) = rowids_around(value);
+                let (from, to) = match argument {
+                    Argument::RowidGe => (ceil, Some(i64::MAX)),
+                    Argument::RowidGt => {
+                        (floor.map_or(Some(i64::MIN), |floor| floor.checked_add(1)), Some(i64::MAX))
+                    }
+                    Argument::RowidLe => (Some(i64::MIN), floor),
+                    Argument::RowidLt => {
+                        (Some(i64::MIN), ceil.map_or(Some(i64::MAX), |ceil| ceil.checked_sub(1)))
+                    }
+                    _ => (Some(i64::MIN), Some(i64::MAX)),
+                };
+                match (from, to) {
+                    (Some(from), Some(to)) => (self.low, self.high) = (self.low.max(from), self.high.min(to)),
+                    _ => keep(HashSet::new()),
+                }
+            }
         }
         self.end_if_empty();
         Ok(())
@@ -180,27 +186,44 @@ fn keep_only(kept: &mut Option<HashSet<i64>>, only: HashSet<i64>) {
 
 /// The rowid that equals a value, if one does: 5, 5.0 and '5' do.
 pub fn exact_rowid(value: &Value<'_>) -> Option<i64> {
-    rowids_around(value).filter(|(floor, ceil)| floor == ceil).map(|(floor, _)| floor)
+    let (floor, ceil) = rowids_around(value);
+    floor.filter(|_| floor == ceil)
 }
 
-/// The rowids next to a number, below and above; the same one twice where it is a rowid. None if it is not a number.
-fn rowids_around(value: &Value<'_>) -> Option<(i64, i64)> {
+/// The largest rowid that is not above a value, and the smallest that is not below it. To SQLite any text or blob that is no
+/// number is above all numbers.
+fn rowids_around(value: &Value<'_>) -> (Option<i64>, Option<i64>) {
     let exact = match value.kind() {
         Kind::Integer => Some(value.i64()),
-        Kind::Text => value.text().ok()?.trim().parse().ok(),
+        Kind::Text => value.text().ok().and_then(|text| trimmed(text).parse().ok()),
         _ => None,
     };
-    // What is beyond the range of rowids is left to SQLite.
-    let real = || number(value).filter(|n| n.abs() < 9e18).map(|n| (n.floor() as i64, n.ceil() as i64));
-    exact.map(|n| (n, n)).or_else(real)
+    if exact.is_some() {
+        return (exact, exact);
+    }
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    match number(value) {
+        Some(n) if n < -END => (None, Some(i64::MIN)),
+        Some(n) if n < END => (Some(n.floor() as i64), Some(n.ceil() as i64)),
+        _ => (Some(i64::MAX), None),
+    }
+}
+
+/// A text without what SQLite takes for space at its ends.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r'))
 }
 
 /// A value as a number, if it is one or reads as one.
 pub fn number(value: &Value<'_>) -> Option<f64> {
     match value.kind() {
         Kind::Integer | Kind::Real => Some(value.f64()),
-        // To SQLite, 'nan' and 'inf' are texts like any other.
-        Kind::Text => value.text().ok()?.trim().parse().ok().filter(|n: &f64| n.is_finite()),
+        // To SQLite, 'nan' and 'inf' are texts like any other, while '1e999' is infinite.
+        Kind::Text => {
+            let text = value.text().ok()?;
+            let is_number = text.contains(|c: char| c.is_ascii_digit());
+            trimmed(text).parse().ok().filter(|_| is_number)
+        }
         Kind::Blob | Kind::Null => None,
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::sqlite::{BestIndex, Error, IndexInfo, Op, Result};
-use crate::vtab::columns::{At, Columns, Hidden, Role};
+use crate::vtab::columns::{At, Columns, Hidden, MAX_VECTORS, Role};
 use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
@@ -25,6 +25,8 @@ pub const SCAN_METADATA: i32 = 5;
 pub const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
 pub const VECTOR: i32 = 16;
+/// Added to the number of a search of which each row stands for a query, with all its answers.
+pub const PACKED: i32 = VECTOR * MAX_VECTORS as i32;
 
 /// What an argument of xFilter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub enum Argument {
     RowidEq,
     RowidIn,
     RowidNe,
+    RowidIsNot,
     RowidGt,
     RowidGe,
     RowidLt,
@@ -88,7 +91,7 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 21] = [
+const WORDS: [(Argument, &str); 22] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -97,6 +100,7 @@ const WORDS: [(Argument, &str); 21] = [
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),
+    (Argument::RowidIsNot, "rowid is not"),
     (Argument::RowidGt, "rowid>"),
     (Argument::RowidGe, "rowid>="),
     (Argument::RowidLt, "rowid<"),
@@ -148,7 +152,7 @@ impl Argument {
 }
 
 /// The arguments that a plan's text names.
-pub fn arguments<'t>(text: &'t str, columns: &'t Columns) -> impl Iterator<Item = Argument> + 't {
+pub fn arguments<'t>(text: &'t str, columns: &'t Columns) -> impl Iterator<Item = Argument> + Clone + 't {
     text.split(',').filter_map(|word| Argument::of_word(word, columns))
 }
 
@@ -163,7 +167,8 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
-        (At::Rowid, Op::Ne | Op::IsNot) => Argument::RowidNe,
+        (At::Rowid, Op::Ne) => Argument::RowidNe,
+        (At::Rowid, Op::IsNot) => Argument::RowidIsNot,
         (At::Rowid, Op::IsNull) => Argument::RowidNull,
         (At::Rowid, Op::IsNotNull) => Argument::RowidNotNull,
         (At::Rowid, Op::Gt) => Argument::RowidGt,
@@ -254,7 +259,11 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         |a: &Argument| matches!(a, Argument::DistanceLt | Argument::DistanceLe | Argument::DistanceEq);
     // The order of the answers, and nothing else: then LIMIT may stand for k.
     let ordered = consumes_order(columns, info, kind);
-    let limit = place(Argument::Limit).filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN);
+    let is_all = |at| matches!(at, At::Hidden(Hidden::Rowids | Hidden::Distances));
+    // An UPDATE uses all columns, even the one that takes commands.
+    let packed = uses(info, columns, is_all) && !uses(info, columns, |at| at == At::Hidden(Hidden::Command));
+    let limit = place(Argument::Limit)
+        .filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN && !packed);
     let mut chosen: Vec<(Argument, usize)> =
         usable.iter().copied().filter(|(a, _)| !matches!(a, Argument::Limit | Argument::Offset)).collect();
     if place(Argument::K).is_none() {
@@ -284,7 +293,8 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         words.push(word);
         // Rowids and distances are compared here as SQLite compares them, so that its second look changes nothing.
         use Argument as A;
-        let omit = matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
+        // A row that stands for a query has nothing to look at.
+        let omit = packed || matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
         info.set_argv(index, words.len() as i32, omit);
     }
     let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
@@ -294,7 +304,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         Some(At::Vector(vector)) => vector as i32,
         _ => 0,
     };
-    info.set_idx_num(kind + metadata + vector * VECTOR);
+    info.set_idx_num(kind + metadata + vector * VECTOR + if packed { PACKED } else { 0 });
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
@@ -355,10 +365,9 @@ fn scans_lists(info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
     !usable.iter().any(|(a, _)| is_range(*a)) && info.order_by().next().is_none()
 }
 
-/// Whether the statement uses a column of that sort. (All of a table's own columns are among the first 63.)
+/// Whether the statement uses a column of that sort, of the first 63: a table's own ones, and the hidden ones before the knobs.
 fn uses(info: &IndexInfo<'_>, columns: &Columns, is_it: impl Fn(At) -> bool) -> bool {
-    let mut own = (0..columns.command_at()).filter(|&at| is_it(columns.at(at as i32)));
-    own.any(|at| info.columns_used() >> at & 1 == 1)
+    (0..63).any(|at| info.columns_used() >> at & 1 == 1 && is_it(columns.at(at)))
 }
 
 fn is_range(argument: Argument) -> bool {
