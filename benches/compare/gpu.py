@@ -53,8 +53,8 @@ def ours():
     sql = "SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?"
 
     def search(q):
-        found = db.execute(sql, (q.tobytes(), K, NPROBE))
-        return [(np.frombuffer(rowids, "<i8"), np.frombuffer(distances)) for rowids, distances in found]
+        rowids, distances = zip(*db.execute(sql, (q.tobytes(), K, NPROBE)))
+        return np.frombuffer(b"".join(rowids), "<i8"), np.frombuffer(b"".join(distances), "<f8")
 
     return search
 

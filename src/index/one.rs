@@ -49,7 +49,9 @@ impl<L: InvertedLists> Search<'_, L> {
                     return self.all_that_pass();
                 }
             }
-            if done == 0 && width > 1 && self.params.k != usize::MAX {
+            // The nearest list first, so that the others have a tight threshold. Two threads do better to begin at once.
+            let ahead = self.params.k != usize::MAX && self.params.workers.threads() > 2;
+            if done == 0 && width > 1 && ahead {
                 self.visit(0..1)?;
                 done = 1;
             }
