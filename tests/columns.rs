@@ -261,13 +261,13 @@ impl Case {
 impl Case {
     /// All answers in one row: the same ones, unless SQLite is left a condition to look at.
     fn packed_search(&mut self, search: &str, expected: &[Vec<Value>]) {
-        let sql = format!("SELECT query, rowids, distances FROM t WHERE {search}");
+        let sql = format!("SELECT query, rowids, distances FROM t WHERE {search} AND packed = 1");
         let mut statement = self.db.prepare(&sql).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
         let found: Vec<(i64, Vec<u8>, Vec<u8>)> = match rows.collect() {
             Ok(found) => found,
             Err(error) => {
-                assert!(error.to_string().contains("stand for all answers"), "{sql}: {error}");
+                assert!(error.to_string().contains("stands for all answers"), "{sql}: {error}");
                 self.packed[1] += 1;
                 return;
             }

@@ -102,7 +102,7 @@ def ours(data):
         if len(queries) == 1:
             return [[r for r, _ in db.execute("SELECT rowid, distance FROM t WHERE v MATCH ? AND k = ? AND nprobe = ?",
                                               (queries[0].tobytes(), k, nprobe))]]
-        found = db.execute("SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?",
+        found = db.execute("SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ? AND packed = 1",
                            (queries.tobytes(), k, nprobe))
         return [np.frombuffer(rowids, "<i8") for rowids, _ in found]
 

@@ -50,7 +50,7 @@ def ours():
         db.executemany("INSERT INTO t(rowid, vec) VALUES (?, ?)", ((i, row.tobytes()) for i, row in enumerate(base)))
     db.execute("INSERT INTO t(t) VALUES ('train')")
     db.execute("INSERT INTO t(t) VALUES ('device=" + args.device + "')")
-    sql = "SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ?"
+    sql = "SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ? AND packed = 1"
 
     def search(q):
         rowids, distances = zip(*db.execute(sql, (q.tobytes(), K, NPROBE)))

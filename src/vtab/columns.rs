@@ -66,23 +66,26 @@ pub enum Hidden {
     Rowids,
     /// All distances.
     Distances,
+    /// Whether rows stand for queries.
+    Packed,
     Knob(Knob),
 }
 
 /// The hidden columns in their order: after the declared ones, the command first, which has the name of the table. Their types
-/// are declared, since hosts decode by them. The knobs are last: whether a statement uses them is not asked.
-const HIDDEN: [(Hidden, &str, &str); 7 + Knob::ALL.len()] = {
-    let mut hidden = [(Hidden::Command, "", "TEXT"); 7 + Knob::ALL.len()];
+/// are declared, since hosts decode by them.
+const HIDDEN: [(Hidden, &str, &str); 8 + Knob::ALL.len()] = {
+    let mut hidden = [(Hidden::Command, "", "TEXT"); 8 + Knob::ALL.len()];
     hidden[1] = (Hidden::Distance, "distance", "REAL");
     hidden[2] = (Hidden::K, "k", "INTEGER");
     hidden[3] = (Hidden::Batch, "batch", "BLOB");
     hidden[4] = (Hidden::Query, "query", "INTEGER");
     hidden[5] = (Hidden::Rowids, "rowids", "BLOB");
     hidden[6] = (Hidden::Distances, "distances", "BLOB");
+    hidden[7] = (Hidden::Packed, "packed", "INTEGER");
     let mut i = 0;
     while i < Knob::ALL.len() {
         let (knob, name, of) = Knob::ALL[i];
-        hidden[7 + i] = (Hidden::Knob(knob), name, of);
+        hidden[8 + i] = (Hidden::Knob(knob), name, of);
         i += 1;
     }
     hidden
@@ -112,8 +115,7 @@ pub struct Columns {
 
 /// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
 const MAX_VALUES: usize = 40;
-/// Vector columns, at most.
-pub const MAX_VECTORS: usize = 16;
+const MAX_VECTORS: usize = 16;
 const MAX_DIM: usize = 16_384;
 const KINDS: &str = "INTEGER, FLOAT, TEXT or BOOLEAN";
 

@@ -87,13 +87,15 @@ impl VTabCursor<Ivf> for Cursor {
         let mut given =
             plan::arguments(idx_str.unwrap_or_default(), &table.options.columns).zip(args.iter().copied());
         let wants_metadata = idx_num & plan::WITH_METADATA != 0;
-        let packed = idx_num & plan::PACKED != 0;
-        let number = idx_num % plan::PACKED / plan::VECTOR;
-        let index = table.indexes().nth(number.max(0) as usize).unwrap_or(table);
+        let index = table.indexes().nth((idx_num / plan::VECTOR).max(0) as usize).unwrap_or(table);
         match idx_num % plan::WITH_METADATA {
             kind @ (plan::KNN | plan::BATCHED) => {
                 let mut warm = table.warm.take().unwrap_or_default();
                 let (batch, metric) = (kind == plan::BATCHED, index.layout.metric);
+                let packed = match given.clone().find(|(argument, _)| *argument == Argument::Packed) {
+                    Some((_, value)) => is_set(&value)?,
+                    None => false,
+                };
                 let found = self.search(index, given.clone(), &mut warm, wants_metadata && !packed)?;
                 if found.is_some() {
                     table.profile.set(index.profile.get());
@@ -230,7 +232,20 @@ impl VTabCursor<Ivf> for Cursor {
                     context.i64(*query as i64);
                 }
             }
-            At::Hidden(Hidden::Command | Hidden::Batch | Hidden::Rowids | Hidden::Distances) => {}
+            At::Hidden(Hidden::Rowids | Hidden::Distances) => {
+                // An UPDATE reads all columns.
+                if matches!(self.rows, Rows::Search { .. }) && !context.no_change() {
+                    return Err(Error::generic(
+                        "rowids and distances are of searches with rows for queries: AND packed = 1",
+                    ));
+                }
+            }
+            At::Hidden(Hidden::Packed) => {
+                if matches!(self.rows, Rows::Search { .. }) {
+                    context.i64(0);
+                }
+            }
+            At::Hidden(Hidden::Command | Hidden::Batch) => {}
         }
         Ok(())
     }
@@ -270,6 +285,7 @@ impl Cursor {
         let answers = warm.answers.of(*query);
         match at {
             At::Hidden(Hidden::Query) if *batch => context.i64(*query as i64),
+            At::Hidden(Hidden::Packed) => context.i64(1),
             At::Hidden(Hidden::Rowids) => pack(context, answers, |row| row.rowid.to_le_bytes())?,
             At::Hidden(Hidden::Distances) => {
                 pack(context, answers, |row| metric.distance(row.key).to_le_bytes())?;
@@ -460,6 +476,7 @@ impl Cursor {
                     params.k = k as usize;
                     self.k = (argument == Argument::K).then_some(k as i64);
                 }
+                Argument::Packed => {}
                 Argument::Offset => offset = value.i64().max(0) as usize,
                 Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
                 Argument::DistanceEq
@@ -593,9 +610,18 @@ fn pack(context: &Context<'_>, answers: &[Neighbor], of: impl Fn(&Neighbor) -> [
     })
 }
 
+/// Whether a value is 1 and not 0.
+fn is_set(value: &Value<'_>) -> Result<bool> {
+    match number(value) {
+        Some(0.0) => Ok(false),
+        Some(1.0) => Ok(true),
+        _ => Err(Error::generic(format!("packed must be 0 or 1, got {}", shown(value)))),
+    }
+}
+
 fn of_one_row() -> Error {
     Error::generic(
-        "beside rowids or distances, which stand for all answers of a query, a search has no rowid, distance or column of one row; \
+        "with packed = 1 a row stands for all answers of a query, and has no rowid, distance or column of one of them; \
          conditions on such are left to SQLite where they are joined by OR, or are LIKE, NOT IN, IS NOT NULL or an expression",
     )
 }

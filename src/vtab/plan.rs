@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::sqlite::{BestIndex, Error, IndexInfo, Op, Result};
-use crate::vtab::columns::{At, Columns, Hidden, MAX_VECTORS, Role};
+use crate::vtab::columns::{At, Columns, Hidden, Role};
 use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
@@ -25,8 +25,6 @@ pub const SCAN_METADATA: i32 = 5;
 pub const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
 pub const VECTOR: i32 = 16;
-/// Added to the number of a search of which each row stands for a query, with all its answers.
-pub const PACKED: i32 = VECTOR * MAX_VECTORS as i32;
 
 /// What an argument of xFilter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +32,7 @@ pub enum Argument {
     Match,
     Batch,
     K,
+    Packed,
     Limit,
     Offset,
     Knob(Knob),
@@ -91,10 +90,11 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 22] = [
+const WORDS: [(Argument, &str); 23] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
+    (Argument::Packed, "packed"),
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
     (Argument::RowidEq, "rowid="),
@@ -164,6 +164,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Vector(_), Op::Match) => Argument::Match,
         (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
         (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
+        (At::Hidden(Hidden::Packed), Op::Eq) => Argument::Packed,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
@@ -230,7 +231,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     }
     let place = |wanted: Argument| usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, i)| *i);
     let search = |argument: &Argument| matches!(argument, Argument::Match | Argument::Batch);
-    if waiting.iter().any(search) {
+    if waiting.iter().any(|argument| search(argument) || *argument == Argument::Packed) {
         // Another join order makes the query vector known.
         return Ok(BestIndex::Unusable);
     }
@@ -259,9 +260,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         |a: &Argument| matches!(a, Argument::DistanceLt | Argument::DistanceLe | Argument::DistanceEq);
     // The order of the answers, and nothing else: then LIMIT may stand for k.
     let ordered = consumes_order(columns, info, kind);
-    let is_all = |at| matches!(at, At::Hidden(Hidden::Rowids | Hidden::Distances));
-    // An UPDATE uses all columns, even the one that takes commands.
-    let packed = uses(info, columns, is_all) && !uses(info, columns, |at| at == At::Hidden(Hidden::Command));
+    let packed = place(Argument::Packed).is_some();
     let limit = place(Argument::Limit)
         .filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN && !packed);
     let mut chosen: Vec<(Argument, usize)> =
@@ -304,7 +303,7 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         Some(At::Vector(vector)) => vector as i32,
         _ => 0,
     };
-    info.set_idx_num(kind + metadata + vector * VECTOR + if packed { PACKED } else { 0 });
+    info.set_idx_num(kind + metadata + vector * VECTOR);
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
@@ -324,6 +323,11 @@ fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usi
     if queries == 0 && given(Argument::K) > 0 {
         return Err(Error::generic(
             "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
+        ));
+    }
+    if queries == 0 && given(Argument::Packed) > 0 {
+        return Err(Error::generic(
+            "packed is given without a query: batch MATCH ? AND k = 10 AND packed = 1",
         ));
     }
     for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
@@ -357,7 +361,7 @@ fn is_point(argument: Argument) -> bool {
 
 fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
-    !matches!(argument, A::Match | A::Batch | A::K | A::Limit | A::Offset | A::Knob(_))
+    !matches!(argument, A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_))
 }
 
 /// Whether rows may come list by list: nothing asks for some rowids or their order.
@@ -365,9 +369,10 @@ fn scans_lists(info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
     !usable.iter().any(|(a, _)| is_range(*a)) && info.order_by().next().is_none()
 }
 
-/// Whether the statement uses a column of that sort, of the first 63: a table's own ones, and the hidden ones before the knobs.
+/// Whether the statement uses a column of that sort. (All of a table's own columns are among the first 63.)
 fn uses(info: &IndexInfo<'_>, columns: &Columns, is_it: impl Fn(At) -> bool) -> bool {
-    (0..63).any(|at| info.columns_used() >> at & 1 == 1 && is_it(columns.at(at)))
+    let mut own = (0..columns.command_at()).filter(|&at| is_it(columns.at(at as i32)));
+    own.any(|at| info.columns_used() >> at & 1 == 1)
 }
 
 fn is_range(argument: Argument) -> bool {
