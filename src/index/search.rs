@@ -2,7 +2,7 @@
 //!
 //! Queries that probe the same list meet there: the list's rows are read once for all of them. Each
 //! query's nearest list comes first, in a wave of its own, so that the threshold is tight when the
-//! other lists are scanned. What the scans keep are candidates with bounds or, in a batch whose rows are
+//! other lists are scanned (not where one query is scanned by two threads, which begin at once). What the scans keep are candidates with bounds or, in a batch whose rows are
 //! resident, with keys; at the end those with bounds are re-scored with
 //! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one
 //! cannot win. Neither the grouping nor the threads nor the order of lists can change the answer, since

@@ -375,7 +375,8 @@ impl Snapshot {
                 && let Some(vectors) = segment(candidate).vectors.get()
             {
                 // The processor sees the rest coming.
-                prefetch(&vectors.rows[slot * self.dim..][..self.dim.min(ANNOUNCED)]);
+                let start = slot * self.dim;
+                vectors.rows.get(start..start + self.dim.min(ANNOUNCED)).into_iter().for_each(prefetch);
             }
         }
     }

@@ -460,7 +460,7 @@ impl Cursor {
         let mut params = SearchParams::new(usize::MAX, nlist);
         let Warm { buffers, queries, answers } = warm;
         let mut filter = Filter::default();
-        let mut offset = 0;
+        let (mut offset, mut never) = (0, false);
         for (argument, value) in given {
             let value = &value;
             match argument {
@@ -491,9 +491,7 @@ impl Cursor {
                         Some(bound) => bound_keys(column.metric, argument, bound, &mut params),
                         None => is_upper,
                     };
-                    if !some_key {
-                        return Ok(None);
-                    }
+                    never |= !some_key;
                 }
                 Argument::KeyEq => filter.rowids.keep(row_of_key(table, value)?.into_iter().collect()),
                 Argument::KeyIn => {
@@ -514,7 +512,7 @@ impl Cursor {
                 _ => filter.rowids.narrow(argument, value)?,
             }
         }
-        if filter.is_never() {
+        if never || filter.is_never() {
             return Ok(None);
         }
         let partitions = table.partitions(&filter)?;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::sqlite::{BestIndex, Error, IndexInfo, Op, Result};
+use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result};
 use crate::vtab::columns::{At, Columns, Hidden, Role};
 use crate::vtab::knobs::Knob;
 
@@ -164,7 +164,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Vector(_), Op::Match) => Argument::Match,
         (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
         (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
-        (At::Hidden(Hidden::Packed), Op::Eq) => Argument::Packed,
+        (At::Hidden(Hidden::Packed), Op::Eq | Op::Is) => Argument::Packed,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
@@ -231,8 +231,11 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     }
     let place = |wanted: Argument| usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, i)| *i);
     let search = |argument: &Argument| matches!(argument, Argument::Match | Argument::Batch);
-    if waiting.iter().any(|argument| search(argument) || *argument == Argument::Packed) {
-        // Another join order makes the query vector known.
+    let packed = place(Argument::Packed).is_some();
+    let must_be_known =
+        |a: &Argument| packed || search(a) || matches!(a, Argument::Packed | Argument::Knob(_));
+    if waiting.iter().any(must_be_known) {
+        // Another join order makes it known. A row that stands for a query has nothing that SQLite could look at later.
         return Ok(BestIndex::Unusable);
     }
     check_query(columns, info, &usable)?;
@@ -260,7 +263,6 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         |a: &Argument| matches!(a, Argument::DistanceLt | Argument::DistanceLe | Argument::DistanceEq);
     // The order of the answers, and nothing else: then LIMIT may stand for k.
     let ordered = consumes_order(columns, info, kind);
-    let packed = place(Argument::Packed).is_some();
     let limit = place(Argument::Limit)
         .filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN && !packed);
     let mut chosen: Vec<(Argument, usize)> =
@@ -329,6 +331,10 @@ fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usi
         return Err(Error::generic(
             "packed is given without a query: batch MATCH ? AND k = 10 AND packed = 1",
         ));
+    }
+    let of_packed = |constraint: &Constraint| columns.at(constraint.column) == At::Hidden(Hidden::Packed);
+    if info.constraints().any(|c| of_packed(&c) && !matches!(c.op, Op::Eq | Op::Is)) {
+        return Err(Error::generic("packed takes no other condition than packed = 1, or packed = 0"));
     }
     for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
         let name = match columns.at(constraint.column) {
