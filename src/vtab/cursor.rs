@@ -232,20 +232,13 @@ impl VTabCursor<Ivf> for Cursor {
                     context.i64(*query as i64);
                 }
             }
-            At::Hidden(Hidden::Rowids | Hidden::Distances) => {
-                // An UPDATE reads all columns.
-                if matches!(self.rows, Rows::Search { .. }) && !context.no_change() {
-                    return Err(Error::generic(
-                        "rowids and distances are of searches with rows for queries: AND packed = 1",
-                    ));
-                }
-            }
             At::Hidden(Hidden::Packed) => {
                 if matches!(self.rows, Rows::Search { .. }) {
                     context.i64(0);
                 }
             }
-            At::Hidden(Hidden::Command | Hidden::Batch) => {}
+            // An UPDATE may read all of them.
+            At::Hidden(Hidden::Command | Hidden::Batch | Hidden::Rowids | Hidden::Distances) => {}
         }
         Ok(())
     }
