@@ -22,8 +22,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::workers::{Cancelled, Workers};
+use crate::device::workers::Workers;
 use crate::index::kmeans::hash;
+use crate::index::schedule::for_each_ticking;
 use crate::index::{
     Cache, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, search, try_collect,
     try_filled, try_vec,
@@ -186,7 +187,7 @@ pub fn calibrate<L: InvertedLists>(
     let found = search(snapshot, cache, lists, &queries, SearchParams::new(most + 1, usize::MAX))?;
     let asked: Vec<Mutex<Asked>> = try_collect(chosen.iter().map(|_| Mutex::default()))?;
     let step = chosen.len().div_ceil(WIDTH_QUERIES).max(1);
-    on_all_threads(lists, chosen.len(), |i| {
+    for_each_ticking(lists, Workers::all(), chosen.len(), |i| {
         let me = chosen[i].rowid;
         let places = found.of(i).iter().zip(&found.places[found.offsets[i]..]);
         let others = places.filter(|(row, _)| row.rowid != me).take(most);
@@ -311,25 +312,4 @@ fn choose<L: InvertedLists>(
         chosen.try_append(&of_list[..n.min(of_list.len())])?;
     }
     Ok(chosen)
-}
-
-/// Runs tasks on all threads, with the ticks of `lists`.
-fn on_all_threads<L: InvertedLists>(
-    lists: &mut L,
-    tasks: usize,
-    task: impl Fn(usize) -> Result<(), IndexError> + Sync,
-) -> Result<(), L::Error> {
-    let mut failure = None;
-    let mut tick = || {
-        lists.tick().map_err(|error| {
-            failure = Some(error);
-            Cancelled
-        })
-    };
-    let done = Workers::all().try_for_each(tasks, &mut tick, task);
-    match (done, failure) {
-        (Ok(()), _) => Ok(()),
-        (Err(_), Some(error)) => Err(error),
-        (Err(error), None) => Err(error.into()),
-    }
 }

@@ -345,11 +345,11 @@ impl Snapshot {
 
     /// The rowid of a candidate.
     pub(crate) fn rowid(&self, candidate: &Candidate) -> i64 {
-        let codes = || self.segments[candidate.segment as usize].codes.get();
         if candidate.has_rowid {
             return candidate.rowid;
         }
-        codes().map_or(candidate.rowid, |codes| codes.rowids[candidate.slot as usize])
+        let codes = self.segments[candidate.segment as usize].codes.get();
+        codes.map_or(candidate.rowid, |codes| codes.rowids[candidate.slot as usize])
     }
 
     /// Brings near what answers need of candidates: rowids, and vectors whose keys are not known. Step by step for all of them, since

@@ -96,20 +96,12 @@ impl VTabCursor<Ivf> for Cursor {
                     Some((_, value)) => is_set(&value)?,
                     None => false,
                 };
-                let found = self.search(index, given.clone(), &mut warm, wants_metadata && !packed)?;
+                let found = self.search(index, given, &mut warm, wants_metadata && !packed)?;
                 if found.is_some() {
                     table.profile.set(index.profile.get());
                 } else if packed {
-                    // No row can be an answer, and perhaps not all arguments were read.
-                    let many = given.find(|(argument, _)| *argument == Argument::Batch);
-                    let column = &index.options.column;
-                    let nq = match many {
-                        Some((_, value)) => {
-                            vector::read_batch("batch", &value, column.element, column.dim)?.len()
-                                / column.dim
-                        }
-                        None => 1,
-                    };
+                    // No row can be an answer to any of the queries.
+                    let nq = warm.queries.len() / index.options.column.dim;
                     warm.answers = Answers::default();
                     warm.answers.offsets.try_resize(nq + 1, 0)?;
                 }
