@@ -1,10 +1,37 @@
 //! Conditions on metadata, evaluated for the rows of a segment at a time.
 
+use std::cmp::Ordering;
+
 use crate::index::metadata::{Datum, MetadataColumn, Values};
-use crate::index::{IndexError, try_copy, try_vec};
+use crate::index::{IndexError, Number, Pattern, try_copy, try_vec};
 
 /// A text that bounds others, and whether it is one of them; none for no bound.
 pub type TextBound = Option<(Box<[u8]>, bool)>;
+
+/// The order of texts: that of their bytes in the encoding of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextOrder {
+    /// UTF-8.
+    #[default]
+    Utf8,
+    /// UTF-16, the lower byte first.
+    Utf16Le,
+    /// UTF-16, the higher byte first.
+    Utf16Be,
+}
+
+impl TextOrder {
+    /// Compares two texts, which are UTF-8 here.
+    pub fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
+        let (Self::Utf16Le | Self::Utf16Be, Ok(a16), Ok(b16)) =
+            (self, std::str::from_utf8(a), std::str::from_utf8(b))
+        else {
+            return a.cmp(b);
+        };
+        let first = |unit: u16| if self == Self::Utf16Le { unit.swap_bytes() } else { unit };
+        a16.encode_utf16().map(first).cmp(b16.encode_utf16().map(first))
+    }
+}
 
 /// What a value is to be. Where there is none, only [`Test::Null`] holds.
 #[derive(Debug, PartialEq)]
@@ -31,17 +58,30 @@ pub enum Test {
     FloatIn(Vec<f64>),
     /// A float but this one.
     FloatNot(f64),
-    /// A text from `low` to `high`, byte by byte.
+    /// A text from `low` to `high`.
     Texts {
         /// The bound below.
         low: TextBound,
         /// The bound above.
         high: TextBound,
+        /// What from and to mean.
+        order: TextOrder,
     },
     /// One of these texts, ascending.
     TextIn(Vec<Box<[u8]>>),
     /// A text but this one.
     TextNot(Box<[u8]>),
+    /// A text of this pattern.
+    Pattern(Box<Pattern>),
+    /// A text that reads as a number of one of these orders to `of`.
+    AsNumber {
+        /// What the number is compared with.
+        of: Number,
+        /// Less, equal, greater.
+        orders: [bool; 3],
+    },
+    /// One or the other.
+    Either(Box<[Test; 2]>),
     /// Anything.
     NotNull,
     /// Nothing.
@@ -62,8 +102,28 @@ pub struct Condition {
 }
 
 impl Test {
+    /// Whether a text passes.
+    fn accepts_text(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Texts { low, high, order } => within(text, low, high, *order),
+            Self::TextNot(not) => text != &**not,
+            Self::TextIn(of) => of.binary_search_by(|one| (**one).cmp(text)).is_ok(),
+            Self::Pattern(pattern) => pattern.matches(text),
+            Self::AsNumber { of, orders } => {
+                let number = std::str::from_utf8(text).ok().and_then(Number::read);
+                number.is_some_and(|number| orders[(number.order(*of) as i8 + 1) as usize])
+            }
+            Self::Either(tests) => tests.iter().any(|test| test.accepts_text(text)),
+            Self::NotNull => true,
+            _ => false,
+        }
+    }
+
     /// A copy: lists and texts are as long as whoever asks makes them.
-    fn copied(&self) -> Result<Self, IndexError> {
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn copied(&self) -> Result<Self, IndexError> {
         let text = |text: &[u8]| Ok::<Box<[u8]>, IndexError>(try_copy(text)?.into());
         let bound = |of: &TextBound| -> Result<TextBound, IndexError> {
             of.as_ref().map(|(of, itself)| Ok((text(of)?, *itself))).transpose()
@@ -75,13 +135,18 @@ impl Test {
             Self::Floats { low, high } => Self::Floats { low: *low, high: *high },
             Self::FloatIn(of) => Self::FloatIn(try_copy(of)?),
             Self::FloatNot(of) => Self::FloatNot(*of),
-            Self::Texts { low, high } => Self::Texts { low: bound(low)?, high: bound(high)? },
+            Self::Texts { low, high, order } => {
+                Self::Texts { low: bound(low)?, high: bound(high)?, order: *order }
+            }
             Self::TextIn(of) => {
                 let mut texts = try_vec(of.len())?;
                 of.iter().try_for_each(|of| text(of).map(|of| texts.push(of)))?;
                 Self::TextIn(texts)
             }
             Self::TextNot(of) => Self::TextNot(text(of)?),
+            Self::Pattern(pattern) => Self::Pattern(Box::new(pattern.copied()?)),
+            Self::AsNumber { of, orders } => Self::AsNumber { of: *of, orders: *orders },
+            Self::Either(tests) => Self::Either(Box::new([tests[0].copied()?, tests[1].copied()?])),
             Self::NotNull => Self::NotNull,
             Self::Null => Self::Null,
             Self::Never => Self::Never,
@@ -121,14 +186,20 @@ impl Condition {
             }
             (Test::FloatNot(not), Values::Floats(values)) => keep.values(values, |value| value != not),
             (Test::FloatIn(of), Values::Floats(values)) => keep.values(values, |value| of.contains(value)),
-            (Test::Texts { low, high }, Values::Texts { ends, .. }) => {
-                keep.rows(ends.len(), |i| within(column.text(i), low, high));
+            (Test::Texts { low, high, order }, Values::Texts { ends, .. }) => {
+                keep.rows(ends.len(), |i| within(column.text(i), low, high, *order));
             }
             (Test::TextNot(not), Values::Texts { ends, .. }) => {
                 keep.rows(ends.len(), |i| column.text(i) != &**not);
             }
             (Test::TextIn(of), Values::Texts { ends, .. }) => {
                 keep.rows(ends.len(), |i| of.binary_search_by(|text| (**text).cmp(column.text(i))).is_ok());
+            }
+            (
+                test @ (Test::Pattern(_) | Test::AsNumber { .. } | Test::Either(_)),
+                Values::Texts { ends, .. },
+            ) => {
+                keep.rows(ends.len(), |i| test.accepts_text(column.text(i)));
             }
             (Test::NotNull, _) => keep.words(|_| u64::MAX),
             (Test::Null, _) => {
@@ -152,20 +223,21 @@ impl Condition {
             (Test::Floats { low, high }, Datum::Float(value)) => (*low..=*high).contains(&value),
             (Test::FloatNot(not), Datum::Float(value)) => value != *not,
             (Test::FloatIn(of), Datum::Float(value)) => of.contains(&value),
-            (Test::Texts { low, high }, Datum::Text(text)) => within(text.as_bytes(), low, high),
-            (Test::TextNot(not), Datum::Text(text)) => text.as_bytes() != &**not,
-            (Test::TextIn(of), Datum::Text(text)) => {
-                of.binary_search_by(|one| (**one).cmp(text.as_bytes())).is_ok()
-            }
+            (test, Datum::Text(text)) => test.accepts_text(text.as_bytes()),
             (Test::NotNull, _) => true,
             _ => false,
         }
     }
 }
 
-fn within(text: &[u8], low: &TextBound, high: &TextBound) -> bool {
-    low.as_ref().is_none_or(|(low, also)| text > &**low || (*also && text == &**low))
-        && high.as_ref().is_none_or(|(high, also)| text < &**high || (*also && text == &**high))
+fn within(text: &[u8], low: &TextBound, high: &TextBound, order: TextOrder) -> bool {
+    let is = |bound: &TextBound, beyond: Ordering| {
+        bound.as_ref().is_none_or(|(bound, also)| match order.compare(text, bound) {
+            Ordering::Equal => *also,
+            found => found == beyond,
+        })
+    };
+    is(low, Ordering::Greater) && is(high, Ordering::Less)
 }
 
 /// A mask under way.
@@ -230,9 +302,16 @@ mod tests {
             Test::Floats { low: -1.5, high: 2.0 },
             Test::FloatIn(vec![0.0, 4.0]),
             Test::FloatNot(-0.0),
-            Test::Texts { low: Some((bytes("b"), false)), high: None },
-            Test::Texts { low: Some((bytes("a"), true)), high: Some((bytes("c"), true)) },
-            Test::Texts { low: None, high: Some((bytes("b"), false)) },
+            Test::Texts { low: Some((bytes("b"), false)), high: None, order: TextOrder::Utf8 },
+            Test::Texts {
+                low: Some((bytes("a"), true)),
+                high: Some((bytes("c"), true)),
+                order: TextOrder::Utf16Le,
+            },
+            Test::Texts { low: None, high: Some((bytes("b"), false)), order: TextOrder::Utf16Be },
+            Test::Pattern(Box::new(Pattern::like("%B", true).unwrap())),
+            Test::AsNumber { of: Number::Integer(2), orders: [true, false, true] },
+            Test::Either(Box::new([Test::TextNot(bytes("a")), Test::TextIn(vec![bytes("b")])])),
             Test::TextIn(vec![bytes(""), bytes("b")]),
             Test::TextNot(bytes("a")),
             Test::NotNull,

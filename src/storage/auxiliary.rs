@@ -1,5 +1,6 @@
 //! `t_auxiliary`: a text key and the values that rows carry along, in an ordinary row of SQLite's.
 
+use crate::index::TryExtend;
 use crate::sqlite::{Kind, Param, Result as SqliteResult};
 use crate::storage::{Shape, Sql, StorageError, Tables};
 
@@ -76,6 +77,20 @@ impl Tables {
             Kind::Text => Param::Text(rows.text(0)?),
             Kind::Blob => Param::Blob(rows.blob(0)?),
         }))
+    }
+
+    /// The rows whose text key equals a number, as its text or as the number that the key reads as.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn rows_of_number(&self, number: Param<'_>) -> Result<Vec<i64>, StorageError> {
+        let mut statement = self.statement(Sql::AuxiliaryNumbers)?;
+        let mut rows = statement.query(&[number])?;
+        let mut found = Vec::new();
+        while rows.step()? {
+            found.try_push(rows.i64(0))?;
+        }
+        Ok(found)
     }
 
     /// The row of a text key.

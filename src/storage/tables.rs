@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use crate::index::{SegmentId, ValueKind};
+use crate::index::{SegmentId, TextOrder, ValueKind};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
 use crate::storage::auxiliary::placeholder;
@@ -63,10 +63,11 @@ statements! {
     PartitionsFind "partitions_find", PartitionsAdd "partitions_add", PartitionsCount "partitions_count",
     PartitionsScan "partitions_scan", PartitionsMax "partitions_max", PartitionsRows "partitions_rows", PartitionsDelete "partitions_delete",
     AuxiliaryCreate "auxiliary_create", AuxiliaryDrop "auxiliary_drop", AuxiliaryRename "auxiliary_rename",
-    AuxiliaryRead "auxiliary_read", AuxiliaryFind "auxiliary_find", AuxiliaryWrite "auxiliary_write",
+    AuxiliaryRead "auxiliary_read", AuxiliaryFind "auxiliary_find", AuxiliaryNumbers "auxiliary_numbers", AuxiliaryWrite "auxiliary_write",
     AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
     AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
+    EncodingRead "encoding_read", LikeRead "like_read",
 }
 
 /// The one row of `t_state`.
@@ -391,6 +392,31 @@ impl Tables {
                 state.checksum().into(),
             ],
         )
+    }
+
+    /// The order of texts in the database.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn text_order(&self) -> SqliteResult<TextOrder> {
+        let mut statement = self.statement(Sql::EncodingRead)?;
+        let mut rows = statement.query(&[])?;
+        Ok(match if rows.step()? { rows.text(0)? } else { "" } {
+            "UTF-16le" => TextOrder::Utf16Le,
+            "UTF-16be" => TextOrder::Utf16Be,
+            _ => TextOrder::Utf8,
+        })
+    }
+
+    /// Whether LIKE takes `a` and `A` for the same; none if it is not SQLite's own.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn like_folds(&self) -> SqliteResult<Option<bool>> {
+        let mut statement = self.statement(Sql::LikeRead)?;
+        let mut rows = statement.query(&[])?;
+        let own = rows.step()? && rows.i64(1) == 0;
+        Ok(own.then(|| rows.i64(0) != 0))
     }
 
     /// Opens the `data` of a segment for reading in parts.

@@ -11,6 +11,8 @@ use crate::vtab::columns::{Columns, Role};
 use crate::vtab::plan::{Argument, Operator};
 
 mod compare;
+pub use compare::Host;
+use compare::Meaning;
 
 /// Which rows a statement asks for.
 #[derive(Default)]
@@ -21,22 +23,28 @@ pub struct Filter {
     pub conditions: Vec<Condition>,
     /// By the values of partition columns, in their order among themselves.
     pub partitions: Vec<Condition>,
+    /// The likeliest meaning of conditions that pass what others would, too, by the slots of the columns.
+    pub surely: Vec<Condition>,
 }
 
 impl Filter {
-    /// Takes a condition on a metadata or partition column.
+    /// Takes a condition on a metadata or partition column. `alone`: SQLite will not look at the rows again.
     ///
     /// # Errors
-    /// What reading an IN list fails with.
+    /// What reading an IN list or asking the host fails with.
     pub fn narrow(
         &mut self,
+        host: &impl Host,
         columns: &Columns,
-        value: usize,
-        operator: Operator,
+        (value, operator): (usize, Operator),
         with: &Value<'_>,
+        alone: bool,
     ) -> Result<()> {
         let column = &columns.values()[value];
-        let (test, or_null) = compare::test(column.kind, operator, with)?;
+        let Meaning { test, or_null, surely } = compare::meaning(host, column.kind, operator, with, alone)?;
+        if let Some(test) = surely {
+            self.surely.try_push(Condition { column: column.slot, test, or_null })?;
+        }
         let condition = |column| Condition { column, test, or_null };
         if column.role == Role::Partition {
             let at = columns.of(Role::Partition).position(|of| of.slot == column.slot).unwrap_or(0);

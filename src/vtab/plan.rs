@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
+use crate::index::ValueKind;
 use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result};
-use crate::vtab::columns::{At, Columns, Hidden, Role};
+use crate::vtab::columns::{At, Columns, Hidden, Role, ValueColumn};
 use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
@@ -22,9 +23,50 @@ pub const BATCHED: i32 = 4;
 /// All rows, list by list, of which no vector is wanted.
 pub const SCAN_METADATA: i32 = 5;
 /// Added to the number of a search whose answers' metadata is wanted.
-pub const WITH_METADATA: i32 = 8;
+const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
-pub const VECTOR: i32 = 16;
+const VECTOR: i32 = 16;
+/// Added where vectors of the answers are wanted.
+const WITH_VECTORS: i32 = 256;
+/// Added where auxiliary values or text keys of the answers are wanted.
+const WITH_AUXILIARY: i32 = 512;
+
+/// Which columns of its answers a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    pub metadata: bool,
+    pub vectors: bool,
+    pub auxiliary: bool,
+}
+
+/// A plan, as its number says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    pub number: i32,
+    /// One of the constants above.
+    pub kind: i32,
+    /// The number of the vector column that is searched.
+    pub vector: usize,
+    /// What is read of the answers of a search.
+    pub wanted: Wanted,
+}
+
+impl Plan {
+    /// The plan of a number.
+    pub fn from_number(number: i32) -> Self {
+        let has = |bit: i32| number & bit != 0;
+        Self {
+            number,
+            kind: number % WITH_METADATA,
+            vector: (number % WITH_VECTORS / VECTOR).max(0) as usize,
+            wanted: Wanted {
+                metadata: has(WITH_METADATA),
+                vectors: has(WITH_VECTORS),
+                auxiliary: has(WITH_AUXILIARY),
+            },
+        }
+    }
+}
 
 /// What an argument of xFilter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +90,7 @@ pub enum Argument {
     RowidNull,
     RowidNotNull,
     DistanceEq,
+    DistanceIn,
     DistanceGt,
     DistanceGe,
     DistanceLt,
@@ -73,11 +116,15 @@ pub enum Operator {
     IsNot,
     IsNull,
     IsNotNull,
+    Like,
+    Glob,
 }
 
 /// What follows the column's name in a plan's text; none is the end of another.
-const OPERATORS: [(Operator, &str); 11] = [
+const OPERATORS: [(Operator, &str); 13] = [
     (Operator::In, " in"),
+    (Operator::Like, " like"),
+    (Operator::Glob, " glob"),
     (Operator::IsNull, " is null"),
     (Operator::IsNotNull, " is not null"),
     (Operator::IsNot, " is not"),
@@ -90,7 +137,7 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 23] = [
+const WORDS: [(Argument, &str); 24] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -108,6 +155,7 @@ const WORDS: [(Argument, &str); 23] = [
     (Argument::RowidNull, "rowid is null"),
     (Argument::RowidNotNull, "rowid is not null"),
     (Argument::DistanceEq, "distance="),
+    (Argument::DistanceIn, "distance in"),
     (Argument::DistanceGt, "distance>"),
     (Argument::DistanceGe, "distance>="),
     (Argument::DistanceLt, "distance<"),
@@ -117,6 +165,11 @@ const WORDS: [(Argument, &str); 23] = [
 ];
 
 impl Argument {
+    /// Whether it may be the list of an IN.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::RowidIn | Self::KeyIn | Self::DistanceIn | Self::Value(_, Operator::In))
+    }
+
     fn word(self, columns: &Columns) -> Cow<'static, str> {
         if let Self::Value(value, operator) = self {
             let name = &columns.values()[value].name;
@@ -152,7 +205,10 @@ impl Argument {
 }
 
 /// The arguments that a plan's text names.
-pub fn arguments<'t>(text: &'t str, columns: &'t Columns) -> impl Iterator<Item = Argument> + Clone + 't {
+pub fn arguments<'t>(
+    text: &'t str,
+    columns: &'t Columns,
+) -> impl Iterator<Item = Argument> + Clone + use<'t> {
     text.split(',').filter_map(|word| Argument::of_word(word, columns))
 }
 
@@ -162,10 +218,12 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (_, Op::Limit) => Argument::Limit,
         (_, Op::Offset) => Argument::Offset,
         (At::Vector(_), Op::Match) => Argument::Match,
-        (At::Hidden(Hidden::Batch), Op::Match | Op::Eq) => Argument::Batch,
-        (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
+        // t('[1, 0]') is written by SQLite as a condition on its first hidden column.
+        (At::Hidden(Hidden::Command), Op::Match | Op::Eq) => Argument::Match,
+        (At::Hidden(Hidden::Batch), Op::Match | Op::Eq | Op::Is) => Argument::Batch,
+        (At::Hidden(Hidden::K), Op::Eq | Op::Is) => Argument::K,
         (At::Hidden(Hidden::Packed), Op::Eq | Op::Is) => Argument::Packed,
-        (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
+        (At::Hidden(Hidden::Knob(knob)), Op::Eq | Op::Is) => Argument::Knob(knob),
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne) => Argument::RowidNe,
@@ -176,6 +234,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Rowid, Op::Ge) => Argument::RowidGe,
         (At::Rowid, Op::Lt) => Argument::RowidLt,
         (At::Rowid, Op::Le) => Argument::RowidLe,
+        (At::Hidden(Hidden::Distance), Op::Eq) if is_in => Argument::DistanceIn,
         (At::Hidden(Hidden::Distance), Op::Eq) => Argument::DistanceEq,
         (At::Hidden(Hidden::Distance), Op::Gt) => Argument::DistanceGt,
         (At::Hidden(Hidden::Distance), Op::Ge) => Argument::DistanceGe,
@@ -184,6 +243,11 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Value(value), op) => match (columns.values()[value].role, op) {
             (Role::Key, Op::Eq) if is_in => Argument::KeyIn,
             (Role::Key, Op::Eq | Op::Is) => Argument::KeyEq,
+            (Role::Metadata | Role::Partition, Op::Like | Op::Glob)
+                if columns.values()[value].kind != ValueKind::Text =>
+            {
+                return None;
+            }
             (Role::Metadata | Role::Partition, op) => Argument::Value(value, operator_of(op, is_in)?),
             _ => return None,
         },
@@ -204,8 +268,51 @@ fn operator_of(op: Op, is_in: bool) -> Option<Operator> {
         Op::IsNot => Operator::IsNot,
         Op::IsNull => Operator::IsNull,
         Op::IsNotNull => Operator::IsNotNull,
+        Op::Like => Operator::Like,
+        Op::Glob => Operator::Glob,
         _ => return None,
     })
+}
+
+/// The terms of a WHERE clause.
+#[derive(Default)]
+struct Terms {
+    /// Those that can be used, with their numbers.
+    usable: Vec<(Argument, usize)>,
+    /// Those whose right side another order of the tables would make known.
+    waiting: Vec<Argument>,
+    /// Some are nothing to this table.
+    foreign: bool,
+}
+
+impl Terms {
+    fn read(columns: &Columns, info: &mut IndexInfo<'_>) -> Self {
+        let mut terms = Self::default();
+        for constraint in info.constraints() {
+            let at = columns.at(constraint.column);
+            let may_be_list = matches!(at, At::Rowid | At::Value(_) | At::Hidden(Hidden::Distance));
+            let is_in = constraint.op == Op::Eq && may_be_list && info.vtab_in(constraint.index, None);
+            let argument = argument_of(columns, constraint.column, constraint.op, is_in);
+            // Texts are compared byte by byte here.
+            let compared =
+                |info: &IndexInfo<'_>| info.collation(constraint.index).is_none_or(|of| of == "BINARY");
+            match argument.filter(|a| !is_of_text(*a) || compared(info)) {
+                Some(argument) if constraint.usable => terms.usable.push((argument, constraint.index)),
+                Some(argument) => terms.waiting.push(argument),
+                None => terms.foreign = true,
+            }
+        }
+        terms
+    }
+
+    /// The number of the first term that is `wanted`.
+    fn place(&self, wanted: Argument) -> Option<usize> {
+        self.usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, index)| *index)
+    }
+
+    fn has(&self, is_it: impl Fn(Argument) -> bool) -> bool {
+        self.usable.iter().any(|(argument, _)| is_it(*argument))
+    }
 }
 
 /// Chooses a plan.
@@ -213,68 +320,57 @@ fn operator_of(op: Op, is_in: bool) -> Option<Operator> {
 /// # Errors
 /// A search without k, or with what it cannot have.
 pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
-    let mut usable = Vec::new();
-    let mut waiting = Vec::new();
-    let mut foreign = false;
-    for constraint in info.constraints() {
-        let is_value = matches!(columns.at(constraint.column), At::Rowid | At::Value(_));
-        let is_in = constraint.op == Op::Eq && is_value && info.vtab_in(constraint.index, None);
-        let argument = argument_of(columns, constraint.column, constraint.op, is_in);
-        // Texts are compared byte by byte here.
-        let compared =
-            |info: &IndexInfo<'_>| info.collation(constraint.index).is_none_or(|of| of == "BINARY");
-        match argument.filter(|a| !is_of_text(*a) || compared(info)) {
-            Some(argument) if constraint.usable => usable.push((argument, constraint.index)),
-            Some(argument) => waiting.push(argument),
-            None => foreign = true,
-        }
-    }
-    let place = |wanted: Argument| usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, i)| *i);
-    let search = |argument: &Argument| matches!(argument, Argument::Match | Argument::Batch);
-    let packed = place(Argument::Packed).is_some();
-    let must_be_known =
-        |a: &Argument| packed || search(a) || matches!(a, Argument::Packed | Argument::Knob(_));
-    if waiting.iter().any(must_be_known) {
-        // Another join order makes it known. A row that stands for a query has nothing that SQLite could look at later.
+    let terms = Terms::read(columns, info);
+    if terms.waiting.iter().any(|a| matches!(a, Argument::Match | Argument::Batch)) {
+        // Another join order makes it known.
         return Ok(BestIndex::Unusable);
     }
-    check_query(columns, info, &usable)?;
-    let is_vector = |at| matches!(at, At::Vector(_));
-    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
-    let kind = match (place(Argument::Match), place(Argument::Batch)) {
-        (Some(_), None) => KNN,
-        (None, Some(_)) => BATCHED,
+    check_query(columns, info, &terms)?;
+    match (terms.place(Argument::Match), terms.place(Argument::Batch)) {
         (Some(_), Some(_)) => {
-            return Err(Error::generic(
-                "a search takes one query (vec MATCH ?) or a batch (batch MATCH ?), not both",
-            ));
+            Err(Error::generic("a search takes one query (vec MATCH ?) or a batch (batch MATCH ?), not both"))
         }
-        // Of an IN list SQLite hands over one value after the other.
-        (None, None) if usable.iter().any(|(argument, _)| is_point(*argument)) => POINT,
-        (None, None) if scans_lists(info, &usable) && uses(info, columns, is_vector) => SCAN_LISTS,
-        (None, None) if scans_lists(info, &usable) && uses(info, columns, is_packed) => SCAN_METADATA,
-        (None, None) => SCAN,
-    };
-    if !matches!(kind, KNN | BATCHED) {
-        return plan_scan(columns, info, kind, &usable);
+        (Some(query), None) => plan_search(columns, info, &terms, KNN, query),
+        (None, Some(query)) => plan_search(columns, info, &terms, BATCHED, query),
+        (None, None) => plan_scan(columns, info, &terms.usable),
     }
+}
 
-    let is_upper =
-        |a: &Argument| matches!(a, Argument::DistanceLt | Argument::DistanceLe | Argument::DistanceEq);
+/// Plans a search.
+///
+/// SQLite asks for a plan several times: with all terms usable, then without those that need other tables, then without an IN
+/// that it would run through value by value. A search that uses fewer conditions costs less here, so that SQLite drops the plans
+/// which would search once for each row of another table, or once for each value: such conditions are looked at after the
+/// search, in every order of the tables alike. Where the query itself comes from another table, that table's columns are known.
+fn plan_search(
+    columns: &Columns,
+    info: &mut IndexInfo<'_>,
+    terms: &Terms,
+    kind: i32,
+    query: usize,
+) -> Result<BestIndex> {
+    use Argument as A;
+    if terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_))) {
+        return Ok(BestIndex::Unusable);
+    }
+    let packed = terms.place(A::Packed).is_some();
+    let is_upper = |a: A| matches!(a, A::DistanceLt | A::DistanceLe | A::DistanceEq | A::DistanceIn);
+    // Whether a row is among the k nearest is looked at after the search; among which rows to search is another question.
+    let is_after = |a: A| matches!(a, A::RowidEq | A::KeyEq);
     // The order of the answers, and nothing else: then LIMIT may stand for k.
     let ordered = consumes_order(columns, info, kind);
-    let limit = place(Argument::Limit)
-        .filter(|_| ordered && !foreign && waiting.is_empty() && kind == KNN && !packed);
-    let mut chosen: Vec<(Argument, usize)> =
-        usable.iter().copied().filter(|(a, _)| !matches!(a, Argument::Limit | Argument::Offset)).collect();
-    if place(Argument::K).is_none() {
-        if waiting.iter().any(|a| *a == Argument::K || is_upper(a)) && limit.is_none() {
-            return Ok(BestIndex::Unusable);
-        } else if let Some(limit) = limit {
-            chosen.push((Argument::Limit, limit));
+    let looked_at_after = terms.foreign || !terms.waiting.is_empty() || terms.has(is_after);
+    let limit = terms.place(A::Limit).filter(|_| ordered && !looked_at_after && kind == KNN && !packed);
+    let mut chosen: Vec<(A, usize)> = terms.usable.clone();
+    chosen.retain(|(a, _)| !is_after(*a) && !matches!(a, A::Limit | A::Offset));
+    if terms.place(A::K).is_none() {
+        if let Some(limit) = limit {
+            chosen.push((A::Limit, limit));
             // SQLite skips the rows of OFFSET itself: they are asked for, and not taken as consumed.
-            chosen.extend(place(Argument::Offset).map(|offset| (Argument::Offset, offset)));
-        } else if !usable.iter().any(|(a, _)| is_upper(a)) {
+            chosen.extend(terms.place(A::Offset).map(|offset| (A::Offset, offset)));
+        } else if terms.waiting.iter().any(|a| is_upper(*a)) {
+            return Ok(BestIndex::Unusable);
+        } else if !terms.has(is_upper) {
             return Err(Error::generic(
                 "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
                  enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
@@ -283,62 +379,73 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     }
     // One of each: what is given twice is left to SQLite.
     let mut words: Vec<Cow<'static, str>> = Vec::new();
+    let mut conditions = 0;
     for (argument, index) in chosen {
         let word = argument.word(columns);
         if words.contains(&word) && !is_repeatable(argument) {
             continue;
         }
-        if matches!(argument, Argument::RowidIn | Argument::KeyIn | Argument::Value(_, Operator::In)) {
+        if argument.is_list() {
             info.vtab_in(index, Some(true));
         }
         words.push(word);
-        // Rowids and distances are compared here as SQLite compares them, so that its second look changes nothing.
-        use Argument as A;
+        conditions += i32::from(is_repeatable(argument));
         // A row that stands for a query has nothing to look at.
-        let omit = packed || matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
-        info.set_argv(index, words.len() as i32, omit);
+        info.set_argv(index, words.len() as i32, packed || is_exact(columns, argument));
     }
-    let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
-    let metadata = if uses(info, columns, is_packed) { WITH_METADATA } else { 0 };
-    let asked = place(Argument::Match).and_then(|at| info.constraints().find(|of| of.index == at));
-    let vector = match asked.map(|constraint| columns.at(constraint.column)) {
-        Some(At::Vector(vector)) => vector as i32,
-        _ => 0,
-    };
-    info.set_idx_num(kind + metadata + vector * VECTOR);
+    let k = terms.place(A::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
+    let column = info.constraints().find(|of| of.index == query).map(|of| columns.at(of.column));
+    let vector = if let Some(At::Vector(vector)) = column { vector as i32 } else { 0 };
+    let of_value =
+        |at, is_it: fn(&ValueColumn) -> bool| matches!(at, At::Value(i) if is_it(&columns.values()[i]));
+    let flag = |yes: bool, bit: i32| if yes { bit } else { 0 };
+    let metadata = uses(info, columns, |at| of_value(at, ValueColumn::is_packed));
+    let auxiliary = uses(info, columns, |at| of_value(at, |column| !column.is_packed()));
+    let vectors = uses(info, columns, |at| matches!(at, At::Vector(_)));
+    info.set_idx_num(
+        kind + vector * VECTOR
+            + flag(metadata, WITH_METADATA)
+            + flag(vectors, WITH_VECTORS)
+            + flag(auxiliary, WITH_AUXILIARY),
+    );
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
-    info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 });
+    info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 } * COST_OF_CONDITION.powi(conditions));
     info.set_estimated_rows(k.clamp(1, 1 << 40));
     Ok(BestIndex::Ok)
 }
 
-/// What a statement cannot mean: SQLite would say it in other words, or find no row.
-fn check_query(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> Result<()> {
-    let given = |wanted: Argument| usable.iter().filter(|(argument, _)| *argument == wanted).count();
-    let queries = given(Argument::Match) + given(Argument::Batch);
+/// What a condition multiplies the cost of a search by: SQLite keeps the logarithm of a cost, in steps of 7 %.
+const COST_OF_CONDITION: f64 = 1.25;
+
+/// Whether SQLite need not look at an argument again. Rowids and distances are compared here as SQLite compares them, so that its
+/// second look changes nothing; of texts and numbers it may know better (see [`crate::vtab::filter`]).
+fn is_exact(columns: &Columns, argument: Argument) -> bool {
+    use Argument as A;
+    match argument {
+        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) => true,
+        A::Value(_, Operator::IsNull | Operator::IsNotNull) => true,
+        A::Value(value, _) => columns.values()[value].kind != ValueKind::Text,
+        _ => false,
+    }
+}
+
+/// What a statement cannot mean: SQLite would say it in other words.
+fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms) -> Result<()> {
+    let given = |wanted: Argument| terms.usable.iter().filter(|(argument, _)| *argument == wanted).count();
     if given(Argument::Match) > 1 || given(Argument::Batch) > 1 {
         return Err(Error::generic(
             "MATCH is given twice: a search takes one query; batch MATCH takes many, one after the other",
         ));
     }
-    if queries == 0 && given(Argument::K) > 0 {
-        return Err(Error::generic(
-            "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
-        ));
-    }
-    if queries == 0 && given(Argument::Packed) > 0 {
-        return Err(Error::generic(
-            "packed is given without a query: batch MATCH ? AND k = 10 AND packed = 1",
-        ));
-    }
+    let is_search = given(Argument::Match) + given(Argument::Batch) > 0;
     let of_packed = |constraint: &Constraint| columns.at(constraint.column) == At::Hidden(Hidden::Packed);
-    if info.constraints().any(|c| of_packed(&c) && !matches!(c.op, Op::Eq | Op::Is)) {
+    if is_search && info.constraints().any(|c| of_packed(&c) && !matches!(c.op, Op::Eq | Op::Is)) {
         return Err(Error::generic("packed takes no other condition than packed = 1, or packed = 0"));
     }
     for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
         let name = match columns.at(constraint.column) {
-            At::Vector(_) | At::Hidden(Hidden::Batch) => continue,
+            At::Vector(_) | At::Hidden(Hidden::Batch | Hidden::Command) => continue,
             At::Value(value) => &columns.values()[value].name,
             At::Rowid => "rowid",
             At::Hidden(_) => "a hidden column",
@@ -359,12 +466,7 @@ fn is_of_text(argument: Argument) -> bool {
     }
 }
 
-/// Whether it names one row, or the rows of a list.
-fn is_point(argument: Argument) -> bool {
-    use Argument as A;
-    matches!(argument, A::RowidEq | A::RowidIn | A::KeyEq | A::KeyIn)
-}
-
+/// Whether it is a condition on rows, of which there may be several of a kind.
 fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
     !matches!(argument, A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_))
@@ -386,16 +488,20 @@ fn is_range(argument: Argument) -> bool {
     matches!(argument, A::RowidGt | A::RowidGe | A::RowidLt | A::RowidLe)
 }
 
-fn plan_scan(
-    columns: &Columns,
-    info: &mut IndexInfo<'_>,
-    kind: i32,
-    usable: &[(Argument, usize)],
-) -> Result<BestIndex> {
-    let mut words: Vec<Cow<'static, str>> = Vec::new();
+fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, usize)]) -> Result<BestIndex> {
+    let is_vector = |at| matches!(at, At::Vector(_));
+    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
     let point = [Argument::RowidEq, Argument::KeyEq, Argument::RowidIn, Argument::KeyIn]
         .into_iter()
         .find(|point| usable.iter().any(|(a, _)| a == point));
+    let kind = match point {
+        // Of an IN list SQLite hands over one value after the other.
+        Some(_) => POINT,
+        None if scans_lists(info, usable) && uses(info, columns, is_vector) => SCAN_LISTS,
+        None if scans_lists(info, usable) && uses(info, columns, is_packed) => SCAN_METADATA,
+        None => SCAN,
+    };
+    let mut words: Vec<Cow<'static, str>> = Vec::new();
     for &(argument, index) in usable {
         let word = argument.word(columns);
         let wanted = match kind {
@@ -413,15 +519,17 @@ fn plan_scan(
         let first = order.next();
         kind == SCAN && first.is_some_and(|term| columns.at(term.column) == At::Rowid && !term.desc)
     };
+    // A text key may be asked for by a number, which more than one may read as.
+    let is_one = matches!(point, Some(Argument::RowidEq | Argument::RowidIn));
     info.set_idx_num(kind);
     info.set_idx_str(&words.join(","))?;
-    info.set_order_by_consumed(by_rowid || kind == POINT);
+    info.set_order_by_consumed(by_rowid || is_one);
     let (cost, rows) = match kind {
         POINT => (10.0, 1),
         _ if words.is_empty() => (1e7, 1_000_000),
         _ => (1e6, 100_000),
     };
-    info.set_unique(kind == POINT);
+    info.set_unique(is_one);
     info.set_estimated_cost(cost);
     info.set_estimated_rows(rows);
     Ok(BestIndex::Ok)

@@ -1,22 +1,24 @@
 //! A table on a connection: its buffer, its settings, its snapshot.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::device::DeviceName;
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot};
+use crate::index::{Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::columns::Column;
-use crate::vtab::cursor::Warm;
+use crate::vtab::cursor::{Searches, Warm};
 use crate::vtab::file::OpenFile;
+use crate::vtab::filter::Host;
 use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
+use crate::vtab::table_function::Cell as OfRow;
 
 pub mod progress;
 mod upkeep;
@@ -72,8 +74,15 @@ pub struct Table {
     ticker: RefCell<Ticker>,
     /// Where searches compute on this connection.
     pub(super) device: Cell<DeviceName>,
-    /// What the last search left for the next; a scan under way has taken it.
+    /// What the last search left for the next.
     pub warm: Cell<Option<Box<Warm>>>,
+    /// What the searches of statements under way found.
+    pub searches: RefCell<Searches>,
+    /// What queries are hashed with.
+    pub seed: u64,
+    /// How often this connection has changed the table, or undone a change.
+    changes: Cell<u64>,
+    text_order: OnceCell<TextOrder>,
     /// What the last search of the table took.
     pub profile: Cell<Option<Profile>>,
     /// The second vector column and so on: each is an index of its own, in shadow tables of its own, under the same rowids.
@@ -108,9 +117,22 @@ impl Table {
             ticker: RefCell::new(Ticker::new(db)),
             device: Cell::new(device),
             warm: Cell::default(),
+            searches: RefCell::default(),
+            seed: RandomState::new().hash_one(0),
+            changes: Cell::default(),
+            text_order: OnceCell::new(),
             profile: Cell::default(),
             others,
         }
+    }
+
+    /// A number that differs after each change of the table by this connection, and after each change that was undone.
+    pub fn changes(&self) -> u64 {
+        self.indexes().map(|index| index.changes.get()).sum()
+    }
+
+    fn change(&self) {
+        self.changes.set(self.changes.get() + 1);
     }
 
     /// The vector columns, each as an index.
@@ -275,6 +297,7 @@ impl Table {
         let last_rowid = self.db.last_insert_rowid();
         let rollbacks = self.rollbacks.get();
         let done = change(&tables);
+        self.change();
         // What the user inserted last, not what went into the shadow tables.
         self.db.set_last_insert_rowid(last_rowid);
         // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
@@ -298,6 +321,7 @@ impl Table {
         let done = {
             let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
             let done = change(&mut buffer, &self.tables());
+            self.change();
             // SQLite rolls back where an inner statement runs out of memory, even one that only reads.
             if rollbacks != self.rollbacks.get() {
                 buffer.clear();
@@ -416,6 +440,7 @@ impl Table {
     }
 
     fn forget(&self) {
+        self.change();
         // A write under way, which this has ended, clears the buffer itself.
         if let Ok(mut buffer) = self.buffer.try_borrow_mut() {
             buffer.clear();
@@ -468,7 +493,10 @@ impl Table {
     }
 
     /// The snapshot of a state of the tables.
-    fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
         // A transaction that writes may be rolled back: what it sees stays with it.
         let version = self.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
         let is_shared = !self.db.txn_state_is_write(&self.schema);
@@ -546,6 +574,22 @@ impl Table {
         })
     }
 
+    /// Value `slot` of a row in a table of its own; NULL if the row is not there any more.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn auxiliary(&self, rowid: i64, slot: usize) -> Result<OfRow> {
+        self.flush()?;
+        let tables = self.tables();
+        match tables.auxiliary(rowid, slot, OfRow::copy) {
+            Err(error @ StorageError::Corrupt { .. }) => match RowFinder::list_of(&tables, rowid)? {
+                Some(_) => Err(error.into()),
+                None => Ok(OfRow::Null),
+            },
+            done => done?,
+        }
+    }
+
     /// Forgets what is resident of this table.
     ///
     /// # Errors
@@ -584,6 +628,20 @@ impl Table {
         let settings = self.settings(state)?;
         let farther = settings.knobs.over(&self.options.knobs);
         knobs.fill(&farther, params, nlist, settings.calibration.as_ref())
+    }
+}
+
+impl Host for Table {
+    fn text_order(&self) -> Result<TextOrder> {
+        if let Some(order) = self.text_order.get() {
+            return Ok(*order);
+        }
+        let order = self.tables().text_order()?;
+        Ok(*self.text_order.get_or_init(|| order))
+    }
+
+    fn like_folds(&self) -> Result<Option<bool>> {
+        self.tables().like_folds()
     }
 }
 

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use crate::index::try_copy;
 use crate::sqlite::{
-    BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Result, TableKind, VTab, VTabArgs, VTabCursor, Value,
-    register_module,
+    BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
+    Value, register_module,
 };
 use crate::storage::codec::try_f32_bytes;
 
@@ -22,6 +22,39 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// A copy of a value.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn copy(value: Param<'_>) -> Result<Self> {
+        Ok(match value {
+            Param::Null => Self::Null,
+            Param::I64(value) => Self::I64(value),
+            Param::F64(value) => Self::F64(value),
+            Param::Text(value) => {
+                let copy = try_copy(value.as_bytes())?;
+                Self::Text(String::from_utf8(copy).map_err(|error| Error::internal(error.to_string()))?)
+            }
+            Param::Blob(value) => Self::Blob(try_copy(value)?),
+        })
+    }
+
+    /// Makes it the result of a function or column.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn give(&self, context: &Context<'_>) -> Result<()> {
+        match self {
+            Self::Null => context.null(),
+            Self::I64(value) => context.i64(*value),
+            Self::F64(value) => context.f64(*value),
+            Self::Text(value) => context.text(value),
+            Self::Blob(value) => context.blob(value),
+            Self::Refused => return Err(Error::nomem()),
+        }
+        Ok(())
+    }
+
     /// One vector, as its blob.
     pub fn floats(vector: &[f32]) -> Self {
         try_f32_bytes(vector).map_or(Self::Refused, Self::Blob)
@@ -167,15 +200,7 @@ impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
             }
             None => self.arguments.get(column - F::COLUMNS.len()),
         };
-        match cell.unwrap_or(&Cell::Null) {
-            Cell::Null => context.null(),
-            Cell::I64(value) => context.i64(*value),
-            Cell::F64(value) => context.f64(*value),
-            Cell::Text(value) => context.text(value),
-            Cell::Blob(value) => context.blob(value),
-            Cell::Refused => return Err(Error::nomem()),
-        }
-        Ok(())
+        cell.unwrap_or(&Cell::Null).give(context)
     }
 
     fn rowid(&self, _: &Function<F>) -> Result<i64> {
@@ -185,14 +210,11 @@ impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
 
 fn cell(value: &Option<Value<'_>>) -> Result<Cell> {
     let Some(value) = value else { return Ok(Cell::Null) };
-    Ok(match value.kind() {
-        Kind::Null => Cell::Null,
-        Kind::Integer => Cell::I64(value.i64()),
-        Kind::Real => Cell::F64(value.f64()),
-        Kind::Text => {
-            let copy = try_copy(value.text()?.as_bytes())?;
-            Cell::Text(String::from_utf8(copy).map_err(|error| Error::internal(error.to_string()))?)
-        }
-        Kind::Blob => Cell::Blob(try_copy(value.blob()?)?),
+    Cell::copy(match value.kind() {
+        Kind::Null => Param::Null,
+        Kind::Integer => Param::I64(value.i64()),
+        Kind::Real => Param::F64(value.f64()),
+        Kind::Text => Param::Text(value.text()?),
+        Kind::Blob => Param::Blob(value.blob()?),
     })
 }

@@ -2,11 +2,44 @@
 //! text, a text below any blob; what is compared with a column of numbers and reads as a number is one, and a number that is
 //! compared with a column of texts is the text of that number.
 
+//!
+//! A number that is compared with a column of texts may be meant in several ways, which a virtual table is not told: a literal or
+//! parameter is compared as its text, a column or expression of numbers makes the column's texts numbers, and a column without a
+//! type is compared as it is. Then the test passes what any of them would, and SQLite looks at the rows again.
+
 use std::cmp::Ordering;
 
-use crate::index::{Test, TryExtend, ValueKind, try_copy};
+use crate::index::{Number, Pattern, Test, TextOrder, TryExtend, ValueKind, try_copy};
 use crate::sqlite::{Kind, Result, Value};
 use crate::vtab::plan::Operator;
+
+/// Bytes of a pattern from which on it is left to SQLite, which refuses longer ones.
+const MAX_PATTERN: usize = 50_000;
+
+/// What comparisons depend on beside the column and the value.
+pub trait Host {
+    /// The order of texts.
+    ///
+    /// # Errors
+    /// What asking SQLite fails with.
+    fn text_order(&self) -> Result<TextOrder>;
+
+    /// Whether LIKE takes `a` and `A` for the same; none if it is not SQLite's own.
+    ///
+    /// # Errors
+    /// What asking SQLite fails with.
+    fn like_folds(&self) -> Result<Option<bool>>;
+}
+
+/// What `column operator value` is.
+pub struct Meaning {
+    /// The test that a value has to pass.
+    pub test: Test,
+    /// Whether a missing value passes it.
+    pub or_null: bool,
+    /// The test of the likeliest meaning, where `test` passes what others would, too.
+    pub surely: Option<Test>,
+}
 
 /// A value that a column is compared with, after conversion.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,21 +52,70 @@ enum Operand {
     Blob,
 }
 
-/// The test that `column operator value` is, and whether a missing value passes it.
+/// What `column operator value` is. `alone`: SQLite will not look at the rows again.
 ///
 /// # Errors
-/// What reading an IN list fails with.
-pub fn test(kind: ValueKind, operator: Operator, value: &Value<'_>) -> Result<(Test, bool)> {
-    if operator == Operator::In {
-        return Ok((one_of(kind, value)?, false));
+/// What reading an IN list or asking the host fails with.
+pub fn meaning(
+    host: &impl Host,
+    kind: ValueKind,
+    operator: Operator,
+    value: &Value<'_>,
+    alone: bool,
+) -> Result<Meaning> {
+    let plain = |test, or_null| Ok(Meaning { test, or_null, surely: None });
+    match operator {
+        Operator::In => return plain(one_of(kind, value)?, false),
+        Operator::Like | Operator::Glob => return plain(pattern(host, operator, value)?, false),
+        _ => {}
     }
     let operand = Operand::read(kind, value)?;
-    Ok(match (operator, &operand) {
-        (Operator::IsNull, _) | (Operator::Is, Operand::Null) => (Test::Null, true),
-        (Operator::IsNotNull, _) | (Operator::IsNot, Operand::Null) => (Test::NotNull, false),
-        (Operator::IsNot, _) => (compared(kind, Operator::Ne, operand), true),
-        (Operator::Is, _) => (compared(kind, Operator::Eq, operand), false),
-        _ => (compared(kind, operator, operand), false),
+    let (operator, or_null) = match (operator, &operand) {
+        (Operator::IsNull, _) | (Operator::Is, Operand::Null) => return plain(Test::Null, true),
+        (Operator::IsNotNull, _) | (Operator::IsNot, Operand::Null) => return plain(Test::NotNull, false),
+        (Operator::IsNot, _) => (Operator::Ne, true),
+        (Operator::Is, _) => (Operator::Eq, false),
+        (operator, _) => (operator, false),
+    };
+    let is_range = !matches!(operator, Operator::Eq | Operator::Ne);
+    let order = if is_range && kind == ValueKind::Text { host.text_order()? } else { TextOrder::Utf8 };
+    let test = compared(kind, operator, operand, order);
+    match Operand::number(value) {
+        Some(number) if kind == ValueKind::Text && !alone && !value.is_bound() => {
+            let (surely, likeliest) = (Some(test.copied()?), test);
+            let test = match operator {
+                // A text is above a number.
+                Operator::Ne | Operator::Gt | Operator::Ge => Test::NotNull,
+                _ => Test::Either(Box::new([likeliest, as_number(operator, number)])),
+            };
+            Ok(Meaning { test, or_null, surely })
+        }
+        _ => plain(test, or_null),
+    }
+}
+
+fn as_number(operator: Operator, of: Number) -> Test {
+    let orders = match operator {
+        Operator::Lt => [true, false, false],
+        Operator::Le => [true, true, false],
+        _ => [false, true, false],
+    };
+    Test::AsNumber { of, orders }
+}
+
+/// A pattern that a text has to match. Where LIKE is not SQLite's own, every text passes here.
+fn pattern(host: &impl Host, operator: Operator, value: &Value<'_>) -> Result<Test> {
+    let pattern = match value.kind() {
+        Kind::Null => return Ok(Test::Never),
+        Kind::Blob => return Ok(Test::NotNull),
+        _ => value.text()?,
+    };
+    let folds = if operator == Operator::Like { host.like_folds()? } else { Some(false) };
+    Ok(match folds {
+        None => Test::NotNull,
+        Some(_) if pattern.len() >= MAX_PATTERN => Test::NotNull,
+        Some(_) if operator == Operator::Glob => Test::Pattern(Box::new(Pattern::glob(pattern)?)),
+        Some(folds) => Test::Pattern(Box::new(Pattern::like(pattern, folds)?)),
     })
 }
 
@@ -46,28 +128,24 @@ impl Operand {
             (_, ValueKind::Text) => text(value)?,
             (Kind::Integer, _) => Self::Integer(value.i64()),
             (Kind::Real, _) => Self::Real(value.f64()),
-            (Kind::Text, _) => match value.text().ok().and_then(numeric) {
-                Some(number) => number,
+            (Kind::Text, _) => match value.text().ok().and_then(Number::read) {
+                Some(Number::Integer(of)) => Self::Integer(of),
+                Some(Number::Real(of)) => Self::Real(of),
                 None => text(value)?,
             },
         })
     }
-}
 
-/// The number that a text is, if it is one as SQLite reads it: blanks around it and nothing else.
-fn numeric(text: &str) -> Option<Operand> {
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if !plain || text.is_empty() {
-        return None;
-    }
-    match text.parse::<i64>() {
-        Ok(integer) => Some(Operand::Integer(integer)),
-        Err(_) => text.parse().ok().map(Operand::Real),
+    fn number(value: &Value<'_>) -> Option<Number> {
+        match value.kind() {
+            Kind::Integer => Some(Number::Integer(value.i64())),
+            Kind::Real => Some(Number::Real(value.f64())),
+            _ => None,
+        }
     }
 }
 
-fn compared(kind: ValueKind, operator: Operator, operand: Operand) -> Test {
+fn compared(kind: ValueKind, operator: Operator, operand: Operand, order: TextOrder) -> Test {
     use Operator as O;
     match (kind, operand) {
         (_, Operand::Null) => Test::Never,
@@ -84,8 +162,8 @@ fn compared(kind: ValueKind, operator: Operator, operand: Operand) -> Test {
         (ValueKind::Text, Operand::Text(of)) => match operator {
             O::Eq => Test::TextIn(vec![of]),
             O::Ne => Test::TextNot(of),
-            O::Gt | O::Ge => Test::Texts { low: Some((of, operator == O::Ge)), high: None },
-            _ => Test::Texts { low: None, high: Some((of, operator == O::Le)) },
+            O::Gt | O::Ge => Test::Texts { low: Some((of, operator == O::Ge)), high: None, order },
+            _ => Test::Texts { low: None, high: Some((of, operator == O::Le)), order },
         },
         // Numbers were converted.
         (ValueKind::Text, Operand::Integer(_) | Operand::Real(_)) => Test::Never,
@@ -157,31 +235,36 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
 }
 
 fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
-    let mut operands = Vec::new();
-    if let Some(mut list) = value.as_in_list()? {
-        while let Some(value) = list.next_value()? {
-            operands.try_push(Operand::read(kind, &value)?)?;
+    let (mut integers, mut reals, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut take = |value: &Value<'_>| -> Result<()> {
+        // SQLite has made texts of a list's numbers already, unless they come from a column of numbers.
+        if let Some(number) = Operand::number(value).filter(|_| kind == ValueKind::Text) {
+            return Ok(numbers.try_push(number)?);
         }
-    } else {
-        operands.try_push(Operand::read(kind, value)?)?;
-    }
-    let (mut integers, mut reals, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for operand in operands {
-        match (kind, compared(kind, Operator::Eq, operand)) {
-            (ValueKind::Integer | ValueKind::Boolean, Test::Integers { low, .. }) => {
-                integers.try_push(low)?
-            }
-            (ValueKind::Float, Test::Floats { low, .. }) => reals.try_push(low)?,
-            (ValueKind::Text, Test::TextIn(of)) => texts.try_extend(of)?,
+        match compared(kind, Operator::Eq, Operand::read(kind, value)?, TextOrder::Utf8) {
+            Test::Integers { low, .. } => integers.try_push(low)?,
+            Test::Floats { low, .. } => reals.try_push(low)?,
+            Test::TextIn(of) => texts.try_extend(of)?,
             _ => {}
         }
+        Ok(())
+    };
+    match value.as_in_list()? {
+        Some(mut list) => {
+            while let Some(value) = list.next_value()? {
+                take(&value)?;
+            }
+        }
+        None => take(value)?,
     }
     integers.sort_unstable();
     texts.sort_unstable();
-    Ok(match kind {
+    let listed = match kind {
         _ if integers.is_empty() && reals.is_empty() && texts.is_empty() => Test::Never,
         ValueKind::Integer | ValueKind::Boolean => Test::IntegerIn(integers),
         ValueKind::Float => Test::FloatIn(reals),
         ValueKind::Text => Test::TextIn(texts),
-    })
+    };
+    let either = |test, number| Test::Either(Box::new([test, as_number(Operator::Eq, number)]));
+    Ok(numbers.into_iter().fold(listed, either))
 }

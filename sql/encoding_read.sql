@@ -1,0 +1,2 @@
+-- -> the encoding of texts
+PRAGMA encoding

@@ -1,0 +1,2 @@
+-- -> whether LIKE takes letters of ASCII without case, and others
+SELECT 'a' LIKE 'A', 'ä' LIKE 'Ä'

@@ -1,0 +1,412 @@
+//! Searches: from the arguments of a statement to what it found.
+
+use std::collections::HashSet;
+use std::mem::take;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::found::{Found, OfSegments, Source, Warm};
+use super::rows_of_key;
+use crate::index::{
+    Answers, Budget, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
+};
+use crate::sqlite::{Error, Kind, Result, Value};
+use crate::storage::{RowFinder, State, TableLists};
+use crate::vtab::filter::{Filter, number, shown};
+use crate::vtab::inspect::Profile;
+use crate::vtab::knobs::Knobs;
+use crate::vtab::plan::{self, Argument, Plan};
+use crate::vtab::table::{Table, cache};
+use crate::vtab::vector;
+
+/// Rows of an IN list up to which their lists are looked up, and only those scanned.
+const LOOKED_UP: usize = 10_000;
+
+/// Answers to a statement's query or batch: those from before, if the statement has asked for the same.
+///
+/// # Errors
+/// Arguments that are wrong, or what the search fails with.
+pub fn search(
+    table: &Rc<Table>,
+    plan: Plan,
+    text: &str,
+    args: &[Value<'_>],
+    packed: bool,
+) -> Result<Rc<Found>> {
+    let start = Instant::now();
+    let index = table.indexes().nth(plan.vector).unwrap_or(table);
+    table.indexes().try_for_each(Table::flush)?;
+    let state = index.tables().read_state()?;
+    let own = if plan.vector == 0 { state } else { table.tables().read_state()? };
+    let given = plan::arguments(text, &table.options.columns).zip(args);
+    let key = key(table.seed, plan, text, given.clone(), [&state, &own])?;
+    if let Some(found) = table.searches.borrow().get(key) {
+        return Ok(found);
+    }
+    let snapshot = index.snapshot_of(&state)?;
+    let mut warm = table.warm.take().unwrap_or_default();
+    warm.queries.clear();
+    let mut request = Request { packed, ..Request::default() };
+    for (argument, value) in given {
+        request.read(table, index, argument, value, snapshot.nlist(), &mut warm.queries)?;
+    }
+    let mut kept = table.searches.borrow_mut().take();
+    let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
+    found.clear();
+    (found.key, found.index, found.wanted) = (key, plan.vector, plan.wanted);
+    (found.k, found.knobs) = (request.given_k, request.knobs.clone());
+    let within = Within { index, state: &state, snapshot: &snapshot };
+    if let Some(planned) = request.run(&within, &mut warm, found, start)? {
+        let profile = Profile::new(&found.answers, planned, start.elapsed());
+        index.profile.set(Some(profile));
+        table.profile.set(Some(profile));
+        if plan.wanted.vectors || plan.wanted.auxiliary {
+            let (queries, changes) = (take(&mut warm.queries), table.changes());
+            found.source = Some(Source { state, snapshot, queries, changes });
+        }
+    } else {
+        // No row can be an answer to any of the queries.
+        let queries = warm.queries.len() / index.layout.dim;
+        found.answers = Answers::default();
+        found.answers.offsets.try_resize(queries + 1, 0)?;
+    }
+    if warm.is_small() {
+        table.warm.set(Some(warm));
+    }
+    table.searches.borrow_mut().keep(&kept)?;
+    Ok(kept)
+}
+
+/// The hash of all that answers depend on: the plan, its arguments and the versions of the table. Its seed is this process's
+/// secret, so that no two queries can be made that have the same.
+fn key<'v>(
+    seed: u64,
+    plan: Plan,
+    text: &str,
+    given: impl Iterator<Item = (Argument, &'v Value<'v>)>,
+    states: [&State; 2],
+) -> Result<u128> {
+    let mut hash = Xxh3::with_seed(seed);
+    states.iter().for_each(|state| [state.uuid, state.ver].iter().for_each(|id| hash.update(id)));
+    hash.update(&plan.number.to_le_bytes());
+    hash.update(text.as_bytes());
+    for (argument, value) in given {
+        match if argument.is_list() { value.as_in_list()? } else { None } {
+            Some(mut list) => {
+                while let Some(value) = list.next_value()? {
+                    add(&mut hash, &value)?;
+                }
+                hash.update(&[u8::MAX]);
+            }
+            None => add(&mut hash, value)?,
+        }
+    }
+    Ok(hash.digest128())
+}
+
+fn add(hash: &mut Xxh3, value: &Value<'_>) -> Result<()> {
+    let kind = value.kind();
+    hash.update(&[kind as u8, u8::from(value.is_bound())]);
+    match kind {
+        Kind::Null => {}
+        Kind::Integer => hash.update(&value.i64().to_le_bytes()),
+        Kind::Real => hash.update(&value.f64().to_le_bytes()),
+        Kind::Text | Kind::Blob => {
+            let bytes = value.blob()?;
+            hash.update(&value.subtype().to_le_bytes());
+            hash.update(&bytes.len().to_le_bytes());
+            hash.update(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// What a search looks into.
+struct Within<'a> {
+    index: &'a Table,
+    state: &'a State,
+    snapshot: &'a Snapshot,
+}
+
+/// What a statement asks of a search, beside the queries.
+#[derive(Default)]
+struct Request {
+    /// None for all rows.
+    k: Option<usize>,
+    /// `k` as it was written.
+    given_k: Option<i64>,
+    offset: usize,
+    knobs: Knobs,
+    filter: Filter,
+    /// No key above it.
+    max_key: Option<f32>,
+    /// Keys above it.
+    above_key: Option<f32>,
+    /// Keys from one above the first to the second of a pair: what `distance IN (...)` takes.
+    one_of: Option<Vec<(Option<f32>, f32)>>,
+    /// Rows stand for queries.
+    packed: bool,
+    /// No row can be an answer.
+    never: bool,
+}
+
+impl Request {
+    fn read(
+        &mut self,
+        table: &Table,
+        index: &Table,
+        argument: Argument,
+        value: &Value<'_>,
+        nlist: usize,
+        queries: &mut Vec<f32>,
+    ) -> Result<()> {
+        let column = &index.options.column;
+        match argument {
+            // NULL equals nothing.
+            Argument::Match
+            | Argument::Batch
+            | Argument::K
+            | Argument::Packed
+            | Argument::Limit
+            | Argument::Knob(_)
+                if value.is_null() =>
+            {
+                self.never = true;
+            }
+            Argument::Match => {
+                vector::read_checked_into(&column.name, value, column.element, column.dim, queries)?;
+            }
+            Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
+            Argument::K => {
+                let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
+                    Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))
+                })?;
+                (self.k, self.given_k) = (Some(k as usize), Some(k as i64));
+            }
+            // A LIMIT below 0 is none.
+            Argument::Limit => self.k = usize::try_from(value.i64()).ok(),
+            Argument::Offset => self.offset = value.i64().max(0) as usize,
+            Argument::Packed => {}
+            Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
+            Argument::DistanceIn => {
+                let mut one_of = Vec::new();
+                if let Some(mut list) = value.as_in_list()? {
+                    while let Some(value) = list.next_value()? {
+                        one_of.try_extend(number(&value).and_then(|of| keys_of(column.metric, of)))?;
+                    }
+                }
+                self.one_of = Some(one_of);
+            }
+            Argument::DistanceEq
+            | Argument::DistanceGt
+            | Argument::DistanceGe
+            | Argument::DistanceLt
+            | Argument::DistanceLe => {
+                // A text or blob that is no number is above all numbers.
+                let is_upper = matches!(argument, Argument::DistanceLt | Argument::DistanceLe);
+                let some_key = match number(value) {
+                    _ if value.is_null() => false,
+                    Some(bound) => self.bound(column.metric, argument, bound),
+                    None => is_upper,
+                };
+                self.never |= !some_key;
+            }
+            Argument::KeyIn => {
+                let mut only = HashSet::new();
+                if let Some(mut keys) = value.as_in_list()? {
+                    while let Some(key) = keys.next_value()? {
+                        let rows = rows_of_key(table, &key)?;
+                        only.try_room(rows.len())?;
+                        only.extend(rows);
+                    }
+                }
+                self.filter.rowids.keep(only);
+            }
+            Argument::Value(column, operator) => {
+                let columns = &table.options.columns;
+                self.filter.narrow(table, columns, (column, operator), value, self.packed)?;
+            }
+            _ => self.filter.rowids.narrow(argument, value)?,
+        }
+        Ok(())
+    }
+
+    /// Narrows the keys to a bound of the distance; false if no key is left.
+    fn bound(&mut self, metric: Metric, argument: Argument, bound: f64) -> bool {
+        let (upper, lower) = match argument {
+            Argument::DistanceLt => (Some(true), None),
+            Argument::DistanceLe => (Some(false), None),
+            Argument::DistanceGt => (None, Some(false)),
+            Argument::DistanceGe => (None, Some(true)),
+            _ => (Some(false), Some(true)),
+        };
+        if let Some(strict) = upper {
+            let Some(key) = metric.largest_key(bound, strict) else { return false };
+            self.max_key = Some(self.max_key.map_or(key, |max| max.min(key)));
+        }
+        if let Some(key) = lower.and_then(|strict| metric.largest_key(bound, strict)) {
+            self.above_key = Some(self.above_key.map_or(key, |above| above.max(key)));
+        }
+        true
+    }
+
+    /// Searches, if any row can be an answer, and says how long it took until the search began.
+    fn run(
+        &mut self,
+        within: &Within<'_>,
+        warm: &mut Warm,
+        found: &mut Found,
+        start: Instant,
+    ) -> Result<Option<Duration>> {
+        let Within { index, state, snapshot } = *within;
+        if let Some(one_of) = &self.one_of {
+            let Some(most) = one_of.iter().map(|(_, max)| *max).reduce(f32::max) else { return Ok(None) };
+            self.max_key = Some(self.max_key.map_or(most, |max| max.min(most)));
+        }
+        if self.never || self.filter.is_never() {
+            return Ok(None);
+        }
+        let partitions = index.partitions(&self.filter)?;
+        if partitions.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
+        let wanted = self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset));
+        let mut params = SearchParams::new(wanted, snapshot.nlist());
+        params.partitions = partitions.as_deref();
+        if self.one_of.is_some() {
+            // Which rows are of these distances is known at the end.
+            params.k = usize::MAX;
+        }
+        if let Some(max) = self.max_key {
+            params.max_key = params.max_key.min(max);
+        }
+        params.above_key = self.above_key;
+        let widest = snapshot.widest(params.partitions);
+        index.turn(state, &self.knobs, &mut params, widest)?;
+        index.prepare(&mut warm.queries)?;
+        let mut only = Vec::new();
+        if let Some(set) = self.filter.rowids.only.as_ref().filter(|set| set.len() <= LOOKED_UP) {
+            within.lists_of(set, params.partitions, &mut only)?;
+            if only.is_empty() {
+                return Ok(None);
+            }
+            params.lists = Some(&only);
+            // Of these rows, no more than there are.
+            let of_all = |most: u64| most == 0 || set.len() as u64 <= most;
+            if of_all(params.max_codes) {
+                params.max_codes = 0;
+            }
+            if of_all(params.budget.candidates) && of_all(params.budget.max_rows_per_list) {
+                params.budget = Budget::default();
+            }
+        }
+        if !self.filter.accepts_every_row() {
+            params.filter = Some(&self.filter);
+        }
+        let planned = start.elapsed();
+        loop {
+            index.search_with(
+                state,
+                snapshot,
+                &warm.queries,
+                params,
+                &mut warm.buffers,
+                &mut found.answers,
+            )?;
+            if found.wanted.metadata || !self.filter.surely.is_empty() {
+                found.metadata = within.metadata_of(&found.answers)?;
+            }
+            if params.k == usize::MAX || self.finds_enough(wanted, params.k, found) {
+                break;
+            }
+            params.k = params.k.saturating_mul(2);
+        }
+        if let Some(one_of) = &self.one_of {
+            let is_of = |key: f32| {
+                one_of.iter().any(|(above, max)| above.is_none_or(|above| key > above) && key <= *max)
+            };
+            retain(&mut found.answers, wanted, is_of)?;
+        }
+        Ok(Some(planned))
+    }
+
+    /// Whether each query has found the rows that it wants whatever SQLite, which looks at the rows again, makes of conditions
+    /// that can be meant in several ways; or all there are.
+    fn finds_enough(&self, wanted: usize, asked: usize, found: &Found) -> bool {
+        let surely = &self.filter.surely;
+        surely.is_empty()
+            || found.answers.offsets.windows(2).all(|of| {
+                let is_sure = |&at: &usize| {
+                    let (segment, slot) = found.answers.places[at];
+                    let metadata = found.metadata.get(&segment);
+                    surely.iter().all(|condition| {
+                        metadata.is_some_and(|of| condition.accepts(of.get(condition.column, slot as usize)))
+                    })
+                };
+                of[1] - of[0] < asked || (of[0]..of[1]).filter(is_sure).count() >= wanted
+            })
+    }
+}
+
+impl Within<'_> {
+    /// The lists of rows, ascending.
+    fn lists_of(&self, rows: &HashSet<i64>, partitions: Option<&[u32]>, out: &mut Vec<u32>) -> Result<()> {
+        let tables = self.index.tables();
+        for &rowid in rows {
+            if let Some(list_no) = RowFinder::list_of(&tables, rowid)? {
+                self.state.check_list(&tables, list_no, rowid)?;
+                out.try_push(list_no)?;
+            }
+        }
+        if let (Some(partitions), Some(coarse)) = (partitions, self.snapshot.coarse()) {
+            out.retain(|&list_no| partitions.binary_search(&coarse.partition(list_no)).is_ok());
+        }
+        out.sort_unstable();
+        out.dedup();
+        Ok(())
+    }
+
+    /// The metadata of the answers, as the search saw it.
+    fn metadata_of(&self, answers: &Answers) -> Result<OfSegments> {
+        let mut found = OfSegments::new();
+        self.index.reading(|tables, ticker| {
+            let mut lists = TableLists::new(tables, self.state, &self.index.layout, ticker);
+            for &(segment, _) in &answers.places {
+                if !found.contains_key(&segment) {
+                    found.try_room(1)?;
+                    found.insert(segment, self.snapshot.metadata(segment as usize, cache(), &mut lists)?);
+                    lists.tick()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// The keys of a distance: from one above the first to the second.
+fn keys_of(metric: Metric, distance: f64) -> Option<(Option<f32>, f32)> {
+    Some((metric.largest_key(distance, true), metric.largest_key(distance, false)?))
+}
+
+/// Keeps the answers whose keys pass, `k` for each query.
+fn retain(answers: &mut Answers, k: usize, passes: impl Fn(f32) -> bool) -> Result<()> {
+    let offsets = try_copy(&answers.offsets)?;
+    let (mut kept, mut end) = (0, 0);
+    for (query, of) in offsets.windows(2).enumerate() {
+        for at in of[0]..of[1] {
+            if kept - end < k && passes(answers.neighbors[at].key) {
+                answers.neighbors[kept] = answers.neighbors[at];
+                answers.places[kept] = answers.places[at];
+                kept += 1;
+            }
+        }
+        end = kept;
+        answers.offsets[query + 1] = kept;
+    }
+    answers.neighbors.truncate(kept);
+    answers.places.truncate(kept);
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Scans in the order of rowids. They go by the map of rows, so that no change of the lists can hide a row from them.
+
+use crate::index::{TryExtend, try_filled};
+use crate::sqlite::Result;
+use crate::storage::{Sql, State};
+use crate::vtab::table::Table;
+
+/// Rowids that are read at a time.
+const RUN: i64 = 1024;
+/// The same after a change by this connection: a loop that writes at each row reads little in vain.
+const RUN_AFTER_CHANGE: i64 = 16;
+
+/// Rows in the order of their rowids.
+pub struct RowidScan {
+    /// The rowids that were read last.
+    run: Vec<i64>,
+    at: usize,
+    /// Where the next run begins; none if there is none.
+    next: Option<i64>,
+    last: i64,
+    /// Rowids of the next run, at most.
+    size: i64,
+    /// [`Table::changes`] when the run was read.
+    seen: u64,
+    /// Rows that are left out: they have been given.
+    without: RowidSet,
+    /// The rows read so far and the state that says how many there are, while that can be compared.
+    counted: Option<(i64, Box<State>)>,
+}
+
+impl RowidScan {
+    /// The rows from `low` to `high`. If these are all rows, the scan compares their number with the state's.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn new(table: &Table, low: i64, high: i64) -> Result<Self> {
+        let mut scan = Self::between(low, high, RowidSet::default());
+        if (low, high) == (i64::MIN, i64::MAX) {
+            table.flush()?;
+            scan.counted = Some((0, Box::new(table.tables().read_state()?)));
+        }
+        scan.read_run(table)?;
+        Ok(scan)
+    }
+
+    /// All rows but those `without`.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn of_the_others(table: &Table, without: RowidSet) -> Result<Self> {
+        let mut scan = Self::between(i64::MIN, i64::MAX, without);
+        scan.size = RUN_AFTER_CHANGE;
+        scan.read_run(table)?;
+        Ok(scan)
+    }
+
+    fn between(low: i64, high: i64, without: RowidSet) -> Self {
+        let next = (low <= high).then_some(low);
+        Self { run: Vec::new(), at: 0, next, last: high, size: RUN, seen: 0, without, counted: None }
+    }
+
+    /// The current row, none at the end.
+    pub fn current(&self) -> Option<i64> {
+        self.run.get(self.at).copied()
+    }
+
+    /// Goes to the next row.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn advance(&mut self, table: &Table) -> Result<()> {
+        let passed = self.current();
+        self.at += 1;
+        if self.at < self.run.len() && table.changes() != self.seen {
+            // The rest of the run may not be there any more.
+            self.next = passed.and_then(|rowid| rowid.checked_add(1)).filter(|next| *next <= self.last);
+            self.at = self.run.len();
+            self.size = RUN_AFTER_CHANGE;
+        }
+        if self.at >= self.run.len() { self.read_run(table) } else { Ok(()) }
+    }
+
+    /// Reads rowids until there is one to give, or no more.
+    fn read_run(&mut self, table: &Table) -> Result<()> {
+        table.flush()?;
+        if table.changes() != self.seen && self.at > 0 {
+            self.counted = None;
+        }
+        self.seen = table.changes();
+        self.run.clear();
+        self.at = 0;
+        let tables = table.tables();
+        while let Some(from) = self.next.filter(|_| self.run.is_empty()) {
+            let mut statement = tables.statement(Sql::RowidsScan)?;
+            let mut rows = statement.query(&[from.into(), self.last.into(), self.size.into()])?;
+            let (mut read, mut least) = (0, Some(from));
+            while rows.step()? {
+                let rowid = rows.i64(0);
+                // A damaged map may give them in any order, and without an end.
+                if least.is_none_or(|least| rowid < least) || rowid > self.last {
+                    return Err(tables.corrupt("rowids", rowid, "the rowids do not ascend").into());
+                }
+                (read, least) = (read + 1, rowid.checked_add(1));
+                if !self.without.contains(rowid) {
+                    self.run.try_push(rowid)?;
+                }
+            }
+            self.next = least.filter(|next| read == self.size && *next <= self.last);
+            self.size = RUN.min(self.size * 2);
+            if let Some((seen, state)) = &mut self.counted {
+                *seen += read;
+                if self.next.is_none() && *seen != state.rows {
+                    let detail = format!("{seen} rows, not {}", state.rows);
+                    return Err(tables.corrupt("rowids", 0, detail).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rowids: a bit for each where they lie close together, else 8 bytes.
+#[derive(Default)]
+pub struct RowidSet {
+    low: i64,
+    bits: Vec<u64>,
+    others: Vec<i64>,
+}
+
+impl RowidSet {
+    /// An empty set, for at most `rows` rowids from `low` to `high`.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn new(low: i64, high: i64, rows: u64) -> Result<Self> {
+        let span = high.wrapping_sub(low).cast_unsigned();
+        let is_dense = low <= high && span / 64 < rows;
+        let bits = try_filled(0, if is_dense { (span / 64) as usize + 1 } else { 0 })?;
+        Ok(Self { low, bits, others: Vec::new() })
+    }
+
+    fn bit(&self, rowid: i64) -> (usize, u64) {
+        let offset = rowid.wrapping_sub(self.low).cast_unsigned();
+        (usize::try_from(offset / 64).unwrap_or(usize::MAX), 1 << (offset % 64))
+    }
+
+    /// Adds a rowid.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn insert(&mut self, rowid: i64) -> Result<()> {
+        let (at, bit) = self.bit(rowid);
+        match self.bits.get_mut(at) {
+            Some(word) => *word |= bit,
+            None => self.others.try_push(rowid)?,
+        }
+        Ok(())
+    }
+
+    /// Makes the set ready for [`RowidSet::contains`].
+    pub fn sorted(mut self) -> Self {
+        self.others.sort_unstable();
+        self
+    }
+
+    fn contains(&self, rowid: i64) -> bool {
+        let (at, bit) = self.bit(rowid);
+        match self.bits.get(at) {
+            Some(word) => word & bit != 0,
+            None => self.others.binary_search(&rowid).is_ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_of_rowids_has_those_that_were_added_wherever_they_lie(
+            low in prop_oneof![Just(i64::MIN), Just(-3), any::<i64>()],
+            span in prop_oneof![0..500_i64, any::<i64>()],
+            rowids in proptest::collection::vec(prop_oneof![-200..200_i64, any::<i64>()], 0..60),
+        ) {
+            let mut set = RowidSet::new(low, low.saturating_add(span), 10).unwrap();
+            let near: Vec<i64> = rowids.iter().map(|rowid| low.wrapping_add(rowid % 500)).collect();
+            let added: Vec<i64> = rowids.iter().chain(&near).copied().step_by(2).collect();
+            added.iter().for_each(|&rowid| set.insert(rowid).unwrap());
+            let set = set.sorted();
+            for &rowid in rowids.iter().chain(&near) {
+                prop_assert_eq!(set.contains(rowid), added.contains(&rowid), "{}", rowid);
+            }
+        }
+    }
+}
