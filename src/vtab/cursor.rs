@@ -13,7 +13,7 @@ use crate::vtab::Ivf;
 use crate::vtab::columns::{At, Hidden};
 use crate::vtab::element::subtype;
 use crate::vtab::filter::{self, exact_rowid, number, shown};
-use crate::vtab::plan::{self, Argument, Plan, Wanted};
+use crate::vtab::plan::{self, Argument, Plan};
 use crate::vtab::table::{Known, Table};
 
 mod found;
@@ -22,7 +22,7 @@ mod request;
 mod scan;
 
 use found::Found;
-pub use found::{Searches, Warm};
+pub use found::Searches;
 use lists::ListScan;
 use scan::RowidScan;
 
@@ -70,8 +70,7 @@ impl VTabCursor<Ivf> for Cursor {
                     Some((_, value)) => is_set(value)?,
                     None => false,
                 };
-                let wanted = if packed { Wanted::default() } else { plan.wanted };
-                let found = request::search(table, Plan { wanted, ..plan }, text, args, packed)?;
+                let found = request::search(table, plan, text, args, packed)?;
                 let batch = kind == plan::BATCHED;
                 if packed {
                     self.rows = Rows::Packed { found, query: 0, batch };
@@ -195,7 +194,7 @@ impl Cursor {
                 }
             }
             Rows::Search { found, at, query, .. } => {
-                while !found.carry(&self.table, *at)? {
+                while !found.is_given(&self.table, *at)? {
                     *at += 1;
                 }
                 let offsets = &found.answers.offsets;
@@ -265,11 +264,7 @@ impl Cursor {
                     return give(vector);
                 }
             }
-            Rows::Search { found, at, .. } => {
-                if let Some(given) = found.vector(*at, number, index.layout.dim, give) {
-                    return given;
-                }
-            }
+            Rows::Search { found, at, .. } => return found.vector(&self.table, *at, number, give),
             _ => {}
         }
         let Some(rowid) = self.current() else { return Ok(()) };
@@ -286,10 +281,8 @@ impl Cursor {
         let Some(rowid) = self.current() else { return Ok(()) };
         if !column.is_packed() {
             let slot = columns.auxiliary_slot(column);
-            if let Rows::Search { found, at, .. } = &self.rows
-                && let Some(given) = found.value(*at, slot, &self.table, |value| value.give(context))
-            {
-                return given;
+            if let Rows::Search { found, at, .. } = &self.rows {
+                return found.value(&self.table, *at, slot, |value| value.give(context));
             }
             return self.table.auxiliary(rowid, slot)?.give(context);
         }

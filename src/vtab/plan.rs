@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::index::ValueKind;
 use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result};
-use crate::vtab::columns::{At, Columns, Hidden, Role, ValueColumn};
+use crate::vtab::columns::{At, Columns, Hidden, Role};
 use crate::vtab::knobs::Knob;
 
 /// All rows, in the order of their rowids.
@@ -26,19 +26,6 @@ pub const SCAN_METADATA: i32 = 5;
 const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
 const VECTOR: i32 = 16;
-/// Added where vectors of the answers are wanted.
-const WITH_VECTORS: i32 = 256;
-/// Added where auxiliary values or text keys of the answers are wanted.
-const WITH_AUXILIARY: i32 = 512;
-
-/// Which columns of its answers a statement reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wanted {
-    pub metadata: bool,
-    pub vectors: bool,
-    pub auxiliary: bool,
-}
-
 /// A plan, as its number says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -47,24 +34,15 @@ pub struct Plan {
     pub kind: i32,
     /// The number of the vector column that is searched.
     pub vector: usize,
-    /// What is read of the answers of a search.
-    pub wanted: Wanted,
+    /// Whether the metadata of answers is read.
+    pub metadata: bool,
 }
 
 impl Plan {
     /// The plan of a number.
     pub fn from_number(number: i32) -> Self {
-        let has = |bit: i32| number & bit != 0;
-        Self {
-            number,
-            kind: number % WITH_METADATA,
-            vector: (number % WITH_VECTORS / VECTOR).max(0) as usize,
-            wanted: Wanted {
-                metadata: has(WITH_METADATA),
-                vectors: has(WITH_VECTORS),
-                auxiliary: has(WITH_AUXILIARY),
-            },
-        }
+        let vector = (number / VECTOR).max(0) as usize;
+        Self { number, kind: number % WITH_METADATA, vector, metadata: number & WITH_METADATA != 0 }
     }
 }
 
@@ -396,18 +374,9 @@ fn plan_search(
     let k = terms.place(A::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
     let column = info.constraints().find(|of| of.index == query).map(|of| columns.at(of.column));
     let vector = if let Some(At::Vector(vector)) = column { vector as i32 } else { 0 };
-    let of_value =
-        |at, is_it: fn(&ValueColumn) -> bool| matches!(at, At::Value(i) if is_it(&columns.values()[i]));
-    let flag = |yes: bool, bit: i32| if yes { bit } else { 0 };
-    let metadata = uses(info, columns, |at| of_value(at, ValueColumn::is_packed));
-    let auxiliary = uses(info, columns, |at| of_value(at, |column| !column.is_packed()));
-    let vectors = uses(info, columns, |at| matches!(at, At::Vector(_)));
-    info.set_idx_num(
-        kind + vector * VECTOR
-            + flag(metadata, WITH_METADATA)
-            + flag(vectors, WITH_VECTORS)
-            + flag(auxiliary, WITH_AUXILIARY),
-    );
+    let is_packed = |at| matches!(at, At::Value(value) if columns.values()[value].is_packed());
+    let metadata = if uses(info, columns, is_packed) { WITH_METADATA } else { 0 };
+    info.set_idx_num(kind + vector * VECTOR + metadata);
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
     info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 } * COST_OF_CONDITION.powi(conditions));
@@ -439,6 +408,12 @@ fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms) -> Result
         ));
     }
     let is_search = given(Argument::Match) + given(Argument::Batch) > 0;
+    let on_vector = |c: Constraint| c.op == Op::Eq && matches!(columns.at(c.column), At::Vector(_));
+    if !is_search && given(Argument::K) > 0 && info.constraints().any(on_vector) {
+        return Err(Error::generic(
+            "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
+        ));
+    }
     let of_packed = |constraint: &Constraint| columns.at(constraint.column) == At::Hidden(Hidden::Packed);
     if is_search && info.constraints().any(|c| of_packed(&c) && !matches!(c.op, Op::Eq | Op::Is)) {
         return Err(Error::generic("packed takes no other condition than packed = 1, or packed = 0"));

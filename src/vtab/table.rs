@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::device::DeviceName;
 use crate::index::cache::PerProcess;
-use crate::index::{Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
+use crate::index::{Buffers, Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
 use crate::vtab::columns::Column;
-use crate::vtab::cursor::{Searches, Warm};
+use crate::vtab::cursor::Searches;
 use crate::vtab::file::OpenFile;
 use crate::vtab::filter::Host;
 use crate::vtab::inspect::Profile;
@@ -75,7 +75,7 @@ pub struct Table {
     /// Where searches compute on this connection.
     pub(super) device: Cell<DeviceName>,
     /// What the last search left for the next.
-    pub warm: Cell<Option<Box<Warm>>>,
+    pub warm: Cell<Option<Box<Buffers>>>,
     /// What the searches of statements under way found.
     pub searches: RefCell<Searches>,
     /// What queries are hashed with.

@@ -11,21 +11,13 @@ use std::sync::Arc;
 
 use crate::index::snapshot::Held;
 use crate::index::{
-    Answers, Buffers, InvertedLists, Metadata, Metric, Snapshot, TryExtend, try_collect, try_filled, try_vec,
+    Answers, InvertedLists, Metadata, Metric, Snapshot, TryExtend, try_collect, try_filled, try_vec,
 };
 use crate::sqlite::{Error, Result};
 use crate::storage::{State, TableLists};
 use crate::vtab::knobs::Knobs;
-use crate::vtab::plan::Wanted;
 use crate::vtab::table::{Known, Table};
-use crate::vtab::table_function::Cell;
-
-/// The memory of a search, kept between statements.
-#[derive(Default)]
-pub struct Warm {
-    pub buffers: Buffers,
-    pub queries: Vec<f32>,
-}
+use crate::vtab::table_function::Cell as OfRow;
 
 /// Numbers that are kept of the queries, and as many neighbours: a batch's are given back.
 const NUMBERS_KEPT: usize = 1 << 14;
@@ -46,6 +38,8 @@ pub type OfSegments = HashMap<u32, Arc<Held<Metadata>>>;
 pub struct Found {
     /// The hash of all that the answers depend on.
     pub key: u128,
+    /// The queries, prepared.
+    pub queries: Vec<f32>,
     pub answers: Answers,
     /// What the query gave, for the hidden columns.
     pub k: Option<i64>,
@@ -53,8 +47,7 @@ pub struct Found {
     /// The number of the vector column that was searched.
     pub index: usize,
     pub metadata: OfSegments,
-    pub wanted: Wanted,
-    /// What the answers are read with, where the statement reads what is not resident.
+    /// What was searched; none where no row could be an answer.
     pub source: Option<Source>,
     carried: RefCell<Carried>,
 }
@@ -63,76 +56,91 @@ pub struct Found {
 pub struct Source {
     pub state: State,
     pub snapshot: Arc<Snapshot>,
-    /// The queries, prepared.
-    pub queries: Vec<f32>,
     /// [`Table::changes`] at the search.
     pub changes: u64,
+}
+
+/// What a statement reads of its answers beside their metadata, as far as it has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Reads {
+    vectors: bool,
+    values: bool,
 }
 
 /// What was read of some of the answers.
 #[derive(Default)]
 struct Carried {
     rows: Range<usize>,
+    reads: Reads,
     /// By vector column `[rows][dim]`.
     vectors: Vec<Vec<f32>>,
     /// By row and auxiliary slot.
-    values: Vec<Cell>,
-    /// Of the rows that were changed since, nothing is given.
+    values: Vec<OfRow>,
+    /// Rows that were changed before they were read: nothing is given of them.
     gone: Vec<bool>,
 }
 
 impl Found {
     /// Empties it for another search.
     pub fn clear(&mut self) {
+        self.queries.clear();
         self.metadata.clear();
-        self.source = None;
-        *self.carried.get_mut() = Carried::default();
-        (self.k, self.knobs, self.wanted) = (None, Knobs::default(), Wanted::default());
+        (self.source, self.k, self.knobs) = (None, None, Knobs::default());
+        self.carried.take();
     }
 
     fn bytes(&self) -> usize {
-        let carried = self.carried.borrow();
-        let vectors: usize = carried.vectors.iter().map(Vec::len).sum();
-        self.answers.neighbors.capacity() * 24 + vectors * 4 + carried.values.len() * VALUE_BYTES
+        self.answers.neighbors.capacity() * 24 + self.queries.capacity() * 4
     }
 
-    /// How many answers the vectors and values of are read at a time.
-    fn rows_at_a_time(&self, table: &Table) -> usize {
+    /// How many answers are read at a time.
+    fn rows_at_a_time(table: &Table, reads: Reads) -> usize {
         let numbers: usize = table.indexes().map(|index| index.layout.dim).sum();
         let values = table.tables().shape().auxiliary_columns();
-        let of_row = numbers * 4 * usize::from(self.wanted.vectors)
-            + values * VALUE_BYTES * usize::from(self.wanted.auxiliary);
-        (CARRIED_BYTES / of_row.max(1)).max(1)
+        let bytes =
+            numbers * 4 * usize::from(reads.vectors) + values * VALUE_BYTES * usize::from(reads.values);
+        (CARRIED_BYTES / bytes.max(VALUE_BYTES)).max(1)
     }
 
-    /// Reads what the statement wants of answer `at` and those after it, if that is still to do; false if the row is to be left
-    /// out, since it was changed after the search and its part of the answers had not been read.
+    /// Whether answer `at` can be given. One that was changed after the search, before anything of it was read, is left out.
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn carry(&self, table: &Table, at: usize) -> Result<bool> {
-        let Wanted { vectors, auxiliary, .. } = self.wanted;
-        let Some(source) = self.source.as_ref().filter(|_| vectors || auxiliary) else { return Ok(true) };
+    pub fn is_given(&self, table: &Table, at: usize) -> Result<bool> {
+        let Some(source) = &self.source else { return Ok(true) };
+        let is_known = self.carried.borrow().rows.contains(&at) || table.changes() == source.changes;
         if at >= self.answers.neighbors.len() {
             return Ok(true);
         }
-        let mut carried = self.carried.borrow_mut();
-        if !carried.rows.contains(&at) {
-            let end = self.answers.neighbors.len().min(at + self.rows_at_a_time(table));
-            *carried = self.read(table, source, at..end)?;
+        if !is_known {
+            self.carry(table, at, self.carried.borrow().reads)?;
         }
-        let place = at - carried.rows.start;
-        Ok(carried.gone.get(place) != Some(&true))
+        let carried = self.carried.borrow();
+        let place = at.checked_sub(carried.rows.start);
+        Ok(place.and_then(|place| carried.gone.get(place)) != Some(&true))
     }
 
-    fn read(&self, table: &Table, source: &Source, rows: Range<usize>) -> Result<Carried> {
-        let mut carried = Carried { rows: rows.clone(), ..Carried::default() };
-        if table.changes() != source.changes {
-            carried.gone = try_collect(rows.clone().map(|at| self.is_changed(table, source, at)))?
-                .into_iter()
-                .collect::<Result<_>>()?;
+    /// Reads `reads` of answer `at` and of those after it, unless that has been done: what the statement reads of one answer it
+    /// will read of the others, and the table may change meanwhile.
+    fn carry(&self, table: &Table, at: usize, reads: Reads) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let known = (self.carried.borrow().rows.contains(&at), self.carried.borrow().reads);
+        if known != (true, reads) {
+            let end = self.answers.neighbors.len().min(at + Self::rows_at_a_time(table, reads));
+            let carried = self.read(table, source, at..end, reads)?;
+            self.carried.replace(carried);
         }
-        if self.wanted.vectors {
+        Ok(())
+    }
+
+    fn read(&self, table: &Table, source: &Source, rows: Range<usize>, reads: Reads) -> Result<Carried> {
+        let mut carried = Carried { rows: rows.clone(), reads, ..Carried::default() };
+        if table.changes() != source.changes {
+            for at in rows.clone() {
+                carried.gone.try_push(self.is_changed(table, at)?)?;
+            }
+        }
+        if reads.vectors {
             for (number, index) in table.indexes().enumerate() {
                 let known = carried.gone.is_empty() && number == self.index;
                 let vectors = if known {
@@ -143,16 +151,12 @@ impl Found {
                 carried.vectors.try_push(vectors)?;
             }
         }
-        if self.wanted.auxiliary {
-            let slots = table.tables().shape().auxiliary_columns();
-            for at in rows.clone() {
-                let is_gone = carried.gone.get(at - rows.start) == Some(&true);
-                for slot in 0..slots {
-                    carried.values.try_push(if is_gone {
-                        Cell::Null
-                    } else {
-                        table.auxiliary(self.answers.neighbors[at].rowid, slot)?
-                    })?;
+        if reads.values {
+            for (i, neighbor) in self.answers.neighbors[rows].iter().enumerate() {
+                let is_gone = carried.gone.get(i) == Some(&true);
+                for slot in 0..table.tables().shape().auxiliary_columns() {
+                    let value = if is_gone { OfRow::Null } else { table.auxiliary(neighbor.rowid, slot)? };
+                    carried.values.try_push(value)?;
                 }
             }
         }
@@ -197,11 +201,11 @@ impl Found {
     }
 
     /// Whether a row is not the one any more that the search found: its vector is not at the distance that it was at.
-    fn is_changed(&self, table: &Table, source: &Source, at: usize) -> Result<bool> {
+    fn is_changed(&self, table: &Table, at: usize) -> Result<bool> {
         let Some(index) = table.indexes().nth(self.index) else { return Ok(true) };
         let neighbor = &self.answers.neighbors[at];
         let query = self.answers.offsets.partition_point(|&offset| offset <= at).saturating_sub(1);
-        let query = &source.queries[query * index.layout.dim..][..index.layout.dim];
+        let query = &self.queries[query * index.layout.dim..][..index.layout.dim];
         let Some(mut vector) = index.vector(neighbor.rowid)? else { return Ok(true) };
         let metric = index.layout.metric;
         Ok(metric.prepare(&mut vector).is_err()
@@ -213,31 +217,42 @@ impl Found {
         table.indexes().nth(self.index).unwrap_or(table).layout.metric
     }
 
-    /// The vector of answer `at`, if it was read.
-    pub fn vector<T>(
+    /// Lends the vector of answer `at`.
+    ///
+    /// # Errors
+    /// What reading or `give` fails with.
+    pub fn vector(
         &self,
+        table: &Table,
         at: usize,
         number: usize,
-        dim: usize,
-        give: impl FnOnce(&[f32]) -> T,
-    ) -> Option<T> {
+        give: impl FnOnce(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let reads = Reads { vectors: true, ..self.carried.borrow().reads };
+        self.carry(table, at, reads)?;
         let carried = self.carried.borrow();
-        let place = at.checked_sub(carried.rows.start)?;
-        carried.vectors.get(number)?.get(place * dim..(place + 1) * dim).map(give)
+        let place = at - carried.rows.start;
+        let vectors = carried.vectors.get(number).filter(|_| carried.gone.get(place) != Some(&true));
+        let dim = table.indexes().nth(number).map_or(0, |index| index.layout.dim);
+        vectors.and_then(|vectors| vectors.get(place * dim..(place + 1) * dim)).map_or(Ok(()), give)
     }
 
-    /// An auxiliary value of answer `at`, if it was read.
-    pub fn value<T>(
+    /// Lends an auxiliary value of answer `at`.
+    ///
+    /// # Errors
+    /// What reading or `give` fails with.
+    pub fn value(
         &self,
+        table: &Table,
         at: usize,
         slot: usize,
-        table: &Table,
-        give: impl FnOnce(&Cell) -> T,
-    ) -> Option<T> {
-        let slots = table.tables().shape().auxiliary_columns();
+        give: impl FnOnce(&OfRow) -> Result<()>,
+    ) -> Result<()> {
+        let reads = Reads { values: true, ..self.carried.borrow().reads };
+        self.carry(table, at, reads)?;
         let carried = self.carried.borrow();
-        let place = at.checked_sub(carried.rows.start)?;
-        carried.values.get(place * slots..(place + 1) * slots)?.get(slot).map(give)
+        let slots = table.tables().shape().auxiliary_columns();
+        carried.values.get((at - carried.rows.start) * slots + slot).map_or(Ok(()), give)
     }
 }
 
@@ -272,7 +287,7 @@ impl Searches {
         self.bytes = 0;
         for mut found in self.found.drain(..) {
             if let Some(own) = Rc::get_mut(&mut found)
-                && own.answers.neighbors.capacity() <= NUMBERS_KEPT
+                && own.answers.neighbors.capacity().max(own.queries.capacity()) <= NUMBERS_KEPT
             {
                 own.clear();
                 self.spare = Some(found);
@@ -300,12 +315,5 @@ impl Searches {
         }
         self.bytes += found.bytes();
         Ok(self.found.try_push(Rc::clone(found))?)
-    }
-}
-
-impl Warm {
-    /// Whether it is small enough to be kept.
-    pub fn is_small(&self) -> bool {
-        self.queries.capacity() <= NUMBERS_KEPT
     }
 }

@@ -1,16 +1,15 @@
 //! Searches: from the arguments of a statement to what it found.
 
 use std::collections::HashSet;
-use std::mem::take;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::found::{Found, OfSegments, Source, Warm};
+use super::found::{Found, OfSegments, Source};
 use super::rows_of_key;
 use crate::index::{
-    Answers, Budget, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
+    Answers, Budget, Buffers, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
 };
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::{RowFinder, State, TableLists};
@@ -46,34 +45,28 @@ pub fn search(
         return Ok(found);
     }
     let snapshot = index.snapshot_of(&state)?;
-    let mut warm = table.warm.take().unwrap_or_default();
-    warm.queries.clear();
-    let mut request = Request { packed, ..Request::default() };
-    for (argument, value) in given {
-        request.read(table, index, argument, value, snapshot.nlist(), &mut warm.queries)?;
-    }
     let mut kept = table.searches.borrow_mut().take();
     let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
     found.clear();
-    (found.key, found.index, found.wanted) = (key, plan.vector, plan.wanted);
-    (found.k, found.knobs) = (request.given_k, request.knobs.clone());
-    let within = Within { index, state: &state, snapshot: &snapshot };
-    if let Some(planned) = request.run(&within, &mut warm, found, start)? {
+    let mut request = Request { packed, ..Request::default() };
+    for (argument, value) in given {
+        request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
+    }
+    (found.key, found.index) = (key, plan.vector);
+    (found.k, found.knobs) = (request.given_k, request.knobs);
+    let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !packed };
+    let mut warm = table.warm.take().unwrap_or_default();
+    let planned = request.run(&within, &mut warm, found, start)?;
+    table.warm.set(Some(warm));
+    if let Some(planned) = planned {
         let profile = Profile::new(&found.answers, planned, start.elapsed());
         index.profile.set(Some(profile));
         table.profile.set(Some(profile));
-        if plan.wanted.vectors || plan.wanted.auxiliary {
-            let (queries, changes) = (take(&mut warm.queries), table.changes());
-            found.source = Some(Source { state, snapshot, queries, changes });
-        }
+        found.source = Some(Source { state, snapshot, changes: table.changes() });
     } else {
         // No row can be an answer to any of the queries.
-        let queries = warm.queries.len() / index.layout.dim;
         found.answers = Answers::default();
-        found.answers.offsets.try_resize(queries + 1, 0)?;
-    }
-    if warm.is_small() {
-        table.warm.set(Some(warm));
+        found.answers.offsets.try_resize(found.queries.len() / index.layout.dim + 1, 0)?;
     }
     table.searches.borrow_mut().keep(&kept)?;
     Ok(kept)
@@ -128,6 +121,8 @@ struct Within<'a> {
     index: &'a Table,
     state: &'a State,
     snapshot: &'a Snapshot,
+    /// Whether the metadata of the answers is wanted.
+    metadata: bool,
 }
 
 /// What a statement asks of a search, beside the queries.
@@ -256,11 +251,11 @@ impl Request {
     fn run(
         &mut self,
         within: &Within<'_>,
-        warm: &mut Warm,
+        buffers: &mut Buffers,
         found: &mut Found,
         start: Instant,
     ) -> Result<Option<Duration>> {
-        let Within { index, state, snapshot } = *within;
+        let Within { index, state, snapshot, metadata } = *within;
         if let Some(one_of) = &self.one_of {
             let Some(most) = one_of.iter().map(|(_, max)| *max).reduce(f32::max) else { return Ok(None) };
             self.max_key = Some(self.max_key.map_or(most, |max| max.min(most)));
@@ -285,7 +280,7 @@ impl Request {
         params.above_key = self.above_key;
         let widest = snapshot.widest(params.partitions);
         index.turn(state, &self.knobs, &mut params, widest)?;
-        index.prepare(&mut warm.queries)?;
+        index.prepare(&mut found.queries)?;
         let mut only = Vec::new();
         if let Some(set) = self.filter.rowids.only.as_ref().filter(|set| set.len() <= LOOKED_UP) {
             within.lists_of(set, params.partitions, &mut only)?;
@@ -307,15 +302,8 @@ impl Request {
         }
         let planned = start.elapsed();
         loop {
-            index.search_with(
-                state,
-                snapshot,
-                &warm.queries,
-                params,
-                &mut warm.buffers,
-                &mut found.answers,
-            )?;
-            if found.wanted.metadata || !self.filter.surely.is_empty() {
+            index.search_with(state, snapshot, &found.queries, params, buffers, &mut found.answers)?;
+            if metadata || !self.filter.surely.is_empty() {
                 found.metadata = within.metadata_of(&found.answers)?;
             }
             if params.k == usize::MAX || self.finds_enough(wanted, params.k, found) {
@@ -324,10 +312,15 @@ impl Request {
             params.k = params.k.saturating_mul(2);
         }
         if let Some(one_of) = &self.one_of {
-            let is_of = |key: f32| {
+            let is_of = |found: &Answers, at: usize| {
+                let key = found.neighbors[at].key;
                 one_of.iter().any(|(above, max)| above.is_none_or(|above| key > above) && key <= *max)
             };
-            retain(&mut found.answers, wanted, is_of)?;
+            retain(&mut found.answers, wanted, is_of, true)?;
+        }
+        if !self.filter.surely.is_empty() {
+            let metadata = &found.metadata;
+            retain(&mut found.answers, wanted, |found, at| self.is_sure(metadata, found.places[at]), false)?;
         }
         Ok(Some(planned))
     }
@@ -335,18 +328,20 @@ impl Request {
     /// Whether each query has found the rows that it wants whatever SQLite, which looks at the rows again, makes of conditions
     /// that can be meant in several ways; or all there are.
     fn finds_enough(&self, wanted: usize, asked: usize, found: &Found) -> bool {
-        let surely = &self.filter.surely;
-        surely.is_empty()
+        let places = &found.answers.places;
+        self.filter.surely.is_empty()
             || found.answers.offsets.windows(2).all(|of| {
-                let is_sure = |&at: &usize| {
-                    let (segment, slot) = found.answers.places[at];
-                    let metadata = found.metadata.get(&segment);
-                    surely.iter().all(|condition| {
-                        metadata.is_some_and(|of| condition.accepts(of.get(condition.column, slot as usize)))
-                    })
-                };
-                of[1] - of[0] < asked || (of[0]..of[1]).filter(is_sure).count() >= wanted
+                let sure = places[of[0]..of[1]].iter().filter(|place| self.is_sure(&found.metadata, **place));
+                of[1] - of[0] < asked || sure.count() >= wanted
             })
+    }
+
+    /// Whether the row of a place passes in the likeliest meaning of the conditions.
+    fn is_sure(&self, metadata: &OfSegments, (segment, slot): (u32, u32)) -> bool {
+        metadata.get(&segment).is_some_and(|of| {
+            let mut surely = self.filter.surely.iter();
+            surely.all(|condition| condition.accepts(of.get(condition.column, slot as usize)))
+        })
     }
 }
 
@@ -391,19 +386,26 @@ fn keys_of(metric: Metric, distance: f64) -> Option<(Option<f32>, f32)> {
     Some((metric.largest_key(distance, true), metric.largest_key(distance, false)?))
 }
 
-/// Keeps the answers whose keys pass, `k` for each query.
-fn retain(answers: &mut Answers, k: usize, passes: impl Fn(f32) -> bool) -> Result<()> {
+/// Keeps the answers of each query until `k` of them have passed; those that do not pass, too, unless it is `only` the others.
+fn retain(
+    answers: &mut Answers,
+    k: usize,
+    passes: impl Fn(&Answers, usize) -> bool,
+    only: bool,
+) -> Result<()> {
     let offsets = try_copy(&answers.offsets)?;
-    let (mut kept, mut end) = (0, 0);
+    let mut kept = 0;
     for (query, of) in offsets.windows(2).enumerate() {
+        let mut passed = 0;
         for at in of[0]..of[1] {
-            if kept - end < k && passes(answers.neighbors[at].key) {
+            let passing = passes(answers, at);
+            if passed < k && (passing || !only) {
                 answers.neighbors[kept] = answers.neighbors[at];
                 answers.places[kept] = answers.places[at];
                 kept += 1;
             }
+            passed += usize::from(passing);
         }
-        end = kept;
         answers.offsets[query + 1] = kept;
     }
     answers.neighbors.truncate(kept);
