@@ -115,7 +115,7 @@ impl VTabCursor<Ivf> for Cursor {
             Rows::Points(rows) => drop(rows.pop()),
             Rows::Scan(scan) => scan.advance(&vtab.table)?,
             Rows::Lists(lists) => {
-                lists.advance();
+                lists.advance()?;
                 self.settle()?;
             }
             Rows::Search { at, .. } => {

@@ -8,6 +8,9 @@ use crate::sqlite::Result;
 use crate::storage::{State, TableLists, read_all_heads};
 use crate::vtab::table::Table;
 
+/// How often a scan begins anew after a change, before it goes on row by row: where changes are few, segments are the faster way.
+const RESTARTS: u8 = 4;
+
 /// Rows list by list, a segment at a time.
 pub struct ListScan {
     state: State,
@@ -19,10 +22,11 @@ pub struct ListScan {
     /// None where no vector is wanted.
     vectors: Option<Vec<f32>>,
     pub metadata: Metadata,
-    /// The rows of the segments that were read.
+    /// The rows that were given.
     given: RowidSet,
-    /// [`Table::changes`] when the segment was read.
+    /// [`Table::changes`] when it was last seen that the lists are those of the state.
     seen: u64,
+    restarts: u8,
 }
 
 impl ListScan {
@@ -48,12 +52,13 @@ impl ListScan {
             metadata: Metadata::default(),
             given: RowidSet::new(low, high, rows)?,
             seen: table.changes(),
+            restarts: 0,
         })
     }
 
     /// The current row, none at the end.
     pub fn current(&self) -> Option<i64> {
-        self.rowids.get(self.slot as usize).copied()
+        self.rowids.get(self.slot()).copied()
     }
 
     /// The place of the current row in its segment.
@@ -66,26 +71,40 @@ impl ListScan {
         self.vectors.as_ref()?.get(self.slot() * dim..(self.slot() + 1) * dim)
     }
 
-    /// Goes to the next row.
-    pub fn advance(&mut self) {
+    /// Goes on from the current row, which has been given.
+    ///
+    /// # Errors
+    /// `SQLITE_NOMEM`.
+    pub fn advance(&mut self) -> Result<()> {
+        self.current().map_or(Ok(()), |rowid| self.given.insert(rowid))?;
         self.slot += 1;
+        Ok(())
     }
 
-    /// Goes to a row that is there, from the current place on. Once the lists are others than those that the scan began with,
-    /// the rows that were not given come in the order of their rowids: that is the scan which is returned.
+    /// Goes to a row that is to be given, from the current place on. Where the lists have changed too often, the rest comes in the
+    /// order of rowids: that is the scan which is returned.
     ///
     /// # Errors
     /// What reading fails with.
     pub fn settle(&mut self, table: &Table) -> Result<Option<RowidScan>> {
+        if table.changes() != self.seen {
+            table.flush()?;
+            self.seen = table.changes();
+            let tables = table.tables();
+            let state = tables.read_state()?;
+            if state.stamp != self.state.stamp {
+                self.given.seal();
+                if self.restarts == RESTARTS {
+                    return RowidScan::of_the_others(table, take(&mut self.given)).map(Some);
+                }
+                self.restarts += 1;
+                (self.heads, self.state) = (read_all_heads(&tables, &state)?, state);
+                (self.segment, self.slot) = (0, 0);
+                self.rowids.clear();
+            }
+        }
         while let Some(head) = self.heads.get(self.segment) {
             if self.rowids.is_empty() {
-                if table.changes() != self.seen {
-                    table.flush()?;
-                    if table.tables().read_state()?.stamp != self.state.stamp {
-                        return RowidScan::of_the_others(table, take(&mut self.given).sorted()).map(Some);
-                    }
-                    self.seen = table.changes();
-                }
                 table.reading(|tables, ticker| {
                     let mut lists = TableLists::new(tables, &self.state, &table.layout, ticker);
                     self.rowids = lists.rowids(head)?;
@@ -95,12 +114,10 @@ impl ListScan {
                     self.metadata = lists.metadata(head)?;
                     Ok(lists.tick()?)
                 })?;
-                for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
-                    self.given.insert(self.rowids[slot as usize])?;
-                }
             }
-            if let Some(live) = (self.slot..head.rows).find(|&slot| head.alive(slot)) {
-                self.slot = live;
+            let is_left = |slot: u32| head.alive(slot) && !self.given.contains(self.rowids[slot as usize]);
+            if let Some(slot) = (self.slot..head.rows).find(|&slot| is_left(slot)) {
+                self.slot = slot;
                 return Ok(None);
             }
             self.rowids.clear();

@@ -125,10 +125,12 @@ pub struct RowidSet {
     low: i64,
     bits: Vec<u64>,
     others: Vec<i64>,
+    /// How many of `others` are sealed.
+    sealed: usize,
 }
 
 impl RowidSet {
-    /// An empty set, for at most `rows` rowids from `low` to `high`.
+    /// An empty set, for about `rows` rowids from `low` to `high`.
     ///
     /// # Errors
     /// `SQLITE_NOMEM`.
@@ -136,7 +138,7 @@ impl RowidSet {
         let span = high.wrapping_sub(low).cast_unsigned();
         let is_dense = low <= high && span / 64 < rows;
         let bits = try_filled(0, if is_dense { (span / 64) as usize + 1 } else { 0 })?;
-        Ok(Self { low, bits, others: Vec::new() })
+        Ok(Self { low, bits, ..Self::default() })
     }
 
     fn bit(&self, rowid: i64) -> (usize, u64) {
@@ -157,17 +159,18 @@ impl RowidSet {
         Ok(())
     }
 
-    /// Makes the set ready for [`RowidSet::contains`].
-    pub fn sorted(mut self) -> Self {
+    /// Makes the set ready to tell what it contains so far.
+    pub fn seal(&mut self) {
         self.others.sort_unstable();
-        self
+        self.sealed = self.others.len();
     }
 
-    fn contains(&self, rowid: i64) -> bool {
+    /// Whether a rowid was added before the last [`RowidSet::seal`]. (A later one may be missed.)
+    pub fn contains(&self, rowid: i64) -> bool {
         let (at, bit) = self.bit(rowid);
         match self.bits.get(at) {
             Some(word) => word & bit != 0,
-            None => self.others.binary_search(&rowid).is_ok(),
+            None => self.others[..self.sealed].binary_search(&rowid).is_ok(),
         }
     }
 }
@@ -189,7 +192,7 @@ mod tests {
             let near: Vec<i64> = rowids.iter().map(|rowid| low.wrapping_add(rowid % 500)).collect();
             let added: Vec<i64> = rowids.iter().chain(&near).copied().step_by(2).collect();
             added.iter().for_each(|&rowid| set.insert(rowid).unwrap());
-            let set = set.sorted();
+            set.seal();
             for &rowid in rowids.iter().chain(&near) {
                 prop_assert_eq!(set.contains(rowid), added.contains(&rowid), "{}", rowid);
             }
