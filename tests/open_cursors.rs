@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::Numbers;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 
 const CASES: u64 = 16;
 
@@ -30,6 +30,9 @@ fn held(row: &Row<'_>) -> rusqlite::Result<(i64, Held)> {
 
 struct Case {
     db: Connection,
+    /// Another connection to the same file.
+    other: Connection,
+    _folder: tempfile::TempDir,
     numbers: Numbers,
     /// All that each row has held since the statement began.
     versions: BTreeMap<i64, Vec<Held>>,
@@ -41,16 +44,31 @@ struct Case {
 impl Case {
     fn new(seed: u64) -> Self {
         let mut numbers = Numbers::new(seed);
-        let db = Connection::open_in_memory().unwrap();
-        sqlite_ivf::register(&db).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let db = Connection::open(folder.path().join("t.db")).unwrap();
+            sqlite_ivf::register(&db).unwrap();
+            db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA busy_timeout = 0")
+                .unwrap();
+            db
+        };
+        let db = open();
         let train = ["off", "auto", "150"][numbers.below(3) as usize];
         let partition = ["", " PARTITION KEY"][numbers.below(2) as usize];
         db.execute_batch(&format!(
             "CREATE VIRTUAL TABLE t USING ivf(a float[2], m INTEGER{partition}, +x TEXT, b float[3], train_at={train}, nlist=5)"
         ))
         .unwrap();
-        let case =
-            Self { db, numbers, versions: BTreeMap::new(), touched: BTreeSet::new(), savepoints: Vec::new() };
+        let other = open();
+        let case = Self {
+            db,
+            other,
+            _folder: folder,
+            numbers,
+            versions: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            savepoints: Vec::new(),
+        };
         case.with(|case| {
             for _ in 0..1 + case.numbers.below(6) {
                 let rows = 1 + case.numbers.below(90);
@@ -96,19 +114,14 @@ impl Case {
         for _ in 0..rows {
             let (rowid, columns) = (self.rowid(), self.columns());
             self.touched.insert(rowid);
-            self.db
-                .execute(
-                    &format!("INSERT OR REPLACE INTO t(rowid, a, m, x, b) VALUES ({rowid}, {columns})"),
-                    [],
-                )
-                .unwrap();
+            self.execute(&format!("INSERT OR REPLACE INTO t(rowid, a, m, x, b) VALUES ({rowid}, {columns})"));
         }
     }
 
     /// Does anything, and keeps what it did to rows.
     fn disturb(&mut self) {
         let before = self.rows();
-        match self.numbers.below(16) {
+        match self.numbers.below(18) {
             0..=2 => self.insert(1),
             3 => {
                 let rows = self.numbers.below(200);
@@ -139,10 +152,18 @@ impl Case {
                     self.execute(&format!("ROLLBACK TO s{level}; RELEASE s{level}"));
                 }
             }
-            _ => {
+            15 => {
                 if let Some(level) = self.savepoints.pop() {
                     self.execute(&format!("RELEASE s{level}"));
                 }
+            }
+            _ => {
+                // What another connection does is not seen before the statement ends.
+                let (low, columns) = (self.rowid(), self.columns());
+                let _ = self.other.execute_batch(&format!(
+                    "DELETE FROM t WHERE rowid BETWEEN {low} AND {low} + 60;
+                     INSERT OR REPLACE INTO t(rowid, a, m, x, b) VALUES ({low}, {columns}); INSERT INTO t(t) VALUES ('train')"
+                ));
             }
         }
         let after = self.rows();
@@ -160,7 +181,11 @@ impl Case {
     }
 
     fn execute(&self, sql: &str) {
-        self.db.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        match self.db.execute_batch(sql) {
+            // The other connection has written since this one began to read.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            done => done.unwrap_or_else(|error| panic!("{sql}: {error}")),
+        }
     }
 
     /// Reads a statement and disturbs it at each of its rows with a probability of 1 in `calm`. Returns the rows.

@@ -283,11 +283,16 @@ pub fn read_all_heads(tables: &Tables, state: &State) -> Result<Vec<SegmentHead>
     Ok(heads)
 }
 
+/// Rowids that a [`RowFinder`] keeps, at most: 16 MiB of them.
+const ROWIDS_KEPT: usize = 2 << 20;
+
 /// Finds rows of one state through the rowid map. What it reads of a list it keeps for the next row.
 #[derive(Debug, Default)]
 pub struct RowFinder {
     heads: HashMap<u32, Vec<SegmentHead>>,
     rowids: HashMap<SegmentId, Vec<i64>>,
+    /// How many rowids these are.
+    kept: usize,
     /// What was last read of it.
     metadata: Option<(SegmentId, Metadata)>,
 }
@@ -368,10 +373,17 @@ impl RowFinder {
             }
         };
         for head in heads.iter().filter(|head| (head.min_rowid..=head.max_rowid).contains(&rowid)) {
+            if self.kept > ROWIDS_KEPT {
+                self.rowids.clear();
+                self.kept = 0;
+            }
             self.rowids.try_room(1)?;
             let rowids = match self.rowids.entry(head.id) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(lists.rowids(head)?),
+                Entry::Vacant(place) => {
+                    self.kept += head.rows as usize;
+                    place.insert(lists.rowids(head)?)
+                }
             };
             if let Some(slot) =
                 (0..head.rows).find(|&slot| rowids[slot as usize] == rowid && head.alive(slot))
