@@ -261,6 +261,8 @@ struct Terms {
     waiting: Vec<Argument>,
     /// Some are nothing to this table.
     foreign: bool,
+    /// The hidden column of a setting that is compared with a list.
+    listed: Option<i32>,
 }
 
 impl Terms {
@@ -268,8 +270,12 @@ impl Terms {
         let mut terms = Self::default();
         for constraint in info.constraints() {
             let at = columns.at(constraint.column);
-            let may_be_list = matches!(at, At::Rowid | At::Value(_) | At::Hidden(Hidden::Distance));
-            let is_in = constraint.op == Op::Eq && may_be_list && info.vtab_in(constraint.index, None);
+            let is_in = constraint.op == Op::Eq && info.vtab_in(constraint.index, None);
+            if let (true, At::Hidden(hidden)) = (is_in, at)
+                && matches!(hidden, Hidden::K | Hidden::Packed | Hidden::Batch | Hidden::Knob(_))
+            {
+                terms.listed = Some(constraint.column);
+            }
             let argument = argument_of(columns, constraint.column, constraint.op, is_in);
             // Texts are compared byte by byte here.
             let compared =
@@ -408,6 +414,12 @@ fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms) -> Result
         ));
     }
     let is_search = given(Argument::Match) + given(Argument::Batch) > 0;
+    if let Some(column) = terms.listed.filter(|_| is_search) {
+        let name = columns.hidden_name(column.max(0) as usize);
+        return Err(Error::generic(format!(
+            "{name} takes one value, got a list: {name} = 10, not IN (...) or OR (a join with VALUES searches for several)"
+        )));
+    }
     let on_vector = |c: Constraint| c.op == Op::Eq && matches!(columns.at(c.column), At::Vector(_));
     if !is_search && given(Argument::K) > 0 && info.constraints().any(on_vector) {
         return Err(Error::generic(
