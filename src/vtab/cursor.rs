@@ -42,6 +42,7 @@ pub struct Cursor {
     /// What the query gave, for the hidden columns.
     k: Option<i64>,
     knobs: Knobs,
+    params: Option<String>,
     /// By vector column, as far as they were needed.
     finders: RefCell<Vec<Known>>,
 }
@@ -193,8 +194,8 @@ impl VTabCursor<Ivf> for Cursor {
 
     fn column(&self, vtab: &Ivf, context: &Context<'_>, column: i32) -> Result<()> {
         let at = vtab.table.options.columns.at(column);
-        if matches!(self.rows, Rows::Packed { .. }) && !matches!(at, At::Hidden(Hidden::K | Hidden::Knob(_)))
-        {
+        let is_given = matches!(at, At::Hidden(Hidden::K | Hidden::Knob(_) | Hidden::Params));
+        if matches!(self.rows, Rows::Packed { .. }) && !is_given {
             return self.of_query(context, at);
         }
         match at {
@@ -219,6 +220,7 @@ impl VTabCursor<Ivf> for Cursor {
             }
             At::Hidden(Hidden::K) => self.k.into_iter().for_each(|k| context.i64(k)),
             At::Hidden(Hidden::Knob(knob)) => give(context, self.knobs.get(knob))?,
+            At::Hidden(Hidden::Params) => self.params.iter().for_each(|params| context.text(params)),
             At::Hidden(Hidden::Query) => {
                 if let Rows::Search { query, batch: true, .. } = &self.rows {
                     context.i64(*query as i64);
@@ -251,6 +253,7 @@ impl Cursor {
             rows: Rows::None,
             k: None,
             knobs: Knobs::default(),
+            params: None,
             finders: RefCell::default(),
         }
     }
@@ -464,6 +467,8 @@ impl Cursor {
                 Argument::Packed => {}
                 Argument::Offset => offset = value.i64().max(0) as usize,
                 Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
+                Argument::Params if value.is_null() => never = true,
+                Argument::Params => self.params = Some(self.knobs.set_params(value)?),
                 Argument::DistanceEq
                 | Argument::DistanceGt
                 | Argument::DistanceGe

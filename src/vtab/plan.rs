@@ -36,6 +36,8 @@ pub enum Argument {
     Limit,
     Offset,
     Knob(Knob),
+    /// Any knobs, as a text.
+    Params,
     RowidEq,
     RowidIn,
     RowidNe,
@@ -90,13 +92,14 @@ const OPERATORS: [(Operator, &str); 11] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 23] = [
+const WORDS: [(Argument, &str); 24] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
     (Argument::Packed, "packed"),
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
+    (Argument::Params, "params"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),
@@ -166,6 +169,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::K), Op::Eq) => Argument::K,
         (At::Hidden(Hidden::Packed), Op::Eq | Op::Is) => Argument::Packed,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq) => Argument::Knob(knob),
+        (At::Hidden(Hidden::Params), Op::Eq | Op::Is) => Argument::Params,
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne) => Argument::RowidNe,
@@ -232,8 +236,9 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
     let place = |wanted: Argument| usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, i)| *i);
     let search = |argument: &Argument| matches!(argument, Argument::Match | Argument::Batch);
     let packed = place(Argument::Packed).is_some();
-    let must_be_known =
-        |a: &Argument| packed || search(a) || matches!(a, Argument::Packed | Argument::Knob(_));
+    let must_be_known = |a: &Argument| {
+        packed || search(a) || matches!(a, Argument::Packed | Argument::Knob(_) | Argument::Params)
+    };
     if waiting.iter().any(must_be_known) {
         // Another join order makes it known. A row that stands for a query has nothing that SQLite could look at later.
         return Ok(BestIndex::Unusable);
@@ -295,7 +300,8 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
         // Rowids and distances are compared here as SQLite compares them, so that its second look changes nothing.
         use Argument as A;
         // A row that stands for a query has nothing to look at.
-        let omit = packed || matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Value(..));
+        let omit =
+            packed || matches!(argument, A::Match | A::Batch | A::K | A::Knob(_) | A::Params | A::Value(..));
         info.set_argv(index, words.len() as i32, omit);
     }
     let k = place(Argument::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
@@ -367,7 +373,10 @@ fn is_point(argument: Argument) -> bool {
 
 fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
-    !matches!(argument, A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_))
+    !matches!(
+        argument,
+        A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_) | A::Params
+    )
 }
 
 /// Whether rows may come list by list: nothing asks for some rowids or their order.
