@@ -1247,11 +1247,11 @@ impl World {
 
     /// How many lists a search reads, and whether those are all.
     fn nprobe(&mut self, table: &Table) -> (String, bool) {
-        let budget = "candidate_budget = 100000 AND min_rows_per_list = 3";
+        let budget = "params = 'candidate_budget=100000, min_rows_per_list=3'";
         match self.numbers.below(16) {
             12 => (" AND recall_target = 1".into(), true),
             13 => (format!(" AND nprobe = -1 AND {budget}"), true),
-            14 => (" AND nprobe = 99 AND profile = 'approx_fast' AND search_mode = 'csr'".into(), true),
+            14 => (" AND nprobe = 99 AND params = 'profile=approx_fast, search_mode=csr'".into(), true),
             15 => (" AND recall_target = 0.8".into(), false),
             0..=4 => (" AND nprobe = -1".into(), true),
             5 | 6 => (" AND nprobe = 100".into(), true),

@@ -236,6 +236,39 @@ mod tests {
     }
 
     #[test]
+    fn a_table_with_odd_names_does_what_any_table_does() {
+        let db = Connection::open_in_memory().unwrap();
+        register(&db).unwrap();
+        // Its own column's name, those of hidden columns, comment marks.
+        let names = [
+            ("vec", "vec", "nprobe INTEGER"),
+            ("query", "-- \n/*", "Batch TEXT"),
+            ("*/;", "query", "+note TEXT"),
+        ];
+        for (name, column, other) in names {
+            let options = TableOptions::new(2).column(column).with_column(other).train_off();
+            let table = Table::create(&db, name, &options).unwrap();
+            table.insert_many((1..=40).map(|i| (i, [i as f32, 0.0]))).unwrap();
+            table.train(&Train::new().nlist(4)).unwrap();
+            let search = Search::new(2).exact().max_codes(100).candidate_budget(39).recall_target(1.0);
+            let both = table.search_batch(&[3.0, 0.0, 9.2, 0.0], &search).unwrap();
+            let ids: Vec<i64> = both.iter().flatten().map(|hit| hit.rowid).collect();
+            assert_eq!(ids, [3, 2, 9, 10], "{name:?}");
+            assert_eq!(table.search(&[3.0, 0.0], &search).unwrap(), both[0]);
+            assert_eq!(
+                table.search(&[3.0, 0.0], &Search::new(9).exact().candidate_budget(1)).unwrap().len(),
+                1
+            );
+            table.integrity_check().unwrap();
+            assert_eq!(Table::open(&db, name).unwrap().len().unwrap(), 40);
+        }
+        let table = Table::create(&db, "t", &TableOptions::new(2).with_column("params TEXT")).unwrap();
+        table.search(&[1.0, 0.0], &Search::new(1).exact().recall_target(0.9)).unwrap();
+        let refused = table.search(&[1.0, 0.0], &Search::new(1).candidate_budget(9));
+        assert!(matches!(refused, Err(Error::Invalid(text)) if text.contains("candidate_budget=9")));
+    }
+
+    #[test]
     fn a_table_of_any_element_takes_and_gives_f32() {
         let db = Connection::open_in_memory().unwrap();
         register(&db).unwrap();

@@ -1,12 +1,12 @@
 //! What a table, a training and a search are asked for.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Formatter, Write as _};
 
 use rusqlite::types::Value;
 
-use super::table::quoted;
 use crate::index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, SearchProfile};
+use crate::sqlite::quoted;
 use crate::storage::Element;
 
 /// What a new table is like. Everything but the dimension has a default.
@@ -237,6 +237,16 @@ pub(super) enum Knob {
     Rows(u64),
     Share(f64),
     Name(&'static str),
+}
+
+impl Display for Knob {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rows(rows) => rows.fmt(f),
+            Self::Share(share) => share.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// What a search is asked for.

@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use super::options::Knob;
 use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
 use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
-use crate::sqlite;
+use crate::sqlite::{self, quoted};
 use crate::storage::Element;
 use crate::vtab::{Options, vec0};
 
@@ -48,9 +48,12 @@ pub struct Hit {
 /// ```
 pub struct Table<'c> {
     connection: &'c Connection,
-    /// The name, quoted, and the vector column's.
+    /// The name, quoted, the vector column's and that of the column for commands.
     name: String,
     column: String,
+    command: String,
+    /// What the CREATE statement says.
+    options: Options,
     element: Element,
     dim: usize,
     metric: Metric,
@@ -63,14 +66,7 @@ impl<'c> Table<'c> {
     /// A name that exists, or options that are wrong: the text names what would be right.
     pub fn create(connection: &'c Connection, name: &str, options: &TableOptions) -> Result<Self> {
         connection.execute_batch(&options.to_sql(name))?;
-        Ok(Self {
-            connection,
-            name: quoted(name),
-            column: quoted(&options.column),
-            element: options.element,
-            dim: options.dim,
-            metric: options.chosen_metric(),
-        })
+        Self::open(connection, name)
     }
 
     /// A table that exists, of the module `ivf` or, where feature `vec0` made it, `vec0`.
@@ -95,14 +91,17 @@ impl<'c> Table<'c> {
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let arguments = vec0::arguments(module, &arguments).map_err(invalid)?;
-        let column = Options::parse(&arguments).map_err(invalid)?.column;
+        let options = Options::parse(&arguments).map_err(invalid)?;
+        let column = &options.column;
         Ok(Self {
             connection,
             name: quoted(&name),
             column: quoted(&column.name),
+            command: quoted(&options.columns.command_name(&name)),
             element: column.element,
             dim: column.dim,
             metric: column.metric,
+            options,
         })
     }
 
@@ -241,6 +240,10 @@ impl<'c> Table<'c> {
                 self.dim
             )));
         }
+        if ["batch", "query"].iter().any(|name| !self.options.columns.has_hidden(name)) {
+            // Columns of the table's own have these names.
+            return queries.chunks_exact(self.dim).map(|query| self.search(query, search)).collect();
+        }
         let (sql, arguments) = self.search_sql("query, rowid, distance", "batch", search)?;
         let mut statement = self.prepare(&sql)?;
         let blob = self.blob(queries)?;
@@ -292,16 +295,29 @@ impl<'c> Table<'c> {
             // Larger than any table.
             and("k = ?", Box::new(i64::try_from(k).unwrap_or(i64::MAX)));
         }
-        if let Some(nprobe) = search.nprobe {
-            and("nprobe = ?", Box::new(nprobe));
-        }
-        for &(name, value) in &search.knobs {
+        // What has no column of its own goes with others into one text.
+        let mut params: Vec<String> = Vec::new();
+        let nprobe = search.nprobe.map(|nprobe| ("nprobe", Knob::Share(nprobe)));
+        for (name, value) in nprobe.into_iter().chain(search.knobs.iter().copied()) {
+            if !self.options.columns.has_hidden(name) {
+                params.push(format!("{name}={value}"));
+                continue;
+            }
             let value: Box<dyn ToSql> = match value {
                 Knob::Rows(rows) => Box::new(whole(name, rows)?),
                 Knob::Share(share) => Box::new(share),
                 Knob::Name(name) => Box::new(name),
             };
             and(&format!("{name} = ?"), value);
+        }
+        if !params.is_empty() {
+            if !self.options.columns.has_hidden("params") {
+                let params = params.join(", ");
+                let text =
+                    format!("{params}: the table has a column params, so that a query cannot set this");
+                return Err(Error::Invalid(text));
+            }
+            and("params = ?", Box::new(params.join(", ")));
         }
         if let Some(distance) = search.within {
             and("distance <= ?", Box::new(distance));
@@ -408,8 +424,8 @@ impl<'c> Table<'c> {
     }
 
     fn command(&self, text: &str) -> Result<()> {
-        let name = &self.name;
-        self.prepare(&format!("INSERT INTO main.{name}({name}) VALUES (?1)"))?.execute([text])?;
+        let Self { name, command, .. } = self;
+        self.prepare(&format!("INSERT INTO main.{name}({command}) VALUES (?1)"))?.execute([text])?;
         Ok(())
     }
 }
@@ -452,10 +468,6 @@ impl Drop for Savepoint<'_> {
     }
 }
 
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// The arguments of `CREATE VIRTUAL TABLE ... USING module(...)`, as SQLite hands them to the module; none if the
 /// statement is about something else.
 pub(super) fn module_arguments(sql: &str, module: &str) -> Option<Vec<String>> {
@@ -471,7 +483,7 @@ pub(super) fn module_arguments(sql: &str, module: &str) -> Option<Vec<String>> {
             }
             '[' => rest.find(']')? + 1,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/")? + 2,
+            '/' if rest.starts_with("/*") => 2 + rest[2..].find("*/")? + 2,
             c if c.is_alphanumeric() || c == '_' => {
                 rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
             }

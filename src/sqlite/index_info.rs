@@ -248,7 +248,8 @@ impl IndexInfo<'_> {
         // SAFETY: SQLite's own info, and an index that it has; the text lives as long as xBestIndex runs.
         unsafe {
             let name = call!(self.api, vtab_collation(self.info, index));
-            (!name.is_null()).then(|| CStr::from_ptr(name).to_str().ok()).flatten()
+            // A name that is not UTF-8 is that of some other collation.
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_str().unwrap_or("?"))
         }
     }
 }

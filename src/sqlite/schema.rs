@@ -1,6 +1,8 @@
 //! What a connection knows: its tables, its modules.
 
-use super::{Db, Param, Result, Statement};
+use std::borrow::Cow;
+
+use super::{Db, Param, Result, Statement, ffi};
 
 /// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
 /// stands alone.
@@ -12,7 +14,12 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     let mut list = db.prepare("PRAGMA database_list")?;
     let mut rows = list.query(&[])?;
     while rows.step()? {
-        schemas.push((rows.i64(0), rows.text(1)?.to_owned()));
+        match rows.text(1) {
+            Ok(name) => schemas.push((rows.i64(0), name.to_owned())),
+            // A name that is not UTF-8: none of our tables can be there.
+            Err(error) if error.primary() == ffi::SQLITE_MISMATCH => {}
+            Err(error) => return Err(error),
+        }
     }
     // 0 is main, 1 is temp and goes first.
     schemas.sort_by_key(|(number, _)| (*number != 1, *number));
@@ -69,6 +76,14 @@ pub fn module_exists(db: Db, name: &str) -> Result<bool> {
     Ok(module_names(db)?.iter().any(|module| module.eq_ignore_ascii_case(name)))
 }
 
-fn quoted(name: &str) -> String {
+/// A name as an identifier of SQL.
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name as a statement in a message has it: in quotes only where it is no plain word.
+pub fn shown_name(name: &str) -> Cow<'_, str> {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain { name.into() } else { quoted(name).into() }
 }

@@ -38,10 +38,30 @@ macro_rules! statements {
             pub const ALL: &'static [Sql] = &[$(Sql::$name),*];
 
             fn template(self) -> &'static str {
-                match self { $(Sql::$name => include_str!(concat!("../../sql/", $file, ".sql"))),* }
+                match self {
+                    $(Sql::$name => const { without_comment(include_str!(concat!("../../sql/", $file, ".sql"))) }),*
+                }
             }
         }
     };
+}
+
+/// A file of `sql/` without its first line, which is a comment for its readers. No statement has one: a host may have switched
+/// comments off (`SQLITE_DBCONFIG_ENABLE_COMMENTS`), and no name that is filled in can end one.
+const fn without_comment(file: &'static str) -> &'static str {
+    let bytes = file.as_bytes();
+    assert!(bytes[0] == b'-' && bytes[1] == b'-', "a file of sql/ begins with a comment");
+    let mut start = 2;
+    while bytes[start] != b'\n' {
+        start += 1;
+    }
+    let mut at = start;
+    while at + 1 < bytes.len() {
+        let is_comment = matches!((bytes[at], bytes[at + 1]), (b'-', b'-') | (b'/', b'*'));
+        assert!(!is_comment, "a file of sql/ has no comment but its first line");
+        at += 1;
+    }
+    file.split_at(start + 1).1
 }
 
 statements! {
@@ -502,12 +522,12 @@ mod tests {
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
         tables.create([7; 16], b"x", false).unwrap();
         for &which in Sql::ALL {
-            let file = which.template();
-            if !["CREATE", "DROP", "ALTER"].iter().any(|verb| file.contains(&format!("\n{verb} "))) {
+            let text = which.template();
+            if !["CREATE", "DROP", "ALTER"].iter().any(|verb| text.starts_with(&format!("{verb} "))) {
                 tables.statement(which).unwrap_or_else(|error| panic!("{which:?}: {error}"));
             }
         }
-        let odd = "{new} {lists} \"}";
+        let odd = "{new} {lists} \"}\nDROP TABLE nothing; --";
         tables.rename(odd).unwrap();
         let renamed = Tables::new(db, "main", odd, shape);
         assert_eq!(renamed.read_state().unwrap().uuid, [7; 16]);

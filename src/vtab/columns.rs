@@ -1,7 +1,7 @@
 //! The columns of a table: what a CREATE statement declares, and the hidden ones after them.
 
 use crate::index::{Metric, ValueKind};
-use crate::sqlite::{Error, Result};
+use crate::sqlite::{Error, Result, quoted};
 use crate::storage::Element;
 use crate::vtab::knobs::Knob;
 use crate::vtab::options::OPTION_NAMES;
@@ -69,27 +69,28 @@ pub enum Hidden {
     /// Whether rows stand for queries.
     Packed,
     Knob(Knob),
+    /// Any knobs, as a text.
+    Params,
 }
 
-/// The hidden columns in their order: after the declared ones, the command first, which has the name of the table. Their types
-/// are declared, since hosts decode by them.
-const HIDDEN: [(Hidden, &str, &str); 8 + Knob::ALL.len()] = {
-    let mut hidden = [(Hidden::Command, "", "TEXT"); 8 + Knob::ALL.len()];
-    hidden[1] = (Hidden::Distance, "distance", "REAL");
-    hidden[2] = (Hidden::K, "k", "INTEGER");
-    hidden[3] = (Hidden::Batch, "batch", "BLOB");
-    hidden[4] = (Hidden::Query, "query", "INTEGER");
-    hidden[5] = (Hidden::Rowids, "rowids", "BLOB");
-    hidden[6] = (Hidden::Distances, "distances", "BLOB");
-    hidden[7] = (Hidden::Packed, "packed", "INTEGER");
-    let mut i = 0;
-    while i < Knob::ALL.len() {
-        let (knob, name, of) = Knob::ALL[i];
-        hidden[8 + i] = (Hidden::Knob(knob), name, of);
-        i += 1;
-    }
-    hidden
-};
+/// A hidden column, its name and its type, which hosts decode by.
+type HiddenColumn = (Hidden, &'static str, &'static str);
+
+/// The hidden columns in their order: after the declared ones, the command first, whose name is that of the table.
+const HIDDEN: [HiddenColumn; 12] = [
+    (Hidden::Command, "", "TEXT"),
+    (Hidden::Distance, "distance", "REAL"),
+    (Hidden::K, "k", "INTEGER"),
+    (Hidden::Knob(Knob::Nprobe), "nprobe", "NUMERIC"),
+    (Hidden::Knob(Knob::MaxCodes), "max_codes", "INTEGER"),
+    (Hidden::Knob(Knob::RecallTarget), "recall_target", "REAL"),
+    (Hidden::Batch, "batch", "BLOB"),
+    (Hidden::Query, "query", "INTEGER"),
+    (Hidden::Packed, "packed", "INTEGER"),
+    (Hidden::Rowids, "rowids", "BLOB"),
+    (Hidden::Distances, "distances", "BLOB"),
+    (Hidden::Params, "params", "TEXT"),
+];
 
 /// What stands at a column number of SQLite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,13 +105,21 @@ pub enum At {
 }
 
 /// The columns of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
     /// In the order of the CREATE statement: vectors, and columns beside them.
     declared: Vec<At>,
     values: Vec<ValueColumn>,
     /// The names of the vector columns.
     vectors: Vec<String>,
+    /// Those of [`HIDDEN`] whose names no declared column has.
+    hidden: Vec<HiddenColumn>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self { declared: Vec::new(), values: Vec::new(), vectors: Vec::new(), hidden: HIDDEN.to_vec() }
+    }
 }
 
 /// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
@@ -166,7 +175,7 @@ impl Columns {
         match self.declared.get(column) {
             Some(&At::Value(i)) if self.is_rowid(i) => At::Rowid,
             Some(&at) => at,
-            None => At::Hidden(HIDDEN[(column - self.declared.len()).min(HIDDEN.len() - 1)].0),
+            None => At::Hidden(self.hidden[(column - self.declared.len()).min(self.hidden.len() - 1)].0),
         }
     }
 
@@ -194,39 +203,68 @@ impl Columns {
         self.declared.len()
     }
 
-    /// The name of the hidden column of a number.
+    /// The name of the hidden column of a number, after the command's.
     pub fn hidden_name(&self, column: usize) -> &'static str {
-        column.checked_sub(self.declared.len()).and_then(|at| HIDDEN.get(at)).map_or("", |(_, name, _)| name)
+        column
+            .checked_sub(self.declared.len())
+            .and_then(|at| self.hidden.get(at))
+            .map_or("", |(_, name, _)| name)
+    }
+
+    /// Whether the table has a hidden column of that name, the command's aside.
+    #[cfg(feature = "rusqlite")]
+    pub fn has_hidden(&self, name: &str) -> bool {
+        self.hidden.iter().skip(1).any(|(_, hidden, _)| *hidden == name)
+    }
+
+    /// The name of the column for commands in a table of that name: the same, and where another column has it, with `_command`
+    /// behind it.
+    pub fn command_name(&self, table: &str) -> String {
+        let mut name = table.to_string();
+        while self.is_declared(&name)
+            || self.hidden.iter().skip(1).any(|(_, hidden, _)| name.eq_ignore_ascii_case(hidden))
+            || name.eq_ignore_ascii_case("rowid")
+        {
+            name.push_str("_command");
+        }
+        name
     }
 
     /// The table as SQLite shall see it.
     pub fn declaration(&self, table: &str) -> String {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let declared = self.declared.iter().map(|at| match at {
             At::Value(i) => format!("{} {}", quoted(&self.values[*i].name), self.values[*i].declared),
             At::Vector(vector) => format!("{} BLOB", quoted(&self.vectors[*vector])),
             At::Rowid | At::Hidden(_) => unreachable!("columns are declared as vectors and values"),
         });
-        let hidden = HIDDEN.iter().map(|(column, name, of)| {
-            let name = if *column == Hidden::Command { table } else { name };
+        let command = self.command_name(table);
+        let hidden = self.hidden.iter().map(|(column, name, of)| {
+            let name = if *column == Hidden::Command { command.as_str() } else { name };
             format!("{} {of} HIDDEN", quoted(name))
         });
         format!("CREATE TABLE x({})", declared.chain(hidden).collect::<Vec<_>>().join(", "))
     }
 
-    fn check_name(&self, name: &str) -> Result<()> {
-        let taken = |other: &str| other.eq_ignore_ascii_case(name);
-        if HIDDEN.iter().any(|(_, hidden, _)| taken(hidden)) || taken("rowid") {
-            let names: Vec<_> = HIDDEN.iter().skip(1).map(|(_, name, _)| *name).collect();
-            return Err(Error::generic(format!(
-                "a column cannot be named '{name}': rowid, {} are columns of every ivf table",
-                names.join(", ")
-            )));
+    fn is_declared(&self, name: &str) -> bool {
+        let mut names = self.values.iter().map(|column| &column.name).chain(&self.vectors);
+        names.any(|other| other.eq_ignore_ascii_case(name))
+    }
+
+    /// Takes a name for a declared column: a hidden one of that name is then left out.
+    fn claim(&mut self, name: &str) -> Result<()> {
+        let refused = |why: &str| Err(Error::generic(format!("a column cannot be named '{name}': {why}")));
+        if name.eq_ignore_ascii_case("rowid") {
+            return refused(
+                "every row has a number of that name; id INTEGER PRIMARY KEY gives it another one",
+            );
         }
-        if self.values.iter().any(|column| taken(&column.name)) || self.vectors.iter().any(|name| taken(name))
-        {
+        if ["k", "distance"].iter().any(|needed| name.eq_ignore_ascii_case(needed)) {
+            return refused("k and distance are columns of every ivf table, which searches need");
+        }
+        if self.is_declared(name) {
             return Err(Error::generic(format!("column '{name}' is declared twice")));
         }
+        self.hidden.retain(|(of, hidden, _)| *of == Hidden::Command || !hidden.eq_ignore_ascii_case(name));
         Ok(())
     }
 
@@ -235,7 +273,7 @@ impl Columns {
     /// # Errors
     /// A name that is taken.
     pub fn push_vector(&mut self, name: &str) -> Result<()> {
-        self.check_name(name)?;
+        self.claim(name)?;
         if self.vectors.len() == MAX_VECTORS {
             let text = format!("at most {MAX_VECTORS} vector columns, '{name}' is one too many");
             return Err(Error::generic(text));
@@ -246,7 +284,7 @@ impl Columns {
     }
 
     fn push(&mut self, name: String, kind: ValueKind, role: Role, declared: &'static str) -> Result<()> {
-        self.check_name(&name)?;
+        self.claim(&name)?;
         if self.values.len() == MAX_VALUES {
             let text = format!("at most {MAX_VALUES} columns beside the vector, '{name}' is one too many");
             return Err(Error::generic(text));
@@ -282,7 +320,7 @@ impl Columns {
     /// # Errors
     /// What is wrong with it, and what would be right.
     pub fn push_value(&mut self, name: String, rest: &str) -> Result<()> {
-        let words: Vec<&str> = rest.split_whitespace().collect();
+        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
         let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word));
         let keyed = words.len() == 3 && is(2, "key");
         let role = match words.len() {
@@ -439,16 +477,18 @@ pub fn identifier(text: &str) -> Result<(String, &str)> {
                 name.push(close);
                 rest.next();
             } else {
-                return Ok((name, text[1 + at + c.len_utf8()..].trim_start()));
+                return Ok((name, text[1 + at + c.len_utf8()..].trim_ascii_start()));
             }
         }
         return Err(Error::generic(format!("{text} has no closing {close}")));
     }
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
+    // To SQLite whatever is not ASCII is a letter.
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii();
+    let end = text.find(|c: char| !is_letter(c)).unwrap_or(text.len());
     if end == 0 {
         return Err(Error::generic(format!("'{text}' is neither a column nor an option ({OPTION_NAMES})")));
     }
-    Ok((text[..end].to_string(), text[end..].trim_start()))
+    Ok((text[..end].to_string(), text[end..].trim_ascii_start()))
 }
 
 /// A value without the quotes around it.

@@ -148,6 +148,11 @@ impl VTabCursor<Ivf> for Cursor {
                     give(context, found.knobs.get(knob));
                 }
             }
+            At::Hidden(Hidden::Params) => {
+                if let Some(params) = found.and_then(|found| found.params.as_deref()) {
+                    context.text(params);
+                }
+            }
             _ if is_packed => self.of_query(context, at)?,
             At::Rowid => context.i64(self.rowid(vtab)?),
             // An UPDATE that leaves them alone does not need them.

@@ -24,22 +24,22 @@ pub enum Knob {
 }
 
 impl Knob {
-    /// Every knob, with its name and the type of its column.
-    pub const ALL: [(Self, &'static str, &'static str); 9] = [
-        (Self::Nprobe, "nprobe", "NUMERIC"),
-        (Self::MaxCodes, "max_codes", "INTEGER"),
-        (Self::CandidateBudget, "candidate_budget", "INTEGER"),
-        (Self::BudgetStrategy, "budget_strategy", "TEXT"),
-        (Self::MinRowsPerList, "min_rows_per_list", "INTEGER"),
-        (Self::MaxRowsPerList, "max_rows_per_list", "INTEGER"),
-        (Self::Profile, "profile", "TEXT"),
-        (Self::RecallTarget, "recall_target", "REAL"),
-        (Self::SearchMode, "search_mode", "TEXT"),
+    /// Every knob, with its name.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::Nprobe, "nprobe"),
+        (Self::MaxCodes, "max_codes"),
+        (Self::CandidateBudget, "candidate_budget"),
+        (Self::BudgetStrategy, "budget_strategy"),
+        (Self::MinRowsPerList, "min_rows_per_list"),
+        (Self::MaxRowsPerList, "max_rows_per_list"),
+        (Self::Profile, "profile"),
+        (Self::RecallTarget, "recall_target"),
+        (Self::SearchMode, "search_mode"),
     ];
 
     /// The knob of that name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known, _)| name.eq_ignore_ascii_case(known)).map(|(knob, ..)| *knob)
+        Self::ALL.iter().find(|(_, known)| name.eq_ignore_ascii_case(known)).map(|(knob, _)| *knob)
     }
 
     /// Its name.
@@ -100,11 +100,60 @@ impl Knobs {
         self.check()
     }
 
+    /// Takes a text of several, like `profile=approx_fast, max_codes=5000`.
+    ///
+    /// # Errors
+    /// A setting that there is not, or that is given twice; as [`Knobs::set_text`].
+    pub fn set_texts(&mut self, texts: &str) -> Result<()> {
+        let mut seen = Vec::new();
+        for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            let named = text.split_once('=');
+            let known = named.and_then(|(name, value)| Some((Knob::from_name(name.trim())?, value.trim())));
+            let (knob, value) = known.ok_or_else(|| {
+                let (names, text) = (Knob::ALL.map(|(_, name)| name).join(", "), beginning(text));
+                Error::generic(format!(
+                    "settings are like 'profile=approx_fast, max_codes=5000', of {names}, got '{text}'"
+                ))
+            })?;
+            if seen.contains(&knob) {
+                return Err(Error::generic(format!("{} is given twice", knob.name())));
+            }
+            self.check_unset(knob)?;
+            self.set_text(knob, value)?;
+            seen.push(knob);
+        }
+        Ok(())
+    }
+
+    /// [`Knobs::set_texts`] of the value of a query, and the text.
+    ///
+    /// # Errors
+    /// As there; a value that is no text.
+    pub fn set_params(&mut self, value: &Value<'_>) -> Result<String> {
+        let wrong = |what: &str| Error::generic(format!("params: {what}"));
+        if value.kind() != Kind::Text {
+            let got = shown(value);
+            return Err(wrong(&format!(
+                "a text like 'profile=approx_fast, max_codes=5000' is expected, got {got}"
+            )));
+        }
+        self.set_texts(value.text()?).map_err(|error| wrong(&error.message))?;
+        Ok(value.text()?.to_string())
+    }
+
+    fn check_unset(&self, knob: Knob) -> Result<()> {
+        if self.get(knob) == Datum::Null {
+            return Ok(());
+        }
+        Err(Error::generic(format!("{} is given twice: by itself, and in a text of settings", knob.name())))
+    }
+
     /// Takes a value of a query in a table of `nlist` lists.
     ///
     /// # Errors
-    /// What would be right.
+    /// What would be right; a knob that a text of settings has set before.
     pub fn set_value(&mut self, knob: Knob, value: &Value<'_>, nlist: usize) -> Result<()> {
+        self.check_unset(knob)?;
         let number = number(value);
         let whole = match value.kind() {
             Kind::Integer => u64::try_from(value.i64()).ok(),
@@ -334,7 +383,7 @@ mod tests {
 
     #[test]
     fn every_knob_stands_at_its_place_and_gives_back_what_it_was_set_to() {
-        for (at, (knob, name, _)) in Knob::ALL.into_iter().enumerate() {
+        for (at, (knob, name)) in Knob::ALL.into_iter().enumerate() {
             assert_eq!((knob as usize, Knob::from_name(&name.to_uppercase())), (at, Some(knob)));
             let mut knobs = Knobs::default();
             assert_eq!(knobs.get(knob), Datum::Null);
@@ -352,6 +401,27 @@ mod tests {
                 given => assert_eq!((given, text), (Datum::Float(1.0), "1")),
             }
         }
+    }
+
+    #[test]
+    fn a_text_of_settings_is_read_whole_and_names_each_once() {
+        let mut both = Knobs::default();
+        both.set_texts(" profile = approx_fast,, MAX_CODES=7 ,nprobe=0.5,").unwrap();
+        assert_eq!(both, knobs(&[("profile", "approx_fast"), ("max_codes", "7"), ("nprobe", "0.5")]));
+        both.set_texts("").unwrap();
+        let error = |text: &str| Knobs::default().set_texts(text).unwrap_err().message;
+        for text in ["nlist=4", "nprobe", "=4", "nprobe:4"] {
+            assert!(
+                error(text).ends_with(&format!("profile, recall_target, search_mode, got '{text}'")),
+                "{text}"
+            );
+        }
+        assert_eq!(error("nprobe=1, NPROBE=1"), "nprobe is given twice");
+        assert_eq!(error("nprobe=auto, nprobe=1"), "nprobe is given twice");
+        assert!(error("profile='exact'").contains("got ''exact''"));
+        assert!(error("min_rows_per_list=9, max_rows_per_list=8").contains("got 9 and 8"));
+        let twice = both.set_texts("nprobe=2").unwrap_err().message;
+        assert_eq!(twice, "nprobe is given twice: by itself, and in a text of settings");
     }
 
     #[test]

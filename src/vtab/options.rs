@@ -75,9 +75,9 @@ impl Options {
             seed: 1234,
         };
         let mut seen = Vec::new();
-        for argument in arguments.iter().map(|a| a.trim()) {
+        for argument in arguments.iter().map(|a| a.trim_ascii()) {
             let is_auxiliary = argument.starts_with('+');
-            let (name, rest) = identifier(argument.trim_start_matches('+').trim_start())?;
+            let (name, rest) = identifier(argument.trim_start_matches('+').trim_ascii_start())?;
             if let Some(value) = rest.strip_prefix('=')
                 && !is_auxiliary
             {
@@ -309,7 +309,9 @@ mod tests {
             (&["vec float[3] indexed by hnsw()"], &["INDEXED BY ivf(...) or flat()"]),
             (&["vec float[3]", "id FLOAT PRIMARY KEY"], &["a key is INTEGER or TEXT", "'FLOAT'"]),
             (&["vec float[3]", "tags json"], &["'json' is not understood", "BOOLEAN", "float[N]"]),
-            (&["vec float[3]", "k INTEGER"], &["cannot be named 'k'"]),
+            (&["vec float[3]", "K INTEGER"], &["cannot be named 'K'", "k and distance"]),
+            (&["vec float[3]", "+Distance"], &["cannot be named 'Distance'", "k and distance"]),
+            (&["rowid float[3]"], &["cannot be named 'rowid'", "INTEGER PRIMARY KEY"]),
             (
                 &["vec double[4]"],
                 &["'double' is not supported", "float[N] (or float16, bfloat16, int8, bit)"],
@@ -331,6 +333,41 @@ mod tests {
                 assert!(message.contains(word), "{arguments:?}: {message:?} lacks {word:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_is_what_sqlite_takes_for_one() {
+        for (text, name) in [
+            ("🚀 float[2]", "🚀"),
+            ("\u{a0}\u{3000} float[2]", "\u{a0}\u{3000}"),
+            ("\t a$b\r\nfloat[2] ", "a$b"),
+            ("[a\"`'] float[2]", "a\"`'"),
+            ("`a``b]` float[2]", "a`b]"),
+            ("'a''--' float[2]", "a'--"),
+            ("\"\" float[2]", ""),
+            ("\"/* \n;\"\"\" float[2]", "/* \n;\""),
+        ] {
+            assert_eq!(Options::parse(&[text]).unwrap().column.name, name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_declared_column_takes_the_name_of_a_hidden_one() {
+        let declared = |arguments: &[&str], table: &str| {
+            let declaration = Options::parse(arguments).unwrap().declaration(table);
+            declaration.split('"').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let all = "distance k nprobe max_codes recall_target batch query packed rowids distances params";
+        assert_eq!(declared(&["v float[2]"], "t"), format!("v t {all}"));
+        assert_eq!(declared(&["v float[2]", "\"\" TEXT"], "t"), format!("v  t {all}"));
+        let others = "distance k max_codes recall_target batch packed rowids distances params";
+        assert_eq!(declared(&["Query float[2]", "NPROBE TEXT"], "t"), format!("Query NPROBE t {others}"));
+        // The command gives way to all others.
+        for table in ["v", "V", "k", "Batch", "params", "rowid"] {
+            assert_eq!(declared(&["v float[2]"], table), format!("v {table}_command {all}"));
+        }
+        let both = declared(&["v float[2]", "v_command TEXT"], "v");
+        assert_eq!(both, format!("v v_command v_command_command {all}"));
     }
 
     #[test]

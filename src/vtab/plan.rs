@@ -56,6 +56,8 @@ pub enum Argument {
     Limit,
     Offset,
     Knob(Knob),
+    /// Any knobs, as a text.
+    Params,
     RowidEq,
     RowidIn,
     RowidNe,
@@ -115,13 +117,14 @@ const OPERATORS: [(Operator, &str); 13] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 24] = [
+const WORDS: [(Argument, &str); 25] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
     (Argument::Packed, "packed"),
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
+    (Argument::Params, "params"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),
@@ -202,6 +205,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::K), Op::Eq | Op::Is) => Argument::K,
         (At::Hidden(Hidden::Packed), Op::Eq | Op::Is) => Argument::Packed,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq | Op::Is) => Argument::Knob(knob),
+        (At::Hidden(Hidden::Params), Op::Eq | Op::Is) => Argument::Params,
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne) => Argument::RowidNe,
@@ -272,7 +276,10 @@ impl Terms {
             let at = columns.at(constraint.column);
             let is_in = constraint.op == Op::Eq && info.vtab_in(constraint.index, None);
             if let (true, At::Hidden(hidden)) = (is_in, at)
-                && matches!(hidden, Hidden::K | Hidden::Packed | Hidden::Batch | Hidden::Knob(_))
+                && matches!(
+                    hidden,
+                    Hidden::K | Hidden::Packed | Hidden::Batch | Hidden::Knob(_) | Hidden::Params
+                )
             {
                 terms.listed = Some(constraint.column);
             }
@@ -334,7 +341,7 @@ fn plan_search(
     query: usize,
 ) -> Result<BestIndex> {
     use Argument as A;
-    if terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_))) {
+    if terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params)) {
         return Ok(BestIndex::Unusable);
     }
     let packed = terms.place(A::Packed).is_some();
@@ -398,7 +405,7 @@ const COST_OF_CONDITION: f64 = 1.25;
 fn is_exact(columns: &Columns, argument: Argument) -> bool {
     use Argument as A;
     match argument {
-        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) => true,
+        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) | A::Params => true,
         A::Value(_, Operator::IsNull | Operator::IsNotNull) => true,
         A::Value(value, _) => columns.values()[value].kind != ValueKind::Text,
         _ => false,
@@ -456,7 +463,10 @@ fn is_of_text(argument: Argument) -> bool {
 /// Whether it is a condition on rows, of which there may be several of a kind.
 fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
-    !matches!(argument, A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_))
+    !matches!(
+        argument,
+        A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_) | A::Params
+    )
 }
 
 /// Whether rows may come list by list: nothing asks for some rowids or their order.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::index::{Datum, Metadata, TryExtend, ValueKind};
-use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi};
+use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, shown_name};
 use crate::vtab::columns::{Role, ValueColumn};
 use crate::vtab::filter::beginning;
 use crate::vtab::table::Table;
@@ -49,9 +49,9 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
             return Err(Error::generic(format!("a command is a text, got {}", text.kind().name())));
         }
         if rowid.is_some() || columns.iter().filter(|value| !value.is_null()).count() > 1 {
-            let name = table.name();
             return Err(Error::generic(format!(
-                "a command stands alone: INSERT INTO {name}({name}) VALUES ('...'); rows are inserted by another statement"
+                "a command stands alone: {}; rows are inserted by another statement",
+                form_of_commands(table)
             )));
         }
         let db = table.tables().db();
@@ -94,6 +94,13 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         table.changing(|tables| tables.write_auxiliary(rowid, &values))?;
     }
     Ok(rowid)
+}
+
+/// How a command is written.
+fn form_of_commands(table: &Table) -> String {
+    let name = table.name();
+    let column = table.options.columns.command_name(&name);
+    format!("INSERT INTO {}({}) VALUES ('...')", shown_name(&name), shown_name(&column))
 }
 
 /// What a row has in a table of its own.
@@ -276,10 +283,7 @@ fn make_way(table: &Table, rowid: i64) -> Result<()> {
 fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Result<i64> {
     let of = &table.options.columns;
     if !columns[of.command_at()].is_null() {
-        let name = table.name();
-        return Err(Error::generic(format!(
-            "a command is inserted: INSERT INTO {name}({name}) VALUES ('...')"
-        )));
+        return Err(Error::generic(format!("a command is inserted: {}", form_of_commands(table))));
     }
     // The rowid is changed by either of its names.
     let key = of.rowid_at().map(|at| columns[at]).filter(|key| !key.nochange() && !key.is_null());

@@ -1,6 +1,6 @@
 //! Tables under the module name of sqlite-vec: feature `vec0` lends it to programs that were written for sqlite-vec.
 
-use crate::sqlite::{Db, Error, Result, table_of};
+use crate::sqlite::{Db, Error, Result, shown_name, table_of};
 
 /// sqlite-vec's module.
 pub const MODULE: &str = "vec0";
@@ -57,6 +57,7 @@ pub fn check_origin(db: Db, schema: &str, table: &str) -> Result<()> {
     Err(Error::generic(format!(
         "'{table}' was made by sqlite-vec, and sqlite-ivf does not read its tables: load sqlite-vec (its module vec0 then goes \
          first), and copy the rows: CREATE VIRTUAL TABLE new USING ivf(...); INSERT INTO new(rowid, ...) SELECT rowid, ... FROM \
-         {table}; see docs/from-sqlite-vec.md"
+         {}; see docs/from-sqlite-vec.md",
+        shown_name(table)
     )))
 }

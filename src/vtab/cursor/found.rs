@@ -44,6 +44,7 @@ pub struct Found {
     /// What the query gave, for the hidden columns.
     pub k: Option<i64>,
     pub knobs: Knobs,
+    pub params: Option<String>,
     /// The number of the vector column that was searched.
     pub index: usize,
     pub metadata: OfSegments,
@@ -85,7 +86,7 @@ impl Found {
     pub fn clear(&mut self) {
         self.queries.clear();
         self.metadata.clear();
-        (self.source, self.k, self.knobs) = (None, None, Knobs::default());
+        (self.source, self.k, self.knobs, self.params) = (None, None, Knobs::default(), None);
         self.carried.take();
     }
 

@@ -53,7 +53,7 @@ pub fn search(
         request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
     }
     (found.key, found.index) = (key, plan.vector);
-    (found.k, found.knobs) = (request.given_k, request.knobs);
+    (found.k, found.knobs, found.params) = (request.given_k, request.knobs, request.params.take());
     let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !packed };
     let mut warm = table.warm.take().unwrap_or_default();
     let planned = request.run(&within, &mut warm, found, start)?;
@@ -134,6 +134,8 @@ struct Request {
     given_k: Option<i64>,
     offset: usize,
     knobs: Knobs,
+    /// What `params` said.
+    params: Option<String>,
     filter: Filter,
     /// No key above it.
     max_key: Option<f32>,
@@ -166,6 +168,7 @@ impl Request {
             | Argument::Packed
             | Argument::Limit
             | Argument::Knob(_)
+            | Argument::Params
                 if value.is_null() =>
             {
                 self.never = true;
@@ -185,6 +188,7 @@ impl Request {
             Argument::Offset => self.offset = value.i64().max(0) as usize,
             Argument::Packed => {}
             Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
+            Argument::Params => self.params = Some(self.knobs.set_params(value)?),
             Argument::DistanceIn => {
                 let mut one_of = Vec::new();
                 if let Some(mut list) = value.as_in_list()? {

@@ -112,18 +112,7 @@ impl TableFunction for IvfRecall {
         let nlist = snapshot.nlist();
         let mut asked = Knobs::default();
         if let Some(texts) = knobs.as_ref().filter(|value| !value.is_null()) {
-            for text in texts.text()?.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-                let knob = text
-                    .split_once('=')
-                    .and_then(|(name, value)| Some((Knob::from_name(name.trim())?, value)));
-                let (knob, value) = knob.ok_or_else(|| {
-                    let names = Knob::ALL.map(|(_, name, _)| name).join(", ");
-                    wrong(format!(
-                        "knobs are like 'recall_target=0.9, max_codes=5000', of {names}, got '{text}'"
-                    ))
-                })?;
-                asked.set_text(knob, value.trim()).map_err(|error| wrong(error.message))?;
-            }
+            asked.set_texts(texts.text()?).map_err(|error| wrong(error.message))?;
         }
         if let Some(nprobe) = nprobe.as_ref().filter(|value| !value.is_null()) {
             asked.set_value(Knob::Nprobe, nprobe, nlist).map_err(|error| wrong(error.message))?;
