@@ -14,7 +14,7 @@ use crate::index::{
     Snapshot, TryExtend, TryGrow,
 };
 use crate::sqlite::{Context, Error, Kind, Param, Result, VTabCursor, Value, ffi};
-use crate::storage::{RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
+use crate::storage::{ListNo, RowFinder, Sql, State, TableLists, read_all_heads, read_heads};
 use crate::vtab::columns::{At, Hidden};
 use crate::vtab::element::subtype;
 use crate::vtab::filter::{Filter, exact_rowid, number, shown};
@@ -120,7 +120,7 @@ impl VTabCursor<Ivf> for Cursor {
                     None => None,
                 };
                 let found = match rowid {
-                    Some(rowid) => RowFinder::list_of(&table.tables(), rowid)?.map(|_| rowid),
+                    Some(rowid) => RowFinder::contains(&table.tables(), rowid)?.then_some(rowid),
                     None => None,
                 };
                 self.rows = Rows::Point(found);
@@ -515,7 +515,7 @@ impl Cursor {
         {
             let tables = table.tables();
             for &rowid in set {
-                only.try_extend(RowFinder::list_of(&tables, rowid)?)?;
+                only.try_extend(RowFinder::list_of(&tables, &state, rowid)?.map(ListNo::get))?;
             }
             if let (Some(partitions), Some(coarse)) = (params.partitions, snapshot.coarse()) {
                 only.retain(|&list_no| partitions.binary_search(&coarse.partition(list_no)).is_ok());

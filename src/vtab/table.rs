@@ -17,7 +17,9 @@ use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
+use crate::vtab::table::private::Private;
 
+mod private;
 pub mod progress;
 mod upkeep;
 
@@ -65,7 +67,7 @@ pub struct Table {
     /// The uuid, in the transaction that makes the table.
     made: Cell<Option<[u8; 16]>>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
-    private: RefCell<Option<(State, Arc<Snapshot>)>>,
+    private: RefCell<Option<(State, Private)>>,
     settings: RefCell<Option<([u8; 16], Settings)>>,
     /// The coarse quantizer that rows were last assigned with.
     coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
@@ -472,7 +474,8 @@ impl Table {
         // A transaction that writes may be rolled back: what it sees stays with it.
         let version = self.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
         let is_shared = !self.db.txn_state_is_write(&self.schema);
-        let private = self.private.borrow().clone();
+        let private = self.private.borrow();
+        let private = private.as_ref().and_then(|(of, private)| Some((*of, private.get()?)));
         let own = private.as_ref().filter(|(of, _)| (of.uuid, of.stamp) == (state.uuid, state.stamp));
         if let Some(version) = version.as_ref().filter(|_| is_shared)
             && let Some(snapshot) = cache().get(version)
@@ -486,7 +489,10 @@ impl Table {
         if let Some((_, own)) = own {
             // Once committed, it is as good as any.
             return Ok(match version.filter(|_| is_shared) {
-                Some(version) => cache().insert(version, Arc::clone(own)),
+                Some(version) => {
+                    *self.private.borrow_mut() = None;
+                    cache().insert(version, Arc::clone(own))
+                }
                 None => Arc::clone(own),
             });
         }
@@ -504,7 +510,8 @@ impl Table {
                 cache().insert(version, loaded)
             }
             None => {
-                *self.private.borrow_mut() = Some((*state, Arc::clone(&loaded)));
+                let file = self.file.borrow().as_ref().map(OpenFile::id);
+                *self.private.borrow_mut() = Some((*state, Private::new(state.uuid, file, &loaded)));
                 loaded
             }
         })

@@ -1,0 +1,115 @@
+//! Orders that a sound file keeps. The statements of `sql/` ask SQLite for rows by key, and in a damaged file it gives them as its
+//! pages come: in any order, out of range, one page again and again. A loop that trusts the order may then never end.
+
+use crate::index::SegmentId;
+use crate::sqlite::Kind;
+use crate::storage::{Sql, State, StorageError, Tables};
+
+/// Keys that rise within a range: so many of them at most as the range has, each once.
+pub(super) struct Rising {
+    /// The least key that may come; none after the largest of all.
+    next: Option<i64>,
+    last: i64,
+}
+
+impl Rising {
+    /// Keys from `first` to `last`.
+    pub fn new(first: i64, last: i64) -> Self {
+        Self { next: Some(first), last }
+    }
+
+    /// Takes the key of the next row of a shadow table.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if it is not after the one before, or out of range.
+    pub fn pass(&mut self, tables: &Tables, suffix: &str, key: i64) -> Result<(), StorageError> {
+        match self.next {
+            Some(next) if (next..=self.last).contains(&key) => {
+                self.next = key.checked_add(1);
+                Ok(())
+            }
+            _ => Err(tables.corrupt(suffix, key, "the row is not in the order of its table")),
+        }
+    }
+}
+
+/// A list that a state has: the only kind of list number that may be used as a place in memory. Made by [`StoredList::check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListNo(u32);
+
+impl ListNo {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// What the map says of a row: a number that fits into segment numbers, of which nobody has looked whether there is such a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredList {
+    list_no: u32,
+    rowid: i64,
+}
+
+impl StoredList {
+    /// The list of a row by the map, none if there is no such row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if it is not the number of any list.
+    pub fn of(tables: &Tables, rowid: i64) -> Result<Option<Self>, StorageError> {
+        let mut statement = tables.statement(Sql::RowidsRead)?;
+        let mut rows = statement.query(&[rowid.into()])?;
+        if !rows.step()? {
+            return Ok(None);
+        }
+        match u32::try_from(rows.i64(0)) {
+            Ok(list_no) if rows.kind(0) == Kind::Integer && (list_no as usize) < SegmentId::MAX_LISTS => {
+                Ok(Some(Self { list_no, rowid }))
+            }
+            _ => Err(tables.corrupt("rowids", rowid, "not a list number")),
+        }
+    }
+
+    /// The row.
+    pub fn rowid(self) -> i64 {
+        self.rowid
+    }
+
+    /// The list, which `state` has.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if it has not.
+    pub fn check(self, tables: &Tables, state: &State) -> Result<ListNo, StorageError> {
+        let nlist = state.nlist.max(1);
+        if i64::from(self.list_no) < nlist {
+            return Ok(ListNo(self.list_no));
+        }
+        let detail = format!("list {} is not one of {nlist}", self.list_no);
+        Err(tables.corrupt("rowids", self.rowid, detail))
+    }
+}
+
+impl Tables {
+    /// Calls `each` with the rows of the map from `first` to `last`, at most `limit` of them: the rowid, and the list, if that
+    /// is a number. Rowids rise.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if they do not, or what `each` fails with.
+    pub fn scan_map(
+        &self,
+        first: i64,
+        last: i64,
+        limit: i64,
+        mut each: impl FnMut(i64, Option<i64>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut statement = self.statement(Sql::RowidsScan)?;
+        let mut rows = statement.query(&[first.into(), last.into(), limit.into()])?;
+        let mut rising = Rising::new(first, last);
+        while rows.step()? {
+            let rowid = rows.i64(0);
+            rising.pass(self, "rowids", rowid)?;
+            each(rowid, (rows.kind(1) == Kind::Integer).then(|| rows.i64(1)))?;
+        }
+        Ok(())
+    }
+}
