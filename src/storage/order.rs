@@ -113,3 +113,60 @@ impl Tables {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::linked_db;
+
+    #[test]
+    fn keys_that_do_not_rise_within_their_range_are_refused() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let tables = Tables::new(linked_db(&connection).unwrap(), "main", "t", Default::default());
+        let passes = |first: i64, last: i64, keys: &[i64]| {
+            let mut rising = Rising::new(first, last);
+            keys.iter().position(|&key| rising.pass(&tables, "lists", key).is_err())
+        };
+        assert_eq!(passes(i64::MIN, i64::MAX, &[i64::MIN, -1, 0, 7, i64::MAX]), None);
+        assert_eq!(passes(0, 9, &[3, 3]), Some(1));
+        assert_eq!(passes(0, 9, &[3, 4, 2]), Some(2));
+        assert_eq!(passes(2, 9, &[1]), Some(0));
+        assert_eq!(passes(2, 9, &[2, 9, 10]), Some(2));
+        assert_eq!(passes(2, i64::MAX, &[i64::MAX, i64::MAX]), Some(1));
+        let error = Rising::new(2, 9).pass(&tables, "lists", 1).unwrap_err().to_string();
+        assert!(error.starts_with("corrupt table: t_lists, row 1: "), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_a_state_has_not_is_no_list() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let tables = Tables::new(linked_db(&connection).unwrap(), "main", "t", Default::default());
+        tables.create([7; 16], b"", false).unwrap();
+        let state = State { nlist: 3, ..tables.read_state().unwrap() };
+        for (rowid, list_no) in [(1, 0), (2, 2), (3, 3), (4, SegmentId::MAX_LISTS as i64), (5, -1)] {
+            tables.run(Sql::RowidsWrite, &[rowid.into(), list_no.into()]).unwrap();
+            let found =
+                StoredList::of(&tables, rowid).and_then(|stored| stored.unwrap().check(&tables, &state));
+            match (found, list_no) {
+                (Ok(found), 0..3) => assert_eq!(i64::from(found.get()), list_no),
+                (Err(error), 3 | -1 | 0x100_0000) => {
+                    assert!(error.to_string().contains(&format!("t_rowids, row {rowid}: ")), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Without training there is one.
+        let untrained = State { nlist: 0, ..state };
+        assert!(StoredList::of(&tables, 1).unwrap().unwrap().check(&tables, &untrained).is_ok());
+        assert!(StoredList::of(&tables, 2).unwrap().unwrap().check(&tables, &untrained).is_err());
+        let mut seen = Vec::new();
+        let mut scan = |first, last, limit| {
+            seen.clear();
+            tables.scan_map(first, last, limit, |rowid, _| Ok(seen.push(rowid))).unwrap();
+            seen.clone()
+        };
+        assert_eq!(scan(2, 4, 10), [2, 3, 4]);
+        assert_eq!(scan(2, i64::MAX, 2), [2, 3]);
+        assert_eq!(scan(6, 9, 10), [0_i64; 0]);
+    }
+}

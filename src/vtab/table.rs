@@ -474,8 +474,8 @@ impl Table {
         // A transaction that writes may be rolled back: what it sees stays with it.
         let version = self.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
         let is_shared = !self.db.txn_state_is_write(&self.schema);
-        let private = self.private.borrow();
-        let private = private.as_ref().and_then(|(of, private)| Some((*of, private.get()?)));
+        let private = |kept: &(State, Private)| Some((kept.0, kept.1.get()?));
+        let private = self.private.borrow().as_ref().and_then(private);
         let own = private.as_ref().filter(|(of, _)| (of.uuid, of.stamp) == (state.uuid, state.stamp));
         if let Some(version) = version.as_ref().filter(|_| is_shared)
             && let Some(snapshot) = cache().get(version)

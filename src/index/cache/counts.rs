@@ -206,7 +206,7 @@ fn held_by<'s>(snapshots: impl Iterator<Item = &'s Arc<Snapshot>>) -> BTreeMap<u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 300 }, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 300 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_counted_is_what_is_held_and_a_limit_lets_go_of_the_rest(steps in proptest::collection::vec(step(), 1..40)) {
