@@ -1,7 +1,8 @@
 //! One statement of each kind. On a damaged file each of them ends soon, in rows or in an error that is none of the program's own.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,9 @@ fn watch() {
 pub struct Battery {
     pub failures: Vec<String>,
     pub statements: usize,
+    start: Instant,
+    /// When the statement that runs is to end, in milliseconds since the start.
+    deadline: Arc<AtomicU64>,
     /// What a sound table answers to `READS`, by schema.
     expected: HashMap<bool, Vec<Vec<Vec<Value>>>>,
 }
@@ -211,7 +215,20 @@ pub struct Battery {
 impl Battery {
     pub fn new() -> Self {
         watch();
-        Self { failures: Vec::new(), statements: 0, expected: HashMap::new() }
+        Self {
+            failures: Vec::new(),
+            statements: 0,
+            start: Instant::now(),
+            deadline: Arc::new(AtomicU64::new(u64::MAX)),
+            expected: HashMap::new(),
+        }
+    }
+
+    /// Gives statements of a connection a time limit.
+    pub fn guard(&self, connection: &mut Connection) {
+        let (start, deadline) = (self.start, Arc::clone(&self.deadline));
+        let is_over = move || start.elapsed().as_millis() as u64 > deadline.load(Ordering::Relaxed);
+        connection.progress_handler(1000, Some(is_over)).unwrap();
     }
 
     /// Takes what a sound table answers for what is right, and asks that nothing fails there.
@@ -234,15 +251,19 @@ impl Battery {
     fn one(&mut self, connection: &Connection, what: &str, sql: &str) -> Option<Vec<Vec<Value>>> {
         self.statements += 1;
         note(Some(format!("{what}: {sql}")));
-        let start = Instant::now();
-        let _ = connection.progress_handler(1000, Some(move || start.elapsed() > LIMIT));
+        let now = self.start.elapsed();
+        self.deadline.store((now + LIMIT).as_millis() as u64, Ordering::Relaxed);
         let found = rows(connection, sql);
-        let _ = connection.progress_handler(0, None::<fn() -> bool>);
         note(None);
         match found {
             Ok(found) => Some(found),
             Err(error) => {
-                let code = error.sqlite_error().map_or(0, |error| error.extended_code & 0xff);
+                let code = match &error {
+                    Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
+                        error.extended_code & 0xff
+                    }
+                    _ => 0,
+                };
                 let said = error.to_string();
                 let is_own = said.contains("panic") || said.contains("internal");
                 if is_own || [ffi::SQLITE_INTERRUPT, ffi::SQLITE_NOMEM, ffi::SQLITE_INTERNAL].contains(&code)

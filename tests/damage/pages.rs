@@ -84,7 +84,8 @@ fn sweep(each: impl Fn(&mut Battery, &Connection, &str, bool), of_each: usize) {
             // A name for each: the inode of a file that is gone must not come back with other damage.
             let copy = folder.path().join(format!("{n}.db"));
             std::fs::write(&copy, damage.of(bytes.clone())).unwrap();
-            let connection = open(&copy);
+            let mut connection = open(&copy);
+            battery.guard(&mut connection);
             let _ = connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY");
             each(&mut battery, &connection, &format!("{name}: {damage:?}"), keyed);
             drop(connection);
