@@ -247,6 +247,29 @@ fn a_new_version_copies_to_the_device_only_what_has_changed() {
     assert_eq!(device.budget().used(), 0);
 }
 
+#[test]
+fn a_lower_limit_of_a_device_drops_copies_at_once() {
+    let f = Fixture::new(Metric::L2, Shape::Uniform, 600, 8, 4, Quantizer::Int8, 3);
+    let queries = f.queries(Shape::Uniform, 5, 4);
+    let device = DeviceName::Emulated.open().unwrap().unwrap();
+    let device = Arc::new(DeviceCache::new(DeviceName::Emulated, device, usize::MAX));
+    let cache = Cache::new(usize::MAX);
+    let params = SearchParams { device: Placement::On(&device), ..SearchParams::new(5, usize::MAX) };
+    let version = Version { uuid: [1; 16], stamp: [2; 16], file: (1, 1), schema_version: 0 };
+    let snapshot = cache.insert(version, Arc::new(f.without(|slot| slot == 1)));
+    let ask = || search(&snapshot, &cache, &mut f.lists.clone(), &queries, params).unwrap().neighbors;
+    let found = ask();
+    let used = device.budget().used();
+    assert!(used > 0);
+    cache.set_device_limit(&device, used);
+    assert_eq!(device.budget().used(), used);
+    // Whoever holds the snapshot: a search holds what it uses.
+    cache.set_device_limit(&device, used - 1);
+    assert_eq!((device.budget().used(), device.budget().limit()), (0, used - 1));
+    assert_eq!(ask(), found);
+    assert!(device.budget().used() < used);
+}
+
 /// A device that fails.
 #[derive(Debug)]
 struct Failing {

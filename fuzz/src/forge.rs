@@ -18,6 +18,11 @@ impl Forger {
         Some(Self { uuid: uuid.try_into().ok()? })
     }
 
+    /// The seal of the table of that uuid; none if it is none.
+    pub fn with(uuid: &[u8]) -> Option<Self> {
+        Some(Self { uuid: uuid.try_into().ok()? })
+    }
+
     pub fn checksum(&self, kind: u8, id: i64, bytes: &[u8]) -> u64 {
         let seed = [&self.uuid[..], &[kind], &id.to_le_bytes()].concat();
         xxh3_64_with_seed(bytes, xxh3_64(&seed))
@@ -124,26 +129,37 @@ impl Forger {
 
     /// Makes the state's checksum right, and its hash of the centroids.
     pub fn seal_state(&self, connection: &Connection, t: &str) -> Result<()> {
-        let chunks = blobs(connection, t, "centroids", "chunk", "data")?;
+        self.seal_state_of(connection, t, "", true)
+    }
+
+    /// As [`Forger::seal_state`], for the vector column whose tables' names end with `number`; the hash of the centroids stays as
+    /// it is, unless `hashes`.
+    pub fn seal_state_of(&self, connection: &Connection, t: &str, number: &str, hashes: bool) -> Result<()> {
+        let chunks = blobs(connection, t, &format!("centroids{number}"), "chunk", "data")?;
         let centroids: Vec<u8> = chunks
             .iter()
             .flat_map(|(_, blob)| blob.get(24..blob.len().saturating_sub(8)).unwrap_or_default())
             .copied()
             .collect();
         let hash = if centroids.is_empty() { 0 } else { xxh3_64(&centroids) as i64 };
-        let sql = format!("SELECT ver, stamp, rows, generation, nlist FROM {t}_state WHERE id = 1");
+        let sql = format!(
+            "SELECT ver, stamp, rows, generation, nlist, centroids FROM {t}_state{number} WHERE id = 1"
+        );
         let state = connection.query_row(&sql, [], |row| {
             let mut bytes = [row.get::<_, Vec<u8>>(0)?, row.get(1)?].concat();
+            let hash = if hashes { hash } else { row.get(5)? };
             for number in [row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?, hash] {
                 bytes.extend(number.to_le_bytes());
             }
-            Ok(bytes)
+            Ok((bytes, hash))
         });
         // A state whose columns have other types has no checksum.
-        let Ok(bytes) = state else { return Ok(()) };
+        let Ok((bytes, hash)) = state else { return Ok(()) };
         let checksum = self.checksum(b's', 1, &bytes) as i64;
-        connection
-            .execute(&format!("UPDATE {t}_state SET centroids = ?1, checksum = ?2"), (hash, checksum))?;
+        connection.execute(
+            &format!("UPDATE {t}_state{number} SET centroids = ?1, checksum = ?2"),
+            (hash, checksum),
+        )?;
         Ok(())
     }
 }

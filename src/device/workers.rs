@@ -5,9 +5,12 @@
 //! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
 //! bound to its thread (a database connection) can look for an interrupt between two tasks.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use once_cell::race::{OnceBox, OnceNonZeroUsize};
 
 /// The work was stopped by its tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +72,8 @@ static TURNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Nanoseconds since the first call, and one.
 fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64 + 1
+    static START: OnceBox<Instant> = OnceBox::new();
+    START.get_or_init(|| Box::new(Instant::now())).elapsed().as_nanos() as u64 + 1
 }
 
 impl Pool {
@@ -103,16 +106,15 @@ static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
 impl Workers {
     /// All cores, or as many as `RAYON_NUM_THREADS` says.
     pub fn all() -> Self {
-        static CORES: OnceLock<usize> = OnceLock::new();
-        let threads = *CORES.get_or_init(|| {
+        static CORES: OnceNonZeroUsize = OnceNonZeroUsize::new();
+        let threads = CORES.get_or_init(|| {
             std::env::var("RAYON_NUM_THREADS")
                 .ok()
                 .and_then(|text| text.parse().ok())
-                .filter(|&n: &usize| n > 0)
-                .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
-                .unwrap_or(1)
+                .or_else(|| std::thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN)
         });
-        Self { threads, awake: false }
+        Self { threads: threads.get(), awake: false }
     }
 
     /// Exactly `threads` threads (at least one), the calling one included.

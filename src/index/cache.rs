@@ -1,8 +1,10 @@
 //! Snapshots that the connections of a process share, and the memory that they may take.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use once_cell::race::OnceBox;
 
 use crate::index::{DeviceCache, Snapshot};
 
@@ -36,28 +38,30 @@ impl Budget {
 
     /// Bytes in use.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.used.load(Ordering::SeqCst)
     }
 
     /// Bytes that may be in use.
     pub fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.limit.load(Ordering::SeqCst)
     }
 
-    /// Sets the limit. What is resident already stays until it is evicted.
-    pub fn set_limit(&self, bytes: usize) {
-        self.limit.store(bytes, Ordering::Relaxed);
+    /// Sets the limit. What is in use already stays so: [`Cache::set_limit`] and [`Cache::set_device_limit`] give it back.
+    pub(super) fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::SeqCst);
     }
 
     /// Takes `bytes`, if that leaves `spare` bytes free.
     pub fn charge(self: &Arc<Self>, bytes: usize, spare: usize) -> Option<Charge> {
         let limit = self.limit().saturating_sub(spare);
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
                 used.checked_add(bytes).filter(|&sum| sum <= limit)
             })
             .ok()?;
-        Some(Charge { budget: Arc::clone(self), bytes })
+        let charge = Charge { budget: Arc::clone(self), bytes };
+        // Who lowered the limit since may have looked at what is in use before this was. (Dropping gives it back.)
+        (self.used() <= self.limit()).then_some(charge)
     }
 }
 
@@ -68,13 +72,21 @@ pub struct Charge {
     bytes: usize,
 }
 
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+#[cfg(test)]
+impl Charge {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
-/// The process-wide map from versions to snapshots.
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
+/// The process-wide map from versions to snapshots, and the snapshots that connections keep to themselves: whoever needs room, or
+/// lowers the limit, finds all of them here.
 #[derive(Debug)]
 pub struct Cache {
     budget: Arc<Budget>,
@@ -84,7 +96,47 @@ pub struct Cache {
 #[derive(Debug, Default)]
 struct Entries {
     clock: u64,
-    snapshots: HashMap<Version, (u64, Arc<Snapshot>)>,
+    snapshots: HashMap<Key, Entry>,
+}
+
+/// Where a snapshot is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// By every connection that reads that version.
+    Shared(Version),
+    /// By the one that has the number.
+    Private(u64),
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// When it was last asked for.
+    used: u64,
+    uuid: [u8; 16],
+    /// None where it cannot be told.
+    file: Option<(u64, u64)>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Entry {
+    fn is_idle(&self) -> bool {
+        // Others are made of this one alone, under the lock.
+        Arc::strong_count(&self.snapshot) == 1
+    }
+}
+
+impl Entries {
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn get(&mut self, key: &Key) -> Option<Arc<Snapshot>> {
+        let now = self.now();
+        let entry = self.snapshots.get_mut(key)?;
+        entry.used = now;
+        Some(Arc::clone(&entry.snapshot))
+    }
 }
 
 /// Versions of one table that are kept: the newest, and what readers of older snapshots may still ask for.
@@ -103,26 +155,21 @@ impl Cache {
 
     /// The snapshot of that very version, if it is here.
     pub fn get(&self, version: &Version) -> Option<Arc<Snapshot>> {
-        let mut entries = self.lock();
-        entries.clock += 1;
-        let now = entries.clock;
-        let (used, snapshot) = entries.snapshots.get_mut(version)?;
-        *used = now;
-        Some(Arc::clone(snapshot))
+        self.lock().get(&Key::Shared(version.clone()))
     }
 
     /// The most recently used snapshot of the same table in the same file of the same schema version: its segments may be taken
     /// over.
     pub fn relative(&self, version: &Version) -> Option<Arc<Snapshot>> {
         let entries = self.lock();
-        entries
-            .snapshots
-            .iter()
-            .filter(|(v, _)| {
-                v.uuid == version.uuid && v.file == version.file && v.schema_version == version.schema_version
-            })
-            .max_by_key(|(_, (used, _))| *used)
-            .map(|(_, (_, snapshot))| Arc::clone(snapshot))
+        let is_relative = |key: &Key| match key {
+            Key::Shared(of) => {
+                (of.uuid, of.file, of.schema_version) == (version.uuid, version.file, version.schema_version)
+            }
+            Key::Private(_) => false,
+        };
+        let relatives = entries.snapshots.iter().filter(|(key, _)| is_relative(key));
+        relatives.max_by_key(|(_, entry)| entry.used).map(|(_, entry)| Arc::clone(&entry.snapshot))
     }
 
     /// Keeps a snapshot. If another thread was first, that one is returned and shared.
@@ -132,14 +179,14 @@ impl Cache {
         if entries.snapshots.try_reserve(1).is_err() {
             return snapshot;
         }
-        entries.clock += 1;
-        let now = entries.clock;
-        let kept = Arc::clone(&entries.snapshots.entry(version.clone()).or_insert((now, snapshot)).1);
-        let mut versions: Vec<(u64, Version)> = entries
+        let (uuid, file, used) = (version.uuid, Some(version.file), entries.now());
+        let entry = entries.snapshots.entry(Key::Shared(version));
+        let kept = Arc::clone(&entry.or_insert(Entry { used, uuid, file, snapshot }).snapshot);
+        let mut versions: Vec<(u64, Key)> = entries
             .snapshots
             .iter()
-            .filter(|(v, _)| v.uuid == version.uuid && v.file == version.file)
-            .map(|(v, (used, _))| (*used, v.clone()))
+            .filter(|(key, entry)| matches!(key, Key::Shared(_)) && (entry.uuid, entry.file) == (uuid, file))
+            .map(|(key, entry)| (entry.used, key.clone()))
             .collect();
         versions.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
         for (_, old) in versions.into_iter().skip(VERSIONS_KEPT) {
@@ -149,9 +196,62 @@ impl Cache {
         kept
     }
 
+    /// Keeps a snapshot for one connection, under the number that is returned, until it is evicted or [`Cache::forget_private`] is
+    /// told. None where there is no memory for it.
+    pub fn keep_private(
+        &self,
+        uuid: [u8; 16],
+        file: Option<(u64, u64)>,
+        snapshot: Arc<Snapshot>,
+    ) -> Option<u64> {
+        // Of all processes: a child after fork() must not take its parent's numbers for its own.
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.lock();
+        entries.snapshots.try_reserve(1).ok()?;
+        let used = entries.now();
+        entries.snapshots.insert(Key::Private(number), Entry { used, uuid, file, snapshot });
+        Some(number)
+    }
+
+    /// The snapshot of that number, if it is still here.
+    pub fn get_private(&self, number: u64) -> Option<Arc<Snapshot>> {
+        self.lock().get(&Key::Private(number))
+    }
+
+    /// Forgets the snapshot of that number.
+    pub fn forget_private(&self, number: u64) {
+        let dropped = self.lock().snapshots.remove(&Key::Private(number));
+        drop(dropped);
+    }
+
+    /// Sets the limit of resident bytes. Where more are in use, snapshots that no search holds are dropped at once, the least recently
+    /// used first; if that is not enough the others are let go of, and dropped when their searches end.
+    pub fn set_limit(&self, bytes: usize) {
+        self.budget.set_limit(bytes);
+        if !self.make_room(0, None) {
+            self.forget_if(|_| true);
+        }
+    }
+
+    /// Sets the limit of bytes in the memory of a device. Where more are in use, the copies of the least recently used snapshots are
+    /// dropped at once, but for those that a search holds while it lasts.
+    pub fn set_device_limit(&self, device: &DeviceCache, bytes: usize) {
+        device.budget().set_limit(bytes);
+        let is_enough = || device.budget().used() <= device.budget().limit();
+        if is_enough() {
+            return;
+        }
+        let mut all: Vec<_> =
+            self.lock().snapshots.values().map(|of| (of.used, Arc::clone(&of.snapshot))).collect();
+        all.sort_by_key(|(used, _)| *used);
+        all.iter().take_while(|_| !is_enough()).for_each(|(_, snapshot)| snapshot.forget_copies(device));
+    }
+
     /// Drops the least recently used snapshots that no search holds, but for `except`, until `bytes`
     /// more fit; false if they do not.
-    pub fn make_room(&self, bytes: usize, except: &Snapshot) -> bool {
+    pub fn make_room(&self, bytes: usize, except: Option<&Snapshot>) -> bool {
+        let is_except = |of: &Snapshot| except.is_some_and(|except| std::ptr::eq(of, except));
         loop {
             if self.budget.used().saturating_add(bytes) <= self.budget.limit() {
                 return true;
@@ -160,9 +260,9 @@ impl Cache {
             let oldest = entries
                 .snapshots
                 .iter()
-                .filter(|(_, (_, s))| Arc::strong_count(s) == 1 && !std::ptr::eq(&**s, except))
-                .min_by_key(|(_, (used, _))| *used)
-                .map(|(v, _)| v.clone());
+                .filter(|(_, entry)| entry.is_idle() && !is_except(&entry.snapshot))
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return false };
             let evicted = entries.snapshots.remove(&oldest);
             drop(entries);
@@ -181,8 +281,8 @@ impl Cache {
         let mut idle: Vec<_> = entries
             .snapshots
             .values()
-            .filter(|(_, s)| Arc::strong_count(s) == 1 && !std::ptr::eq(&**s, except))
-            .map(|(used, snapshot)| (*used, Arc::clone(snapshot)))
+            .filter(|entry| entry.is_idle() && !std::ptr::eq(&*entry.snapshot, except))
+            .map(|entry| (entry.used, Arc::clone(&entry.snapshot)))
             .collect();
         drop(entries);
         idle.sort_by_key(|(used, _)| *used);
@@ -196,17 +296,17 @@ impl Cache {
 
     /// Forgets every version of the table in that file.
     pub fn forget(&self, version: &Version) {
-        self.forget_if(|v| v.uuid == version.uuid && v.file == version.file);
+        self.forget_if(|of| (of.uuid, of.file) == (version.uuid, Some(version.file)));
     }
 
     /// Forgets every table in that file.
     pub fn forget_file(&self, file: (u64, u64)) {
-        self.forget_if(|v| v.file == file);
+        self.forget_if(|of| of.file == Some(file));
     }
 
-    fn forget_if(&self, unwanted: impl Fn(&Version) -> bool) {
+    fn forget_if(&self, unwanted: impl Fn(&Entry) -> bool) {
         let mut entries = self.lock();
-        let dropped: Vec<_> = entries.snapshots.extract_if(|v, _| unwanted(v)).collect();
+        let dropped: Vec<_> = entries.snapshots.extract_if(|_, entry| unwanted(entry)).collect();
         drop(entries);
         drop(dropped);
     }
@@ -218,10 +318,11 @@ impl Cache {
 }
 
 /// A value for each process. A child after fork() makes its own: a thread that the child does not have may have held the
-/// lock of its parent's.
+/// lock of its parent's. Nor is there a lock while a value is made, so that such a thread may have been about to: threads that are
+/// first at the same time each make one, and one of them is kept.
 #[derive(Debug, Default)]
 pub struct PerProcess<T> {
-    first: OnceLock<Box<Process<T>>>,
+    first: OnceBox<Process<T>>,
 }
 
 #[derive(Debug)]
@@ -229,36 +330,24 @@ struct Process<T> {
     id: u32,
     value: T,
     /// Of a child of this process.
-    next: OnceLock<Box<Process<T>>>,
+    next: OnceBox<Process<T>>,
 }
 
 impl<T> PerProcess<T> {
     /// None so far.
     pub const fn new() -> Self {
-        Self { first: OnceLock::new() }
+        Self { first: OnceBox::new() }
     }
 
-    /// The value of the running process; `make` makes it.
-    pub fn get(&self, make: impl FnOnce() -> T) -> &T {
+    /// The value of the running process; `make` makes it, perhaps more than once.
+    pub fn get(&self, make: impl Fn() -> T) -> &T {
         self.of(std::process::id(), make)
     }
 
-    fn of(&self, id: u32, make: impl FnOnce() -> T) -> &T {
-        let mut make = Some(make);
+    fn of(&self, id: u32, make: impl Fn() -> T) -> &T {
         let mut place = &self.first;
         loop {
-            // No lock is taken where the place is filled.
-            let process = match (place.get(), make.take()) {
-                (Some(process), unused) => {
-                    make = unused;
-                    process
-                }
-                (None, Some(make)) => {
-                    place.get_or_init(|| Box::new(Process { id, value: make(), next: OnceLock::new() }))
-                }
-                // Another thread of this process was first, so the place after its own is not looked at.
-                (None, None) => unreachable!("a process has one value"),
-            };
+            let process = place.get_or_init(|| Box::new(Process { id, value: make(), next: OnceBox::new() }));
             if process.id == id {
                 return &process.value;
             }
@@ -267,6 +356,8 @@ impl<T> PerProcess<T> {
     }
 }
 
+#[cfg(test)]
+mod counts;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,8 +435,8 @@ mod tests {
             match number % 23 {
                 3 => cache.forget(version),
                 9 => cache.forget_file(version.file),
-                14 => cache.budget().set_limit(limit / 2),
-                15 => cache.budget().set_limit(limit),
+                14 => cache.set_limit(limit / 2),
+                15 => cache.set_limit(limit),
                 _ => assert!(cache.budget().used() <= limit),
             }
         };
@@ -371,6 +462,35 @@ mod tests {
         for (id, cache) in [(1, parent), (2, child)] {
             assert!(std::ptr::eq(caches.of(id, || unreachable!("it is there")), cache));
         }
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_value_that_its_parent_was_making() {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+        let caches = Arc::new(PerProcess::new());
+        let (begun, has_begun) = channel();
+        let (let_go, go_on) = channel::<()>();
+        let go_on = Mutex::new(go_on);
+        // As a thread of the parent is at the fork, which the child does not have.
+        let of_parent = Arc::clone(&caches);
+        let parent = std::thread::spawn(move || {
+            let make = || {
+                begun.send(()).unwrap();
+                let _ = go_on.lock().unwrap().recv();
+                Cache::new(1)
+            };
+            of_parent.of(1, make).budget().limit()
+        });
+        has_begun.recv().unwrap();
+        let (done, is_done) = channel();
+        let of_child = Arc::clone(&caches);
+        let child = std::thread::spawn(move || done.send(of_child.of(2, || Cache::new(2)).budget().limit()));
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok(2));
+        drop(let_go);
+        assert_eq!(parent.join().unwrap(), 1);
+        child.join().unwrap().unwrap();
+        assert_eq!(caches.of(1, || unreachable!("it is there")).budget().limit(), 1);
     }
 
     #[test]

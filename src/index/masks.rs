@@ -88,6 +88,16 @@ impl KeptMasks {
         Ok(masks)
     }
 
+    /// What is kept within the budget: where it is, and how many bytes it has.
+    #[cfg(test)]
+    pub(super) fn charged(&self) -> Vec<(usize, usize)> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |masks: &Arc<Masks>| {
+            (Arc::as_ptr(masks) as usize, masks._charge.as_ref().map_or(0, Charge::bytes))
+        };
+        kept.iter().map(|(_, masks)| of(masks)).collect()
+    }
+
     /// Masks for one search.
     ///
     /// # Errors
@@ -123,7 +133,7 @@ mod tests {
         assert_eq!(cache.budget().used(), one * (KEPT + 1));
         drop(first);
         assert_eq!(cache.budget().used(), one * KEPT);
-        cache.budget().set_limit(0);
+        cache.set_limit(0);
         let unkept = of(77);
         assert!(!Arc::ptr_eq(&unkept, &of(77)));
         drop(kept);

@@ -104,6 +104,12 @@ pub struct Metadata {
     pub(crate) rows: usize,
 }
 
+/// Where a text ends in `bytes` of texts.
+fn end_of(bytes: usize) -> Result<u32, IndexError> {
+    let too_many = || format!("{bytes} bytes of texts in a run of rows, which holds at most {}", u32::MAX);
+    u32::try_from(bytes).map_err(|_| IndexError::InvalidParam(too_many()))
+}
+
 impl MetadataColumn {
     fn new(kind: ValueKind) -> Self {
         let values = match kind {
@@ -159,13 +165,14 @@ impl MetadataColumn {
                 values.try_push((value != 0).into()).map(|()| true)
             }
             (Values::Texts { ends, bytes }, Datum::Text(text)) => {
+                let end = end_of(bytes.len().saturating_add(text.len()))?;
                 bytes.try_append(text.as_bytes())?;
-                ends.try_push(bytes.len() as u32).map(|()| true)
+                ends.try_push(end).map(|()| true)
             }
             (Values::Integers(values), _) => values.try_push(0).map(|()| false),
             (Values::Floats(values), _) => values.try_push(0.0).map(|()| false),
             (Values::Booleans(values), _) => values.try_push(0).map(|()| false),
-            (Values::Texts { ends, bytes }, _) => ends.try_push(bytes.len() as u32).map(|()| false),
+            (Values::Texts { ends, bytes }, _) => ends.try_push(end_of(bytes.len())?).map(|()| false),
         }?;
         if !fits || !self.nulls.is_empty() {
             self.nulls.try_resize(at / 64 + 1, 0)?;
@@ -334,6 +341,13 @@ mod tests {
             metadata.push(row(i)).unwrap();
             assert_eq!(capacities(&metadata), before, "row {i}");
         }
+    }
+
+    #[test]
+    fn a_run_of_rows_refuses_texts_whose_ends_do_not_fit() {
+        assert_eq!(end_of(u32::MAX as usize).unwrap(), u32::MAX);
+        let error = end_of(u32::MAX as usize + 1).unwrap_err();
+        assert!(error.to_string().contains("4294967296 bytes of texts"), "{error}");
     }
 
     #[test]

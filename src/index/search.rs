@@ -274,6 +274,11 @@ pub fn search_into<L: InvertedLists>(
 ) -> Result<(), L::Error> {
     let dim = snapshot.dim();
     let nq = queries.len() / dim;
+    if let Some(stray) = params.lists.unwrap_or_default().iter().find(|no| **no as usize >= snapshot.nlist())
+    {
+        let detail = format!("list {stray} is not one of {}", snapshot.nlist());
+        return Err(IndexError::InvalidParam(detail).into());
+    }
     answers.offsets.clear();
     answers.neighbors.clear();
     answers.places.clear();

@@ -245,7 +245,11 @@ impl Snapshot {
         for (segment, other) in self.segments.iter().zip(&same.segments) {
             if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
                 // What is there already is as good.
-                other.codes.get().map(|codes| segment.codes.set(Arc::clone(codes)));
+                if let Some(codes) = other.codes.get()
+                    && segment.codes.set(Arc::clone(codes)).is_ok()
+                {
+                    self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
+                }
                 other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
                 other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
                 segment.copies.adopt(&other.copies);
@@ -281,7 +285,7 @@ impl Snapshot {
         }
         let codes = ResidentCodes::new(self.metric, lists.codes(&segment.head)?);
         let bytes = codes.bytes();
-        cache.make_room(bytes, self);
+        cache.make_room(bytes, Some(self));
         let charge = cache.budget().charge(bytes, 0);
         let keep = charge.is_some();
         let held = Arc::new(Held { value: codes, charge });
@@ -307,7 +311,7 @@ impl Snapshot {
         }
         let value = lists.metadata(&segment.head)?;
         let bytes = value.bytes();
-        cache.make_room(bytes, self);
+        cache.make_room(bytes, Some(self));
         let charge = cache.budget().charge(bytes, 0);
         let keep = charge.is_some();
         let held = Arc::new(Held { value, charge });
@@ -405,7 +409,7 @@ impl Snapshot {
         let rows = ResidentRows::new(self.metric, self.dim, rows)?;
         let bytes = rows.bytes();
         let spare = self.codes_missing.load(Ordering::Relaxed);
-        cache.make_room(bytes + spare, self);
+        cache.make_room(bytes.saturating_add(spare), Some(self));
         let charge = cache.budget().charge(bytes, spare);
         let keep = charge.is_some();
         let held = Arc::new(Held { value: rows, charge });
@@ -433,6 +437,35 @@ impl Snapshot {
         let segment = &self.segments[at];
         let asked = segment.cold_reads.fetch_add(1, Ordering::Relaxed);
         (asked >= COLD_READS || rows * 8 >= segment.head.rows as usize) && self.fits(at, cache)
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Bytes of codes that vectors leave free.
+    pub(super) fn codes_missing(&self) -> usize {
+        self.codes_missing.load(Ordering::Relaxed)
+    }
+
+    /// As [`Snapshot::codes_missing`] should be.
+    pub(super) fn missing_by_looking(&self) -> usize {
+        let missing = self.segments.iter().filter(|segment| segment.codes.get().is_none());
+        missing.map(|segment| segment.codes_bytes(self.dim)).sum()
+    }
+
+    /// What it holds within the budget: where that is, and how many bytes it has.
+    pub(super) fn charged(&self) -> Vec<(usize, usize)> {
+        fn of<T>(held: &OnceLock<Arc<Held<T>>>, bytes: impl Fn(&T) -> usize) -> Option<(usize, usize)> {
+            held.get().map(|held| (Arc::as_ptr(held) as usize, bytes(held)))
+        }
+        let of_segment = |segment: &Segment| {
+            [
+                of(&segment.codes, ResidentCodes::bytes),
+                of(&segment.vectors, ResidentRows::bytes),
+                of(&segment.metadata, Metadata::bytes),
+            ]
+        };
+        self.segments.iter().flat_map(of_segment).flatten().chain(self.masks.charged()).collect()
     }
 }
 

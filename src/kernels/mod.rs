@@ -26,7 +26,7 @@ mod neon;
 #[cfg(test)]
 mod tests;
 
-use std::sync::OnceLock;
+use once_cell::race::OnceRef;
 
 pub use codes::CodeRows;
 pub use panel::{CodePanel, Panel};
@@ -133,7 +133,8 @@ impl std::fmt::Debug for Kernels {
 /// The environment variable `SQLITE_IVF_ISA` may name another set of [`available`]; a name that this machine cannot run
 /// is ignored.
 pub fn kernels() -> &'static Kernels {
-    static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+    // Threads that are first at the same time choose alike. None waits for another: after fork() there may be none to wait for.
+    static CHOSEN: OnceRef<'static, Kernels> = OnceRef::new();
     CHOSEN.get_or_init(|| {
         let sets = available();
         let forced = std::env::var("SQLITE_IVF_ISA").ok();

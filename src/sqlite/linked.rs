@@ -1,8 +1,8 @@
 //! The SQLite that rusqlite links.
 
 use std::ffi::{c_char, c_int};
-use std::sync::OnceLock;
 
+use once_cell::race::OnceBox;
 use rusqlite::ffi as linked;
 
 use super::{Api, Db, Error, HostSymbols, Result, capture_api, ffi};
@@ -13,7 +13,7 @@ use super::{Api, Db, Error, HostSymbols, Result, capture_api, ffi};
 /// As [`capture_api`].
 pub fn linked_api() -> Result<Api> {
     // There is one such SQLite in a program, and its table is a constant.
-    static LINKED: OnceLock<Api> = OnceLock::new();
+    static LINKED: OnceBox<Api> = OnceBox::new();
     if let Some(api) = LINKED.get() {
         return Ok(*api);
     }
@@ -25,7 +25,7 @@ pub fn linked_api() -> Result<Api> {
     };
     // SAFETY: four functions of the one library that rusqlite links.
     let api = unsafe { capture_api(&symbols) }?;
-    Ok(*LINKED.get_or_init(|| api))
+    Ok(*LINKED.get_or_init(|| Box::new(api)))
 }
 
 /// The connection behind a rusqlite one. The result must not be used after `connection` is closed, nor beside it on another

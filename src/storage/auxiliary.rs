@@ -70,7 +70,11 @@ impl Tables {
         if !rows.step()? {
             return Err(self.corrupt("auxiliary", rowid, "the row is missing"));
         }
-        Ok(give(match rows.kind(0) {
+        let kind = rows.kind(0);
+        if which == 0 && self.shape().text_key && kind != Kind::Text {
+            return Err(self.corrupt("auxiliary", rowid, format!("the key is of type {}", kind.name())));
+        }
+        Ok(give(match kind {
             Kind::Null => Param::Null,
             Kind::Integer => Param::I64(rows.i64(0)),
             Kind::Real => Param::F64(rows.f64(0)),

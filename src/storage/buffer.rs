@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::index::{CoarseQuantizer, Datum, IndexError, TryGrow, try_collect};
+use crate::index::{CoarseQuantizer, Datum, IndexError, TryGrow, try_collect, try_vec};
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
+use crate::storage::order::StoredList;
 use crate::storage::partitions::with_lists_for;
 use crate::storage::reader::RowFinder;
 use crate::storage::rows::Rows;
@@ -24,7 +25,8 @@ pub struct Buffer {
     rows: Rows,
     /// Where a waiting row stands. A row that is not here any more was deleted while it waited.
     places: HashMap<i64, usize>,
-    deletes: Vec<(u32, i64)>,
+    /// What the map says of the rows that are to go.
+    deletes: Vec<StoredList>,
     deleted: HashSet<i64>,
     /// The version that the tables will have.
     ver: Option<[u8; 16]>,
@@ -68,7 +70,7 @@ impl Buffer {
         if self.deleted.contains(&rowid) || self.max_rowid.is_some_and(|max| Some(rowid) > max) {
             return Ok(false);
         }
-        Ok(RowFinder::list_of(tables, rowid)?.is_some())
+        RowFinder::contains(tables, rowid)
     }
 
     /// The largest rowid, waiting or in the tables.
@@ -78,9 +80,14 @@ impl Buffer {
         }
         let mut statement = tables.statement(Sql::RowidsMax)?;
         let mut rows = statement.query(&[])?;
-        let mut max = None;
+        let (mut max, mut before) = (None, None);
         while max.is_none() && rows.step()? {
-            max = Some(rows.i64(0)).filter(|rowid| !self.deleted.contains(rowid));
+            let rowid = rows.i64(0);
+            if before.is_some_and(|before| rowid >= before) {
+                return Err(tables.corrupt("rowids", rowid, "the row is not in the order of its table"));
+            }
+            before = Some(rowid);
+            max = Some(rowid).filter(|rowid| !self.deleted.contains(rowid));
         }
         let max = max.max(self.places.keys().copied().max());
         self.max_rowid = Some(max);
@@ -148,14 +155,14 @@ impl Buffer {
             self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
             self.places.remove(&rowid);
         } else {
-            let Some(list_no) = RowFinder::list_of(tables, rowid)?.filter(|_| !self.deleted.contains(&rowid))
+            let Some(stored) = StoredList::of(tables, rowid)?.filter(|_| !self.deleted.contains(&rowid))
             else {
                 return Ok(false);
             };
             self.deletes.try_room(1)?;
             self.deleted.try_room(1)?;
             self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
-            self.deletes.push((list_no, rowid));
+            self.deletes.push(stored);
             self.deleted.insert(rowid);
         }
         if self.max_rowid == Some(Some(rowid)) {
@@ -193,7 +200,10 @@ impl Buffer {
         state.rows = rows;
         let rows = (live.len() + self.deletes.len()) as u64;
         ticker.stage("flush", rows)?;
-        let deletes = std::mem::take(&mut self.deletes);
+        let mut deletes = try_vec(self.deletes.len())?;
+        for stored in std::mem::take(&mut self.deletes) {
+            deletes.push((stored.check(tables, &state)?, stored.rowid()));
+        }
         let partitions = tables.partitions_of(&self.rows, &live)?;
         let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
         let coarse = wider.as_ref().or(coarse);
@@ -201,7 +211,7 @@ impl Buffer {
             let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
             partitions.iter().for_each(|&partition| *changes.entry(partition).or_default() += 1);
             for &(list_no, _) in &deletes {
-                *changes.entry(coarse.partition(list_no)).or_default() -= 1;
+                *changes.entry(coarse.partition(list_no.get())).or_default() -= 1;
             }
             tables.count_partitions(&changes)?;
         }

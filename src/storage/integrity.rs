@@ -7,6 +7,7 @@ use crate::index::{
 };
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
+use crate::storage::order::Rising;
 use crate::storage::partitions::key_of;
 use crate::storage::reader::{TableLists, read_coarse};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -146,8 +147,10 @@ impl Check<'_> {
         let mut statement = tables.statement(Sql::ListsRead)?;
         let mut rows = statement.query(&[i64::MIN.into(), i64::MAX.into()])?;
         let mut heads: Vec<SegmentHead> = Vec::new();
+        let mut rising = Rising::new(i64::MIN, i64::MAX);
         while rows.step()? && !self.is_full() {
             let id = rows.i64(0);
+            rising.pass(tables, "lists", id)?;
             let segment = SegmentId::from_raw(id);
             if !(first..=last).contains(&id) {
                 self.fault("lists", id, "a segment of another generation");
@@ -188,8 +191,10 @@ impl Check<'_> {
         let tables = self.tables;
         let mut statement = tables.statement(which)?;
         let mut rows = statement.query(&[])?;
+        let mut rising = Rising::new(i64::MIN, i64::MAX);
         while rows.step()? && !self.is_full() {
             let id = rows.i64(0);
+            rising.pass(tables, table, id)?;
             if heads.binary_search_by_key(&id, |head| head.id.raw()).is_err() {
                 self.fault(table, id, "a segment without a sound head");
             }
@@ -363,19 +368,17 @@ impl Check<'_> {
     /// Rows of the map from `first` on, with their lists.
     fn window(&mut self, first: i64) -> Result<Vec<(i64, i64)>, StorageError> {
         let tables = self.tables;
-        let mut statement = tables.statement(Sql::RowidsScan)?;
-        let mut rows = statement.query(&[first.into(), i64::MAX.into(), (WINDOW as i64).into()])?;
         let mut window = Vec::new();
-        while rows.step()? {
-            let (rowid, list_no) = (rows.i64(0), rows.i64(1));
-            if rows.kind(1) != Kind::Integer && !self.is_full() {
+        tables.scan_map(first, i64::MAX, WINDOW as i64, |rowid, list_no| {
+            if list_no.is_none() && !self.is_full() {
                 self.fault("rowids", rowid, "not a list number");
             }
-            window.try_push((rowid, list_no))?;
+            window.try_push((rowid, list_no.unwrap_or(0)))?;
             if window.len() % 4096 == 0 {
                 self.ticker.tick()?;
             }
-        }
+            Ok(())
+        })?;
         Ok(window)
     }
 }

@@ -187,7 +187,8 @@ impl Chosen {
             if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
                 continue;
             }
-            let (heads, of_list) = live_rows(writer, list_no)?;
+            // Texts beside the vectors may be far larger than those.
+            let Some((heads, of_list)) = live_rows(writer, list_no, MOVE_BYTES)? else { continue };
             if let Some(parts) = parts(target, writer, &of_list, asked.seed)? {
                 solid.remove(&list_no);
                 self.split.insert(list_no, parts);
@@ -217,9 +218,10 @@ impl Chosen {
 
     /// Takes all rows of a list.
     fn take(&mut self, writer: &mut Writer<'_>, list_no: u32) -> Result<(), StorageError> {
-        let (heads, rows) = live_rows(writer, list_no)?;
-        self.heads.insert(list_no, heads);
-        self.rows.append(&rows)?;
+        if let Some((heads, rows)) = live_rows(writer, list_no, usize::MAX)? {
+            self.heads.insert(list_no, heads);
+            self.rows.append(&rows)?;
+        }
         Ok(())
     }
 }
@@ -248,14 +250,22 @@ fn parts(
     Ok(large_parts(found, dim, &sample, n, target)?)
 }
 
-fn live_rows(writer: &mut Writer<'_>, list_no: u32) -> Result<(Vec<SegmentHead>, Rows), StorageError> {
+/// The heads and the live rows of a list; none if they take more than `most` bytes.
+fn live_rows(
+    writer: &mut Writer<'_>,
+    list_no: u32,
+    most: usize,
+) -> Result<Option<(Vec<SegmentHead>, Rows)>, StorageError> {
     let heads = writer.heads_of(list_no)?;
     let mut rows = Rows::new(writer.tables);
     for head in &heads {
         rows.append(&writer.live_rows(head)?)?;
+        if rows.bytes() > most {
+            return Ok(None);
+        }
         writer.ticker.tick()?;
     }
-    Ok((heads, rows))
+    Ok(Some((heads, rows)))
 }
 
 /// The rows of lists around the `fresh` centroids, all of one partition, that are nearer to one of those than to their own,
@@ -307,7 +317,8 @@ fn strays(
     for group in around.chunks(16) {
         let mut lists = try_vec(group.len())?;
         for &list_no in group {
-            lists.push((list_no, live_rows(writer, list_no)?.1));
+            let of_list = live_rows(writer, list_no, usize::MAX)?;
+            lists.extend(of_list.map(|(_, rows)| (list_no, rows)));
             writer.ticker.advance(1);
         }
         let found: Vec<Mutex<Result<Rows, IndexError>>> =

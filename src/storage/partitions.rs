@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, TryExtend, TryGrow, try_copy, try_vec};
 use crate::sqlite::{Kind, Param};
+use crate::storage::order::Rising;
 use crate::storage::rows::Rows;
 use crate::storage::train::write_centroids;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -73,7 +74,9 @@ impl Tables {
         if !rows.step()? {
             return Err(corrupt("the row is missing"));
         }
-        u64::try_from(rows.i64(0)).map_err(|_| corrupt("a negative number of rows"))
+        let wrong = || corrupt("not a number of rows");
+        let number = Some(rows.i64(0)).filter(|_| rows.kind(0) == Kind::Integer).ok_or_else(wrong)?;
+        u64::try_from(number).map_err(|_| wrong())
     }
 
     /// All partitions, by number.
@@ -84,10 +87,15 @@ impl Tables {
         let mut statement = self.statement(Sql::PartitionsScan)?;
         let mut rows = statement.query(&[])?;
         let mut partitions = Vec::new();
+        let mut rising = Rising::new(0, u32::MAX.into());
         while rows.step()? {
             let partition = rows.i64(0);
+            rising.pass(self, "partitions", partition)?;
             let corrupt = || self.corrupt("partitions", partition, "not a partition");
-            let key = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { return Err(corrupt()) };
+            if (rows.kind(1), rows.kind(2)) != (Kind::Blob, Kind::Integer) {
+                return Err(corrupt());
+            }
+            let key = rows.blob(1)?;
             partitions.try_push(Partition {
                 partition: self.number(partition)?,
                 key: try_copy(key)?,
@@ -133,9 +141,9 @@ impl Tables {
             let mut rows = statement.query(&[])?;
             (rows.step()? && rows.kind(0) == Kind::Integer).then(|| rows.i64(0))
         };
-        let partition = largest.map_or(0, |largest| largest.saturating_add(1));
-        self.run(Sql::PartitionsAdd, &[partition.into(), Param::Blob(key)])?;
-        self.number(partition)
+        let partition = self.number(largest.map_or(0, |largest| largest.saturating_add(1)))?;
+        self.run(Sql::PartitionsAdd, &[i64::from(partition).into(), Param::Blob(key)])?;
+        Ok(partition)
     }
 
     /// Notes that partitions have other numbers of rows.

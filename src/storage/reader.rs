@@ -10,6 +10,7 @@ use crate::index::{
 };
 use crate::sqlite::{BlobReader, Kind, Ticker};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
+use crate::storage::order::{ListNo, Rising, StoredList};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// The inverted lists in the shadow tables, at the state of the current statement.
@@ -184,8 +185,10 @@ pub fn read_heads(
     let mut statement = tables.statement(Sql::ListsRead)?;
     let mut rows = statement.query(&[first.into(), last.into()])?;
     let mut heads = Vec::new();
+    let mut rising = Rising::new(first, last);
     while rows.step()? {
         let id = rows.i64(0);
+        rising.pass(tables, "lists", id)?;
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
         let head = seal.decode_head(SegmentId::from_raw(id), blob);
         heads.try_push(head.map_err(|fault| tables.corrupt("lists", id, fault))?)?;
@@ -298,22 +301,20 @@ pub struct RowFinder {
 }
 
 impl RowFinder {
-    /// The list of a row, none if there is no such row.
+    /// The list of a row, which is one of `state`; none if there is no such row.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`].
-    pub fn list_of(tables: &Tables, rowid: i64) -> Result<Option<u32>, StorageError> {
-        let mut statement = tables.statement(Sql::RowidsRead)?;
-        let mut rows = statement.query(&[rowid.into()])?;
-        if !rows.step()? {
-            return Ok(None);
-        }
-        match u32::try_from(rows.i64(0)) {
-            Ok(list_no) if rows.kind(0) == Kind::Integer && (list_no as usize) < SegmentId::MAX_LISTS => {
-                Ok(Some(list_no))
-            }
-            _ => Err(tables.corrupt("rowids", rowid, "not a list number")),
-        }
+    pub fn list_of(tables: &Tables, state: &State, rowid: i64) -> Result<Option<ListNo>, StorageError> {
+        StoredList::of(tables, rowid)?.map(|stored| stored.check(tables, state)).transpose()
+    }
+
+    /// Whether there is such a row.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if what the map says of it is not the number of any list.
+    pub fn contains(tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
+        Ok(StoredList::of(tables, rowid)?.is_some())
     }
 
     /// The vector of a row as it was given; none if there is no such row.
@@ -362,8 +363,8 @@ impl RowFinder {
         rowid: i64,
     ) -> Result<Option<(&SegmentHead, u32)>, StorageError> {
         let tables = lists.tables;
-        let Some(list_no) = Self::list_of(tables, rowid)? else { return Ok(None) };
-        state.check_list(tables, list_no, rowid)?;
+        let Some(list_no) = Self::list_of(tables, state, rowid)? else { return Ok(None) };
+        let list_no = list_no.get();
         self.heads.try_room(1)?;
         let heads = match self.heads.entry(list_no) {
             Entry::Occupied(known) => known.into_mut(),

@@ -469,18 +469,6 @@ impl State {
         )
     }
 
-    /// A row that the map has in `list_no` can be there.
-    ///
-    /// # Errors
-    /// [`StorageError::Corrupt`].
-    pub fn check_list(&self, tables: &Tables, list_no: u32, rowid: i64) -> Result<(), StorageError> {
-        let nlist = self.nlist.max(1);
-        if i64::from(list_no) < nlist {
-            return Ok(());
-        }
-        Err(tables.corrupt("rowids", rowid, format!("list {list_no} is not one of {nlist}")))
-    }
-
     /// The seal of the table.
     pub fn seal(&self) -> Seal {
         Seal::new(self.uuid)

@@ -10,6 +10,7 @@ use crate::index::{
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::SEGMENT_ROWS;
+use crate::storage::order::ListNo;
 use crate::storage::reader::{TableLists, read_heads};
 use crate::storage::rows::{Rows, in_order};
 use crate::storage::ticking::parallel;
@@ -109,17 +110,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Deletes rows of the tables, given with their lists.
-    pub fn delete(&mut self, mut deletes: Vec<(u32, i64)>) -> Result<(), StorageError> {
+    pub fn delete(&mut self, mut deletes: Vec<(ListNo, i64)>) -> Result<(), StorageError> {
         deletes.sort_unstable();
-        if let Some(&(list_no, rowid)) = deletes.last() {
-            self.state.check_list(self.tables, list_no, rowid)?;
-        }
         let mut rowids = Vec::new();
         for of_list in deletes.chunk_by(|a, b| a.0 == b.0) {
             rowids.clear();
             rowids.try_extend(of_list.iter().map(|(_, rowid)| *rowid))?;
             self.ticker.advance(rowids.len() as u64);
-            self.remove(of_list[0].0, &rowids)?;
+            self.remove(of_list[0].0.get(), &rowids)?;
         }
         deletes.sort_unstable_by_key(|(_, rowid)| *rowid);
         for run in deletes.chunk_by(|a, b| a.1 + 1 == b.1) {

@@ -61,9 +61,9 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
                 Error::generic(format!("{name} must be a number of bytes, got '{}'", beginning(value)))
             })?;
             if name == "cache_bytes" {
-                cache().budget().set_limit(bytes);
+                cache().set_limit(bytes);
             } else if let Some(device) = table.device() {
-                device.budget().set_limit(bytes);
+                cache().set_device_limit(&device, bytes);
             }
             Ok(())
         }

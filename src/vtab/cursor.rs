@@ -90,7 +90,7 @@ impl VTabCursor<Ivf> for Cursor {
                 let mut there = Vec::new();
                 rows.sort_unstable_by(|a, b| b.cmp(a));
                 for rowid in rows {
-                    there.try_extend(RowFinder::list_of(&tables, rowid)?.map(|_| rowid))?;
+                    there.try_extend(RowFinder::contains(&tables, rowid)?.then_some(rowid))?;
                 }
                 self.rows = Rows::Points(there);
             }

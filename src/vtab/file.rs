@@ -73,6 +73,11 @@ impl OpenFile {
         Some(Self { id, path, schema_version })
     }
 
+    /// Device and inode.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
     /// A version of a table in it.
     pub fn version(&self, uuid: [u8; 16], stamp: [u8; 16]) -> Version {
         Version { uuid, stamp, file: self.id, schema_version: self.schema_version }

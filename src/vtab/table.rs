@@ -18,8 +18,10 @@ use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
+use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
 
+mod private;
 pub mod progress;
 mod upkeep;
 
@@ -67,7 +69,7 @@ pub struct Table {
     /// The uuid, in the transaction that makes the table.
     made: Cell<Option<[u8; 16]>>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
-    private: RefCell<Option<(State, Arc<Snapshot>)>>,
+    private: RefCell<Option<(State, Private)>>,
     settings: RefCell<Option<([u8; 16], Settings)>>,
     /// The coarse quantizer that rows were last assigned with.
     coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
@@ -500,7 +502,8 @@ impl Table {
         // A transaction that writes may be rolled back: what it sees stays with it.
         let version = self.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
         let is_shared = !self.db.txn_state_is_write(&self.schema);
-        let private = self.private.borrow().clone();
+        let private = |kept: &(State, Private)| Some((kept.0, kept.1.get()?));
+        let private = self.private.borrow().as_ref().and_then(private);
         let own = private.as_ref().filter(|(of, _)| (of.uuid, of.stamp) == (state.uuid, state.stamp));
         if let Some(version) = version.as_ref().filter(|_| is_shared)
             && let Some(snapshot) = cache().get(version)
@@ -514,7 +517,10 @@ impl Table {
         if let Some((_, own)) = own {
             // Once committed, it is as good as any.
             return Ok(match version.filter(|_| is_shared) {
-                Some(version) => cache().insert(version, Arc::clone(own)),
+                Some(version) => {
+                    *self.private.borrow_mut() = None;
+                    cache().insert(version, Arc::clone(own))
+                }
                 None => Arc::clone(own),
             });
         }
@@ -532,7 +538,8 @@ impl Table {
                 cache().insert(version, loaded)
             }
             None => {
-                *self.private.borrow_mut() = Some((*state, Arc::clone(&loaded)));
+                let file = self.file.borrow().as_ref().map(OpenFile::id);
+                *self.private.borrow_mut() = Some((*state, Private::new(state.uuid, file, &loaded)));
                 loaded
             }
         })
@@ -582,9 +589,9 @@ impl Table {
         self.flush()?;
         let tables = self.tables();
         match tables.auxiliary(rowid, slot, OfRow::copy) {
-            Err(error @ StorageError::Corrupt { .. }) => match RowFinder::list_of(&tables, rowid)? {
-                Some(_) => Err(error.into()),
-                None => Ok(OfRow::Null),
+            Err(error @ StorageError::Corrupt { .. }) => match RowFinder::contains(&tables, rowid)? {
+                true => Err(error.into()),
+                false => Ok(OfRow::Null),
             },
             done => done?,
         }

@@ -2,11 +2,14 @@
 //! with a message that names the shadow table and the row. A table that nothing happened to is never accused.
 #![cfg(feature = "loadable")]
 
+mod battery;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../../fuzz/src/forge.rs"]
 #[allow(dead_code)]
 mod forge;
+mod numbers;
+mod pages;
 mod plants;
 mod victim;
 

@@ -280,12 +280,14 @@ impl Room {
     /// As [`launch`].
     unsafe fn tiles(&self, blocks: usize, args: &ScanArgs) -> Result<()> {
         let shared = TILE_MEMORY + TILE_QUERIES * args.keep as usize * 8;
+        // SAFETY: the caller's promise is that of `launch`; `ScanArgs` is what `scan_tile` takes.
         unsafe { launch(&self.device, &self.name("scan_tile"), blocks, shared, args) }
     }
 
     /// # Safety
     /// As [`launch`].
     unsafe fn warps(&self, warps: usize, args: &ScanArgs) -> Result<()> {
+        // SAFETY: the caller's promise is that of `launch`; `ScanArgs` is what `scan_warp` takes.
         unsafe { launch(&self.device, &self.name("scan_warp"), warps.div_ceil(WARPS), 0, args) }
     }
 
@@ -306,6 +308,7 @@ impl Room {
             keep: args.keep,
             key: self.key as u32,
         };
+        // SAFETY: the caller's promise is that of `launch`; `MergeArgs` is what `merge` takes.
         unsafe { launch(&self.device, "merge", (args.nq as usize).div_ceil(WARPS), 0, &merge) }
     }
 }
@@ -328,7 +331,7 @@ impl Scan<'_> {
             ends_at: plan.ends as u32,
             ..room.args
         };
-        // What the kernels read and write lies within the buffers: `Plan` lays it out. The rows that it has the addresses of are held
+        // SAFETY: what the kernels read and write lies within the buffers: `Plan` lays it out. The rows that it has the addresses of are held
         // by the batch until the answer was read.
         unsafe {
             for wave in 0..2 {
@@ -352,7 +355,7 @@ impl Probe<'_> {
         let device = &queries.device;
         let queries = queries.as_cuda_slice::<f32>()?;
         let nq = queries.len() / dim;
-        // Written as a whole before it is read.
+        // SAFETY: `centre` writes all of it before anything reads it.
         let centred = unsafe { device.alloc::<f32>(nq * dim)? };
         let table = address(&index.table);
         let lists = Room::new(device, (nq, dim), (nprobe, 1), (Score::L2, at.centroids))?;
@@ -393,7 +396,7 @@ impl Probe<'_> {
         let scan =
             ScanArgs { table, work: word(0), queries: start(queries), pairs_at: pairs as u32, ..rows.args };
         let each = (nq * nprobe).div_ceil(THREADS as usize);
-        // What the kernels read and write lies within the buffers, whose sizes are above, and in the rows, which the index holds.
+        // SAFETY: what the kernels read and write lies within the buffers, whose sizes are above, and in the rows, which the index holds.
         unsafe {
             launch(device, "centre", (nq * dim).div_ceil(THREADS as usize), 0, &centre)?;
             lists.tiles(nq.div_ceil(TILE_QUERIES), &probe)?;

@@ -12,7 +12,7 @@ use crate::index::{
     Answers, Budget, Buffers, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
 };
 use crate::sqlite::{Error, Kind, Result, Value};
-use crate::storage::{RowFinder, State, TableLists};
+use crate::storage::{ListNo, RowFinder, State, TableLists};
 use crate::vtab::filter::{Filter, number, shown};
 use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
@@ -354,10 +354,7 @@ impl Within<'_> {
     fn lists_of(&self, rows: &HashSet<i64>, partitions: Option<&[u32]>, out: &mut Vec<u32>) -> Result<()> {
         let tables = self.index.tables();
         for &rowid in rows {
-            if let Some(list_no) = RowFinder::list_of(&tables, rowid)? {
-                self.state.check_list(&tables, list_no, rowid)?;
-                out.try_push(list_no)?;
-            }
+            out.try_extend(RowFinder::list_of(&tables, self.state, rowid)?.map(ListNo::get))?;
         }
         if let (Some(partitions), Some(coarse)) = (partitions, self.snapshot.coarse()) {
             out.retain(|&list_no| partitions.binary_search(&coarse.partition(list_no)).is_ok());

@@ -2,7 +2,7 @@
 
 use crate::index::{TryExtend, try_filled};
 use crate::sqlite::Result;
-use crate::storage::{Sql, State};
+use crate::storage::{Rising, Sql, State};
 use crate::vtab::table::Table;
 
 /// Rowids that are read at a time.
@@ -93,19 +93,16 @@ impl RowidScan {
         while let Some(from) = self.next.filter(|_| self.run.is_empty()) {
             let mut statement = tables.statement(Sql::RowidsScan)?;
             let mut rows = statement.query(&[from.into(), self.last.into(), self.size.into()])?;
-            let (mut read, mut least) = (0, Some(from));
+            let (mut read, mut rising) = (0, Rising::new(from, self.last));
             while rows.step()? {
                 let rowid = rows.i64(0);
-                // A damaged map may give them in any order, and without an end.
-                if least.is_none_or(|least| rowid < least) || rowid > self.last {
-                    return Err(tables.corrupt("rowids", rowid, "the rowids do not ascend").into());
-                }
-                (read, least) = (read + 1, rowid.checked_add(1));
+                rising.pass(&tables, "rowids", rowid)?;
+                read += 1;
                 if !self.without.contains(rowid) {
                     self.run.try_push(rowid)?;
                 }
             }
-            self.next = least.filter(|next| read == self.size && *next <= self.last);
+            self.next = rising.next().filter(|_| read == self.size);
             self.size = RUN.min(self.size * 2);
             if let Some((seen, state)) = &mut self.counted {
                 *seen += read;
