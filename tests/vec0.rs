@@ -281,7 +281,9 @@ fn a_table_that_sqlite_vec_made_is_refused_with_what_to_do_and_never_written() {
         assert!(!message.contains("corrupt"), "{sql}: {message}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    assert!(matches!(Table::open(&db, "v"), Err(Error::Invalid(text)) if text.contains(MADE_BY_OTHER)));
+    assert!(
+        matches!(Table::open(&db, "v"), Err(Error::Invalid { message, .. }) if message.contains(MADE_BY_OTHER))
+    );
     // What the message says works.
     load_sqlite_vec(&db);
     run(
