@@ -805,7 +805,12 @@ impl World {
             }
             let largest = after.rows.keys().next_back().copied();
             let rowid = given.or_else(|| largest.map_or(Some(1), |largest| largest.checked_add(1)));
+            let exists = rowid.is_some_and(|rowid| after.rows.contains_key(&rowid));
             match (vector, rowid) {
+                // No conflict: nothing skips it.
+                (None, _) if value != "NULL" && (!exists || conflict == "OR REPLACE ") => {
+                    failed = Some(false)
+                }
                 (Some(vector), Some(rowid))
                     if !after.rows.contains_key(&rowid) || conflict == "OR REPLACE " =>
                 {
@@ -981,7 +986,7 @@ impl World {
                         *old = Rc::clone(&vector);
                     }
                 }
-                let expected = match ignore {
+                let expected = match ignore && bad == "NULL" {
                     true => Expected::Done(Some(Rc::new(after)), None),
                     false => Expected::Fails(Some(Rc::clone(table))),
                 };

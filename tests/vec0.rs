@@ -52,6 +52,49 @@ fn rowids(connection: &Connection, sql: &str) -> Vec<i64> {
 const MADE_BY_OTHER: &str = "was made by sqlite-vec";
 
 #[test]
+fn wrong_vectors_have_the_code_of_sqlite_vec_and_null_is_never_another_value_than_there() {
+    let (theirs, ours) = (with_sqlite_vec(":memory:"), memory());
+    for db in [&theirs, &ours] {
+        run(db, "CREATE VIRTUAL TABLE v USING vec0(embedding float[4])");
+        for wrong in ["'[1, 2, 3]'", "zeroblob(32)", "'[1, 2'", "x'00'", "5"] {
+            let sql = format!("INSERT OR IGNORE INTO v(rowid, embedding) VALUES (1, {wrong})");
+            let error = db.execute(&sql, []).unwrap_err();
+            assert_eq!(error.sqlite_error().unwrap().extended_code, ffi::SQLITE_ERROR, "{sql}: {error}");
+        }
+        assert_eq!(count(db, "v"), 0);
+    }
+    let mut errors = 0;
+    for call in [
+        "vec_f32(NULL)",
+        "vec_int8(NULL)",
+        "vec_bit(NULL)",
+        "vec_length(NULL)",
+        "vec_type(NULL)",
+        "vec_to_json(NULL)",
+        "vec_add(NULL, '[1]')",
+        "vec_sub('[1]', NULL)",
+        "vec_slice(NULL, 0, 1)",
+        "vec_normalize(NULL)",
+        "vec_quantize_int8(NULL, 'unit')",
+        "vec_quantize_binary(NULL)",
+        "vec_distance_l2(NULL, '[1]')",
+        "vec_distance_cosine('[1]', NULL)",
+        "vec_distance_l1(NULL, NULL)",
+        "vec_distance_hamming(NULL, vec_bit(x'ff'))",
+    ] {
+        let is_null = |db: &Connection| {
+            db.query_row(&format!("SELECT {call} IS NULL"), [], |row| row.get::<_, bool>(0))
+        };
+        assert!(is_null(&ours).unwrap(), "{call}");
+        match is_null(&theirs) {
+            Ok(is_null) => assert!(is_null, "{call}"),
+            Err(_) => errors += 1,
+        }
+    }
+    assert!(errors > 0, "sqlite-vec has no errors of NULL any more: docs/sql.md says so");
+}
+
+#[test]
 fn a_program_for_sqlite_vec_gets_the_same_answers_from_either() {
     let run_program = |db: &Connection| {
         run(db, "CREATE VIRTUAL TABLE v USING vec0(embedding float[4], chunk_size=8)");
@@ -281,7 +324,9 @@ fn a_table_that_sqlite_vec_made_is_refused_with_what_to_do_and_never_written() {
         assert!(!message.contains("corrupt"), "{sql}: {message}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    assert!(matches!(Table::open(&db, "v"), Err(Error::Invalid(text)) if text.contains(MADE_BY_OTHER)));
+    assert!(
+        matches!(Table::open(&db, "v"), Err(Error::Invalid { message, .. }) if message.contains(MADE_BY_OTHER))
+    );
     // What the message says works.
     load_sqlite_vec(&db);
     run(

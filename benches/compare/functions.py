@@ -38,6 +38,7 @@ KNOWN = [
     ("vec_int8('[1,2]'), '[", "JSON is read as int8 beside int8; there an error"),
     ("vec_int8('[127,-128]'), '[", "the same"),
     ("vec_int8(x'0102ff'), '[", "the same"),
+    ("NULL", "NULL in, NULL out; there an error"),
     ("x'0000c07f'", "not a number: an error of distances; there NULL, or whatever the machine makes of it"),
 ]
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ffi};
 use crate::index::IndexError;
 use crate::sqlite;
 
+mod filter;
 mod options;
 mod table;
 
@@ -21,9 +22,16 @@ pub use table::{Hit, Table};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A vector, an option or an argument that the table cannot take.
-    #[error("{0}")]
-    Invalid(String),
+    /// What SQLite calls `SQLITE_ERROR` or `SQLITE_MISMATCH`: nearly always a vector, a value, an option or an argument that the
+    /// table cannot take, and the text says what is wrong with it. A transaction in which a write failed half-way also answers so
+    /// ("ROLLBACK first").
+    #[error("{message}")]
+    Invalid {
+        /// SQLite's extended result code.
+        code: i32,
+        /// What is wrong.
+        message: String,
+    },
     /// There is no `ivf` table of that name.
     #[error("there is no ivf table '{0}'")]
     NoSuchTable(String),
@@ -49,6 +57,36 @@ pub enum Error {
     Sqlite(rusqlite::Error),
 }
 
+impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid { code: ffi::SQLITE_ERROR, message: message.into() }
+    }
+
+    /// SQLite's extended result code (`docs/sql.md` lists them by what is wrong); none for the few errors that are rusqlite's own.
+    ///
+    /// ```
+    /// use rusqlite::ffi;
+    /// use sqlite_ivf::{Table, TableOptions};
+    /// let db = rusqlite::Connection::open_in_memory()?;
+    /// sqlite_ivf::register(&db)?;
+    /// let items = Table::create(&db, "items", &TableOptions::new(2))?;
+    /// items.insert(1, &[1.0, 0.0])?;
+    /// assert_eq!(items.insert(1, &[2.0, 0.0]).unwrap_err().code(), Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY));
+    /// assert_eq!(items.insert(2, &[2.0]).unwrap_err().code(), Some(ffi::SQLITE_ERROR));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Invalid { code, .. } | Self::Register { code, .. } => Some(*code),
+            Self::NoSuchTable(_) => Some(ffi::SQLITE_ERROR),
+            Self::Corrupt(_) => Some(ffi::SQLITE_CORRUPT_VTAB),
+            Self::Interrupted => Some(ffi::SQLITE_INTERRUPT),
+            Self::OutOfMemory => Some(ffi::SQLITE_NOMEM),
+            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code),
+        }
+    }
+}
+
 /// The result of a call of this face.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -62,11 +100,10 @@ impl From<rusqlite::Error> for Error {
             return Self::Sqlite(error);
         };
         match code {
-            ffi::SQLITE_CONSTRAINT_VTAB => Self::Invalid(text()),
             ffi::SQLITE_CORRUPT_VTAB => Self::Corrupt(text()),
             _ => match code & 0xff {
-                // Without a finer code it is a text of ours or of the SQL parser, about what was given.
-                ffi::SQLITE_ERROR => Self::Invalid(text()),
+                // A text of ours or of the SQL parser, nearly always about what was given.
+                ffi::SQLITE_ERROR | ffi::SQLITE_MISMATCH => Self::Invalid { code, message: text() },
                 ffi::SQLITE_INTERRUPT => Self::Interrupted,
                 ffi::SQLITE_NOMEM => Self::OutOfMemory,
                 _ => Self::Sqlite(error),
@@ -79,7 +116,7 @@ impl From<IndexError> for Error {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::OutOfMemory { .. } => Self::OutOfMemory,
-            other => Self::Invalid(other.to_string()),
+            other => Self::invalid(other.to_string()),
         }
     }
 }
@@ -265,7 +302,7 @@ mod tests {
         let table = Table::create(&db, "t", &TableOptions::new(2).with_column("params TEXT")).unwrap();
         table.search(&[1.0, 0.0], &Search::new(1).exact().recall_target(0.9)).unwrap();
         let refused = table.search(&[1.0, 0.0], &Search::new(1).candidate_budget(9));
-        assert!(matches!(refused, Err(Error::Invalid(text)) if text.contains("candidate_budget=9")));
+        assert!(matches!(refused, Err(Error::Invalid { message, .. }) if message.contains("candidate_budget=9")));
     }
 
     #[test]
@@ -296,14 +333,14 @@ mod tests {
             assert_eq!((both[0][0].rowid, both[1][0].rowid), (2, 3), "{name}");
             if element != Element::F32 {
                 for wrong in [&of(1e30, f32::NAN)[..], &[1.0; 7], &[1.0; 16], &of(0.5, f32::INFINITY)] {
-                    assert!(matches!(table.insert(9, wrong), Err(Error::Invalid(_))), "{name} {wrong:?}");
+                    assert!(matches!(table.insert(9, wrong), Err(Error::Invalid { .. })), "{name} {wrong:?}");
                 }
             }
             table.integrity_check().unwrap();
         }
         let odd = TableOptions::new(12).element(Element::Bit);
         assert!(
-            matches!(Table::create(&db, "f", &odd), Err(Error::Invalid(text)) if text.contains("12 bits"))
+            matches!(Table::create(&db, "f", &odd), Err(Error::Invalid { message, .. }) if message.contains("12 bits"))
         );
     }
 
@@ -312,7 +349,7 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         let table = table(&db, 3);
         let bad = [(Some(10), vec![1.0, 1.0]), (None, vec![1.0, f32::NAN])];
-        assert!(matches!(table.insert_many(bad), Err(Error::Invalid(_))));
+        assert!(matches!(table.insert_many(bad), Err(Error::Invalid { .. })));
         assert_eq!((table.len().unwrap(), db.is_autocommit()), (3, true));
         db.execute_batch("BEGIN").unwrap();
         table.insert(20, &[0.0, 1.0]).unwrap();
@@ -331,7 +368,10 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         let table = table(&db, 3);
         let invalid = |result: Result<()>, words: &str| match result {
-            Err(Error::Invalid(text)) => assert!(text.contains(words), "{text}"),
+            Err(Error::Invalid { code, message }) => {
+                assert_eq!(code, ffi::SQLITE_ERROR);
+                assert!(message.contains(words), "{message}");
+            }
             other => panic!("{other:?}"),
         };
         invalid(table.insert(None, &[1.0]).map(drop), "dimension");
@@ -340,7 +380,30 @@ mod tests {
         invalid(table.search_batch(&[1.0; 3], &Search::new(1)).map(drop), "whole vectors");
         invalid(Table::create(&db, "t", &TableOptions::new(0)).map(drop), "float[N]");
         invalid(Table::create(&db, "t", &TableOptions::new(2).device("abacus")).map(drop), "device must be");
-        assert!(matches!(table.insert(1, &[1.0, 1.0]), Err(Error::Sqlite(_))));
+        invalid(table.insert(None, &[1e19, 0.0]).map(drop), "element 0 is 1e19), at most 9e18");
+        invalid(table.search(&[0.0, -1e30], &Search::new(1)).map(drop), "element 1 is -1e30), at most 9e18");
+        let exists = table.insert(1, &[1.0, 1.0]).unwrap_err();
+        assert!(matches!(exists, Error::Sqlite(_)));
+        assert_eq!(exists.code(), Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY));
+        let typed = db.execute("UPDATE \"my \"\"items\"\"\" SET rowid = 'x'", []).map_err(Error::from);
+        assert!(matches!(typed, Err(Error::Invalid { code: ffi::SQLITE_MISMATCH, .. })));
+    }
+
+    #[test]
+    fn a_filter_with_or_is_one_condition_among_others() {
+        let db = Connection::open_in_memory().unwrap();
+        register(&db).unwrap();
+        let options = TableOptions::new(1).with_column("a INTEGER").with_column("b INTEGER");
+        let table = Table::create(&db, "t", &options).unwrap();
+        db.execute_batch(
+            "INSERT INTO t(rowid, vec, a, b) VALUES (1, '[1]', 5, 0), (2, '[2]', 0, 1), (3, '[3]', 0, 0)",
+        )
+        .unwrap();
+        let search = Search::new(9).filter("a = ? OR b = 1", 5).filter("a + ? > 0 -- always", 1).without(2);
+        let ids: Vec<i64> = table.search(&[0.0], &search).unwrap().iter().map(|hit| hit.rowid).collect();
+        assert_eq!(ids, [1]);
+        let escape = Search::new(9).filter("a = ?) OR (b = 1", 5);
+        assert!(matches!(table.search(&[0.0], &escape), Err(Error::Invalid { .. })));
     }
 
     #[test]

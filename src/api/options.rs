@@ -382,8 +382,8 @@ impl<'a> Search<'a> {
         self
     }
 
-    /// Only rows that meet a condition, with a value in the place of its `?`. Conditions on metadata and partition columns are
-    /// part of the search.
+    /// Only rows that meet a condition, with a value in the place of its `?`. It is SQL, put in parentheses: `a = ? OR b = 1` is one
+    /// condition beside the others. Conditions on metadata and partition columns are part of the search.
     ///
     /// ```
     /// use sqlite_ivf::{Search, Table, TableOptions};

@@ -8,7 +8,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::options::Knob;
-use super::{Error, Progress, Result, Search, TableOptions, Train, with_progress};
+use super::{Error, Progress, Result, Search, TableOptions, Train, filter, with_progress};
 use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
 use crate::sqlite::{self, quoted};
 use crate::storage::Element;
@@ -85,7 +85,7 @@ impl<'c> Table<'c> {
         let (name, sql) = sql.ok_or_else(missing)?;
         let of = |module| Some((module, module_arguments(&sql, module)?));
         let (module, arguments) = of("ivf").or_else(|| of(vec0::MODULE)).ok_or_else(missing)?;
-        let invalid = |error: sqlite::Error| Error::Invalid(error.message);
+        let invalid = |error: sqlite::Error| Error::Invalid { code: error.code, message: error.message };
         if module == vec0::MODULE {
             vec0::check_origin(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
         }
@@ -234,7 +234,7 @@ impl<'c> Table<'c> {
     /// As [`Table::search`].
     pub fn search_batch(&self, queries: &[f32], search: &Search<'_>) -> Result<Vec<Vec<Hit>>> {
         if !queries.len().is_multiple_of(self.dim) {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "{} numbers are not whole vectors of {} dimensions",
                 queries.len(),
                 self.dim
@@ -269,7 +269,7 @@ impl<'c> Table<'c> {
             return Err(IndexError::DimensionMismatch { expected, got }.into());
         }
         let mut rounded = try_copy(vectors)?;
-        element.round(&mut rounded).map_err(Error::Invalid)?;
+        element.round(&mut rounded).map_err(Error::invalid)?;
         Ok(Blob(element.try_bytes(&rounded)?))
     }
 
@@ -284,16 +284,16 @@ impl<'c> Table<'c> {
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
         let mut and = |term: &str, value: Box<dyn ToSql>| {
             values.push(value);
-            let place = format!("?{}", values.len() + 1);
             sql.push_str(" AND ");
-            sql.push_str(&term.replace('?', &place));
+            sql.push_str(&filter::term(term, &format!("?{}", values.len() + 1))?);
+            Ok::<(), Error>(())
         };
         let whole = |name: &str, value: u64| {
-            i64::try_from(value).map_err(|_| Error::Invalid(format!("{name} = {value} is too large")))
+            i64::try_from(value).map_err(|_| Error::invalid(format!("{name} = {value} is too large")))
         };
         if let Some(k) = search.k {
             // Larger than any table.
-            and("k = ?", Box::new(i64::try_from(k).unwrap_or(i64::MAX)));
+            and("k = ?", Box::new(i64::try_from(k).unwrap_or(i64::MAX)))?;
         }
         // What has no column of its own goes with others into one text.
         let mut params: Vec<String> = Vec::new();
@@ -308,28 +308,25 @@ impl<'c> Table<'c> {
                 Knob::Share(share) => Box::new(share),
                 Knob::Name(name) => Box::new(name),
             };
-            and(&format!("{name} = ?"), value);
+            and(&format!("{name} = ?"), value)?;
         }
         if !params.is_empty() {
             if !self.options.columns.has_hidden("params") {
                 let params = params.join(", ");
                 let text =
                     format!("{params}: the table has a column params, so that a query cannot set this");
-                return Err(Error::Invalid(text));
+                return Err(Error::invalid(text));
             }
-            and("params = ?", Box::new(params.join(", ")));
+            and("params = ?", Box::new(params.join(", ")))?;
         }
         if let Some(distance) = search.within {
-            and("distance <= ?", Box::new(distance));
+            and("distance <= ?", Box::new(distance))?;
         }
         if let Some(rowid) = search.without {
-            and("rowid != ?", Box::new(rowid));
+            and("rowid != ?", Box::new(rowid))?;
         }
         for (condition, value) in &search.filters {
-            if condition.matches('?').count() != 1 {
-                return Err(Error::Invalid(format!("a filter has one ? for its value, got '{condition}'")));
-            }
-            and(condition, Box::new(value.clone()));
+            and(condition, Box::new(value.clone()))?;
         }
         if let Some(rowids) = &search.rowids {
             // A repeated rowid is one row.
@@ -343,11 +340,11 @@ impl<'c> Table<'c> {
                 let _ = write!(text, "{}{rowid}", if text.is_empty() { '[' } else { ',' });
             });
             text.push_str(if text.is_empty() { "[]" } else { "]" });
-            and("rowid IN (SELECT value FROM json_each(?))", Box::new(text));
+            and("rowid IN (SELECT value FROM json_each(?))", Box::new(text))?;
         }
         if search.k.is_none() && search.within.is_none() {
             // Infinitely far is no bound: SQL wants one, and every distance is below it.
-            and("distance <= ?", Box::new(f64::INFINITY));
+            and("distance <= ?", Box::new(f64::INFINITY))?;
         }
         sql.push_str(if columns.starts_with("query") {
             " ORDER BY query, distance, rowid"

@@ -1,5 +1,6 @@
 use crate::device::DeviceError;
 use crate::device::workers::Cancelled;
+use crate::index::Metric;
 
 /// What can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,22 @@ pub enum IndexError {
     /// A zero vector has no direction, so it has no cosine distance.
     #[error("a zero vector has no direction: cosine distance needs a non-zero vector")]
     ZeroVector,
+    /// A vector so large that a distance to it may be beyond the largest f32.
+    #[error("the vector is too large for {}: {what} is {size:e} (element {at} is {value:e}), at most {limit:e}", metric.name())]
+    TooLarge {
+        /// How distance is defined.
+        metric: Metric,
+        /// What is measured: the length of the vector, or the sum of its absolute elements.
+        what: &'static str,
+        /// How much that is.
+        size: f64,
+        /// How much it may be.
+        limit: f64,
+        /// The largest element, 0-based.
+        at: usize,
+        /// What stands there.
+        value: f32,
+    },
     /// A search or training parameter out of range.
     #[error("{0}")]
     InvalidParam(String),

@@ -20,6 +20,12 @@ use crate::device::accelerator::Score;
 use crate::index::IndexError;
 use crate::kernels::{kernels, settle};
 
+/// The length that a vector of an l2 or ip table may have. The squared distance of two of them is at most (2 * 9e18)^2 = 3.24e38:
+/// the largest f32 is 3.4e38, and the rest is for the rounding of the sum.
+const MAX_LENGTH: f64 = 9e18;
+/// The sum of the absolute elements that a vector of an l1 table may have: twice that fits an f32 in the same way.
+const MAX_SUM: f64 = 1.6e38;
+
 /// How the distance of two vectors is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
@@ -73,6 +79,38 @@ impl Metric {
             *v = (f64::from(*v) / norm) as f32;
         }
         Ok(())
+    }
+
+    /// Checks that the distance to any other vector that passes fits an f32, so that no two rows are infinitely far apart.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`].
+    pub fn check_size(self, vector: &[f32]) -> Result<(), IndexError> {
+        let (what, limit) = match self {
+            Self::L2 | Self::Ip => ("the length", MAX_LENGTH),
+            Self::L1 => ("the sum of the absolute elements", MAX_SUM),
+            // Scaled to length 1, and bits.
+            Self::Cosine | Self::Hamming => return Ok(()),
+        };
+        // Nearly all vectors pass here. The rounding of these sums is far below the tenth that is kept back.
+        let (quick, below) = match self {
+            Self::L1 => (vector.iter().map(|v| v.abs()).sum::<f32>(), limit),
+            _ => (kernels().dot(vector, vector), limit * limit),
+        };
+        if f64::from(quick) <= 0.9 * below {
+            return Ok(());
+        }
+        let numbers = vector.iter().map(|&v| f64::from(v));
+        let size = match self {
+            Self::L1 => numbers.map(f64::abs).sum(),
+            _ => numbers.map(|v| v * v).sum::<f64>().sqrt(),
+        };
+        if size <= limit {
+            return Ok(());
+        }
+        let largest = vector.iter().enumerate().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+        let (at, value) = largest.map_or((0, 0.0), |(at, value)| (at, *value));
+        Err(IndexError::TooLarge { metric: self, what, size, limit, at, value })
     }
 
     /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].
@@ -189,6 +227,39 @@ mod tests {
         assert_eq!(Metric::L2.largest_key(-1.0, false), None);
         assert_eq!(Metric::L2.largest_key(f64::NAN, false), None);
         assert_eq!(Metric::L2.largest_key(f64::INFINITY, false), Some(f32::INFINITY));
+    }
+
+    #[test]
+    fn vectors_pass_up_to_the_limit_and_then_no_distance_of_two_is_infinite() {
+        for (metric, limit) in [(Metric::L2, MAX_LENGTH), (Metric::Ip, MAX_LENGTH), (Metric::L1, MAX_SUM)] {
+            for dim in [1, 2, 7, 384, 16_384] {
+                let even = match metric {
+                    Metric::L1 => limit / dim as f64,
+                    _ => limit / (dim as f64).sqrt(),
+                };
+                for (share, passes) in
+                    [(0.5, true), (0.96, true), (0.9999, true), (1.0001, false), (9.0, false)]
+                {
+                    let mut a = vec![(even * share) as f32; dim];
+                    assert_eq!(metric.check_size(&a).is_ok(), passes, "{metric:?} {dim} {share}");
+                    let b: Vec<f32> = a.iter().map(|v| -v).collect();
+                    if passes {
+                        assert!(metric.key(&a, &b).is_finite(), "{metric:?} {dim} {share}");
+                        assert!(metric.key(&a, &a).is_finite(), "{metric:?} {dim} {share}");
+                    }
+                    a[dim / 2] = -1e38;
+                    let text = metric.check_size(&a).map_err(|error| error.to_string());
+                    match text {
+                        Ok(()) => assert!(metric == Metric::L1 && share < 1.0),
+                        Err(text) => assert!(
+                            text.contains(&format!("element {} is -1e38", dim / 2)) || share > 1.0,
+                            "{text}"
+                        ),
+                    }
+                }
+            }
+        }
+        assert!(Metric::Cosine.check_size(&[f32::MAX; 3]).is_ok());
     }
 
     #[test]

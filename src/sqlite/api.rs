@@ -80,8 +80,8 @@ impl Api {
             get_auxdata last_insert_rowid limit log malloc64 prepare_v3 reset result_blob64 result_double result_error
             result_error_code result_error_nomem result_int64 result_null result_subtype result_text64 result_value
             result_zeroblob64 set_auxdata set_last_insert_rowid step total_changes64 txn_state user_data value_blob
-            value_bytes value_double value_frombind value_int64 value_nochange value_subtype value_text value_type
-            vtab_collation vtab_config vtab_distinct vtab_in vtab_in_first vtab_in_next vtab_nochange vtab_on_conflict
+            value_bytes value_double value_frombind value_int64 value_nochange value_numeric_type value_subtype value_text
+            value_type vtab_collation vtab_config vtab_distinct vtab_in vtab_in_first vtab_in_next vtab_nochange vtab_on_conflict
             vtab_rhs_value)
         {
             return Err(Error::generic(format!(

@@ -32,9 +32,10 @@ impl Error {
         Error::new(ffi::SQLITE_ERROR, message)
     }
 
-    /// `SQLITE_CONSTRAINT_VTAB`.
-    pub fn constraint(message: impl Into<String>) -> Error {
-        Error::new(ffi::SQLITE_CONSTRAINT_VTAB, message)
+    /// `SQLITE_CONSTRAINT_NOTNULL`, in SQLite's words.
+    pub fn not_null(table: &str, column: &str) -> Error {
+        let text = format!("NOT NULL constraint failed: {table}.{column}");
+        Error::new(ffi::SQLITE_CONSTRAINT_NOTNULL, text)
     }
 
     /// `SQLITE_CORRUPT_VTAB`.

@@ -88,6 +88,8 @@ pub const SQLITE_DONE: c_int = 101;
 pub const SQLITE_OK_LOAD_PERMANENTLY: c_int = 256;
 /// The content of a virtual table is malformed.
 pub const SQLITE_CORRUPT_VTAB: c_int = SQLITE_CORRUPT | (1 << 8);
+/// NULL where NOT NULL stands.
+pub const SQLITE_CONSTRAINT_NOTNULL: c_int = SQLITE_CONSTRAINT | (5 << 8);
 /// A PRIMARY KEY constraint was violated.
 pub const SQLITE_CONSTRAINT_PRIMARYKEY: c_int = SQLITE_CONSTRAINT | (6 << 8);
 /// A virtual table refused the change.
@@ -181,7 +183,7 @@ pub struct sqlite3_api_routines {
     pub value_double: Option<unsafe extern "C" fn(*mut sqlite3_value) -> f64>,
     _gap21: [Slot; 1],
     pub value_int64: Option<unsafe extern "C" fn(*mut sqlite3_value) -> i64>,
-    _gap22: [Slot; 1],
+    pub value_numeric_type: Option<unsafe extern "C" fn(*mut sqlite3_value) -> c_int>,
     pub value_text: Option<unsafe extern "C" fn(*mut sqlite3_value) -> *const c_uchar>,
     _gap23: [Slot; 3],
     pub value_type: Option<unsafe extern "C" fn(*mut sqlite3_value) -> c_int>,

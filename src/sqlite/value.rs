@@ -89,6 +89,13 @@ impl<'a> Value<'a> {
         Kind::from_code(unsafe { call!(self.api, value_type(self.value)) })
     }
 
+    /// The storage class after numeric affinity: a text that reads as a number becomes that number, for all later reads
+    /// of this value. Texts that were handed out before stay good.
+    pub fn numeric_kind(&self) -> Kind {
+        // SAFETY: the value lives, and is one that SQLite lends to a callback, which may convert it in place.
+        Kind::from_code(unsafe { call!(self.api, value_numeric_type(self.value)) })
+    }
+
     /// Whether this is NULL. Also true of the right side of an IN that [`Value::as_in_list`] opens.
     pub fn is_null(&self) -> bool {
         self.kind() == Kind::Null

@@ -50,10 +50,7 @@ impl From<IndexError> for sqlite::Error {
         match error {
             IndexError::Interrupted => Self::interrupted(),
             IndexError::OutOfMemory { .. } => Self::nomem(),
-            // A value that the table cannot hold: OR IGNORE may skip the row.
-            IndexError::DimensionMismatch { .. } | IndexError::NotFinite { .. } | IndexError::ZeroVector => {
-                Self::constraint(error.to_string())
-            }
+            // A vector that the table cannot hold is no conflict: OR IGNORE must not skip it, so no SQLITE_CONSTRAINT.
             _ => Self::generic(error.to_string()),
         }
     }

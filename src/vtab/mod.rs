@@ -16,6 +16,7 @@ mod settings;
 mod table;
 mod table_function;
 mod update;
+mod values;
 pub mod vec0;
 mod vector;
 

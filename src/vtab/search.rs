@@ -37,10 +37,11 @@ impl Table {
     /// Brings queries (`[n][dim]`) into the form that searches take.
     ///
     /// # Errors
-    /// A zero vector, where it has no direction.
+    /// A zero vector, where it has no direction; one so large that distances to it may be infinite.
     pub fn prepare(&self, queries: &mut [f32]) -> Result<()> {
         for query in queries.chunks_exact_mut(self.layout.dim) {
-            let prepared = self.layout.metric.prepare(query);
+            let metric = self.layout.metric;
+            let prepared = metric.check_size(query).and_then(|()| metric.prepare(query));
             prepared.map_err(|error| Error::generic(format!("{}: {error}", self.options.column.name)))?;
         }
         Ok(())

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::index::{Datum, Metadata, TryExtend, ValueKind};
+use crate::index::{Metadata, TryExtend};
 use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, shown_name};
 use crate::vtab::columns::{Role, ValueColumn};
 use crate::vtab::filter::beginning;
 use crate::vtab::table::Table;
-use crate::vtab::{command, vector};
+use crate::vtab::{command, values, vector};
 
 /// One change of xUpdate; the rowid of an inserted row.
 ///
@@ -66,23 +66,26 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         let name = of.hidden_name(at);
         return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
     }
+    // In SQLite's order, which decides what OR IGNORE skips: the rowid, NOT NULL, duplicates, then the other values.
+    let rowid = match rowid_key(table, columns).filter(|(_, key)| !key.is_null()) {
+        Some((name, key)) => Some(values::rowid(name, &key)?),
+        None => rowid.map(|value| read_rowid(table, &value)).transpose()?,
+    };
+    check_not_null(table, columns)?;
+    let auxiliary = Auxiliary::read(table, columns)?;
+    let rivals = rivals(table, rowid, auxiliary.key(table), None)?;
     let vectors: Vec<_> = table
         .indexes()
         .map(|index| checked(index, &columns[of.vector_at(index.options.number)]))
         .collect::<Result<_>>()?;
-    let metadata = metadata(table, columns)?;
-    let auxiliary = Auxiliary::read(table, columns)?;
-    // An INTEGER PRIMARY KEY is the rowid, under another name.
-    let key = of.rowid_at().map(|at| columns[at]).filter(|key| !key.is_null());
-    let rowid = key.or(rowid).map(|value| read_rowid(table, &value)).transpose()?;
+    let packed = of.values().iter().enumerate().filter(|(_, column)| column.is_packed());
+    let metadata: Vec<_> =
+        packed.map(|(i, column)| values::datum(column, &columns[of.value_at(i)])).collect::<Result<_>>()?;
     let rowid = match rowid {
         Some(rowid) => rowid,
         None => table.buffered(|buffer, tables| Ok(buffer.next_rowid(tables)?))?,
     };
-    make_way(table, rowid)?;
-    if let Some(key) = auxiliary.key(table) {
-        make_way_for_key(table, key, None)?;
-    }
+    make_way(table, &rivals)?;
     for (index, vector) in table.indexes().zip(&vectors) {
         index.buffered(|buffer, tables| {
             let element = index.layout.element;
@@ -118,7 +121,7 @@ impl<'v> Auxiliary<'v> {
         let mut auxiliary = Self::default();
         for (i, column) in of.auxiliary() {
             let value = columns[of.value_at(i)];
-            auxiliary.values.push(if value.nochange() { None } else { Some(param(table, column, &value)?) });
+            auxiliary.values.push(if value.nochange() { None } else { Some(param(column, &value)?) });
         }
         for value in &auxiliary.values {
             let (tag, bytes): (u8, Cow<'_, [u8]>) = match value {
@@ -145,21 +148,11 @@ impl<'v> Auxiliary<'v> {
     }
 }
 
-/// A value of a text key or an auxiliary column.
-fn param<'v>(table: &Table, column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
+/// A value of a text key or an auxiliary column. The latter gets the affinity of its type from the table that it goes to.
+fn param<'v>(column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
     Ok(match value.kind() {
+        _ if column.role == Role::Key => Param::Text(values::text(&column.name, value)?),
         Kind::Text => Param::Text(value.text()?),
-        Kind::Null if column.role == Role::Key => {
-            return Err(Error::constraint(format!(
-                "NOT NULL constraint failed: {}.{}",
-                table.name(),
-                column.name
-            )));
-        }
-        kind if column.role == Role::Key => {
-            let text = format!("{}: a text is expected, got a value of type {}", column.name, kind.name());
-            return Err(Error::mismatch(text));
-        }
         Kind::Null => Param::Null,
         Kind::Integer => Param::I64(value.i64()),
         Kind::Real => Param::F64(value.f64()),
@@ -167,117 +160,82 @@ fn param<'v>(table: &Table, column: &ValueColumn, value: &Value<'v>) -> Result<P
     })
 }
 
-/// As [`make_way`], for a row other than `own` of a text key.
-fn make_way_for_key(table: &Table, key: &str, own: Option<i64>) -> Result<()> {
-    let Some(row) = table.tables().row_of_key(key)?.filter(|row| Some(*row) != own) else { return Ok(()) };
-    if table.tables().db().vtab_on_conflict() == Conflict::Replace {
-        delete(table, row)?;
-        return Ok(());
-    }
-    let column = table.options.columns.text_key().map_or("", |column| &column.name);
-    let text = format!(
-        "UNIQUE constraint failed: {}.{column} ('{}' exists; INSERT OR REPLACE replaces it)",
-        table.name(),
-        beginning(key)
-    );
-    Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
-}
-
-/// The values of the metadata columns.
-fn metadata<'v>(table: &Table, columns: &[Value<'v>]) -> Result<Vec<Datum<'v>>> {
+/// The name and the value of the INTEGER PRIMARY KEY, if the table has one: it is the rowid, under another name.
+fn rowid_key<'a, 'v>(table: &'a Table, columns: &[Value<'v>]) -> Option<(&'a str, Value<'v>)> {
     let of = &table.options.columns;
-    let values = of.values().iter().enumerate().filter(|(_, column)| column.is_packed());
-    values.map(|(i, column)| read_value(column, &columns[of.value_at(i)])).collect()
-}
-
-/// Bytes of a text of metadata, at most.
-const MAX_TEXT: usize = 65_535;
-
-/// A value that a column can hold.
-fn read_value<'v>(column: &ValueColumn, value: &Value<'v>) -> Result<Datum<'v>> {
-    let wrong = |expected: &str| {
-        let found = value.kind().name();
-        Err(Error::constraint(format!(
-            "{}: {expected} is expected, got a value of type {found}",
-            column.name
-        )))
-    };
-    Ok(match (column.kind, value.kind()) {
-        (_, Kind::Null) => Datum::Null,
-        (ValueKind::Integer, Kind::Integer) => Datum::Integer(value.i64()),
-        (ValueKind::Integer, Kind::Real) if value.f64() == value.i64() as f64 => Datum::Integer(value.i64()),
-        (ValueKind::Integer, _) => return wrong("an integer"),
-        (ValueKind::Float, Kind::Integer | Kind::Real) => Datum::Float(value.f64()),
-        (ValueKind::Float, _) => return wrong("a number"),
-        (ValueKind::Boolean, Kind::Integer) if matches!(value.i64(), 0 | 1) => Datum::Integer(value.i64()),
-        (ValueKind::Boolean, Kind::Integer) => {
-            return Err(Error::constraint(format!(
-                "{}: a boolean is 0 or 1, got {}",
-                column.name,
-                value.i64()
-            )));
-        }
-        (ValueKind::Boolean, _) => return wrong("0 or 1"),
-        (ValueKind::Text, Kind::Text) => {
-            let text = value.text()?;
-            if text.len() > MAX_TEXT {
-                return Err(Error::constraint(format!(
-                    "{}: a text of metadata has at most {MAX_TEXT} bytes, got {}; an auxiliary column (+{} TEXT) holds more",
-                    column.name,
-                    text.len(),
-                    column.name
-                )));
-            }
-            Datum::Text(text)
-        }
-        (ValueKind::Text, _) => return wrong("a text"),
-    })
-}
-
-/// A vector that the table can hold. A zero vector under cosine is found here, not when it is written.
-fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
-    let column = &table.options.column;
-    if value.is_null() {
-        return Err(Error::constraint(format!(
-            "NOT NULL constraint failed: {}.{}",
-            table.name(),
-            column.name
-        )));
-    }
-    let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
-    if vector.iter().all(|&v| v == 0.0) {
-        column
-            .metric
-            .prepare(&mut [0.0])
-            .map_err(|error| Error::constraint(format!("{}: {error}", column.name)))?;
-    }
-    Ok(vector)
+    let name = &of.of(Role::Key).next()?.name;
+    Some((name, columns[of.rowid_at()?]))
 }
 
 fn read_rowid(table: &Table, value: &Value<'_>) -> Result<i64> {
     match value.kind() {
         Kind::Integer => Ok(value.i64()),
-        other => {
-            let text = format!("a rowid of {} is an integer, got {}", table.name(), other.name());
-            Err(Error::mismatch(text))
-        }
+        _ => values::rowid(&format!("{}.rowid", table.name()), value),
     }
 }
 
-/// A row of that rowid is deleted, if the statement says REPLACE, or is in the way.
-fn make_way(table: &Table, rowid: i64) -> Result<()> {
-    if !table.buffered(|buffer, tables| Ok(buffer.contains(tables, rowid)?))? {
-        return Ok(());
+/// Every row has its vectors, and its text key.
+fn check_not_null(table: &Table, columns: &[Value<'_>]) -> Result<()> {
+    let of = &table.options.columns;
+    let vectors =
+        table.indexes().map(|index| (of.vector_at(index.options.number), index.options.column.name.as_str()));
+    let mut keys = of.auxiliary().filter(|(_, column)| column.role == Role::Key);
+    let key = keys.next().map(|(i, column)| (of.value_at(i), column.name.as_str()));
+    // An UPDATE shows what it leaves alone as NULL.
+    let is_null = |at: usize| columns[at].is_null() && !columns[at].nochange();
+    match vectors.chain(key).find(|(at, _)| is_null(*at)) {
+        Some((_, name)) => Err(Error::not_null(&table.name(), name)),
+        None => Ok(()),
     }
-    if table.tables().db().vtab_on_conflict() == Conflict::Replace {
-        delete(table, rowid)?;
-        return Ok(());
+}
+
+/// The rows other than `own` that have this rowid or this text key, where the statement says REPLACE. They go when everything
+/// about the new row is known to be right: a statement of one row has no savepoint that would bring them back.
+fn rivals(table: &Table, rowid: Option<i64>, key: Option<&str>, own: Option<i64>) -> Result<Vec<i64>> {
+    let mut rivals = Vec::new();
+    let replaces = table.tables().db().vtab_on_conflict() == Conflict::Replace;
+    let failed = |text: String| {
+        let text = format!("UNIQUE constraint failed: {}.{text}", table.name());
+        Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
+    };
+    if let Some(rowid) = rowid
+        && table.buffered(|buffer, tables| Ok(buffer.contains(tables, rowid)?))?
+    {
+        if !replaces {
+            return failed(format!("rowid (row {rowid} exists; OR REPLACE replaces it)"));
+        }
+        rivals.push(rowid);
     }
-    let text = format!(
-        "UNIQUE constraint failed: {}.rowid (row {rowid} exists; OR REPLACE replaces it)",
-        table.name()
-    );
-    Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
+    if let Some(key) = key
+        && let Some(row) = table.tables().row_of_key(key)?
+        && Some(row) != own
+    {
+        if !replaces {
+            let column = table.options.columns.text_key().map_or("", |column| &column.name);
+            return failed(format!("{column} ('{}' exists; INSERT OR REPLACE replaces it)", beginning(key)));
+        }
+        if rowid != Some(row) {
+            rivals.push(row);
+        }
+    }
+    Ok(rivals)
+}
+
+fn make_way(table: &Table, rivals: &[i64]) -> Result<()> {
+    rivals.iter().try_for_each(|row| delete(table, *row).map(drop))
+}
+
+/// A vector that the table can hold. A zero vector under cosine is found here, not when it is written.
+fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
+    let column = &table.options.column;
+    let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
+    let metric = column.metric;
+    let fits = match vector.iter().all(|&v| v == 0.0) {
+        true => metric.prepare(&mut [0.0]),
+        false => metric.check_size(&vector),
+    };
+    fits.map_err(|error| Error::generic(format!("{}: {error}", column.name)))?;
+    Ok(vector)
 }
 
 fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Result<i64> {
@@ -285,21 +243,22 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     if !columns[of.command_at()].is_null() {
         return Err(Error::generic(format!("a command is inserted: {}", form_of_commands(table))));
     }
-    // The rowid is changed by either of its names.
-    let key = of.rowid_at().map(|at| columns[at]).filter(|key| !key.nochange() && !key.is_null());
+    // The rowid is changed by either of its names, and is not NULL by any.
+    let key = rowid_key(table, columns).filter(|(_, key)| !key.nochange());
+    let key = key.map(|(name, key)| values::rowid(name, &key)).transpose()?;
     let new = match read_rowid(table, new)? {
         new if new != old => new,
-        _ => key.map_or(Ok(old), |key| read_rowid(table, &key))?,
+        _ => key.unwrap_or(old),
     };
+    check_not_null(table, columns)?;
     let vector_of = |index: &Table| columns[of.vector_at(index.options.number)];
     let kept = |column: &ValueColumn, at: usize| column.is_packed() && columns[of.value_at(at)].nochange();
     let all_kept = of.values().iter().enumerate().all(|(i, column)| !column.is_packed() || kept(column, i));
     let auxiliary = Auxiliary::read(table, columns)?;
     let carries = auxiliary.values.iter().any(Option::is_some);
-    if let Some(key) = auxiliary.key(table) {
-        make_way_for_key(table, key, Some(old))?;
-    }
+    let rivals = rivals(table, (new != old).then_some(new), auxiliary.key(table), Some(old))?;
     if new == old && all_kept && table.indexes().all(|index| vector_of(index).nochange()) {
+        make_way(table, &rivals)?;
         if carries {
             table.buffered(|buffer, tables| Ok(buffer.update(tables, old, &auxiliary.bytes)?))?;
             table.changing(|tables| tables.update_auxiliary(old, old, &auxiliary.values))?;
@@ -331,12 +290,10 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         metadata.push(if kept(column, i) {
             before.get(column.slot, 0)
         } else {
-            read_value(column, &columns[of.value_at(i)])?
+            values::datum(column, &columns[of.value_at(i)])?
         });
     }
-    if new != old {
-        make_way(table, new)?;
-    }
+    make_way(table, &rivals)?;
     for (index, vector) in table.indexes().zip(&vectors) {
         let Some(vector) = vector else { continue };
         index.buffered(|buffer, tables| {

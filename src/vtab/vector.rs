@@ -13,7 +13,7 @@ use crate::sqlite::{Error, Kind, Result, Value};
 use crate::vtab::element::{Element, Vector, element_of};
 
 fn wrong(name: &str, what: String) -> Error {
-    if what == NO_ROOM { Error::nomem() } else { Error::constraint(format!("{name}: {what}")) }
+    if what == NO_ROOM { Error::nomem() } else { Error::generic(format!("{name}: {what}")) }
 }
 
 /// The vector of `dim` elements in a value, widened: a blob or a JSON array.

@@ -56,7 +56,7 @@ fn every_routine_of_the_table_is_the_one_of_its_name() {
         result_value sqlite3_result_value set_auxdata sqlite3_set_auxdata step sqlite3_step
         user_data sqlite3_user_data value_blob sqlite3_value_blob value_bytes sqlite3_value_bytes
         value_double sqlite3_value_double value_int64 sqlite3_value_int64 value_text sqlite3_value_text
-        value_type sqlite3_value_type clear_bindings sqlite3_clear_bindings
+        value_numeric_type sqlite3_value_numeric_type value_type sqlite3_value_type clear_bindings sqlite3_clear_bindings
         create_module_v2 sqlite3_create_module_v2 blob_bytes sqlite3_blob_bytes
         blob_close sqlite3_blob_close blob_open sqlite3_blob_open blob_read sqlite3_blob_read
         file_control sqlite3_file_control result_error_nomem sqlite3_result_error_nomem

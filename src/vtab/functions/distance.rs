@@ -31,6 +31,11 @@ pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
         check(vector, vector.len()).map_err(|error| call.wrong(error))?;
         metric.prepare(vector).map_err(|error| call.wrong(error))?;
     }
-    call.context.f64(metric.distance(metric.key(&a, &b)));
+    let key = metric.key(&a, &b);
+    if !key.is_finite() {
+        let sum = if metric == Metric::L2 { "the squared distance" } else { "the distance" };
+        return Err(call.wrong(format!("{sum} of the vectors is beyond the largest float32, {:e}", f32::MAX)));
+    }
+    call.context.f64(metric.distance(key));
     Ok(())
 }

@@ -20,6 +20,9 @@ impl TableFunction for Each {
 
     fn rows(_: Db, (): &(), arguments: &[Option<Value<'_>>]) -> Result<Vec<Cell>> {
         let Some(Some(value)) = arguments.first() else { return Ok(Vec::new()) };
+        if value.is_null() {
+            return Ok(Vec::new());
+        }
         let vector = Vector::read(value).map_err(|fault| function_error("vec_each", fault))?;
         Ok(match vector {
             Vector::Floats(_, values) => {

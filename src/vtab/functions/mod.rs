@@ -69,6 +69,11 @@ pub fn register(db: Db) -> Result<()> {
                 if args.len() != n_args {
                     return Err(Error::generic(format!("wrong number of arguments to function {name}()")));
                 }
+                // NULL in, NULL out, as in SQLite's own functions.
+                if args.iter().any(Value::is_null) {
+                    context.null();
+                    return Ok(());
+                }
                 function(&Call { name, context, args })
             })?;
         }

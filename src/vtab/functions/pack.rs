@@ -3,14 +3,25 @@ use crate::vtab::element::{Element, Vector, subtype};
 use crate::vtab::functions::function_error;
 
 /// `vec_pack(v)`: vectors of one type and dimension, one after the other, as `batch MATCH` takes them.
+///
+/// A batch numbers its queries by their place, so a NULL is an error: skipped, as most aggregates do, it would give the queries after
+/// it each other's answers.
 #[derive(Default)]
 pub struct Pack {
+    rows: u64,
     first: Option<(Element, usize)>,
     bytes: Vec<u8>,
 }
 
 impl Aggregate for Pack {
     fn step(&mut self, args: &[Value<'_>]) -> Result<()> {
+        self.rows += 1;
+        if args[0].is_null() {
+            return Err(Error::generic(format!(
+                "vec_pack: the vector of row {} is NULL, and has no place in a batch: leave such rows out, vec_pack(v) FILTER (WHERE v IS NOT NULL)",
+                self.rows
+            )));
+        }
         let vector = Vector::read(&args[0]).map_err(|fault| function_error("vec_pack", fault))?;
         let (element, dim) = *self.first.get_or_insert((vector.element(), vector.len()));
         if vector.element() != element {

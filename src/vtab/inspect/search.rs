@@ -1,10 +1,11 @@
-//! `ivf_profile(t)` and `ivf_recall(t, queries, k, nprobe)`.
+//! `ivf_profile(t)` and `ivf_recall(t, of_queries, of_k, of_nprobe, of_knobs)`.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::index::{Answers, SearchParams, SearchStats, try_collect};
 use crate::sqlite::{Db, Error, Result, Value};
+use crate::vtab::filter::{number, shown};
 use crate::vtab::knobs::{Knob, Knobs};
 use crate::vtab::table::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
@@ -106,8 +107,11 @@ impl TableFunction for IvfRecall {
         let mut queries = vector::read_batch(Self::NAME, queries, table.layout.element, table.layout.dim)?;
         table.prepare(&mut queries)?;
         let wrong = |what: String| Error::generic(format!("{}: {what}", Self::NAME));
-        let k = usize::try_from(k.i64()).ok().filter(|k| *k > 0);
-        let k = k.ok_or_else(|| wrong("k must be a whole number from 1".into()))?;
+        let whole = number(k).filter(|k| *k >= 1.0 && k.fract() == 0.0);
+        let whole =
+            whole.ok_or_else(|| wrong(format!("of_k must be a whole number from 1, got {}", shown(k))))?;
+        // Never all of usize, which stands for a search without k.
+        let k = whole as i64 as usize;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();
         let mut asked = Knobs::default();
@@ -115,7 +119,9 @@ impl TableFunction for IvfRecall {
             asked.set_texts(texts.text()?).map_err(|error| wrong(error.message))?;
         }
         if let Some(nprobe) = nprobe.as_ref().filter(|value| !value.is_null()) {
-            asked.set_value(Knob::Nprobe, nprobe, nlist).map_err(|error| wrong(error.message))?;
+            asked
+                .set_value(Knob::Nprobe, nprobe, nlist)
+                .map_err(|error| wrong(format!("of_{}", error.message)))?;
         }
         let mut params = SearchParams::new(k, nlist);
         table.turn(&state, &asked, &mut params, nlist)?;

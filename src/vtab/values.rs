@@ -1,0 +1,92 @@
+//! Values as the columns beside the vector keep them.
+//!
+//! Hosts bind what they have: JavaScript has no integers, an import has nothing but texts. So a value is converted as SQLite's
+//! column affinity converts it for an ordinary column. What is of another type after that is `SQLITE_MISMATCH`: unlike a
+//! constraint no OR IGNORE skips it.
+
+use crate::index::{Datum, ValueKind};
+use crate::sqlite::{Error, Kind, Result, Value, ffi};
+use crate::vtab::columns::ValueColumn;
+use crate::vtab::filter;
+
+/// Bytes of a text of metadata, at most.
+const MAX_TEXT: usize = 65_535;
+
+/// A value of a metadata or partition column.
+///
+/// # Errors
+/// `SQLITE_MISMATCH` for a value of another type, `SQLITE_TOOBIG` for a text that is too long.
+pub fn datum<'v>(column: &ValueColumn, value: &Value<'v>) -> Result<Datum<'v>> {
+    if value.is_null() {
+        return Ok(Datum::Null);
+    }
+    let name = &column.name;
+    match column.kind {
+        ValueKind::Integer => {
+            integer(value).map(Datum::Integer).ok_or_else(|| wrong(name, "an integer", value))
+        }
+        ValueKind::Float => real(value).map(Datum::Float).ok_or_else(|| wrong(name, "a number", value)),
+        ValueKind::Boolean => {
+            let set = integer(value).filter(|set| matches!(set, 0 | 1));
+            set.map(Datum::Integer).ok_or_else(|| wrong(name, "0 or 1", value))
+        }
+        ValueKind::Text => {
+            let text = text(name, value)?;
+            if text.len() > MAX_TEXT {
+                let what = format!(
+                    "{name}: a text of metadata has at most {MAX_TEXT} bytes, got {}; an auxiliary column (+{name} TEXT) holds more",
+                    text.len()
+                );
+                return Err(Error::new(ffi::SQLITE_TOOBIG, what));
+            }
+            Ok(Datum::Text(text))
+        }
+    }
+}
+
+/// A value as the rowid, which has the name `name` in messages.
+///
+/// # Errors
+/// `SQLITE_MISMATCH` for what is no integer.
+pub fn rowid(name: &str, value: &Value<'_>) -> Result<i64> {
+    integer(value).ok_or_else(|| wrong(name, "an integer", value))
+}
+
+/// A value as a text: numbers become SQLite's own text of them.
+///
+/// # Errors
+/// `SQLITE_MISMATCH` for a blob, and for a text that is not UTF-8.
+pub fn text<'v>(name: &str, value: &Value<'v>) -> Result<&'v str> {
+    match value.kind() {
+        Kind::Blob | Kind::Null => Err(wrong(name, "a text", value)),
+        _ => value.text().map_err(|error| match error.code {
+            ffi::SQLITE_MISMATCH => Error::mismatch(format!("{name}: {}", error.message)),
+            _ => error,
+        }),
+    }
+}
+
+fn integer(value: &Value<'_>) -> Option<i64> {
+    match value.numeric_kind() {
+        Kind::Integer => Some(value.i64()),
+        Kind::Real => {
+            // The ends of the range stand for all reals beyond them: SQLite leaves those reals alone.
+            let whole = value.i64();
+            (whole as f64 == value.f64() && whole > i64::MIN && whole < i64::MAX).then_some(whole)
+        }
+        _ => None,
+    }
+}
+
+fn real(value: &Value<'_>) -> Option<f64> {
+    matches!(value.numeric_kind(), Kind::Integer | Kind::Real).then(|| value.f64())
+}
+
+fn wrong(name: &str, expected: &str, value: &Value<'_>) -> Error {
+    let found = match value.kind() {
+        // In SQLite's text: 1e300 has 301 digits otherwise.
+        Kind::Real => value.text().map_or_else(|_| "a real".into(), str::to_owned),
+        _ => filter::shown(value),
+    };
+    Error::mismatch(format!("{name}: {expected} is expected, got {found}"))
+}
