@@ -7,6 +7,7 @@
 
 mod budget;
 pub mod cache;
+pub mod calibrate;
 pub mod coarse;
 mod collect;
 mod device_cache;
@@ -34,6 +35,7 @@ pub mod snapshot;
 
 pub use budget::{Budget, BudgetStrategy, SearchProfile};
 pub use cache::{Cache, Version};
+pub use calibrate::{calibrate, calibrate_by};
 pub use coarse::CoarseQuantizer;
 pub use device_cache::{DeviceCache, Placement};
 pub use error::IndexError;
@@ -43,7 +45,7 @@ pub(crate) use memory::{TryExtend, TryGrow, try_collect, try_copy, try_filled, t
 pub use metadata::{Datum, Metadata, ValueKind};
 pub use metric::Metric;
 pub use predicate::{Condition, Test};
-pub use reach::{Calibration, Curve, Reach, calibrate};
+pub use reach::{Calibration, Curve, Reach};
 pub use search::{Answers, Buffers, Neighbor, SearchMode, SearchParams, SearchStats, search, search_into};
 pub use segment::{Codes, Quantizer, SegmentHead, SegmentId};
 pub use snapshot::Snapshot;

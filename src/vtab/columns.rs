@@ -194,6 +194,12 @@ impl Columns {
         self.declared.len()
     }
 
+    /// The number of the batch of queries.
+    pub fn batch_at(&self) -> Option<usize> {
+        let at = HIDDEN.iter().position(|(hidden, ..)| *hidden == Hidden::Batch)?;
+        Some(self.declared.len() + at)
+    }
+
     /// The name of the hidden column of a number.
     pub fn hidden_name(&self, column: usize) -> &'static str {
         column.checked_sub(self.declared.len()).and_then(|at| HIDDEN.get(at)).map_or("", |(_, name, _)| name)

@@ -18,6 +18,7 @@ use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 
+mod calibration;
 pub mod progress;
 mod upkeep;
 
@@ -364,7 +365,9 @@ impl Table {
             // As they stand there now, whatever is remembered.
             self.settings.take();
             let state = tables.read_state()?;
-            faults.extend(self.settings(&state).err().map(|error| error.message));
+            let settings = self.settings(&state);
+            let queries = settings.and_then(|settings| self.own_queries(&settings));
+            faults.extend(queries.err().map(|error| error.message));
         }
         Ok(faults)
     }
