@@ -69,7 +69,8 @@ pub fn calibrate<L: InvertedLists>(
     }
     lists.tick()?;
     let is_even = common_length(&queries, dim).is_some();
-    let own = |i: usize, query: &[f32]| Own { row: chosen[i], key: snapshot.metric().key(query, query), is_even };
+    let own =
+        |i: usize, query: &[f32]| Own { row: chosen[i], key: snapshot.metric().key(query, query), is_even };
     let mut near = try_vec(chosen.len())?;
     let found = search(snapshot, cache, lists, &queries, SearchParams::new(NEAR[0] + 1, usize::MAX))?;
     let mut few = Vec::new();
@@ -147,7 +148,8 @@ impl Own {
     /// The neighbours of the row that are no copies of it, of the `i`-th answer.
     fn near(&self, snapshot: &Snapshot, found: &Answers, i: usize) -> Result<Near, IndexError> {
         let list = snapshot.segments()[self.row.segment].head.id.list_no();
-        let others = found.of(i).iter().zip(found.places_of(i)).filter(|(row, _)| row.rowid != self.row.rowid);
+        let others =
+            found.of(i).iter().zip(found.places_of(i)).filter(|(row, _)| row.rowid != self.row.rowid);
         let others = try_collect(others.map(|(row, place)| (row.key, list_of(snapshot, *place))))?;
         let metric = snapshot.metric();
         let (mut lists, mut copies) = (try_vec(NEIGHBORS)?, 1);
@@ -246,7 +248,9 @@ impl Asked {
         let key = |list_no: u32| {
             let key = snapshot.metric().key(query, snapshot.centroid(list_no as usize));
             match near.own {
-                Some((own, copies)) if own == list_no => key_without(snapshot, query, key, own, copies),
+                Some((own, copies)) if own == list_no => {
+                    key_without(snapshot.metric(), query, key, snapshot.list_rows(own as usize), copies)
+                }
                 _ => key,
             }
         };
@@ -275,16 +279,16 @@ impl Asked {
     }
 }
 
-/// The key of a row and the mean of a list, if `copies` rows at its place were not in the list: infinite where there are no others.
-fn key_without(snapshot: &Snapshot, row: &[f32], key: f32, list_no: u32, copies: u64) -> f32 {
-    let rows = snapshot.list_rows(list_no as usize);
+/// The key of a row and the mean of a list of `rows`, if `copies` of them, all at the row's place, were gone: infinite where there are
+/// no others. `key` is that with them.
+fn key_without(metric: Metric, row: &[f32], key: f32, rows: u64, copies: u64) -> f32 {
     if rows <= copies {
         return f32::INFINITY;
     }
     let (rows, copies) = (rows as f64, copies as f64);
     let factor = rows / (rows - copies);
     let key = f64::from(key);
-    let without = match snapshot.metric() {
+    let without = match metric {
         Metric::L2 | Metric::Cosine | Metric::Hamming => key * factor * factor,
         Metric::L1 => key * factor,
         Metric::Ip => {
@@ -343,4 +347,38 @@ fn choose<L: InvertedLists>(
         chosen.try_append(&of_list[..n.min(of_list.len())])?;
     }
     Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_end_at_the_last_gap() {
+        assert_eq!(copies_among(&[]), 0);
+        assert_eq!(copies_among(&[3.0]), 0);
+        assert_eq!(copies_among(&[3.0, 6.0, 12.0]), 0);
+        assert_eq!(copies_among(&[0.0, 0.0, 0.0]), 0);
+        assert_eq!(copies_among(&[0.0, 0.0, 3.0, 4.0]), 2);
+        assert_eq!(copies_among(&[0.1, 1.0, 1.1, 1.2, 2.5, 3.0, 5.0]), 4);
+    }
+
+    #[test]
+    fn a_list_without_a_row_and_its_copies_has_the_mean_of_the_others() {
+        let row = [3.0_f32, -1.0, 0.5];
+        let others = [[1.0_f32, 2.0, 3.0], [0.0, -2.0, 1.0], [2.0, 2.0, -1.0], [-1.0, 0.5, 0.25]];
+        let mean = |copies: usize| -> Vec<f32> {
+            let sum = |d: usize| others.iter().map(|other| other[d]).sum::<f32>() + copies as f32 * row[d];
+            (0..3).map(|d| sum(d) / (others.len() + copies) as f32).collect()
+        };
+        for metric in [Metric::L2, Metric::L1, Metric::Ip] {
+            for copies in [1, 3, 20] {
+                let with = metric.key(&row, &mean(copies));
+                let without = key_without(metric, &row, with, (others.len() + copies) as u64, copies as u64);
+                let expected = metric.key(&row, &mean(0));
+                assert!((without - expected).abs() < 1e-4, "{metric:?} {copies}: {without}, not {expected}");
+            }
+            assert_eq!(key_without(metric, &row, 0.0, 5, 5), f32::INFINITY);
+        }
+    }
 }

@@ -94,7 +94,9 @@ pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
     let mut queries = vector::read_batch("batch", batch, table.layout.element, table.layout.dim)?;
     let given = queries.len() / table.layout.dim;
     if given < LEAST_QUERIES {
-        return Err(Error::generic(format!("calibrate takes {LEAST_QUERIES} queries or more in batch, got {given}")));
+        return Err(Error::generic(format!(
+            "calibrate takes {LEAST_QUERIES} queries or more in batch, got {given}"
+        )));
     }
     if given > MOST_QUERIES {
         // As many of them, evenly spread.

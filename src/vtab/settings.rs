@@ -165,7 +165,10 @@ mod tests {
         let measured = Measured { rows: 1000, ..Measured::default() };
         let settings = Settings { calibration, measured, calibrated: 10, ..Settings::default() };
         let stale = |rows, moved| Settings { moved, ..settings.clone() }.is_stale(rows);
-        assert_eq!([1000, 1500, 1501, 500, 499].map(|rows| stale(rows, 10)), [false, false, true, false, true]);
+        assert_eq!(
+            [1000, 1500, 1501, 500, 499].map(|rows| stale(rows, 10)),
+            [false, false, true, false, true]
+        );
         assert_eq!([stale(1000, 510), stale(1000, 511)], [false, true]);
         assert!(!Settings { calibration: None, ..settings }.is_stale(9000));
     }

@@ -39,9 +39,7 @@ impl Table {
         let mut settings = self.settings(&state)?;
         let count = (queries.len() / self.layout.dim) as u64;
         let hash = if count == 0 { 0 } else { hash(queries)? };
-        if settings.measured.queries > 0 || count > 0 {
-            self.writing(|tables, _| Ok(tables.write_queries(state.seal(), self.layout.dim, queries)?))?;
-        }
+        self.writing(|tables, _| Ok(tables.write_queries(state.seal(), self.layout.dim, queries)?))?;
         settings.measured = Measured { queries: count, hash, ..settings.measured };
         self.calibrate(settings)
     }
@@ -67,13 +65,11 @@ impl Table {
     /// What reading fails with, `SQLITE_CORRUPT_VTAB` where they are others.
     pub(super) fn own_queries(&self, settings: &Settings) -> Result<Vec<f32>> {
         let Measured { queries: count, hash: expected, .. } = settings.measured;
-        if count == 0 {
-            return Ok(Vec::new());
-        }
         let tables = self.tables();
         let state = tables.read_state()?;
         let queries = tables.read_queries(state.seal(), self.layout.dim)?;
-        if (queries.len() / self.layout.dim) as u64 == count && hash(&queries)? == expected {
+        let found = if queries.is_empty() { 0 } else { hash(&queries)? };
+        if (queries.len() / self.layout.dim) as u64 == count && found == expected {
             return Ok(queries);
         }
         let fault: StorageError = tables.corrupt("config", 0, "the queries are not those of the settings");
