@@ -1,7 +1,8 @@
 //! What the knobs of a search give: recall and time of `recall_target` beside the nprobe that finds as much, and of the
 //! profiles and budgets beside no budget.
 //!
-//! `cargo bench --bench recall`. `BENCH_DATA` as in `benches/common`. Recall is that of k = 10 (20 in the seed setup) against
+//! `cargo bench --bench recall`; `-- targets`, `-- budgets` or `-- copies` alone. The last is about tables whose rows have copies: recalls by
+//! `recall_target`, measured on the rows and by half of the queries, for the other half. `BENCH_ROWS` bounds the rows there (200,000). `BENCH_DATA` as in `benches/common`. Recall is that of k = 10 (20 in the seed setup) against
 //! the exact search; rows are those scanned per query; times are the median of one query alone, queries per second of a
 //! batch and, on Linux, the CPU time of all threads per query of a batch, which a busy machine disturbs less. It fails where a recall target is missed by more than one point on the real data.
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 use common::Data;
 use sqlite_ivf::index::{
     Answers, Budget, BudgetStrategy, Buffers, Cache, MemoryLists, Metric, Quantizer, SearchParams,
-    SearchProfile, Snapshot, calibrate, search, search_into,
+    SearchProfile, Snapshot, calibrate, calibrate_by, search, search_into,
 };
 
 /// Batches that CPU time is taken of: the clock ticks a hundred times a second.
@@ -184,6 +185,57 @@ fn targets(name: &str) -> bool {
     is_met
 }
 
+/// Recalls of tables with copies: how often each row has some, how many, and how far away (in the unit of the data).
+fn copies(name: &str) {
+    let rows = std::env::var("BENCH_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(200_000);
+    let noises: [f32; 4] = if name == "sift" { [0.0, 23.0, 115.0, 170.0] } else { [0.0, 0.1, 0.2, 0.3] };
+    let of_noise = noises.map(|noise| (4, 1, noise));
+    let cases = [
+        &[(0, 1, 0.0), (1, 10, 0.0), (9, 10, 0.0), (1, 1, 0.0), (9, 1, noises[1]), (99, 1, 0.0)],
+        &of_noise[..],
+    ];
+    let targets = [0.8, 0.9, 0.95, 0.98, 0.99];
+    for &(copies, every, noise) in cases.concat().iter() {
+        let data = Data::load(name).with_copies(copies, every, noise, rows);
+        let (dim, seed, title) = (data.dim, data.training().seed, data.title.clone());
+        let (snapshot, mut lists) = data.index(Quantizer::Int8, true);
+        let cache = Cache::new(usize::MAX);
+        let queries = &data.queries[..data.queries.len().min(2000 * dim)];
+        let (own, asked): (Vec<_>, Vec<_>) =
+            queries.chunks_exact(dim).enumerate().partition(|(i, _)| i % 2 == 0);
+        let [own, asked] =
+            [own, asked].map(|of| of.into_iter().flat_map(|(_, query)| query).copied().collect::<Vec<f32>>());
+        let start = Instant::now();
+        let by_rows = calibrate(&snapshot, &cache, &mut lists, seed).unwrap().expect("enough rows");
+        println!("\n### {title}; calibrated in {:.3} s\n", start.elapsed().as_secs_f64());
+        let by_queries =
+            calibrate_by(&snapshot, &cache, &mut lists, &own[..own.len().min(512 * dim)]).unwrap().unwrap();
+        println!(
+            "| k, measured on | {} |\n|---|{}",
+            targets.map(|t| format!("{t}")).join(" | "),
+            "---|".repeat(targets.len())
+        );
+        for k in [10, 100] {
+            let exact =
+                search(&snapshot, &cache, &mut lists, &asked, SearchParams::new(k, usize::MAX)).unwrap();
+            for (by, calibration) in [("rows", &by_rows), ("queries", &by_queries)] {
+                let recalls = targets.map(|target| {
+                    let reach = calibration.reach(target, k);
+                    let params = SearchParams { reach, ..SearchParams::new(k, usize::MAX) };
+                    let found = search(&snapshot, &cache, &mut lists, &asked, params).unwrap();
+                    let hits: usize = (0..exact.queries())
+                        .map(|q| found.of(q).iter().filter(|row| exact.of(q).contains(row)).count())
+                        .sum();
+                    let recall = hits as f64 / exact.neighbors.len() as f64;
+                    let lists = found.stats.lists_probed as f64 / exact.queries() as f64;
+                    format!("{recall:.3} ({lists:.0} lists)")
+                });
+                println!("| {k}, {by} | {} |", recalls.join(" | "));
+            }
+        }
+    }
+}
+
 fn budgets(name: &str) {
     for in_order in [false, true] {
         let mut index = Index::new(name, in_order);
@@ -220,6 +272,9 @@ fn main() {
         }
         if is_wanted("budgets") {
             budgets(name);
+        }
+        if is_wanted("copies") && name != "seed" {
+            copies(name);
         }
     }
     assert!(is_met, "a recall target was missed by more than one point");

@@ -297,6 +297,31 @@ impl Data {
         Self { title, metric, dim, nlist, k, base, queries }
     }
 
+    /// Every `every`-th row as `copies` more, `noise` away on average; `rows` of all these at most, of rows from all over the set. As many
+    /// lists as a table would train by itself.
+    pub fn with_copies(mut self, copies: usize, every: usize, noise: f32, rows: usize) -> Self {
+        let (dim, metric) = (self.dim, self.metric);
+        let own = (rows * every / (every + copies)).min(self.rows());
+        let step = self.rows() as f64 / own as f64;
+        let row = |i: usize| &self.base[(i as f64 * step) as usize * dim..][..dim];
+        let mut base: Vec<f32> = (0..own).flat_map(row).copied().collect();
+        let copied: Vec<f32> = (0..own).step_by(every).flat_map(row).copied().collect();
+        for copy in 0..copies as u64 {
+            let apart = normal(copied.len(), 77 + copy);
+            let scale = noise / (dim as f32).sqrt();
+            base.extend(copied.iter().zip(apart).map(|(v, apart)| v + apart * scale));
+        }
+        self.base = prepare_rows(metric, dim, &base).unwrap();
+        self.nlist = (self.rows() as f64).sqrt().round() as usize;
+        let what = self.title.split(',').next().unwrap_or_default().to_string();
+        self.title = format!(
+            "{what}, every {every}. row {copies} times more at {noise}, {} x {dim}, nlist {}",
+            self.rows(),
+            self.nlist
+        );
+        self
+    }
+
     /// How many rows.
     pub fn rows(&self) -> usize {
         self.base.len() / self.dim

@@ -302,7 +302,9 @@ mod tests {
         let table = Table::create(&db, "t", &TableOptions::new(2).with_column("params TEXT")).unwrap();
         table.search(&[1.0, 0.0], &Search::new(1).exact().recall_target(0.9)).unwrap();
         let refused = table.search(&[1.0, 0.0], &Search::new(1).candidate_budget(9));
-        assert!(matches!(refused, Err(Error::Invalid { message, .. }) if message.contains("candidate_budget=9")));
+        assert!(
+            matches!(refused, Err(Error::Invalid { message, .. }) if message.contains("candidate_budget=9"))
+        );
     }
 
     #[test]

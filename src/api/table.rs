@@ -396,6 +396,33 @@ impl<'c> Table<'c> {
         self.command("optimize")
     }
 
+    /// Measures what `recall_target` goes by on `queries` (one after the other), which are kept and measured by again; by the
+    /// table's own rows where there are none.
+    ///
+    /// # Errors
+    /// Queries that are fewer than ten or not whole vectors, a table without training or of few rows, [`Error::Interrupted`].
+    ///
+    /// ```
+    /// # use sqlite_ivf::{Table, TableOptions, Train};
+    /// # let db = rusqlite::Connection::open_in_memory()?;
+    /// # sqlite_ivf::register(&db)?;
+    /// # let items = Table::create(&db, "items", &TableOptions::new(2))?;
+    /// # items.insert_many((0..2000).map(|i| (i, [(i % 50) as f32, (i / 50) as f32])))?;
+    /// # items.train(&Train::new())?;
+    /// let queries: Vec<f32> = (0..40).map(|i| i as f32 + 0.5).collect();
+    /// items.calibrate(&queries)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn calibrate(&self, queries: &[f32]) -> Result<()> {
+        if queries.is_empty() {
+            return self.command("calibrate");
+        }
+        let name = &self.name;
+        let sql = format!("INSERT INTO main.{name}({name}, batch) VALUES ('calibrate', ?1)");
+        self.prepare(&sql)?.execute([&self.blob(queries)?])?;
+        Ok(())
+    }
+
     /// Reads and compares everything that is stored.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 mod budget;
 pub mod cache;
+pub mod calibrate;
 pub mod coarse;
 mod collect;
 mod device_cache;
@@ -36,6 +37,7 @@ pub mod snapshot;
 
 pub use budget::{Budget, BudgetStrategy, SearchProfile};
 pub use cache::{Cache, Version};
+pub use calibrate::{calibrate, calibrate_by};
 pub use coarse::CoarseQuantizer;
 pub use device_cache::{DeviceCache, Placement};
 pub use error::IndexError;
@@ -47,7 +49,7 @@ pub use metric::Metric;
 pub use number::Number;
 pub use pattern::Pattern;
 pub use predicate::{Condition, Test, TextOrder};
-pub use reach::{Calibration, Curve, Reach, calibrate};
+pub use reach::{Calibration, Curve, Reach};
 pub use search::{Answers, Buffers, Neighbor, SearchMode, SearchParams, SearchStats, search, search_into};
 pub use segment::{Codes, Quantizer, SegmentHead, SegmentId};
 pub use snapshot::Snapshot;

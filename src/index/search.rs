@@ -194,6 +194,11 @@ impl Answers {
     pub fn of(&self, i: usize) -> &[Neighbor] {
         &self.neighbors[self.offsets[i]..self.offsets[i + 1]]
     }
+
+    /// Where the neighbours of query `i` stand.
+    pub fn places_of(&self, i: usize) -> &[(u32, u32)] {
+        &self.places[self.offsets[i]..self.offsets[i + 1]]
+    }
 }
 
 /// The memory of searches of one query, kept between them: a warm one allocates nothing on its own thread.

@@ -25,12 +25,14 @@ const CENTROIDS: [u8; 4] = *b"IVFq";
 const HEAD: [u8; 4] = *b"IVFh";
 const CODES: [u8; 4] = *b"IVFc";
 const VECTORS: [u8; 4] = *b"IVFv";
+const QUERIES: [u8; 4] = *b"IVFg";
 
 const CENTROIDS_HEADER: usize = 24;
 const HEAD_HEADER: usize = 56;
 const CODES_HEADER: usize = 32;
 /// Bytes before the first vector of `t_vectors.data`.
 pub const VECTORS_HEADER: usize = 16;
+const QUERIES_HEADER: usize = 16;
 const CHECKSUM: usize = 8;
 const ROW_CHECKSUM: usize = 4;
 /// Bytes of centroids in a chunk, at most (one centroid, if that is larger).
@@ -167,6 +169,40 @@ impl Seal {
     /// What is wrong with the blob.
     pub fn decode_settings<'a>(&self, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
         self.unseal(b'g', 0, blob)
+    }
+
+    /// `queries` in `t_config`, `[n][dim]`.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn encode_queries(&self, dim: usize, queries: &[f32]) -> Result<Vec<u8>, IndexError> {
+        let mut bytes = try_vec(QUERIES_HEADER + queries.len() * 4 + CHECKSUM)?;
+        bytes.extend_from_slice(&QUERIES);
+        for field in [FORMAT as u32, (queries.len() / dim) as u32, dim as u32] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        bytes.extend(queries.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(self.seal(b'g', 1, bytes))
+    }
+
+    /// Appends the queries in `t_config` to `out`, which has room for the blob's.
+    ///
+    /// # Errors
+    /// What is wrong with the blob.
+    pub fn decode_queries(&self, dim: usize, blob: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
+        let mut fields = Fields { bytes: self.unseal(b'g', 1, blob)? };
+        fields.magic(QUERIES)?;
+        Fields::expect(fields.u32("format")?, FORMAT as u32, "the format")?;
+        let count = fields.u32("number of queries")? as usize;
+        Fields::expect(fields.u32("dimension")? as usize, dim, "the dimension")?;
+        if count.checked_mul(dim * 4) != Some(fields.bytes.len()) {
+            return Err(format!("{} bytes are not {count} queries", fields.bytes.len()));
+        }
+        read_f32(fields.bytes, out);
+        match out.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(format!("element {at} of the queries is not finite")),
+            None => Ok(()),
+        }
     }
 
     /// `t_state.checksum` of the other columns.

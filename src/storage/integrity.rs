@@ -77,6 +77,8 @@ impl Check<'_> {
         let state = tables.read_state()?;
         let settings = tables.read_settings(state.seal());
         self.found(settings)?;
+        let queries = tables.read_queries(state.seal(), self.layout.dim);
+        self.found(queries)?;
         let coarse = read_coarse(tables, &state, self.layout.metric, self.layout.dim, None)?;
         if coarse.is_none() {
             self.no_others("centroids", Sql::CentroidsRead)?;

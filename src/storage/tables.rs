@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use crate::index::{SegmentId, TextOrder, ValueKind};
+use crate::index::{SegmentId, TextOrder, ValueKind, try_vec};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
 use crate::storage::auxiliary::placeholder;
@@ -67,6 +67,7 @@ const fn without_comment(file: &'static str) -> &'static str {
 statements! {
     Create "create", Drop "drop", Rename "rename",
     ConfigRead "config_read", ConfigStrays "config_strays", ConfigWrite "config_write",
+    ConfigDelete "config_delete",
     StateRead "state_read", StateStrays "state_strays", StateWrite "state_write",
     CentroidsRead "centroids_read", CentroidsWrite "centroids_write", CentroidsDelete "centroids_delete",
     ListsRead "lists_read", ListsWrite "lists_write", ListsDelete "lists_delete",
@@ -353,6 +354,40 @@ impl Tables {
     /// What SQLite says.
     pub fn write_settings(&self, seal: Seal, settings: &[u8]) -> SqliteResult<()> {
         self.run(Sql::ConfigWrite, &["settings".into(), seal.encode_settings(settings).as_slice().into()])
+    }
+
+    /// The queries that a calibration goes by, `[n][dim]`; none where it goes by the rows.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn read_queries(&self, seal: Seal, dim: usize) -> Result<Vec<f32>, StorageError> {
+        let mut statement = self.statement(Sql::ConfigRead)?;
+        let mut rows = statement.query(&["queries".into()])?;
+        if !rows.step()? {
+            return Ok(Vec::new());
+        }
+        if rows.kind(0) != Kind::Blob {
+            return Err(self.corrupt("config", 0, "the queries are not a blob"));
+        }
+        let blob = rows.blob(0)?;
+        let mut queries = try_vec(blob.len() / 4)?;
+        let read = seal.decode_queries(dim, blob, &mut queries);
+        read.map_err(|fault| self.corrupt("config", 0, format!("the queries: {fault}")))?;
+        Ok(queries)
+    }
+
+    /// Writes the queries that a calibration goes by, or that there are none.
+    ///
+    /// # Errors
+    /// What SQLite says, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
+    pub fn write_queries(&self, seal: Seal, dim: usize, queries: &[f32]) -> Result<(), StorageError> {
+        if queries.is_empty() {
+            self.run(Sql::ConfigDelete, &["queries".into()])?;
+            return Ok(());
+        }
+        let bytes = seal.encode_queries(dim, queries)?;
+        self.run(Sql::ConfigWrite, &["queries".into(), bytes.as_slice().into()])?;
+        Ok(())
     }
 
     /// The state, as the current statement's snapshot of the database has it.

@@ -172,8 +172,8 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     Ok(stamped)
 }
 
-/// Measures what recall targets go by; none where there is no training, the rows are few, or lists have
-/// partitions. Reads only.
+/// Measures what recall targets go by, on prepared `queries`, or on the rows where there are none; nothing where there is no
+/// training, the rows are few, or lists have partitions. Reads only.
 ///
 /// # Errors
 /// What reading and the ticker fail with.
@@ -181,6 +181,7 @@ pub fn calibrate(
     tables: &Tables,
     layout: &Layout,
     seed: u64,
+    queries: &[f32],
     ticker: &mut Ticker,
 ) -> Result<Option<Calibration>, StorageError> {
     let state = tables.read_state()?;
@@ -191,7 +192,10 @@ pub fn calibrate(
     let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, None)?;
     let cache = Cache::new(MOVE_BYTES);
     let mut lists = TableLists::new(tables, &state, layout, ticker);
-    index::calibrate(&snapshot, &cache, &mut lists, seed)
+    if queries.is_empty() {
+        return index::calibrate(&snapshot, &cache, &mut lists, seed);
+    }
+    index::calibrate_by(&snapshot, &cache, &mut lists, queries)
 }
 
 /// Deletes every row and the training.

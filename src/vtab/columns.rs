@@ -203,6 +203,12 @@ impl Columns {
         self.declared.len()
     }
 
+    /// The number of the batch of queries, if the table has that column.
+    pub fn batch_at(&self) -> Option<usize> {
+        let at = self.hidden.iter().position(|(hidden, ..)| *hidden == Hidden::Batch)?;
+        Some(self.declared.len() + at)
+    }
+
     /// The name of the hidden column of a number, after the command's.
     pub fn hidden_name(&self, column: usize) -> &'static str {
         column

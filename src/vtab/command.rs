@@ -4,16 +4,22 @@ use serde::Deserialize;
 
 use crate::device::DeviceName;
 use crate::index::{InvertedLists, SegmentId};
-use crate::sqlite::{Error, Result};
+use crate::sqlite::{Error, Result, Value};
 use crate::storage::{TableLists, Training};
 use crate::vtab::filter::beginning;
 use crate::vtab::knobs::Knob;
 use crate::vtab::table::{Table, cache};
+use crate::vtab::vector;
 
-const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, integrity-check, \
+const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, calibrate, integrity-check, \
                         delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \
                         max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
                         cache_bytes=N, device_bytes=N";
+
+/// Queries of which a recall of some use can be measured.
+const LEAST_QUERIES: usize = 10;
+/// Queries that are kept of a batch: as many as rows are searched for.
+const MOST_QUERIES: usize = 512;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +48,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         ("train", argument) => train(table, "train", argument),
         ("rebuild", argument) => train(table, "rebuild", argument),
         ("optimize", None) => table.optimize(),
+        ("calibrate", None) => table.calibrate_by(&[]),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
             let faults = table.check()?;
@@ -71,6 +78,37 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
             Err(Error::generic(format!("unknown command '{}', expected one of {COMMANDS}", beginning(text))))
         }
     }
+}
+
+/// Runs a command that stands beside a batch of queries: `calibrate`.
+///
+/// # Errors
+/// Another command, queries that are none, or what the command fails with.
+pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
+    if !text.trim().eq_ignore_ascii_case("calibrate") {
+        let (name, text) = (table.name(), beginning(text));
+        return Err(Error::generic(format!(
+            "batch goes with the command 'calibrate' only, got '{text}': INSERT INTO {name}({name}, batch) VALUES ('calibrate', ...)"
+        )));
+    }
+    let mut queries = vector::read_batch("batch", batch, table.layout.element, table.layout.dim)?;
+    let given = queries.len() / table.layout.dim;
+    if given < LEAST_QUERIES {
+        return Err(Error::generic(format!(
+            "calibrate takes {LEAST_QUERIES} queries or more in batch, got {given}"
+        )));
+    }
+    if given > MOST_QUERIES {
+        // As many of them, evenly spread.
+        let dim = table.layout.dim;
+        for i in 0..MOST_QUERIES {
+            let from = i * given / MOST_QUERIES * dim;
+            queries.copy_within(from..from + dim, i * dim);
+        }
+        queries.truncate(MOST_QUERIES * dim);
+    }
+    table.prepare(&mut queries)?;
+    table.calibrate_by(&queries)
 }
 
 fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()> {

@@ -21,6 +21,7 @@ use crate::vtab::settings::Settings;
 use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
 
+mod calibration;
 mod private;
 pub mod progress;
 mod upkeep;
@@ -390,7 +391,9 @@ impl Table {
             // As they stand there now, whatever is remembered.
             self.settings.take();
             let state = tables.read_state()?;
-            faults.extend(self.settings(&state).err().map(|error| error.message));
+            let settings = self.settings(&state);
+            let queries = settings.and_then(|settings| self.own_queries(&settings));
+            faults.extend(queries.err().map(|error| error.message));
         }
         Ok(faults)
     }

@@ -48,7 +48,9 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         if text.kind() != Kind::Text {
             return Err(Error::generic(format!("a command is a text, got {}", text.kind().name())));
         }
-        if rowid.is_some() || columns.iter().filter(|value| !value.is_null()).count() > 1 {
+        let batch = of.batch_at().map(|at| columns[at]).filter(|value| !value.is_null());
+        let own = 1 + usize::from(batch.is_some());
+        if rowid.is_some() || columns.iter().filter(|value| !value.is_null()).count() > own {
             return Err(Error::generic(format!(
                 "a command stands alone: {}; rows are inserted by another statement",
                 form_of_commands(table)
@@ -56,8 +58,10 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         }
         let db = table.tables().db();
         let last_rowid = db.last_insert_rowid();
-        for index in table.indexes() {
-            command::run(index, text.text()?)?;
+        match batch {
+            // As in a search, it is of the first vector column.
+            Some(batch) => command::run_with(table, text.text()?, &batch)?,
+            None => table.indexes().try_for_each(|index| command::run(index, text.text()?))?,
         }
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);

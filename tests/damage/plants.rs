@@ -18,6 +18,10 @@ pub const ROWS_AND_TYPES: &[(&str, Plant)] = &[
         v.sql("INSERT INTO t_config VALUES ('more', 1)");
         names("config", 0)
     }),
+    ("queries that are none", |v| {
+        v.sql("INSERT INTO t_config VALUES ('queries', x'4956466701000000')");
+        names("config", 0)
+    }),
     ("no state", |v| {
         v.sql("DELETE FROM t_state");
         names("state", 1)

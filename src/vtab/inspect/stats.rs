@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::device::workers::Workers;
+use crate::index::calibrate::sampled;
 use crate::index::{Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::{Sql, State, Targets, is_due};
 use crate::vtab::options::TrainAt;
-use crate::vtab::settings::Settings;
+use crate::vtab::settings::{Measured, Settings};
 use crate::vtab::table::{Connection, Table, cache};
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
@@ -50,6 +51,20 @@ impl TableFunction for IvfStats {
         ("trained_rows", |s| Cell::I64(s.settings.trained_rows as i64)),
         ("training", |s| Cell::Text(s.training())),
         ("calibrated", |s| Cell::I64(s.settings.calibration.is_some().into())),
+        ("calibrated_by", |s| {
+            let by = if s.settings.measured.queries > 0 { "queries" } else { "rows" };
+            s.of_calibration(|_| Cell::Text(by.into()))
+        }),
+        ("calibration_queries", |s| {
+            s.of_calibration(|settings| match settings.measured {
+                Measured { queries: 0, rows: 0, .. } => Cell::Null,
+                Measured { queries: 0, rows, .. } => Cell::I64(sampled(rows) as i64),
+                Measured { queries, .. } => Cell::I64(queries as i64),
+            })
+        }),
+        ("calibration_stale", |s| {
+            s.of_calibration(|settings| Cell::I64(settings.is_stale(s.state.rows as u64).into()))
+        }),
         ("generation", |s| Cell::I64(s.state.generation)),
         ("segments", |s| Cell::I64(s.snapshot.segments().len() as i64)),
         ("tails", |s| s.segments(|head| i64::from(!head.sealed))),
@@ -137,6 +152,11 @@ impl TableFunction for IvfStats {
 impl Stats {
     fn segments(&self, of: impl Fn(&crate::index::SegmentHead) -> i64) -> Cell {
         Cell::I64(self.snapshot.segments().iter().map(|segment| of(&segment.head)).sum())
+    }
+
+    /// What there is to say of a calibration, NULL where there is none.
+    fn of_calibration(&self, of: impl Fn(&Settings) -> Cell) -> Cell {
+        self.settings.calibration.map_or(Cell::Null, |_| of(&self.settings))
     }
 
     fn resident(&self) -> (usize, usize) {

@@ -153,14 +153,16 @@ impl Table {
         self.flush()?;
         let before = self.tables().read_state()?;
         let settings = self.settings(&before)?;
+        let queries = self.own_queries(&settings)?;
         let (state, calibration) = self.writing(|tables, ticker| {
             let state = storage::train(tables, &self.layout, &training, ticker)?;
-            Ok((state, storage::calibrate(tables, &self.layout, training.seed, ticker)?))
+            Ok((state, storage::calibrate(tables, &self.layout, training.seed, &queries, ticker)?))
         })?;
         if state.rows > 0 {
             self.write_settings(&Settings {
                 knobs: settings.knobs,
                 calibration,
+                measured: settings.measured.at(calibration.is_some(), &state),
                 nlist: training.explicit.then_some(training.nlist as u64),
                 trained_rows: state.rows as u64,
                 seed: training.seed,
@@ -190,14 +192,6 @@ impl Table {
             self.calibrate(self.settings(&state)?)?;
         }
         Ok(())
-    }
-
-    /// Measures anew what recall targets go by, and keeps the settings with it.
-    fn calibrate(&self, mut settings: Settings) -> Result<()> {
-        settings.calibration = self
-            .writing(|tables, ticker| Ok(storage::calibrate(tables, &self.layout, settings.seed, ticker)?))?;
-        settings.calibrated = settings.moved;
-        self.write_settings(&settings)
     }
 
     /// The rows of each list.

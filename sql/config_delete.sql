@@ -1,0 +1,2 @@
+-- ?1 key
+DELETE FROM {config} WHERE key = ?1

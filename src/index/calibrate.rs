@@ -1,0 +1,384 @@
+//! Measures which limits reach which recalls (see `reach`).
+//!
+//! Queries are searched for exactly, and each of their neighbours says how far its query would have to reach for it. The limit
+//! of a recall t is the t-quantile of what the neighbours ask for, so that the share t of them is found.
+//!
+//! The queries may be given. Where they are not, a sample of the rows stand for them, and two things set a row apart from a
+//! query that comes from outside:
+//!
+//! - The table may hold copies of it, exact or with some noise, in its own list. All that they say is that a row is in the list of
+//!   its copies. So a row is searched for without them: its copies are the nearest rows up to the last one beyond which the next
+//!   is more than twice as far. Two rows at the distances a and b > a from a third, a ratio of two has the chance 2^-m among
+//!   rows spread evenly over m dimensions, and of j rows with such a gap behind them 2^(-m j): where rows have no copies, few are taken
+//!   for one, and the nearest rows of a query from outside are as near.
+//! - It took part in the mean that is the centroid of its list, and its copies did, which are nearer to it for that. So the
+//!   centroid of its list stands where it would be without these rows. With g of m rows at x gone, the difference of x and the
+//!   mean grows by the factor m / (m - g).
+//!
+//! With both, limits that were measured on rows pass to queries from outside within about a point of recall, whether the rows
+//! have copies or not (docs/performance.md). What no row can tell is that queries are of another kind than all rows.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::device::workers::Workers;
+use crate::index::kmeans::{common_length, hash};
+use crate::index::reach::{scale, spread};
+use crate::index::schedule::for_each_ticking;
+use crate::index::search::Answers;
+use crate::index::{
+    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, search,
+    try_collect, try_filled, try_vec,
+};
+
+/// Rows that are searched for in a calibration, at most.
+const QUERIES: u64 = 512;
+/// Of them, those that tell how many lists are probed.
+const WIDTH_QUERIES: usize = 64;
+/// Neighbours that a calibration looks at.
+const NEIGHBORS: usize = Calibration::KS[1] as usize;
+/// Rows that a row is compared with, so that enough are left without its copies; and where they are not.
+const NEAR: [usize; 2] = [2 * NEIGHBORS, 16 * NEIGHBORS];
+/// Copies of a row end where the next row is so many times as far.
+const GAP: f64 = 2.0;
+
+/// How many rows of a table [`calibrate`] searches for.
+pub fn sampled(rows: u64) -> u64 {
+    QUERIES.min(rows / 4)
+}
+
+/// Measures on the rows themselves; none where there is no training, the rows are few, or lists have partitions. The same rows
+/// in the same lists, and the same seed: the same limits, on any machine and any number of threads. Costs an exact search of 512
+/// rows.
+///
+/// # Errors
+/// What `lists` fails with, [`IndexError::OutOfMemory`], or when a tick of `lists` says so.
+pub fn calibrate<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    seed: u64,
+) -> Result<Option<Calibration>, L::Error> {
+    if !can_be(snapshot) {
+        return Ok(None);
+    }
+    let dim = snapshot.dim();
+    let chosen = choose(snapshot, cache, lists, seed)?;
+    let mut queries = try_filled(0.0, chosen.len() * dim)?;
+    for (row, query) in chosen.iter().zip(queries.chunks_exact_mut(dim)) {
+        lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
+    }
+    lists.tick()?;
+    let is_even = common_length(&queries, dim).is_some();
+    let own =
+        |i: usize, query: &[f32]| Own { row: chosen[i], key: snapshot.metric().key(query, query), is_even };
+    let mut near = try_vec(chosen.len())?;
+    let found = search(snapshot, cache, lists, &queries, SearchParams::new(NEAR[0] + 1, usize::MAX))?;
+    let mut few = Vec::new();
+    for (i, query) in queries.chunks_exact(dim).enumerate() {
+        let of_row = own(i, query).near(snapshot, &found, i)?;
+        if of_row.lists.len() < NEIGHBORS && found.of(i).len() > NEAR[0] {
+            few.try_push(i)?;
+        }
+        near.push(of_row);
+    }
+    if !few.is_empty() {
+        let mut again = try_vec(few.len() * dim)?;
+        few.iter().for_each(|&i| again.extend_from_slice(&queries[i * dim..(i + 1) * dim]));
+        let found = search(snapshot, cache, lists, &again, SearchParams::new(NEAR[1] + 1, usize::MAX))?;
+        for (at, (&i, query)) in few.iter().zip(again.chunks_exact(dim)).enumerate() {
+            near[i] = own(i, query).near(snapshot, &found, at)?;
+        }
+    }
+    measure(snapshot, lists, &queries, &near).map(Some)
+}
+
+/// As [`calibrate`], on prepared `queries` (`[n][dim]`): limits that reach the recalls for queries like these. They are searched
+/// for as they are, in whichever rows.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_by<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+) -> Result<Option<Calibration>, L::Error> {
+    if !can_be(snapshot) {
+        return Ok(None);
+    }
+    let found = search(snapshot, cache, lists, queries, SearchParams::new(NEIGHBORS, usize::MAX))?;
+    let near = |i: usize| {
+        let lists = try_collect(found.places_of(i).iter().map(|place| list_of(snapshot, *place)))?;
+        Ok::<_, IndexError>(Near { lists, own: None })
+    };
+    let mut all = try_vec(found.queries())?;
+    for i in 0..found.queries() {
+        all.push(near(i)?);
+    }
+    measure(snapshot, lists, queries, &all).map(Some)
+}
+
+fn can_be(snapshot: &Snapshot) -> bool {
+    let is_whole = snapshot.coarse().is_some_and(|coarse| coarse.partitions().is_empty());
+    is_whole && snapshot.rows() >= Calibration::LEAST_ROWS
+}
+
+fn list_of(snapshot: &Snapshot, place: (u32, u32)) -> u32 {
+    snapshot.segments()[place.0 as usize].head.id.list_no()
+}
+
+/// The neighbours of a query.
+struct Near {
+    /// The lists of the first [`NEIGHBORS`], the nearest first.
+    lists: Vec<u32>,
+    /// Of a row: its list, and how many rows that are it or copies of it the list holds.
+    own: Option<(u32, u64)>,
+}
+
+/// A row that is searched for, as it finds itself.
+struct Own {
+    row: Chosen,
+    /// The key of the row and itself.
+    key: f32,
+    /// Whether all rows have one length, as far as the sample shows.
+    is_even: bool,
+}
+
+impl Own {
+    /// The neighbours of the row that are no copies of it, of the `i`-th answer.
+    fn near(&self, snapshot: &Snapshot, found: &Answers, i: usize) -> Result<Near, IndexError> {
+        let list = snapshot.segments()[self.row.segment].head.id.list_no();
+        let others =
+            found.of(i).iter().zip(found.places_of(i)).filter(|(row, _)| row.rowid != self.row.rowid);
+        let others = try_collect(others.map(|(row, place)| (row.key, list_of(snapshot, *place))))?;
+        let metric = snapshot.metric();
+        let (mut lists, mut copies) = (try_vec(NEIGHBORS)?, 1);
+        // Products of rows of several lengths tell no distances: only rows with the same key can be taken for copies.
+        let are_lengths = metric != Metric::Ip || self.is_even;
+        let last = match are_lengths {
+            true => copies_among(&try_collect(others.iter().map(|(key, _)| self.length(metric, *key)))?),
+            false => 0,
+        };
+        for (rank, &(key, list_no)) in others.iter().enumerate() {
+            if rank < last || (!are_lengths && key == self.key) {
+                copies += u64::from(list_no == list);
+            } else if lists.len() < NEIGHBORS {
+                lists.push(list_no);
+            }
+        }
+        Ok(Near { lists, own: Some((list, copies)) })
+    }
+
+    /// How far a row with that key is from this one.
+    fn length(&self, metric: Metric, key: f32) -> f64 {
+        match metric {
+            Metric::L1 => f64::from(key),
+            Metric::L2 | Metric::Cosine | Metric::Hamming => f64::from(key).sqrt(),
+            // Of two vectors of one length: |x - y|^2 = 2 (x x - x y).
+            Metric::Ip => (2.0 * (f64::from(key) - f64::from(self.key))).max(0.0).sqrt(),
+        }
+    }
+}
+
+/// How many of the first rows at these distances, ascending, are copies of the row that they are distances to.
+fn copies_among(distances: &[f64]) -> usize {
+    distances.windows(2).rposition(|two| two[1] > GAP * two[0]).map_or(0, |at| at + 1)
+}
+
+/// The limits for `queries`, of their neighbours.
+fn measure<L: InvertedLists>(
+    snapshot: &Snapshot,
+    lists: &mut L,
+    queries: &[f32],
+    near: &[Near],
+) -> Result<Calibration, L::Error> {
+    let dim = snapshot.dim();
+    let asked: Vec<Mutex<Asked>> = try_collect(near.iter().map(|_| Mutex::default()))?;
+    let step = near.len().div_ceil(WIDTH_QUERIES).max(1);
+    for_each_ticking(lists, Workers::all(), near.len(), |i| {
+        let of_query = Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], &near[i], i % step == 0)?;
+        *asked[i].lock().unwrap_or_else(PoisonError::into_inner) = of_query;
+        Ok(())
+    })?;
+    let mut asked =
+        try_collect(asked.into_iter().map(|a| a.into_inner().unwrap_or_else(PoisonError::into_inner)))?;
+    let mut nearest = try_collect(asked.iter().map(|of_query| of_query.nearest))?;
+    nearest.sort_unstable_by(f32::total_cmp);
+    let floor = match snapshot.metric() {
+        Metric::Ip => 0.0,
+        Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => {
+            nearest.get(nearest.len() / 2).map_or(0.0, |d| d.max(0.0) / 4.0)
+        }
+    };
+    for (of_query, query) in asked.iter_mut().zip(queries.chunks_exact(dim)) {
+        of_query.divide(scale(snapshot.metric(), query, of_query.nearest, floor.into()));
+    }
+    let mut curves = [Curve::default(); 2];
+    for (curve, k) in curves.iter_mut().zip(Calibration::KS) {
+        let of_rows = asked.iter().flat_map(|of_query| of_query.of_rows.iter().take(k as usize).copied());
+        let mut pooled = try_collect(of_rows)?;
+        pooled.sort_unstable_by(f64::total_cmp);
+        for (i, target) in Calibration::TARGETS.into_iter().enumerate() {
+            let at = ((pooled.len() as f64 * target).ceil() as usize).clamp(1, pooled.len().max(1)) - 1;
+            // Rounded up, so that the neighbour that it was measured by is within it.
+            let limit = pooled.get(at).map_or(f32::INFINITY, |&limit| (limit as f32).next_up());
+            let width = |of: &Asked| of.of_lists.partition_point(|&spread| spread <= f64::from(limit)).max(1);
+            let probed: usize = asked.iter().step_by(step).map(width).sum();
+            curve.limits[i] = limit;
+            curve.lists[i] = (probed as f64 / asked.len().div_ceil(step).max(1) as f64) as f32;
+        }
+    }
+    Ok(Calibration { floor, curves })
+}
+
+/// What the lists of a query's neighbours ask for.
+#[derive(Default)]
+struct Asked {
+    /// The key of the nearest centroid.
+    nearest: f32,
+    /// By neighbour, the nearest first.
+    of_rows: Vec<f64>,
+    /// By list, the nearest first; empty if that is not wanted.
+    of_lists: Vec<f64>,
+}
+
+impl Asked {
+    /// Spreads, to be divided by a scale.
+    fn new(snapshot: &Snapshot, query: &[f32], near: &Near, is_of_lists: bool) -> Result<Self, IndexError> {
+        let key = |list_no: u32| {
+            let key = snapshot.metric().key(query, snapshot.centroid(list_no as usize));
+            match near.own {
+                Some((own, copies)) if own == list_no => {
+                    key_without(snapshot.metric(), query, key, snapshot.list_rows(own as usize), copies)
+                }
+                _ => key,
+            }
+        };
+        let mut order = try_collect((0..snapshot.nlist() as u32).map(|list_no| (key(list_no), list_no)))?;
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let nearest = order[0].0;
+        let mut by_list = try_filled(0.0, order.len())?;
+        for (rank, &(key, list_no)) in (0..).zip(&order) {
+            by_list[list_no as usize] = spread(key, nearest, rank);
+        }
+        let of_list = |list_no: &u32| by_list.get(*list_no as usize).copied().unwrap_or(f64::INFINITY);
+        let ascending = order.iter().map(|(_, list_no)| by_list[*list_no as usize]);
+        Ok(Self {
+            nearest,
+            of_rows: try_collect(near.lists.iter().map(of_list))?,
+            of_lists: try_collect(ascending.take(if is_of_lists { order.len() } else { 0 }))?,
+        })
+    }
+
+    fn divide(&mut self, scale: f64) {
+        for spread in self.of_rows.iter_mut().chain(&mut self.of_lists).filter(|spread| **spread > 0.0) {
+            // Without a scale, or beyond all numbers: out of any reach.
+            let asked = *spread / scale;
+            *spread = if asked.is_nan() { f64::INFINITY } else { asked };
+        }
+    }
+}
+
+/// The key of a row and the mean of a list of `rows`, if `copies` of them, all at the row's place, were gone: infinite where there are
+/// no others. `key` is that with them.
+fn key_without(metric: Metric, row: &[f32], key: f32, rows: u64, copies: u64) -> f32 {
+    if rows <= copies {
+        return f32::INFINITY;
+    }
+    let (rows, copies) = (rows as f64, copies as f64);
+    let factor = rows / (rows - copies);
+    let key = f64::from(key);
+    let without = match metric {
+        Metric::L2 | Metric::Cosine | Metric::Hamming => key * factor * factor,
+        Metric::L1 => key * factor,
+        Metric::Ip => {
+            let square = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+            key * factor + square * (factor - 1.0)
+        }
+    };
+    without as f32
+}
+
+/// A row that is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Chosen {
+    hash: u64,
+    rowid: i64,
+    segment: usize,
+    slot: u32,
+}
+
+/// Chooses rows of all lists, of each in proportion to its size, by a hash of the rowid: which do not depend on how the lists
+/// are cut into segments.
+fn choose<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    seed: u64,
+) -> Result<Vec<Chosen>, L::Error> {
+    let wanted = sampled(snapshot.rows());
+    let mut chosen = try_vec(wanted as usize)?;
+    let mut of_list = Vec::new();
+    let mut before = 0;
+    for list_no in 0..snapshot.nlist() {
+        let quota =
+            |rows: u64| (u128::from(rows) * u128::from(wanted) / u128::from(snapshot.rows())) as usize;
+        let after = before + snapshot.list_rows(list_no);
+        let n = quota(after) - quota(before);
+        before = after;
+        if n == 0 {
+            continue;
+        }
+        of_list.clear();
+        for segment in snapshot.list(list_no) {
+            let head = &snapshot.segments()[segment].head;
+            let codes = snapshot.codes(segment, cache, lists)?;
+            of_list.try_extend(
+                (0..).zip(&codes.rowids).filter(|(slot, _)| head.alive(*slot)).map(|(slot, &rowid)| Chosen {
+                    hash: hash(seed, rowid as u64),
+                    rowid,
+                    segment,
+                    slot,
+                }),
+            )?;
+            lists.tick()?;
+        }
+        of_list.sort_unstable();
+        chosen.try_append(&of_list[..n.min(of_list.len())])?;
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_end_at_the_last_gap() {
+        assert_eq!(copies_among(&[]), 0);
+        assert_eq!(copies_among(&[3.0]), 0);
+        assert_eq!(copies_among(&[3.0, 6.0, 12.0]), 0);
+        assert_eq!(copies_among(&[0.0, 0.0, 0.0]), 0);
+        assert_eq!(copies_among(&[0.0, 0.0, 3.0, 4.0]), 2);
+        assert_eq!(copies_among(&[0.1, 1.0, 1.1, 1.2, 2.5, 3.0, 5.0]), 4);
+    }
+
+    #[test]
+    fn a_list_without_a_row_and_its_copies_has_the_mean_of_the_others() {
+        let row = [3.0_f32, -1.0, 0.5];
+        let others = [[1.0_f32, 2.0, 3.0], [0.0, -2.0, 1.0], [2.0, 2.0, -1.0], [-1.0, 0.5, 0.25]];
+        let mean = |copies: usize| -> Vec<f32> {
+            let sum = |d: usize| others.iter().map(|other| other[d]).sum::<f32>() + copies as f32 * row[d];
+            (0..3).map(|d| sum(d) / (others.len() + copies) as f32).collect()
+        };
+        for metric in [Metric::L2, Metric::L1, Metric::Ip] {
+            for copies in [1, 3, 20] {
+                let with = metric.key(&row, &mean(copies));
+                let without = key_without(metric, &row, with, (others.len() + copies) as u64, copies as u64);
+                let expected = metric.key(&row, &mean(0));
+                assert!((without - expected).abs() < 1e-4, "{metric:?} {copies}: {without}, not {expected}");
+            }
+            assert_eq!(key_without(metric, &row, 0.0, 5, 5), f32::INFINITY);
+        }
+    }
+}
