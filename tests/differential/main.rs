@@ -45,7 +45,7 @@ fn shortest(schema: &mut Schema, steps: &[Step], failure: Failure) -> (Vec<Step>
     // What is beside the tables.
     for at in (0..schema.setup.len()).rev() {
         let mut fewer = schema.clone();
-        if fewer.setup.remove(at).starts_with("CREATE TABLE") {
+        if fewer.setup.remove(at).starts_with("CREATE ") {
             continue;
         }
         if let Err((at, failure)) = run(&fewer, &best)

@@ -33,7 +33,7 @@ impl Schema {
         let columns = columns(numbers);
         let connections = if chance(numbers, 25) { 2 + numbers.below(2) as usize } else { 1 };
         let mut setup = Vec::new();
-        if chance(numbers, 20) {
+        if perhaps(numbers, "utf-16", 20) {
             setup.push("PRAGMA encoding = 'UTF-16le'".into());
         }
         if connections > 1 {
@@ -63,7 +63,7 @@ impl Schema {
                 }
                 Role::Key => {
                     index.insert(0, format!("{name} TEXT PRIMARY KEY"));
-                    plain.insert(0, format!("{name} TEXT PRIMARY KEY NOT NULL {}", check(column)));
+                    plain.insert(0, format!("{name} TEXT UNIQUE NOT NULL {}", check(column)));
                 }
             }
         }
@@ -73,6 +73,10 @@ impl Schema {
             index.insert(at, space.declared());
             plain.insert(at, format!("{} BLOB NOT NULL", space.name));
             at = at + 1 + numbers.below((index.len() - at) as u64) as usize;
+        }
+        // VACUUM gives new rowids where no column is the rowid.
+        if !columns.iter().any(|column| column.role == Role::Rowid) {
+            plain.push("lasting INTEGER PRIMARY KEY".into());
         }
         let train_at = pick(numbers, &["off", "off", "10", "25", "auto"]);
         let commands = chance(numbers, 60);

@@ -203,7 +203,7 @@ impl Space {
     pub fn distance(&self, a: &str, b: &str) -> String {
         let function = self.function();
         format!(
-            "CASE WHEN {b} IS NOT NULL THEN CAST(vec_distance_{}({function}({a}), {function}({b})) AS REAL) END",
+            "CAST(CASE WHEN {b} IS NOT NULL THEN vec_distance_{}({function}({a}), {function}({b})) END AS REAL)",
             self.metric
         )
     }
