@@ -142,6 +142,8 @@ impl Held {
         self.touched.extend(rowids.iter().map(i64::to_string));
         let now = match whole(db) {
             Ok(now) => now,
+            // Another connection waits to commit: nothing new can be read.
+            Err(error) if locked(&error) => return Ok(()),
             Err(error) => return failure("oracle", error.to_string()),
         };
         for rowid in self.last.keys().chain(now.keys()) {
