@@ -3,13 +3,15 @@
 //!
 //! `SQLITE_IVF_DIFFERENTIAL_SECONDS` says how long it runs, `_SEED` with which case it begins, `_CASES` how many cases it
 //! runs, `_SKIP` which features it leaves out (names: see `perhaps` and `skipped`), `_FAILURES` after how many failures it
-//! ends. A failure prints the seed of its case and the shortest script that was found.
+//! ends, `_PATIENCE` how many seconds a failure is made shorter. A failure prints the seed of its case and the shortest
+//! script that was found: without the lines of the ordinary table `p` it can be pasted into a shell.
 #![cfg(feature = "loadable")]
 
 #[path = "../common/mod.rs"]
 mod common;
 mod conditions;
 mod cursors;
+mod forms;
 mod queries;
 mod runner;
 mod schema;
@@ -29,6 +31,12 @@ const SECONDS: u64 = 12;
 /// How long one script may take.
 const SCRIPT: Duration = Duration::from_secs(30);
 
+/// A number that the environment gives.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(format!("SQLITE_IVF_DIFFERENTIAL_{name}")).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}: a number is expected, got '{text}'")))
+}
+
 fn run(schema: &Schema, steps: &[Step]) -> Result<(), (usize, Failure)> {
     let deadline = Instant::now() + SCRIPT;
     let mut world = World::new(schema, deadline).map_err(|failure| (0, failure))?;
@@ -40,7 +48,8 @@ fn run(schema: &Schema, steps: &[Step]) -> Result<(), (usize, Failure)> {
 
 /// The shortest script that fails in the same way.
 fn shortest(schema: &mut Schema, steps: &[Step], failure: Failure) -> (Vec<Step>, Failure) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let patience = number("PATIENCE").unwrap_or(20);
+    let end = Instant::now() + Duration::from_secs(patience);
     let (mut best, mut why) = (steps.to_vec(), failure);
     // What is beside the tables.
     for at in (0..schema.setup.len()).rev() {
@@ -147,12 +156,6 @@ fn script(schema: &Schema, steps: &[Step]) -> String {
 
 #[test]
 fn every_answer_is_that_of_an_ordinary_table() {
-    let number = |name: &str| {
-        let value = std::env::var(format!("SQLITE_IVF_DIFFERENTIAL_{name}")).ok();
-        value.map(|text| {
-            text.parse::<u64>().unwrap_or_else(|_| panic!("{name}: a number is expected, got '{text}'"))
-        })
-    };
     let first = number("SEED");
     let cases =
         number("CASES").or(first.map(|_| 1).filter(|_| number("SECONDS").is_none())).unwrap_or(u64::MAX);

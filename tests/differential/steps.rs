@@ -1,7 +1,8 @@
 //! Steps of a script: random statements, each for the index and for the ordinary table.
 
 use super::conditions::alone;
-use super::queries::{Asked, How, Query, Search, query};
+use super::forms::query;
+use super::queries::{Asked, How, Query, Search};
 use super::schema::Schema;
 use super::values::{Kind, Role, Vector, chance, fitting, perhaps, pick, refused, written};
 use crate::common::Numbers;
