@@ -39,7 +39,7 @@ enum Place {
 use Place::{After, Before, Either};
 
 /// Conditions that need no other table.
-const ALONE: [(&str, Place); 31] = [
+const ALONE: [(&str, Place); 33] = [
     ("1", After),
     ("items.rowid = 4", After),
     ("items.rowid = '4'", After),
@@ -68,6 +68,9 @@ const ALONE: [(&str, Place); 31] = [
     ("items.part = 1", Before),
     ("items.note = 'note 1'", After),
     ("(items.g = 1 OR items.s = 'b')", After),
+    // SQLite makes an IN of an OR on one column.
+    ("(items.rowid = 4 OR items.rowid = 2)", Either),
+    ("(items.g = 1 OR items.g = 2)", Either),
     ("items.distance < 2.5", Before),
     ("items.distance IN (0.0, 1.0, 2.0)", Either),
     ("(items.g, items.s) IN (VALUES (1, 'a'), (2, 'b'), (0, 'a'))", Either),
