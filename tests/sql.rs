@@ -33,7 +33,7 @@ macro_rules! files {
 
 files! {
     batch calibrate commands create delete_rows devices distance drop_table elements errors filters functions insert inspect join keys knobs metadata metrics
-    names partitions rename scan search train update_rows vectors
+    names partitions public_reports rename scan search train update_rows vectors
 }
 
 fn folder() -> PathBuf {
