@@ -212,6 +212,14 @@ impl Case {
         let conditions = conditions.join(" AND ");
         let (vector, k) = (self.vector(), 1 + self.numbers.below(40));
         let columns = if self.has_e { "id, a, b, c, d, e" } else { "id, a, b, c, d" };
+        let scan = |table: &str| {
+            self.rows(&format!("SELECT {columns}, hex(vec) FROM {table} WHERE {conditions} ORDER BY id"))
+        };
+        assert_eq!(scan("t"), scan("p"), "a scan: WHERE {conditions}");
+        // Beside a search these ask whether a row is among the k nearest: tests/join_matrix.rs.
+        if conditions.contains("id = ") || conditions.contains("id IS ") && !conditions.contains("id IS N") {
+            return;
+        }
         let expected = self.rows(&format!(
             "SELECT {columns}, vec_distance_l2(vec, {vector}) AS d_ FROM p WHERE {conditions} ORDER BY d_, id LIMIT {k}"
         ));
@@ -251,10 +259,6 @@ impl Case {
             ));
             assert_eq!(limit, expected, "with LIMIT: WHERE {conditions}");
         }
-        let scan = |table: &str| {
-            self.rows(&format!("SELECT {columns}, hex(vec) FROM {table} WHERE {conditions} ORDER BY id"))
-        };
-        assert_eq!(scan("t"), scan("p"), "a scan: WHERE {conditions}");
     }
 }
 

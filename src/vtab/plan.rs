@@ -392,13 +392,18 @@ fn plan_search(
     info.set_idx_num(kind + vector * VECTOR + metadata);
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(ordered);
-    info.set_estimated_cost(if kind == KNN { 1e3 } else { 1e4 } * COST_OF_CONDITION.powi(conditions));
+    info.set_estimated_cost(COST_OF_SEARCH * COST_OF_CONDITION.powi(conditions));
     info.set_estimated_rows(k.clamp(1, 1 << 40));
     Ok(BestIndex::Ok)
 }
 
-/// What a condition multiplies the cost of a search by: SQLite keeps the logarithm of a cost, in steps of 7 %.
-const COST_OF_CONDITION: f64 = 1.25;
+/// The cost of a search. It is below that of any other plan, since a statement with a MATCH has no other: SQLite would look up the
+/// rows of `rowid = 1 OR rowid = 2` one by one, and find that it cannot evaluate the MATCH.
+const COST_OF_SEARCH: f64 = 10.0;
+/// What a condition multiplies it by. SQLite keeps the logarithm of a cost, in steps of 7 %, of whole numbers.
+const COST_OF_CONDITION: f64 = 1.15;
+/// The cost of looking up a row.
+const COST_OF_ROW: f64 = 100.0;
 
 /// Whether SQLite need not look at an argument again. Rowids and distances are compared here as SQLite compares them, so that its
 /// second look changes nothing; of texts and numbers it may know better (see [`crate::vtab::filter`]).
@@ -522,7 +527,7 @@ fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, u
     info.set_idx_str(&words.join(","))?;
     info.set_order_by_consumed(by_rowid || is_one);
     let (cost, rows) = match kind {
-        POINT => (10.0, 1),
+        POINT => (COST_OF_ROW, 1),
         _ if words.is_empty() => (1e7, 1_000_000),
         _ => (1e6, 100_000),
     };
