@@ -114,7 +114,8 @@ impl Found {
             return Ok(true);
         }
         if !is_known {
-            self.carry(table, at, self.carried.borrow().reads)?;
+            let reads = self.carried.borrow().reads;
+            self.carry(table, at, reads)?;
         }
         let carried = self.carried.borrow();
         let place = at.checked_sub(carried.rows.start);
