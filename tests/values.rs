@@ -188,7 +188,7 @@ fn bound(numbers: &mut Numbers) -> Value {
         1e-300,
         f64::INFINITY,
         f64::NEG_INFINITY,
-        123456789.123456789,
+        123_456_789.123_456_79,
         4503599627370497.5,
     ];
     const INTEGERS: [i64; 8] = [0, 1, 2, -1, 5, i64::MAX, i64::MIN, 9007199254740993];
