@@ -269,14 +269,21 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         }
         return Ok(old);
     }
-    let gone = || Error::internal("a row went away under an UPDATE");
+    let gone = |index: &Table| {
+        // The first vector column has the row: otherwise there would be nothing to update.
+        let has_it = index.options.number > 0 && table.vector(old)?.is_some();
+        Err(match has_it {
+            true => index.tables().corrupt("rowids", old, "the row is missing").into(),
+            false => Error::internal("a row went away under an UPDATE"),
+        })
+    };
     let mut vectors = Vec::new();
     for index in table.indexes() {
         let value = vector_of(index);
         vectors.push(match (value.nochange(), new == old && all_kept) {
             // This index has nothing to change.
             (true, true) => None,
-            (true, false) => Some(index.vector(old)?.ok_or_else(gone)?),
+            (true, false) => Some(index.vector(old)?.map_or_else(|| gone(index), Ok)?),
             (false, _) => Some(checked(index, &value)?),
         });
     }
@@ -287,7 +294,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
                 let found = finder.metadata(lists, state, old)?;
                 found.map(|(of, slot)| of.range(slot..slot + 1)).transpose().map_err(Into::into)
             })?
-            .ok_or_else(gone)?;
+            .ok_or_else(|| Error::internal("a row went away under an UPDATE"))?;
     }
     let mut metadata = Vec::new();
     for (i, column) in of.values().iter().enumerate().filter(|(_, column)| column.is_packed()) {

@@ -114,7 +114,7 @@ pub fn fill(connection: &Connection, schema: &str, rows: i64) {
                  INSERT INTO t(rowid, {}vec, b, part, year, name, live, score, note)
                  SELECT value, {}json_array(value * 7 % 11, value * 5 % 13, value % 3, value % 17),
                    json_array(value * 3 % 7, value % 5, value * 11 % 19, 1), value % 3, 2000 + value % 9,
-                   iif(value % 5 = 4, NULL, 'n' || value % 7), iif(value % 11 = 2, NULL, value % 2), value % 13 / 2.0,
+                   iif(value % 5 = 4, NULL, 'n' || (value % 7)), iif(value % 11 = 2, NULL, abs(value) % 2), value % 13 / 2.0,
                    'note ' || value FROM c",
                 id.0, id.1
             ),

@@ -134,7 +134,7 @@ fn fields(table: &str, blob: &[u8]) -> Vec<(usize, usize)> {
                 .chain(coded.chain([(rest + 12 * slots, 1), (end - 1, 1)]).filter(|_| end > rest))
                 .collect()
         }
-        "vectors" => vec![(4, 2), (6, 2), (8, 4), (12, 4), (16, 4), (28, 4), (36, 4), (end - 8, 4)],
+        "vectors" => vec![(4, 2), (6, 2), (8, 4), (12, 4), (16, 4), (28, 4), (32, 4), (end - 8, 4)],
         "centroids" => {
             vec![
                 (4, 4),
@@ -345,7 +345,7 @@ fn any_number_of_any_shadow_table_ends_every_statement_in_rows_or_an_error() {
     }
     println!("{} damages", all.len());
     let (mut inflicted, mut n) = (0, 0);
-    for damage in chosen(all, 220) {
+    for damage in chosen(all, 120) {
         let mut copy = memory();
         Backup::new(&templates[usize::from(damage.keyed)], &mut copy).unwrap().step(-1).unwrap();
         battery.guard(&mut copy);
