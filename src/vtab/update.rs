@@ -292,10 +292,12 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     let all_kept = of.values().iter().enumerate().all(|(i, column)| !column.is_packed() || kept(column, i));
     let auxiliary = Auxiliary::read(table, columns)?;
     let carries = auxiliary.values.iter().any(Option::is_some);
-    if let Some(key) = auxiliary.key(table) {
-        make_way_for_key(table, key, Some(old))?;
-    }
+    let make_way_for_key = || match auxiliary.key(table) {
+        Some(key) => make_way_for_key(table, key, Some(old)),
+        None => Ok(()),
+    };
     if new == old && all_kept && table.indexes().all(|index| vector_of(index).nochange()) {
+        make_way_for_key()?;
         if carries {
             table.buffered(|buffer, tables| Ok(buffer.update(tables, old, &auxiliary.bytes)?))?;
             table.changing(|tables| tables.update_auxiliary(old, old, &auxiliary.values))?;
@@ -330,6 +332,8 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
             read_value(column, &columns[of.value_at(i)])?
         });
     }
+    // Once all values were found to be right: SQLite opens no savepoint for a statement that changes a single row.
+    make_way_for_key()?;
     if new != old {
         make_way(table, new)?;
     }
