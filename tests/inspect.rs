@@ -164,12 +164,17 @@ fn commands_that_write_nothing_run_where_nothing_may_be_written() {
     let (_folder, path) = scratch();
     let writer = open(&path);
     run(&writer, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], w float[2], nlist=3)");
-    run(&writer, "INSERT INTO t(rowid, vec, w) VALUES (1, '[1,2,3,4,5,6,7,8]', '[1,2]'), (2, '[0,2,3,4,5,6,7,8]', '[1,1]')");
+    run(
+        &writer,
+        "INSERT INTO t(rowid, vec, w) VALUES (1, '[1,2,3,4,5,6,7,8]', '[1,2]'), (2, '[0,2,3,4,5,6,7,8]', '[1,1]')",
+    );
     let uri = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let named = |option: &str| format!("file:{}?{option}", path.display());
     let query_only = open(&path);
     run(&query_only, "PRAGMA query_only = 1");
-    for db in [open_with(named("mode=ro"), uri), open_with(named("immutable=1"), uri), query_only, open(&path)] {
+    for db in
+        [open_with(named("mode=ro"), uri), open_with(named("immutable=1"), uri), query_only, open(&path)]
+    {
         let does = |command: &str| text(&db, &format!("SELECT ivf_command('t', '{command}')"));
         let resident = || number(&db, "SELECT resident_vectors FROM ivf_stats('main.t')");
         for _ in 0..2 {
@@ -184,7 +189,9 @@ fn commands_that_write_nothing_run_where_nothing_may_be_written() {
         for command in ["train", "optimize", "delete-all", "nprobe=3", "rebuild", "launch", ""] {
             let (code, message) = failure(db.query_row("SELECT ivf_command('t', ?1)", [command], |_| Ok(())));
             assert_eq!(code, ffi::SQLITE_ERROR);
-            let expected = format!("ivf_command: only commands that write nothing are run here (preload, unload, device=NAME, cache_bytes=N, device_bytes=N, integrity-check), got '{command}'");
+            let expected = format!(
+                "ivf_command: only commands that write nothing are run here (preload, unload, device=NAME, cache_bytes=N, device_bytes=N, integrity-check), got '{command}'"
+            );
             assert!(message.starts_with(&expected), "{message}");
         }
         for (sql, expected) in [
@@ -203,6 +210,7 @@ fn commands_that_write_nothing_run_where_nothing_may_be_written() {
     failure(writer.query_row("SELECT * FROM bad", [], |_| Ok(())));
     run(&writer, "UPDATE t_vectors SET data = zeroblob(length(data))");
     let reader = open_with(named("mode=ro"), uri);
-    let (code, message) = failure(reader.query_row("SELECT ivf_command('t', 'integrity-check')", [], |_| Ok(())));
+    let (code, message) =
+        failure(reader.query_row("SELECT ivf_command('t', 'integrity-check')", [], |_| Ok(())));
     assert_eq!((code, message.contains("t_vectors")), (ffi::SQLITE_CORRUPT_VTAB, true), "{message}");
 }

@@ -108,7 +108,11 @@ fn a_committed_table_that_is_due_is_trained_whatever_its_transaction_did() {
         ("rename twice", format!("{rows}; ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO t"), "t"),
         ("rename, then more", format!("{rows}; ALTER TABLE t RENAME TO u; {}", into("u", 500, 2)), "u"),
         ("rename first", format!("ALTER TABLE t RENAME TO u; {}", into("u", 1, 100)), "u"),
-        ("rename between", format!("{}; ALTER TABLE t RENAME TO u; {}", into("t", 1, 30), into("u", 31, 30)), "u"),
+        (
+            "rename between",
+            format!("{}; ALTER TABLE t RENAME TO u; {}", into("t", 1, 30), into("u", 31, 30)),
+            "u",
+        ),
         ("index", format!("{rows}; CREATE TABLE x(y); CREATE INDEX xy ON x(y); DROP TABLE x"), "t"),
         ("select, then schema", format!("{rows}; SELECT count(*) FROM t; CREATE TABLE x(y); {few}"), "t"),
         ("schema between", format!("{}; CREATE TABLE x(y); {}", into("t", 1, 30), into("t", 31, 30)), "t"),
@@ -119,10 +123,16 @@ fn a_committed_table_that_is_due_is_trained_whatever_its_transaction_did() {
         ("savepoint, rename", format!("SAVEPOINT s; {rows}; ALTER TABLE t RENAME TO u; RELEASE s"), "u"),
         (
             "rename undone",
-            format!("{rows}; SAVEPOINT s; ALTER TABLE t RENAME TO u; ROLLBACK TO s; SELECT count(*) FROM t; RELEASE s"),
+            format!(
+                "{rows}; SAVEPOINT s; ALTER TABLE t RENAME TO u; ROLLBACK TO s; SELECT count(*) FROM t; RELEASE s"
+            ),
             "t",
         ),
-        ("rename undone, at once", format!("{rows}; SAVEPOINT s; ALTER TABLE t RENAME TO u; ROLLBACK TO s"), "t"),
+        (
+            "rename undone, at once",
+            format!("{rows}; SAVEPOINT s; ALTER TABLE t RENAME TO u; ROLLBACK TO s"),
+            "t",
+        ),
         (
             "rename and rows undone",
             format!(
@@ -139,15 +149,24 @@ fn a_committed_table_that_is_due_is_trained_whatever_its_transaction_did() {
         ),
         ("schema undone", format!("{rows}; SAVEPOINT s; CREATE TABLE x(y); {few}; ROLLBACK TO s"), "t"),
         ("rows undone after", format!("{rows}; SAVEPOINT s; {few}; ROLLBACK TO s"), "t"),
-        ("copied and renamed", format!("{rows}; {other}; INSERT INTO other(rowid, v) SELECT rowid, v FROM t; DROP TABLE t; ALTER TABLE other RENAME TO t"), "t"),
+        (
+            "copied and renamed",
+            format!(
+                "{rows}; {other}; INSERT INTO other(rowid, v) SELECT rowid, v FROM t; DROP TABLE t; ALTER TABLE other RENAME TO t"
+            ),
+            "t",
+        ),
         ("analyze", format!("{rows}; ANALYZE; PRAGMA user_version = 7; REINDEX"), "t"),
     ];
     for within in [true, false] {
         for (what, script, name) in &scripts {
             let (_folder, path) = scratch();
             let db = open(&path);
-            let (before, script) =
-                if within { (String::new(), format!("{CREATE}; {script}")) } else { (CREATE.to_string(), script.clone()) };
+            let (before, script) = if within {
+                (String::new(), format!("{CREATE}; {script}"))
+            } else {
+                (CREATE.to_string(), script.clone())
+            };
             run(&db, &before);
             run(&db, &format!("BEGIN; {script}; COMMIT"));
             for db in [&db, &open(&path)] {
@@ -191,21 +210,29 @@ fn an_update_that_fails_has_not_replaced_another_row() {
     for wrong in ["v = '[1]'", "m = 'x'", "v = '[1,2,3]', m = 5"] {
         failure(db.execute(&format!("UPDATE OR REPLACE t SET id = 'b', {wrong} WHERE id = 'a'"), []));
         failure(db.execute(&format!("UPDATE OR REPLACE t SET id = 'b', {wrong} WHERE rowid = 1"), []));
-        assert_eq!(text(&db, "SELECT group_concat(id) FROM (SELECT id FROM t ORDER BY id)"), "a,b", "{wrong}");
+        assert_eq!(
+            text(&db, "SELECT group_concat(id) FROM (SELECT id FROM t ORDER BY id)"),
+            "a,b",
+            "{wrong}"
+        );
     }
     run(&db, "COMMIT");
 }
 
 /// Two connections of one shared cache.
 fn shared(name: &str) -> [Connection; 2] {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
     [0, 1].map(|_| open_with(format!("file:{name}?mode=memory&cache=shared"), flags))
 }
 
 #[test]
 fn a_writer_that_a_reader_of_its_shared_cache_locks_out_has_written_nothing_and_goes_on() {
     let [writer, reader] = shared("goes_on");
-    run(&writer, "CREATE VIRTUAL TABLE t USING ivf(v float[2], g INTEGER PARTITION KEY, +a TEXT, train_at=off)");
+    run(
+        &writer,
+        "CREATE VIRTUAL TABLE t USING ivf(v float[2], g INTEGER PARTITION KEY, +a TEXT, train_at=off)",
+    );
     run(&writer, "CREATE TABLE other(x); INSERT INTO t(v, g, a) VALUES ('[0,0]', 1, 'a'), ('[1,0]', 2, 'b')");
     let mut statement = reader.prepare("SELECT rowid, v FROM t").unwrap();
     let mut rows = statement.query([]).unwrap();
@@ -219,9 +246,16 @@ fn a_writer_that_a_reader_of_its_shared_cache_locks_out_has_written_nothing_and_
         "UPDATE t SET a = 'z' WHERE rowid = 2",
     ] {
         let (code, message) = failure(writer.execute(sql, []));
-        assert_eq!((code & 0xff, message.as_str()), (ffi::SQLITE_LOCKED, "database table is locked: t_state"), "{sql}");
+        assert_eq!(
+            (code & 0xff, message.as_str()),
+            (ffi::SQLITE_LOCKED, "database table is locked: t_state"),
+            "{sql}"
+        );
     }
-    run(&writer, "INSERT INTO other VALUES (2), (3); SAVEPOINT s; INSERT INTO other VALUES (4); ROLLBACK TO s; RELEASE s");
+    run(
+        &writer,
+        "INSERT INTO other VALUES (2), (3); SAVEPOINT s; INSERT INTO other VALUES (4); ROLLBACK TO s; RELEASE s",
+    );
     drop(rows);
     run(&writer, "INSERT INTO t(v, g, a) VALUES ('[2,0]', 3, 'c'); COMMIT");
     assert_eq!(text(&writer, "SELECT group_concat(a) || (SELECT count(*) FROM other) FROM t"), "a,b,c3");
@@ -231,20 +265,22 @@ fn a_writer_that_a_reader_of_its_shared_cache_locks_out_has_written_nothing_and_
 #[test]
 fn a_write_that_failed_half_way_fails_no_statement_on_other_tables() {
     let db = memory();
-    run(&db, "CREATE VIRTUAL TABLE t USING ivf(v float[2], train_at=off); CREATE TABLE other(x); CREATE TABLE log(x)");
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(v float[2], train_at=off); CREATE TABLE other(x)");
     run(&db, &insert("t", 1, 20));
-    run(&db, "CREATE TRIGGER stop BEFORE INSERT ON t_vectors WHEN (SELECT count(*) FROM log) BEGIN SELECT RAISE(ABORT, 'stop'); END");
-    run(&db, "BEGIN; INSERT INTO log VALUES (1); SAVEPOINT a");
-    run(&db, &insert("t", 50, 5));
+    // The flush deletes a row of a segment that is not there.
+    run(&db, "BEGIN; SAVEPOINT a; DELETE FROM t_codes; DELETE FROM t WHERE rowid = 1");
     let (_, message) = failure(db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)));
-    assert!(message.contains("stop"), "{message}");
+    assert!(message.contains("t_codes"), "{message}");
     // Savepoints of statements and of users open; what failed is not undone with them.
-    run(&db, "INSERT INTO other VALUES (1), (2); UPDATE other SET x = x + 1; SAVEPOINT b; DELETE FROM other; ROLLBACK TO b");
+    run(
+        &db,
+        "INSERT INTO other VALUES (1), (2); UPDATE other SET x = x + 1; SAVEPOINT b; DELETE FROM other; ROLLBACK TO b",
+    );
     for sql in [insert("t", 70, 2), "SELECT * FROM t".into(), "COMMIT".into()] {
         let (_, message) = failure(db.prepare(&sql).and_then(|mut s| s.query([])?.next().map(|_| ())));
         assert_eq!(message, "a write to 't' failed in this transaction: ROLLBACK first", "{sql}");
     }
-    run(&db, "RELEASE b; ROLLBACK TO a; DELETE FROM log");
+    run(&db, "RELEASE b; ROLLBACK TO a");
     run(&db, &insert("t", 50, 5));
     run(&db, "COMMIT; INSERT INTO t(t) VALUES ('integrity-check')");
     assert_eq!(number(&db, "SELECT count(*) + (SELECT count(*) FROM other) * 100 FROM t"), 25);
@@ -260,23 +296,39 @@ struct Shape {
 }
 
 fn vector(numbers: &mut Numbers, place: f32) -> String {
-    format!("'[{}, {}]'", place + numbers.below(16) as f32 / 16.0, place * 2.0 + numbers.below(16) as f32 / 16.0)
+    format!(
+        "'[{}, {}]'",
+        place + numbers.below(16) as f32 / 16.0,
+        place * 2.0 + numbers.below(16) as f32 / 16.0
+    )
 }
 
 const SHAPES: [Shape; 5] = [
     Shape { columns: "v float[2], train_at=30", given: "v", values: vector },
-    Shape { columns: "v float[2], m INTEGER, +a TEXT, train_at=20, nlist=3", given: "v, m, a", values: |n, place| {
-        let v = vector(n, place);
-        format!("{v}, {}, 'a{}'", n.below(9), n.below(99))
-    } },
-    Shape { columns: "v float[2], g INTEGER PARTITION KEY, train_at=20", given: "v, g", values: |n, place| {
-        let v = vector(n, place);
-        format!("{v}, {}", n.below(4))
-    } },
-    Shape { columns: "v float[2], w float[2] distance_metric=cosine, train_at=25", given: "v, w", values: |n, place| {
-        let v = vector(n, place);
-        format!("{v}, {}", vector(n, place + 1.0))
-    } },
+    Shape {
+        columns: "v float[2], m INTEGER, +a TEXT, train_at=20, nlist=3",
+        given: "v, m, a",
+        values: |n, place| {
+            let v = vector(n, place);
+            format!("{v}, {}, 'a{}'", n.below(9), n.below(99))
+        },
+    },
+    Shape {
+        columns: "v float[2], g INTEGER PARTITION KEY, train_at=20",
+        given: "v, g",
+        values: |n, place| {
+            let v = vector(n, place);
+            format!("{v}, {}", n.below(4))
+        },
+    },
+    Shape {
+        columns: "v float[2], w float[2] distance_metric=cosine, train_at=25",
+        given: "v, w",
+        values: |n, place| {
+            let v = vector(n, place);
+            format!("{v}, {}", vector(n, place + 1.0))
+        },
+    },
     Shape { columns: "v float[2], train_at=20, list_ordering=residual_norm_asc", given: "v", values: vector },
 ];
 
@@ -327,28 +379,40 @@ impl Program<'_> {
             }
             8 | 9 => self.counts(format!("DELETE FROM {name} WHERE rowid BETWEEN {first} AND {last}")),
             10 => {
-                let command = ["optimize", "train", "train:{\"nlist\":2}", "nprobe=2", "rebuild", "optimize", "delete-all"]
-                    [usize::from(b) % 7];
+                let command = [
+                    "optimize",
+                    "train",
+                    "train:{\"nlist\":2}",
+                    "nprobe=2",
+                    "rebuild",
+                    "optimize",
+                    "delete-all",
+                ][usize::from(b) % 7];
                 self.counts(format!("INSERT INTO {name}({name}) VALUES ('{command}')"));
             }
             11 if b % 3 == 0 => {
                 self.name = if name == "t" { "u".into() } else { "t".into() };
                 self.counts(format!("ALTER TABLE {name} RENAME TO {}", self.name));
             }
-            11 => self.counts(["CREATE TABLE IF NOT EXISTS x(y)", "DROP TABLE IF EXISTS x"][usize::from(b) % 2].into()),
+            11 => self.counts(
+                ["CREATE TABLE IF NOT EXISTS x(y)", "DROP TABLE IF EXISTS x"][usize::from(b) % 2].into(),
+            ),
             // A look, and what fails: neither counts.
             12 | 13 => {
                 number(self.db, &format!("SELECT count(*) FROM {name} WHERE v MATCH '[1,2]' AND k = 5"));
             }
             14 => {
-                let rows = self.rows(a, b, c);
-                let sql = format!("INSERT OR REPLACE INTO {name}(rowid, {given}) VALUES {rows}, (9, 'no', 1)");
-                let wrong = sql.replace(", (9, 'no', 1)", &format!(", (1000, {})", vec!["'no'"; given.split(',').count()].join(", ")));
-                failure(self.db.execute(&wrong, []));
+                let (rows, wrong) = (self.rows(a, b, c), vec!["'no'"; given.split(',').count()].join(", "));
+                let sql =
+                    format!("INSERT OR REPLACE INTO {name}(rowid, {given}) VALUES {rows}, (1000, {wrong})");
+                failure(self.db.execute(&sql, []));
             }
             15 => {
-                failure(self.db.execute(
-                    &format!("UPDATE {name} SET v = CASE WHEN rowid < {last} THEN '[7,7]' ELSE 'no' END WHERE v IS NOT NULL AND (SELECT count(*) FROM {name} WHERE rowid >= {last}) > 0 OR abs(-9223372036854775808) = 1"), []));
+                let v = format!("CASE WHEN rowid < {last} THEN '[7,7]' ELSE 'no' END");
+                let sql = format!("UPDATE {name} SET v = {v}");
+                if self.db.execute(&sql, []).is_ok() {
+                    self.levels.last_mut().unwrap().1.push(sql);
+                }
             }
             16..=18 if self.levels.len() < 5 => {
                 run(self.db, &format!("SAVEPOINT s{}", self.levels.len()));
@@ -371,6 +435,8 @@ impl Program<'_> {
                 let more = format!("{again}; INSERT INTO {name}(rowid, {given}) VALUES {rows};");
                 let more = if c % 2 == 0 { more.as_str() } else { "" };
                 run(self.db, &format!("SAVEPOINT d; DROP TABLE {name}; {more} ROLLBACK TO d; RELEASE d"));
+                // What was dropped and came back is looked after once it is written.
+                self.counts(format!("INSERT OR REPLACE INTO {name}(rowid, {given}) VALUES {rows}"));
             }
             _ => {}
         }

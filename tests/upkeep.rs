@@ -301,7 +301,10 @@ fn partitions_without_rows_go_with_optimize_and_train() {
     for command in ["optimize", "train", "rebuild"] {
         let (_folder, path) = scratch();
         let db = open(&path);
-        db.execute_batch("CREATE VIRTUAL TABLE t USING ivf(v float[2], day INTEGER PARTITION KEY, train_at=30)").unwrap();
+        db.execute_batch(
+            "CREATE VIRTUAL TABLE t USING ivf(v float[2], day INTEGER PARTITION KEY, train_at=30)",
+        )
+        .unwrap();
         let insert = |day: i64, n: i64| {
             in_one(&db, || {
                 for i in 0..n {
@@ -314,7 +317,8 @@ fn partitions_without_rows_go_with_optimize_and_train() {
         (0..40).for_each(|day| insert(day, if day >= 36 { 60 } else { 3 }));
         let other = open(&path);
         let days = |db: &Connection| -> Vec<String> {
-            let mut statement = db.prepare("SELECT key || ' ' || rows FROM ivf_partitions('t') ORDER BY key").unwrap();
+            let mut statement =
+                db.prepare("SELECT key || ' ' || rows FROM ivf_partitions('t') ORDER BY key").unwrap();
             statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
         };
         let nearest = |db: &Connection, day: i64| -> String {

@@ -27,7 +27,9 @@ pub(super) fn blob_bytes(metadata: &Metadata, rows: Range<usize>) -> usize {
                 Values::Integers(_) | Values::Floats(_) => rows.len() * 8,
                 Values::Booleans(_) => rows.len(),
                 Values::Texts { ends, .. } => {
-                    let end = |rows: usize| rows.checked_sub(1).and_then(|i| ends.get(i)).map_or(0, |&end| end as usize);
+                    let end = |rows: usize| {
+                        rows.checked_sub(1).and_then(|i| ends.get(i)).map_or(0, |&end| end as usize)
+                    };
                     rows.len() * 4 + end(rows.end).saturating_sub(end(rows.start))
                 }
             }

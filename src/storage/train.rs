@@ -175,7 +175,8 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     let heads = read_all_heads(tables, &state)?;
     let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
     let generation = next_generation(&state);
-    let mut new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
+    let mut new =
+        State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
     let kept = match &coarse {
         Some(coarse) => without_empty(tables, layout, coarse, &heads)?,
         None => None,

@@ -283,9 +283,7 @@ impl<'a> Writer<'a> {
         while let Some(last) = sealed.last_chunk::<4>().copied() {
             let level = self.layout.level(last[3].1);
             let rows: usize = last.iter().map(|(_, rows)| rows).sum();
-            if rows > most
-                || last.iter().any(|(_, rows)| self.layout.level(*rows) != level)
-            {
+            if rows > most || last.iter().any(|(_, rows)| self.layout.level(*rows) != level) {
                 break;
             }
             let mut merged = Rows::new(self.tables);

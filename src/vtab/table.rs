@@ -92,7 +92,8 @@ pub struct Table {
 impl Table {
     fn new(db: Db, dropped: &Dropped, schema: &str, name: &str, options: Options) -> Self {
         let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
-        let others = more.map(|number| Rc::new(Self::new(db, dropped, schema, name, options.about(number)))).collect();
+        let others =
+            more.map(|number| Rc::new(Self::new(db, dropped, schema, name, options.about(number)))).collect();
         let Column { element, dim, metric, .. } = options.column;
         let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
         let layout = Layout { metric, element, dim, quantizer, ordering };

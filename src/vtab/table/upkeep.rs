@@ -7,7 +7,8 @@ use crate::index::CoarseQuantizer;
 use crate::index::maintain::Target;
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{
-    self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads, read_coarse,
+    self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
+    read_coarse,
 };
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::Settings;
