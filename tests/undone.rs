@@ -219,6 +219,30 @@ fn an_update_that_fails_has_not_replaced_another_row() {
     run(&db, "COMMIT");
 }
 
+#[test]
+fn a_commit_after_a_write_that_failed_half_way_says_so_and_rolls_back() {
+    let db = memory();
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(v float[2], train_at=off)");
+    run(&db, &insert("t", 1, 20));
+    run(&db, "BEGIN; DELETE FROM t_codes; DELETE FROM t WHERE rowid = 1");
+    failure(db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)));
+    // The savepoint that a write failed in is released: it failed in the one around it, and that one is undone.
+    run(&db, "ROLLBACK; BEGIN; SAVEPOINT a; SAVEPOINT b; DELETE FROM t_codes; DELETE FROM t WHERE rowid = 1");
+    failure(db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)));
+    run(&db, "RELEASE b; SAVEPOINT c; ROLLBACK TO c");
+    let (_, message) = failure(db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)));
+    assert_eq!(message, "a write to 't' failed in this transaction: ROLLBACK first");
+    run(&db, "ROLLBACK TO a");
+    assert_eq!(number(&db, "SELECT count(*) FROM t"), 20);
+    run(&db, "DELETE FROM t_codes; DELETE FROM t WHERE rowid = 1");
+    failure(db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)));
+    let (_, message) = failure(db.execute("COMMIT", []));
+    assert_eq!(message, "a write to 't' failed in this transaction: ROLLBACK first");
+    assert!(db.is_autocommit());
+    assert_eq!(number(&db, "SELECT count(*) FROM t"), 20);
+    run(&db, "INSERT INTO t(t) VALUES ('integrity-check')");
+}
+
 /// Two connections of one shared cache.
 fn shared(name: &str) -> [Connection; 2] {
     let flags =
@@ -276,7 +300,7 @@ fn a_write_that_failed_half_way_fails_no_statement_on_other_tables() {
         &db,
         "INSERT INTO other VALUES (1), (2); UPDATE other SET x = x + 1; SAVEPOINT b; DELETE FROM other; ROLLBACK TO b",
     );
-    for sql in [insert("t", 70, 2), "SELECT * FROM t".into(), "COMMIT".into()] {
+    for sql in [insert("t", 70, 2), "SELECT * FROM t".into()] {
         let (_, message) = failure(db.prepare(&sql).and_then(|mut s| s.query([])?.next().map(|_| ())));
         assert_eq!(message, "a write to 't' failed in this transaction: ROLLBACK first", "{sql}");
     }

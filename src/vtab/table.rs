@@ -73,6 +73,8 @@ pub struct Table {
     rollbacks: Cell<u64>,
     /// The uuid, in the transaction that makes the table.
     made: Cell<Option<[u8; 16]>>,
+    /// The table was unmade: another one of its name is another table.
+    gone: Cell<bool>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
     private: RefCell<Option<(State, Arc<Snapshot>)>>,
     settings: RefCell<Option<([u8; 16], Settings)>>,
@@ -113,6 +115,7 @@ impl Table {
             broken: Cell::new(None),
             rollbacks: Cell::new(0),
             made: Cell::new(None),
+            gone: Cell::new(false),
             private: RefCell::default(),
             settings: RefCell::default(),
             coarse: RefCell::default(),
@@ -277,7 +280,7 @@ impl Table {
     /// Whether ROLLBACK TO has unmade the table: SQLite does not tell a table of a savepoint that is older than the table.
     /// There may be none now, or another one of that name.
     fn is_unmade(&self) -> Result<bool> {
-        let Some(uuid) = self.made.get() else { return Ok(false) };
+        let Some(uuid) = self.made.get() else { return Ok(self.gone.get()) };
         match self.tables().read_state() {
             Ok(state) => Ok(state.uuid != uuid),
             Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => Ok(true),
@@ -293,6 +296,7 @@ impl Table {
             return Ok(false);
         }
         self.made.set(None);
+        self.gone.set(true);
         self.layers.replace(Layers::new(self.name()));
         self.forget();
         Ok(true)
