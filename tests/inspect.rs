@@ -158,3 +158,59 @@ fn what_one_connection_preloads_serves_all_of_them() {
     assert!(resident(&db) > before, "{before}");
     assert_eq!(resident(&db), resident(&other));
 }
+
+#[test]
+fn commands_that_write_nothing_run_where_nothing_may_be_written() {
+    let (_folder, path) = scratch();
+    let writer = open(&path);
+    run(&writer, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], w float[2], nlist=3)");
+    run(
+        &writer,
+        "INSERT INTO t(rowid, vec, w) VALUES (1, '[1,2,3,4,5,6,7,8]', '[1,2]'), (2, '[0,2,3,4,5,6,7,8]', '[1,1]')",
+    );
+    let uri = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let named = |option: &str| format!("file:{}?{option}", path.display());
+    let query_only = open(&path);
+    run(&query_only, "PRAGMA query_only = 1");
+    for db in
+        [open_with(named("mode=ro"), uri), open_with(named("immutable=1"), uri), query_only, open(&path)]
+    {
+        let does = |command: &str| text(&db, &format!("SELECT ivf_command('t', '{command}')"));
+        let resident = || number(&db, "SELECT resident_vectors FROM ivf_stats('main.t')");
+        for _ in 0..2 {
+            assert_eq!((does("unload"), resident()), ("ok".into(), 0));
+            assert_eq!(does(" Preload"), "ok");
+            assert!(resident() > 0);
+        }
+        assert_eq!(does("integrity-check"), "ok");
+        assert_eq!(does("device=cpu"), "ok");
+        let limit = number(&db, "SELECT cache_limit FROM ivf_stats('t')");
+        assert_eq!(does(&format!("cache_bytes={limit}")), "ok");
+        for command in ["train", "optimize", "delete-all", "nprobe=3", "rebuild", "launch", ""] {
+            let (code, message) = failure(db.query_row("SELECT ivf_command('t', ?1)", [command], |_| Ok(())));
+            assert_eq!(code, ffi::SQLITE_ERROR);
+            let expected = format!(
+                "ivf_command: only commands that write nothing are run here (preload, unload, device=NAME, cache_bytes=N, device_bytes=N, integrity-check), got '{command}'"
+            );
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        for (sql, expected) in [
+            ("SELECT ivf_command('u', 'preload')", "ivf_command: no such table: u"),
+            ("SELECT ivf_command('t', 5)", "ivf_command: a command is a text, got integer"),
+            ("SELECT ivf_command(NULL, 'preload')", "ivf_command: a table is named by a text"),
+            ("SELECT ivf_command('t', 'device=abacus')", "device must be one of"),
+            ("SELECT ivf_command('t', 'cache_bytes=x')", "cache_bytes must be a number of bytes"),
+        ] {
+            let (_, message) = failure(db.query_row(sql, [], |_| Ok(())));
+            assert!(message.contains(expected), "{sql}: {message}");
+        }
+    }
+    // Whoever gives somebody a view gives no say over the process.
+    run(&writer, "CREATE VIEW bad AS SELECT ivf_command('t', 'unload')");
+    failure(writer.query_row("SELECT * FROM bad", [], |_| Ok(())));
+    run(&writer, "UPDATE t_vectors SET data = zeroblob(length(data))");
+    let reader = open_with(named("mode=ro"), uri);
+    let (code, message) =
+        failure(reader.query_row("SELECT ivf_command('t', 'integrity-check')", [], |_| Ok(())));
+    assert_eq!((code, message.contains("t_vectors")), (ffi::SQLITE_CORRUPT_VTAB, true), "{message}");
+}

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{assert_sound, fill, memory, number, run, text};
+use common::{Numbers, assert_sound, blob, fill, memory, number, open, run, scratch, search, text};
 use rusqlite::Connection;
 
 /// So wide that 16 rows seal a tail and 512 fill a segment.
@@ -88,4 +88,71 @@ fn every_change_of_the_content_gives_a_version_that_was_never_there_and_a_rollba
         assert!(versions.insert(version()), "{change}: a version that was there");
         assert_eq!(stamps.insert(stamp()), writes_lists, "{change}: the stamp");
     }
+}
+
+fn limit_length(db: &Connection, bytes: i32) {
+    // SAFETY: the connection is open.
+    unsafe { rusqlite::ffi::sqlite3_limit(db.handle(), rusqlite::ffi::SQLITE_LIMIT_LENGTH, bytes) };
+}
+
+#[test]
+fn a_connection_with_a_low_limit_of_length_writes_and_reads_segments_that_it_may() {
+    for limit in [30_000, 200_000] {
+        for columns in ["m INTEGER", "s TEXT, m INTEGER"] {
+            let (_folder, path) = scratch();
+            let (low, usual) = (open(&path), open(&path));
+            limit_length(&low, limit);
+            run(&low, "PRAGMA synchronous = OFF");
+            run(&usual, "PRAGMA synchronous = OFF");
+            run(&low, &format!("CREATE VIRTUAL TABLE t USING ivf(vec float[96], {columns}, train_at=500)"));
+            let text = columns.contains('s');
+            let insert = |db: &Connection, first: i64, n: i64| {
+                run(db, "BEGIN");
+                let mut numbers = Numbers::new(first as u64);
+                for rowid in first..first + n {
+                    let vector = blob(&numbers.vector(96));
+                    if text {
+                        let long = "x".repeat(300 + rowid as usize % 90 * 4);
+                        let sql = "INSERT INTO t(rowid, vec, m, s) VALUES (?1, ?2, ?1, ?3)";
+                        db.prepare_cached(sql).unwrap().execute((rowid, vector, long)).unwrap();
+                    } else {
+                        let sql = "INSERT INTO t(rowid, vec, m) VALUES (?1, ?2, ?1)";
+                        db.prepare_cached(sql).unwrap().execute((rowid, vector)).unwrap();
+                    }
+                }
+                run(db, "COMMIT");
+            };
+            insert(&low, 1, 300);
+            (0..30).for_each(|i| insert(&low, 301 + i * 10, 10));
+            insert(&usual, 1000, 900);
+            run(&low, "DELETE FROM t WHERE rowid % 3 = 0; UPDATE t SET m = -m WHERE rowid % 7 = 0");
+            for (first, command) in [(5000, "optimize"), (6000, "train")] {
+                run(&usual, &format!("INSERT INTO t(t) VALUES ('{command}')"));
+                insert(&low, first, 200);
+                let query = Numbers::new(3).vector(96);
+                let answers = [&low, &usual].map(|db| search(db, "t", &query, 12, -1.0).unwrap());
+                assert_eq!(answers[0], answers[1]);
+                assert_eq!(answers[0], common::brute_force(&low, "t", &query, 12));
+                run(&low, &format!("INSERT INTO t(t) VALUES ('{command}'), ('integrity-check')"));
+                let longest = number(
+                    &usual,
+                    "SELECT max(length(data)) FROM (SELECT data FROM t_codes UNION ALL SELECT data FROM t_vectors UNION ALL SELECT data FROM t_metadata)",
+                );
+                assert!(longest <= i64::from(limit), "{command}: {longest} bytes at a limit of {limit}");
+                assert_eq!(search(&low, "t", &query, 12, -1.0).unwrap(), answers[0]);
+                run(&usual, "INSERT INTO t(t) VALUES ('integrity-check')");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_length_that_not_even_one_row_is_under_is_named() {
+    let db = common::memory();
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(vec float[1000], train_at=off)");
+    limit_length(&db, 4050);
+    let vector = blob(&Numbers::new(1).vector(1000));
+    let (code, message) = common::failure(db.execute("INSERT INTO t(vec) VALUES (?1)", [vector]));
+    assert_eq!(code, rusqlite::ffi::SQLITE_TOOBIG);
+    assert!(message.contains("SQLITE_LIMIT_LENGTH"), "{message}");
 }

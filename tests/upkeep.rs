@@ -295,3 +295,76 @@ fn space_comes_back() {
     let ratio = bytes(&path) / bytes(&fresh_path);
     assert!((0.9..=1.1).contains(&ratio), "{ratio}");
 }
+
+#[test]
+fn partitions_without_rows_go_with_optimize_and_train() {
+    for command in ["optimize", "train", "rebuild"] {
+        let (_folder, path) = scratch();
+        let db = open(&path);
+        db.execute_batch(
+            "CREATE VIRTUAL TABLE t USING ivf(v float[2], day INTEGER PARTITION KEY, train_at=30)",
+        )
+        .unwrap();
+        let insert = |day: i64, n: i64| {
+            in_one(&db, || {
+                for i in 0..n {
+                    let vector = blob(&[day as f32 + i as f32 / 64.0, (i % 7) as f32]);
+                    db.execute("INSERT INTO t(v, day) VALUES (?1, ?2)", params![vector, day]).unwrap();
+                }
+            });
+        };
+        // The last days are large enough for lists of their own.
+        (0..40).for_each(|day| insert(day, if day >= 36 { 60 } else { 3 }));
+        let other = open(&path);
+        let days = |db: &Connection| -> Vec<String> {
+            let mut statement =
+                db.prepare("SELECT key || ' ' || rows FROM ivf_partitions('t') ORDER BY key").unwrap();
+            statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let nearest = |db: &Connection, day: i64| -> String {
+            let sql = "SELECT coalesce(group_concat(rowid || ' ' || distance), '') FROM
+                (SELECT rowid, distance FROM t WHERE v MATCH '[20,3]' AND k = 5 AND day = ?1)";
+            db.query_row(sql, [day], |r| r.get(0)).unwrap()
+        };
+        let all = |db: &Connection| -> String {
+            let sql = "SELECT group_concat(rowid || ' ' || distance) FROM
+                (SELECT rowid, distance FROM t WHERE v MATCH '[20,3]' AND k = 50 AND nprobe = -1)";
+            db.query_row(sql, [], |r| r.get(0)).unwrap()
+        };
+        assert_eq!(days(&other).len(), 40);
+        db.execute_batch("DELETE FROM t WHERE day NOT IN (5, 17, 37, 39)").unwrap();
+        let before = (all(&db), nearest(&db, 37), nearest(&db, 5));
+        other.execute_batch("BEGIN").unwrap();
+        assert_eq!((all(&other), nearest(&other, 37), nearest(&other, 5)), before);
+        other.execute_batch("COMMIT").unwrap();
+        db.execute_batch("BEGIN").unwrap();
+        db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
+        assert_eq!(days(&db), ["[17] 3", "[37] 60", "[39] 60", "[5] 3"]);
+        db.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(days(&db).len(), 40);
+        db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
+        for db in [&db, &other, &open(&path)] {
+            assert_eq!(days(db), ["[17] 3", "[37] 60", "[39] 60", "[5] 3"], "{command}");
+            assert_eq!((all(db), nearest(db, 37), nearest(db, 5)), before, "{command}");
+            assert_eq!(nearest(db, 36), "");
+            db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap();
+        }
+        assert_eq!(
+            number(&db, "SELECT nlist - (SELECT sum(lists) FROM ivf_partitions('t')) FROM t_state"),
+            0
+        );
+        // A day that went comes back, and a new one comes.
+        insert(36, 2);
+        insert(100, 40);
+        assert_eq!(days(&other), ["[100] 40", "[17] 3", "[36] 2", "[37] 60", "[39] 60", "[5] 3"]);
+        assert_ne!(nearest(&other, 36), "");
+        assert_eq!(nearest(&other, 37), before.1);
+        db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check'); DELETE FROM t").unwrap();
+        db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
+        assert_eq!((days(&other).len(), nlist(&db)), (0, 0), "{command}");
+        db.execute("INSERT INTO t(t) VALUES (?1)", [command]).unwrap();
+        insert(5, 3);
+        assert_eq!(days(&other), ["[5] 3"]);
+        db.execute_batch("INSERT INTO t(t) VALUES ('integrity-check')").unwrap();
+    }
+}

@@ -30,6 +30,8 @@ pub struct Buffer {
     deleted: HashSet<i64>,
     /// The version that the tables will have.
     ver: Option<[u8; 16]>,
+    /// Rows inserted and deleted.
+    changes: u64,
     /// The largest rowid in tables and buffer together, while it is known.
     max_rowid: Option<Option<i64>>,
 }
@@ -132,6 +134,7 @@ impl Buffer {
         self.places.insert(rowid, self.rows.rowids.len());
         self.rows.push(rowid, vector)?;
         self.rows.metadata.push(metadata.iter().copied())?;
+        self.changes += 1;
         if let Some(max) = &mut self.max_rowid {
             *max = (*max).max(Some(rowid));
         }
@@ -165,6 +168,7 @@ impl Buffer {
             self.deletes.push(stored);
             self.deleted.insert(rowid);
         }
+        self.changes += 1;
         if self.max_rowid == Some(Some(rowid)) {
             self.max_rowid = None;
         }
@@ -187,8 +191,8 @@ impl Buffer {
         state.ver = ver;
         state.stamp = next_ver(&state.stamp, b'F', &[&ver]);
         let rowids = &self.rows.rowids;
-        let live = (0..rowids.len()).filter(|&i| self.places.get(&rowids[i]) == Some(&i));
-        let live = try_collect(live)?;
+        let is_live = |i: &usize| self.places.get(&rowids[*i]) == Some(i);
+        let live = try_collect((0..rowids.len()).filter(is_live))?;
         let rows = state.rows + live.len() as i64 - self.deletes.len() as i64;
         if rows < 0 {
             return Err(tables.corrupt(
@@ -204,8 +208,13 @@ impl Buffer {
         for stored in std::mem::take(&mut self.deletes) {
             deletes.push((stored.check(tables, &state)?, stored.rowid()));
         }
-        let partitions = tables.partitions_of(&self.rows, &live)?;
-        let wider = with_lists_for(tables, layout, coarse, &partitions, &mut state)?;
+        // Rows that went again while they waited count as if they had been written: what a transaction leaves behind must not
+        // depend on when its changes were.
+        let gone = try_collect((0..rowids.len()).filter(|i| !is_live(i)))?;
+        let all = tables.partitions_of(&self.rows, &try_collect(0..rowids.len())?)?;
+        let wider = with_lists_for(tables, layout, coarse, &all, &mut state)?;
+        let of = |rows: &[usize]| try_collect(rows.iter().filter_map(|&i| all.get(i).copied()));
+        let (partitions, of_gone) = (of(&live)?, of(&gone)?);
         let coarse = wider.as_ref().or(coarse);
         if let Some(coarse) = coarse.filter(|_| tables.is_partitioned()) {
             let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
@@ -218,11 +227,12 @@ impl Buffer {
         let mut writer = Writer::new(tables, layout, coarse, state, ticker);
         writer.delete(deletes)?;
         writer.place(&self.rows, &live, &partitions)?;
+        writer.look_at(&self.rows, &gone, &of_gone)?;
         let lists = writer.sizes;
         tables.write_state(&state)?;
-        let max_rowid = self.max_rowid;
-        *self = Self { max_rowid, ..Self::default() };
-        Ok((Written { rows, lists }, wider))
+        let written = Written { rows: self.changes, lists };
+        *self = Self { max_rowid: self.max_rowid, ..Self::default() };
+        Ok((written, wider))
     }
 }
 
@@ -231,7 +241,7 @@ impl Buffer {
 pub struct Written {
     /// Rows inserted and deleted.
     pub rows: u64,
-    /// The lists that changed, and how many rows they hold now.
+    /// The lists that they came into or went from, and how many rows those hold now.
     pub lists: BTreeMap<u32, u64>,
 }
 

@@ -1,5 +1,5 @@
 use crate::index::IndexError;
-use crate::sqlite;
+use crate::sqlite::{self, ffi};
 
 /// What can go wrong between the engine and its tables.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,11 @@ pub enum StorageError {
 impl From<StorageError> for sqlite::Error {
     fn from(error: StorageError) -> Self {
         match error {
+            StorageError::Sqlite(error) if error.primary() == ffi::SQLITE_TOOBIG => Self::new(
+                error.code,
+                "a row of a shadow table is longer than the SQLITE_LIMIT_LENGTH of this connection: raise it, to 1000000 or \
+                 to what one vector and its metadata take, if that is more",
+            ),
             StorageError::Sqlite(error) => error,
             StorageError::Corrupt { .. } => Self::corrupt(error.to_string()),
             StorageError::Index(error) => error.into(),

@@ -1,5 +1,7 @@
 //! `t_metadata.data`: the metadata of a segment, in bytes and back.
 
+use std::ops::Range;
+
 use crate::index::metadata::{MetadataColumn, Values};
 use crate::index::{IndexError, Metadata, SegmentId, ValueKind, try_collect, try_copy, try_vec};
 use crate::storage::codec::{FORMAT, Fault, Fields, Seal};
@@ -15,6 +17,24 @@ fn number(kind: ValueKind) -> u8 {
         ValueKind::Text => 3,
         ValueKind::Boolean => 4,
     }
+}
+
+/// Bytes of the blob of some rows of `metadata`.
+pub(super) fn blob_bytes(metadata: &Metadata, rows: Range<usize>) -> usize {
+    let of_column = |column: &MetadataColumn| {
+        4 + rows.len().div_ceil(8)
+            + match &column.values {
+                Values::Integers(_) | Values::Floats(_) => rows.len() * 8,
+                Values::Booleans(_) => rows.len(),
+                Values::Texts { ends, .. } => {
+                    let end = |rows: usize| {
+                        rows.checked_sub(1).and_then(|i| ends.get(i)).map_or(0, |&end| end as usize)
+                    };
+                    rows.len() * 4 + end(rows.end).saturating_sub(end(rows.start))
+                }
+            }
+    };
+    HEADER + metadata.columns().iter().map(of_column).sum::<usize>() + 8
 }
 
 impl Seal {

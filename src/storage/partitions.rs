@@ -1,9 +1,11 @@
 //! `t_partitions`: the numbers of partitions. A partition is named by the values of the partition columns, which stand in the
 //! metadata of its rows too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, TryExtend, TryGrow, try_copy, try_vec};
+use crate::index::{
+    CoarseQuantizer, Datum, IndexError, Metadata, SegmentHead, TryExtend, TryGrow, try_copy, try_vec,
+};
 use crate::sqlite::{Kind, Param};
 use crate::storage::order::Rising;
 use crate::storage::rows::Rows;
@@ -146,6 +148,14 @@ impl Tables {
         Ok(partition)
     }
 
+    /// Forgets a partition that has no rows.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub(super) fn remove_partition(&self, partition: u32) -> Result<(), StorageError> {
+        Ok(self.run(Sql::PartitionsRemove, &[i64::from(partition).into()])?)
+    }
+
     /// Notes that partitions have other numbers of rows.
     ///
     /// # Errors
@@ -156,6 +166,51 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// Lists without those of partitions that have no rows.
+pub(super) struct Kept {
+    /// None where no list is left.
+    pub coarse: Option<CoarseQuantizer>,
+    /// The number that each list has now, none for those that are gone.
+    pub numbers: Vec<Option<u32>>,
+}
+
+/// Forgets the partitions of which no row is in `heads`, all of the table; none if there are no such partitions. Their lists
+/// are not touched.
+///
+/// # Errors
+/// What writing fails with.
+pub(super) fn without_empty(
+    tables: &Tables,
+    layout: &Layout,
+    coarse: &CoarseQuantizer,
+    heads: &[SegmentHead],
+) -> Result<Option<Kept>, StorageError> {
+    let mut empty: BTreeSet<u32> = coarse.partitions().iter().copied().collect();
+    for head in heads.iter().filter(|head| head.live() > 0) {
+        empty.remove(&coarse.partition(head.id.list_no()));
+    }
+    if empty.is_empty() {
+        return Ok(None);
+    }
+    empty.iter().try_for_each(|&partition| tables.remove_partition(partition))?;
+    let (mut centroids, mut partitions) = (Vec::new(), Vec::new());
+    let mut numbers = try_vec(coarse.nlist())?;
+    for (list_no, &partition) in coarse.partitions().iter().enumerate() {
+        let stays = !empty.contains(&partition);
+        numbers.push(stays.then_some(partitions.len() as u32));
+        if stays {
+            centroids.try_append(coarse.centroid(list_no))?;
+            partitions.try_push(partition)?;
+        }
+    }
+    let coarse = if partitions.is_empty() {
+        None
+    } else {
+        Some(CoarseQuantizer::with_partitions(layout.metric, layout.dim, centroids, partitions)?)
+    };
+    Ok(Some(Kept { coarse, numbers }))
 }
 
 /// A quantizer that has a list for each of `partitions`: that of `coarse`, if it has, else one with lists more, at the origin:

@@ -8,7 +8,7 @@ use crate::index::{
     CoarseQuantizer, Codes, IndexError, InvertedLists, Metadata, Metric, SegmentHead, SegmentId, Snapshot,
     TryExtend, TryGrow, try_copy, try_filled,
 };
-use crate::sqlite::{BlobReader, Kind, Ticker};
+use crate::sqlite::{BlobReader, Kind, Ticker, ffi};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};
 use crate::storage::order::{ListNo, Rising, StoredList};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
@@ -90,7 +90,17 @@ impl<'a> TableLists<'a> {
         let corrupt = |fault: Fault| self.tables.corrupt(suffix, head.id.raw(), fault);
         let mut statement = self.tables.statement(which)?;
         let mut rows = statement.query(&[head.id.raw().into()])?;
-        if !rows.step()? || rows.kind(0) != Kind::Blob {
+        let is_there = match rows.step() {
+            // Written where SQLITE_LIMIT_LENGTH was larger. Reading in parts knows no limit.
+            Err(error) if error.primary() == ffi::SQLITE_TOOBIG => {
+                let reader = self.tables.open_data(suffix, head.id)?;
+                let mut bytes = try_filled(0, reader.len())?;
+                reader.read_at(0, &mut bytes)?;
+                return decode(&bytes)?.map_err(corrupt);
+            }
+            is_there => is_there?,
+        };
+        if !is_there || rows.kind(0) != Kind::Blob {
             return Err(corrupt("the row is missing or not a blob".into()));
         }
         decode(rows.blob(0)?)?.map_err(corrupt)

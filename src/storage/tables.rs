@@ -69,6 +69,7 @@ statements! {
     ConfigRead "config_read", ConfigStrays "config_strays", ConfigWrite "config_write",
     ConfigDelete "config_delete",
     StateRead "state_read", StateStrays "state_strays", StateWrite "state_write",
+    StateLock "state_lock",
     CentroidsRead "centroids_read", CentroidsWrite "centroids_write", CentroidsDelete "centroids_delete",
     ListsRead "lists_read", ListsWrite "lists_write", ListsDelete "lists_delete",
     CodesRead "codes_read", CodesScan "codes_scan", CodesWrite "codes_write", CodesDelete "codes_delete",
@@ -83,6 +84,7 @@ statements! {
     PartitionsCreate "partitions_create", PartitionsDrop "partitions_drop", PartitionsRename "partitions_rename",
     PartitionsFind "partitions_find", PartitionsAdd "partitions_add", PartitionsCount "partitions_count",
     PartitionsScan "partitions_scan", PartitionsMax "partitions_max", PartitionsRows "partitions_rows", PartitionsDelete "partitions_delete",
+    PartitionsRemove "partitions_remove",
     AuxiliaryCreate "auxiliary_create", AuxiliaryDrop "auxiliary_drop", AuxiliaryRename "auxiliary_rename",
     AuxiliaryRead "auxiliary_read", AuxiliaryFind "auxiliary_find", AuxiliaryNumbers "auxiliary_numbers", AuxiliaryWrite "auxiliary_write",
     AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
@@ -472,6 +474,15 @@ impl Tables {
         let mut rows = statement.query(&[])?;
         let own = rows.step()? && rows.i64(1) == 0;
         Ok(own.then(|| rows.i64(0) != 0))
+    }
+
+    /// Takes the lock that keeps other connections of a shared cache away until the transaction ends: all of them read the state
+    /// first.
+    ///
+    /// # Errors
+    /// `SQLITE_LOCKED` while one of them reads the table; nothing is changed then.
+    pub fn lock(&self) -> SqliteResult<()> {
+        self.run(Sql::StateLock, &[])
     }
 
     /// Opens the `data` of a segment for reading in parts.

@@ -11,10 +11,11 @@ use crate::index::{
 };
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
+use crate::storage::partitions::without_empty;
 use crate::storage::reader::{TableLists, load_snapshot, read_all_heads, read_coarse};
 use crate::storage::rows::{Rows, in_order};
 use crate::storage::ticking::{parallel, ticking_at};
-use crate::storage::writer::{Encoded, Writer, assign_rows, encode};
+use crate::storage::writer::{Encoded, Writer, assign_rows, cut, encode};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// What a training is asked for.
@@ -39,7 +40,7 @@ pub(super) const MOVE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 
 const MAP_ROWS: usize = 1 << 10;
 
 /// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
-/// rows stays as it is.
+/// rows stays as it is, but for partitions: those without rows go.
 ///
 /// # Errors
 /// What reading, writing and the ticker fail with: the transaction must then not go on.
@@ -51,7 +52,8 @@ pub fn train(
 ) -> Result<State, StorageError> {
     let state = tables.read_state()?;
     if state.rows == 0 {
-        return Ok(state);
+        let has_partitions = tables.is_partitioned() && state.nlist > 0;
+        return if has_partitions { Ok(optimize(tables, layout, ticker)?.state) } else { Ok(state) };
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
@@ -84,11 +86,9 @@ pub fn train(
         ..state
     };
     write_centroids(tables, layout, &new, &coarse, None)?;
-    let reassign = Some(old.as_deref());
-    let map = rewrite(tables, layout, &state, new, Some(&coarse), reassign, &heads, ticker)?;
-    // Every row has a new list: writing the map anew, in order, beats changing it row by row.
-    tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
-    finish(tables, layout, &coarse, new, map, ticker)
+    let goes = Goes::Nearest(old.as_deref());
+    let map = rewrite(tables, layout, &state, new, Some(&coarse), goes, &heads, ticker)?;
+    finish(tables, layout, Some(&coarse), new, map, ticker)
 }
 
 /// The centroids of `nlist` lists for the live rows of `heads`, as many as `state` counts.
@@ -110,7 +110,8 @@ fn centroids(
     k_means(&sample, layout.dim, &params, ticker)
 }
 
-/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one, at the origin.
+/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one that has rows, at the
+/// origin. A partition without rows is forgotten.
 fn train_partitions(
     tables: &Tables,
     layout: &Layout,
@@ -129,6 +130,10 @@ fn train_partitions(
     let (mut all, mut partitions) = (Vec::new(), Vec::new());
     for (partition, heads) in of_partition {
         let rows = heads.iter().map(|head| u64::from(head.live())).sum::<u64>();
+        if rows == 0 {
+            tables.remove_partition(partition)?;
+            continue;
+        }
         let mut found = Vec::new();
         if rows >= training.partition_rows.max(1) {
             let nlist = if training.explicit { training.nlist } else { auto_nlist(rows) };
@@ -152,24 +157,50 @@ pub fn auto_nlist(rows: u64) -> usize {
     ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
 }
 
-/// Writes every list anew: dead rows go, segments are as large as they may be.
+/// What [`optimize`] did.
+#[derive(Debug)]
+pub struct Optimized {
+    /// The state after it.
+    pub state: State,
+    /// The number that each list has now, where lists have others: none for those that went with their partitions.
+    pub numbers: Option<Vec<Option<u32>>>,
+}
+
+/// Writes every list anew: dead rows go, segments are as large as they may be, partitions without rows go with their lists.
 ///
 /// # Errors
 /// As [`train`].
-pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<State, StorageError> {
+pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Optimized, StorageError> {
     let state = tables.read_state()?;
     let heads = read_all_heads(tables, &state)?;
     let coarse = read_coarse(tables, &state, layout.metric, layout.dim, None)?;
     let generation = next_generation(&state);
-    let new = State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
-    if let Some(coarse) = &coarse {
-        // The centroids are the same, but their chunks name the generation.
-        write_centroids(tables, layout, &new, coarse, None)?;
+    let mut new =
+        State { ver: next_ver(&state.ver, b'O', &[&generation.to_le_bytes()]), generation, ..state };
+    let kept = match &coarse {
+        Some(coarse) => without_empty(tables, layout, coarse, &heads)?,
+        None => None,
+    };
+    let Some(kept) = kept else {
+        if let Some(coarse) = &coarse {
+            // The centroids are the same, but their chunks name the generation.
+            write_centroids(tables, layout, &new, coarse, None)?;
+        }
+        rewrite(tables, layout, &state, new, coarse.as_deref(), Goes::Back, &heads, ticker)?;
+        let state = stamped(new);
+        tables.write_state(&state)?;
+        return Ok(Optimized { state, numbers: None });
+    };
+    let coarse = kept.coarse.as_ref();
+    new.nlist = coarse.map_or(0, |coarse| coarse.nlist() as i64);
+    new.centroids = coarse.map_or(0, |coarse| coarse.hash() as i64);
+    match coarse {
+        Some(coarse) => write_centroids(tables, layout, &new, coarse, None)?,
+        None => tables.run(Sql::CentroidsDelete, &[])?,
     }
-    rewrite(tables, layout, &state, new, coarse.as_deref(), None, &heads, ticker)?;
-    let stamped = stamped(new);
-    tables.write_state(&stamped)?;
-    Ok(stamped)
+    let map = rewrite(tables, layout, &state, new, coarse, Goes::To(&kept.numbers), &heads, ticker)?;
+    let state = finish(tables, layout, coarse, new, map, ticker)?;
+    Ok(Optimized { state, numbers: Some(kept.numbers) })
 }
 
 /// Measures what recall targets go by, on prepared `queries`, or on the rows where there are none; nothing where there is no
@@ -285,18 +316,21 @@ pub(super) fn stamped(state: State) -> State {
     State { stamp: next_ver(&state.stamp, b'F', &[&state.ver]), ..state }
 }
 
+/// Writes where rows are and the state.
 fn finish(
     tables: &Tables,
     layout: &Layout,
-    coarse: &CoarseQuantizer,
+    coarse: Option<&CoarseQuantizer>,
     new: State,
     mut map: Vec<(i64, u32)>,
     ticker: &mut Ticker,
 ) -> Result<State, StorageError> {
+    // Every row has a new list: writing the map anew, in order, beats changing it row by row.
+    tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
     map.sort_unstable();
     let state = stamped(new);
     ticker.stage("map", map.len() as u64)?;
-    let mut writer = Writer::new(tables, layout, Some(coarse), state, ticker);
+    let mut writer = Writer::new(tables, layout, coarse, state, ticker);
     for part in map.chunks(MAP_ROWS) {
         writer.write_map(part)?;
         writer.ticker.advance(part.len() as u64);
@@ -352,8 +386,19 @@ fn sample(
     Ok(sample)
 }
 
-/// Moves every live row of `heads` to its list in the generation of `new`: the one that it is in, or with `reassign` the
-/// nearest one, of the partition that it has in the old lists if there are such. Returns where the rows are now.
+/// Which list a row goes to.
+#[derive(Clone, Copy)]
+enum Goes<'a> {
+    /// The one that it came from.
+    Back,
+    /// That one, by its new number.
+    To(&'a [Option<u32>]),
+    /// The nearest one, of the partition that it has in these old lists if there are such.
+    Nearest(Option<&'a CoarseQuantizer>),
+}
+
+/// Moves every live row of `heads` to its list in the generation of `new`. Returns where the rows are now, unless all are in
+/// the lists that they were in.
 #[allow(clippy::too_many_arguments)]
 fn rewrite(
     tables: &Tables,
@@ -361,17 +406,18 @@ fn rewrite(
     old: &State,
     new: State,
     coarse: Option<&CoarseQuantizer>,
-    reassign: Option<Option<&CoarseQuantizer>>,
+    goes: Goes<'_>,
     heads: &[SegmentHead],
     ticker: &mut Ticker,
 ) -> Result<Vec<(i64, u32)>, StorageError> {
     let dim = layout.dim;
     let mut waiting = try_collect((0..coarse.map_or(1, CoarseQuantizer::nlist)).map(|_| Rows::new(tables)))?;
     let mut next_seq = try_filled(0_u32, waiting.len())?;
-    let mut map = try_vec(if reassign.is_some() { old.rows as usize } else { 0 })?;
+    let mut map = try_vec(if matches!(goes, Goes::Back) { 0 } else { old.rows as usize })?;
     let mut bytes = 0;
     // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
-    ticker.stage(if reassign.is_some() { "assign and write" } else { "pack" }, 2 * old.rows as u64)?;
+    let stage = if matches!(goes, Goes::Nearest(_)) { "assign and write" } else { "pack" };
+    ticker.stage(stage, 2 * old.rows as u64)?;
     // Segments are read in groups, so that all threads have rows to assign.
     for group in heads.chunks(16) {
         let mut rows = Rows::new(tables);
@@ -379,18 +425,25 @@ fn rewrite(
         for head in group {
             let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
             let live = reader.live_rows(head)?;
-            lists_of.try_extend(std::iter::repeat_n(head.id.list_no(), live.rowids.len()))?;
+            let list_no = head.id.list_no();
+            let list_no = match goes {
+                Goes::To(numbers) => numbers.get(list_no as usize).copied().flatten().unwrap_or(0),
+                Goes::Back | Goes::Nearest(_) => list_no,
+            };
+            lists_of.try_extend(std::iter::repeat_n(list_no, live.rowids.len()))?;
             rows.append(&live)?;
             // Gone at once: the new segments can have their pages.
             reader.delete_segment(head.id)?;
         }
-        if let (Some(partitioned), Some(coarse)) = (reassign, coarse) {
+        if let (Goes::Nearest(partitioned), Some(coarse)) = (goes, coarse) {
             let row = |i: usize| &rows.vectors[i * dim..(i + 1) * dim];
             let partitions = match partitioned {
                 Some(old) => try_collect(lists_of.iter().map(|&list_no| old.partition(list_no)))?,
                 None => Vec::new(),
             };
             lists_of = assign_rows(coarse, layout, rows.rowids.len(), &partitions, ticker, row)?;
+        }
+        if !matches!(goes, Goes::Back) {
             map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
         }
         bytes += rows.bytes();
@@ -422,18 +475,18 @@ fn flush(
 ) -> Result<(), StorageError> {
     let dim = layout.dim;
     let state = stamped(*new);
-    let most = layout.sealed_rows();
-    let mut parts: Vec<(SegmentId, Rows)> = Vec::new();
+    let mut parts: Vec<(SegmentId, bool, Rows)> = Vec::new();
     for (list_no, rows) in waiting.iter_mut().enumerate() {
         let rows = std::mem::replace(rows, Rows::new(tables));
         // The list as a whole, before it is cut.
         let rows = in_order(layout, coarse, list_no as u32, &rows)?.unwrap_or(rows);
         ticker.tick()?;
-        for start in (0..rows.rowids.len()).step_by(most) {
+        for part in cut(tables, layout, &rows)? {
             let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
             next_seq[list_no] += 1;
-            let end = rows.rowids.len().min(start + most);
-            parts.try_push((id, rows.range(start..end, dim)?))?;
+            let may_be_tail = is_last && part.end == rows.rowids.len();
+            let sealed = !may_be_tail || part.len() >= layout.tail_rows();
+            parts.try_push((id, sealed, rows.range(part, dim)?))?;
         }
     }
     let mut ticks = 0;
@@ -442,13 +495,12 @@ fn flush(
         let encoded: Vec<Mutex<Option<Result<Encoded, StorageError>>>> =
             try_collect(group.iter().map(|_| Mutex::default()))?;
         parallel(group.len(), ticker, |i| {
-            let (id, rows) = &group[i];
-            let sealed = !is_last || rows.rowids.len() >= layout.tail_rows();
-            let segment = encode(layout, coarse, &state, *id, sealed, layout.quantizer, rows);
+            let (id, sealed, rows) = &group[i];
+            let segment = encode(layout, coarse, &state, *id, *sealed, layout.quantizer, rows);
             *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
         })?;
         let writer = Writer::new(tables, layout, coarse, state, ticker);
-        for (segment, (_, rows)) in encoded.into_iter().zip(group) {
+        for (segment, (_, _, rows)) in encoded.into_iter().zip(group) {
             if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 writer.write(&segment?)?;
             }

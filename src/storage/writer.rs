@@ -1,6 +1,7 @@
 //! Writing: segments, and which rows are in them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::index::segment::radius;
@@ -8,8 +9,10 @@ use crate::index::{
     CoarseQuantizer, Codes, IndexError, InvertedLists, ListOrdering, Metric, Quantizer, SegmentHead,
     SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
 };
+use crate::kernels::codes::{blocks_len, padded_rows};
 use crate::sqlite::{Param, Ticker};
-use crate::storage::codec::SEGMENT_ROWS;
+use crate::storage::codec::{SEGMENT_ROWS, VECTORS_HEADER, rowids_end, vector_stride};
+use crate::storage::metadata::blob_bytes;
 use crate::storage::order::ListNo;
 use crate::storage::reader::{TableLists, read_heads};
 use crate::storage::rows::{Rows, in_order};
@@ -198,6 +201,19 @@ impl<'a> Writer<'a> {
         self.write_map(&map)
     }
 
+    /// Notes the lists that the rows at `gone` places of `rows` would be in.
+    pub fn look_at(&mut self, rows: &Rows, gone: &[usize], partitions: &[u32]) -> Result<(), StorageError> {
+        let mut lists = self.assign(&rows.vectors, gone, partitions)?;
+        lists.sort_unstable();
+        lists.dedup();
+        lists.retain(|list_no| !self.sizes.contains_key(list_no));
+        for list_no in lists {
+            let live = self.heads_of(list_no)?.iter().map(|head| u64::from(head.live())).sum();
+            self.sizes.insert(list_no, live);
+        }
+        Ok(())
+    }
+
     /// Writes where rows are, in the order of their rowids.
     pub fn write_map(&mut self, map: &[(i64, u32)]) -> Result<(), StorageError> {
         let mut statement = self.tables.statement(Sql::RowidsWrite)?;
@@ -240,43 +256,44 @@ impl<'a> Writer<'a> {
         }
         let mut sealed = try_collect(heads.iter().map(|h| (h.id, h.rows as usize)))?;
         let generation = self.state.generation;
-        for (at, part) in self.cut(rows.rowids.len()) {
+        let parts = cut(self.tables, self.layout, &rows)?;
+        for (at, part) in parts.iter().enumerate() {
             if next >= SegmentId::MAX_SEQ {
                 let detail = format!("list {list_no} has no number left for a segment: run 'optimize'");
                 return Err(IndexError::InvalidParam(detail).into());
             }
             let id = SegmentId::new(generation, list_no, next);
             let dim = self.layout.dim;
-            let is_sealed = part >= self.layout.tail_rows();
-            self.write_rows(id, is_sealed, &rows.range(at..at + part, dim)?)?;
+            // Only the last one may be the tail.
+            let is_sealed = at + 1 < parts.len() || part.len() >= self.layout.tail_rows();
+            self.write_rows(id, is_sealed, &rows.range(part.clone(), dim)?)?;
             if is_sealed {
-                sealed.try_push((id, part))?;
+                sealed.try_push((id, part.len()))?;
             }
             next += 1;
         }
         self.merge(&mut sealed)
     }
 
-    /// Where runs of at most `sealed_rows` begin in `rows` rows, and how long they are.
-    fn cut(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let most = self.layout.sealed_rows();
-        (0..rows).step_by(most).map(move |at| (at, most.min(rows - at)))
-    }
-
     /// Merges the last four sealed segments while they are of one level and fit into one.
     fn merge(&mut self, sealed: &mut Vec<(SegmentId, usize)>) -> Result<(), StorageError> {
+        let most = rows_that_fit(self.tables, self.layout);
         while let Some(last) = sealed.last_chunk::<4>().copied() {
             let level = self.layout.level(last[3].1);
             let rows: usize = last.iter().map(|(_, rows)| rows).sum();
-            if rows > self.layout.sealed_rows()
-                || last.iter().any(|(_, rows)| self.layout.level(*rows) != level)
-            {
+            if rows > most || last.iter().any(|(_, rows)| self.layout.level(*rows) != level) {
                 break;
             }
             let mut merged = Rows::new(self.tables);
             let (first, end) = (last[0].0.raw(), last[3].0.raw());
-            for head in read_heads(self.tables, self.state.seal(), first, end)? {
-                merged.append(&self.live_rows(&head)?)?;
+            let heads = read_heads(self.tables, self.state.seal(), first, end)?;
+            for head in &heads {
+                merged.append(&self.live_rows(head)?)?;
+            }
+            if cut(self.tables, self.layout, &merged)?.len() > 1 {
+                break;
+            }
+            for head in &heads {
                 self.delete_segment(head.id)?;
             }
             self.write_rows(last[0].0, true, &merged)?;
@@ -301,6 +318,51 @@ impl<'a> Writer<'a> {
         }
         self.write_head(&segment.head)
     }
+}
+
+/// What a row of a shadow table has beside its blob, at most.
+const RECORD_BYTES: usize = 64;
+
+/// Rows of a segment whose codes and vectors this connection may write.
+fn rows_that_fit(tables: &Tables, layout: &Layout) -> usize {
+    let limit = tables.db().limit_length().saturating_sub(RECORD_BYTES);
+    let fits = |rows: usize| {
+        let codes = rowids_end(rows) + padded_rows(rows) * 12 + blocks_len(layout.dim, rows);
+        codes.max(VECTORS_HEADER + rows * vector_stride(layout.element, layout.dim)) <= limit
+    };
+    let (mut low, mut high) = (1, layout.sealed_rows());
+    while low < high && !fits(high) {
+        let middle = (low + high).div_ceil(2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    high
+}
+
+/// Where segments of `rows` begin and end: of as many rows as they may have, and in blobs that this connection may write. At
+/// least one row is in each.
+///
+/// # Errors
+/// [`IndexError::OutOfMemory`].
+pub(super) fn cut(tables: &Tables, layout: &Layout, rows: &Rows) -> Result<Vec<Range<usize>>, IndexError> {
+    let (n, most) = (rows.rowids.len(), rows_that_fit(tables, layout));
+    let limit = tables.db().limit_length().saturating_sub(RECORD_BYTES);
+    // All of the metadata fits, as a rule.
+    let is_large = blob_bytes(&rows.metadata, 0..n) > limit;
+    let mut parts = Vec::new();
+    let mut start = 0;
+    while start < n {
+        let mut end = n.min(start + most);
+        while is_large && end > start + 1 && blob_bytes(&rows.metadata, start..end) > limit {
+            end = start + (end - start) / 2;
+        }
+        parts.try_push(start..end)?;
+        start = end;
+    }
+    Ok(parts)
 }
 
 /// A segment of `rows` in its bytes.

@@ -20,6 +20,15 @@ const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":
 const LEAST_QUERIES: usize = 10;
 /// Queries that are kept of a batch: as many as rows are searched for.
 const MOST_QUERIES: usize = 512;
+/// Those that write nothing to the database.
+pub const WRITE_NOTHING: [&str; 6] =
+    ["preload", "unload", "device=NAME", "cache_bytes=N", "device_bytes=N", "integrity-check"];
+
+/// Whether the command writes nothing to the database.
+pub fn writes_nothing(text: &str) -> bool {
+    let name_of = |text: &str| text.split([':', '=']).next().unwrap_or("").trim().to_ascii_lowercase();
+    WRITE_NOTHING.iter().any(|command| name_of(command) == name_of(text))
+}
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]

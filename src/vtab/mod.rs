@@ -87,6 +87,11 @@ impl VTab for Ivf {
         update::update(&self.table, update)
     }
 
+    fn begin(&self) -> Result<()> {
+        self.table.indexes().for_each(Table::begin);
+        Ok(())
+    }
+
     fn sync(&self) -> Result<()> {
         self.table.indexes().try_for_each(Table::settle)
     }

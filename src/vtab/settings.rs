@@ -96,6 +96,12 @@ impl Settings {
         self.calibration.is_some() && (moved > rows / 2 || (then > 0 && rows.abs_diff(then) > then / 2))
     }
 
+    /// Lists have other numbers now, or are gone.
+    pub fn renumber(&mut self, numbers: &[Option<u32>]) {
+        let number = |(list_no, rows)| Some((numbers.get(list_no as usize).copied()??, rows));
+        self.solid = self.solid.drain(..).filter_map(number).collect();
+    }
+
     /// Keeps the solid lists.
     pub fn set_solid(&mut self, solid: impl IntoIterator<Item = (u32, u64)>) {
         self.solid = solid.into_iter().take(MAX_SOLID).collect();

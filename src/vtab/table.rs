@@ -9,7 +9,7 @@ use crate::device::DeviceName;
 use crate::index::cache::PerProcess;
 use crate::index::{Buffers, Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker, ffi};
-use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables, Written};
+use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables};
 use crate::vtab::columns::Column;
 use crate::vtab::cursor::Searches;
 use crate::vtab::file::OpenFile;
@@ -22,9 +22,12 @@ use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
 
 mod calibration;
+mod layers;
 mod private;
 pub mod progress;
 mod upkeep;
+
+use layers::Layers;
 
 /// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
 const CACHE_BYTES: usize = 1 << 30;
@@ -46,7 +49,11 @@ pub type Known = ([u8; 16], RowFinder);
 #[derive(Default)]
 pub struct Connection {
     open: RefCell<Vec<Weak<Table>>>,
+    dropped: Dropped,
 }
+
+/// What a transaction did to tables that it then dropped, by uuid: ROLLBACK TO may bring them back.
+type Dropped = Rc<RefCell<Vec<([u8; 16], Layers)>>>;
 
 /// A table, shared by all objects that stand for it on one connection.
 pub struct Table {
@@ -59,16 +66,20 @@ pub struct Table {
     file: RefCell<Option<OpenFile>>,
     tables: RefCell<Rc<Tables>>,
     buffer: RefCell<Buffer>,
-    /// What was written since the lists were last looked after.
-    written: RefCell<Written>,
-    /// The innermost savepoint of the transaction that this table was told of, -1 for none.
-    level: Cell<i32>,
+    /// What the transaction under way has written, by savepoint.
+    layers: RefCell<Layers>,
+    /// Those of tables that the transaction has dropped.
+    dropped: Dropped,
+    /// Whether this transaction has the lock that all who read the table must wait for.
+    locked: Cell<bool>,
     /// A write of this transaction failed half-way, when this was the innermost savepoint.
     broken: Cell<Option<i32>>,
     /// How many transactions were rolled back.
     rollbacks: Cell<u64>,
     /// The uuid, in the transaction that makes the table.
     made: Cell<Option<[u8; 16]>>,
+    /// The table was unmade: another one of its name is another table.
+    gone: Cell<bool>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
     private: RefCell<Option<(State, Private)>>,
     settings: RefCell<Option<([u8; 16], Settings)>>,
@@ -93,9 +104,10 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(db: Db, schema: &str, name: &str, options: Options) -> Self {
+    fn new(db: Db, dropped: &Dropped, schema: &str, name: &str, options: Options) -> Self {
         let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
-        let others = more.map(|number| Rc::new(Self::new(db, schema, name, options.about(number)))).collect();
+        let others =
+            more.map(|number| Rc::new(Self::new(db, dropped, schema, name, options.about(number)))).collect();
         let Column { element, dim, metric, .. } = options.column;
         let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
         let layout = Layout { metric, element, dim, quantizer, ordering };
@@ -109,11 +121,13 @@ impl Table {
             file: RefCell::default(),
             tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
             buffer: RefCell::default(),
-            written: RefCell::default(),
-            level: Cell::new(-1),
+            layers: RefCell::new(Layers::new(name.to_string())),
+            dropped: Rc::clone(dropped),
+            locked: Cell::new(false),
             broken: Cell::new(None),
             rollbacks: Cell::new(0),
             made: Cell::new(None),
+            gone: Cell::new(false),
             private: RefCell::default(),
             settings: RefCell::default(),
             coarse: RefCell::default(),
@@ -159,7 +173,7 @@ impl Table {
         if options.device != DeviceName::Auto {
             DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
         }
-        let table = Self::new(db, schema, name, options);
+        let table = Self::new(db, &connection.dropped, schema, name, options);
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();
             let uuid = draw_uuid();
@@ -199,7 +213,7 @@ impl Table {
             }
             return Ok(table);
         }
-        let table = Self::new(db, schema, name, options);
+        let table = Self::new(db, &connection.dropped, schema, name, options);
         for index in table.indexes() {
             index.tables().check_format()?;
             // After that, which waits if the file is locked: nothing waits twice.
@@ -235,8 +249,30 @@ impl Table {
     /// What SQLite says.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
-        self.written.take();
-        self.tables().drop_all()
+        let is_new = self.layers.borrow().is_new();
+        let uuid = if is_new { None } else { self.tables().read_state().ok().map(|state| state.uuid) };
+        // As in `rename`.
+        let made = self.made.take();
+        self.tables().drop_all().inspect_err(|_| self.made.set(made))?;
+        let layers = self.layers.replace(Layers::new(self.name()));
+        self.dropped.borrow_mut().extend(uuid.map(|uuid| (uuid, layers)));
+        Ok(())
+    }
+
+    /// The first change of a transaction follows.
+    pub fn begin(&self) {
+        if !self.layers.borrow().is_new() {
+            return;
+        }
+        let mut layers = None;
+        let mut dropped = self.dropped.borrow_mut();
+        if !dropped.is_empty()
+            && let Ok(state) = self.tables().read_state()
+            && let Some(at) = dropped.iter().rposition(|(uuid, _)| *uuid == state.uuid)
+        {
+            layers = dropped.swap_remove(at).1.up_to(state.ver);
+        }
+        *self.layers.borrow_mut() = layers.unwrap_or_else(|| Layers::new(self.name()));
     }
 
     /// Renames the shadow tables.
@@ -245,17 +281,31 @@ impl Table {
     /// What SQLite says.
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
-        self.tables().rename(new)?;
-        let shape = Rc::clone(self.tables().shape());
-        *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, new, shape));
-        *self.name.borrow_mut() = new.to_string();
+        self.layers.borrow_mut().touch();
+        // Half-way there is no table of either name: that does not say that it was unmade.
+        let (made, rollbacks) = (self.made.take(), self.rollbacks.get());
+        let done = self.tables().rename(new);
+        if rollbacks == self.rollbacks.get() {
+            self.made.set(made);
+        }
+        done?;
+        self.call(new);
         Ok(())
+    }
+
+    /// From now on that is its name.
+    fn call(&self, name: &str) {
+        if *self.name.borrow() != name {
+            let shape = Rc::clone(self.tables().shape());
+            *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, name, shape));
+            *self.name.borrow_mut() = name.to_string();
+        }
     }
 
     /// Whether ROLLBACK TO has unmade the table: SQLite does not tell a table of a savepoint that is older than the table.
     /// There may be none now, or another one of that name.
     fn is_unmade(&self) -> Result<bool> {
-        let Some(uuid) = self.made.get() else { return Ok(false) };
+        let Some(uuid) = self.made.get() else { return Ok(self.gone.get()) };
         match self.tables().read_state() {
             Ok(state) => Ok(state.uuid != uuid),
             Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => Ok(true),
@@ -266,12 +316,13 @@ impl Table {
     /// Forgets what waits for a table that has been unmade.
     fn forget_if_unmade(&self) -> Result<bool> {
         let waits = !self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
-        let nothing = self.broken.get().is_none() && !waits && self.written.borrow().rows == 0;
+        let nothing = self.broken.get().is_none() && !waits && !self.layers.borrow().has_written();
         if nothing || !self.is_unmade()? {
             return Ok(false);
         }
         self.made.set(None);
-        self.written.take();
+        self.gone.set(true);
+        self.layers.replace(Layers::new(self.name()));
         self.forget();
         Ok(true)
     }
@@ -280,6 +331,16 @@ impl Table {
         if self.broken.get().is_some() {
             let text = format!("a write to '{}' failed in this transaction: ROLLBACK first", self.name());
             return Err(Error::generic(text));
+        }
+        Ok(())
+    }
+
+    /// Before the first change of a transaction: with a shared cache, who cannot have the lock has changed nothing, and may try
+    /// again.
+    fn lock(&self) -> Result<()> {
+        if !self.locked.get() {
+            self.tables().lock()?;
+            self.locked.set(true);
         }
         Ok(())
     }
@@ -296,16 +357,18 @@ impl Table {
     /// What `change` fails with.
     pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
+        self.lock()?;
         let tables = self.tables();
         let last_rowid = self.db.last_insert_rowid();
         let rollbacks = self.rollbacks.get();
+        self.layers.borrow_mut().touch();
         let done = change(&tables);
         self.change();
         // What the user inserted last, not what went into the shadow tables.
         self.db.set_last_insert_rowid(last_rowid);
         // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
         if done.is_err() && rollbacks == self.rollbacks.get() {
-            self.broken.set(Some(self.level.get()));
+            self.broken.set(Some(self.layers.borrow().level()));
         }
         done
     }
@@ -320,6 +383,7 @@ impl Table {
     /// What `change` or writing fails with.
     pub fn buffered<T>(&self, change: impl FnOnce(&mut Buffer, &Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
+        self.lock()?;
         let rollbacks = self.rollbacks.get();
         let done = {
             let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
@@ -355,7 +419,7 @@ impl Table {
         let done = self.writing(|tables, ticker| {
             let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
             let (written, wider) = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
-            self.written.borrow_mut().extend(written);
+            self.layers.borrow_mut().add(written);
             *self.coarse.borrow_mut() = wider.map(Arc::new).or(coarse);
             Ok(())
         });
@@ -374,6 +438,7 @@ impl Table {
         self.flush()?;
         self.buffer.try_borrow_mut().map_err(|_| self.in_use())?.clear();
         self.writing(|tables, _| Ok(storage::delete_all(tables)?))?;
+        self.layers.borrow_mut().settle();
         Ok(())
     }
 
@@ -403,14 +468,23 @@ impl Table {
     /// # Errors
     /// As [`Table::flush`].
     pub fn savepoint(&self, level: i32) -> Result<()> {
-        self.flush()?;
-        self.level.set(level);
+        // What failed half-way stays so until it is undone: the table says so when it is next used. Meanwhile statements on
+        // other tables are not to fail, of which SQLite would not say why.
+        if self.broken.get().is_none() {
+            self.flush()?;
+        }
+        self.layers.borrow_mut().release(level + 1);
+        if level > self.layers.borrow().level() {
+            let untouched = self.layers.borrow().untouched();
+            let ver = untouched.unwrap_or_else(|| self.tables().read_state().ok().map(|state| state.ver));
+            self.layers.borrow_mut().open(level, self.name(), ver);
+        }
         Ok(())
     }
 
     /// The savepoints from `level` on are gone, their changes stay.
     pub fn release(&self, level: i32) {
-        self.level.set(self.level.get().min(level - 1));
+        self.layers.borrow_mut().release(level);
         // A later savepoint of that level is younger than the failure.
         self.broken.set(self.broken.get().map(|broken| broken.min(level - 1)));
     }
@@ -418,11 +492,13 @@ impl Table {
     /// What was done since the savepoint `level` was undone.
     pub fn rollback_to(&self, level: i32) {
         // SQLite also says so where the savepoint failed to open. Nothing was undone then, and a failure stays one.
-        if level > self.level.get() {
-            return;
+        let undone = self.layers.borrow_mut().undo(level);
+        if let Some(name) = undone {
+            let broken = self.broken.get().filter(|broken| *broken < level);
+            self.call(&name);
+            self.forget();
+            self.broken.set(broken);
         }
-        self.level.set(level);
-        self.forget();
     }
 
     /// The transaction has committed.
@@ -430,16 +506,19 @@ impl Table {
         // What the buffer knows of the tables ends here: others may write from now on.
         self.buffer.borrow_mut().clear();
         self.broken.set(None);
-        self.level.set(-1);
+        self.ended();
+    }
+
+    fn ended(&self) {
+        self.locked.set(false);
         self.made.set(None);
-        self.written.take();
+        self.layers.replace(Layers::new(self.name()));
+        self.dropped.borrow_mut().clear();
     }
 
     /// The transaction was rolled back.
     pub fn rolled_back(&self) {
-        self.level.set(-1);
-        self.made.set(None);
-        self.written.take();
+        self.ended();
         self.rollbacks.set(self.rollbacks.get() + 1);
         self.forget();
     }

@@ -3,6 +3,7 @@
 //! They see what a query of the same connection would see, its own uncommitted rows too, and hold no lock when the
 //! statement ends. None of them is for the views of an untrusted schema: they tell of more than their arguments.
 
+mod command;
 mod lists;
 mod progress;
 mod search;
@@ -26,6 +27,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
     register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
     register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
+    command::register(db, connection)?;
     register_function::<progress::IvfProgress>(db, ())?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))

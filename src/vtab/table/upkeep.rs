@@ -7,7 +7,8 @@ use crate::index::CoarseQuantizer;
 use crate::index::maintain::Target;
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{
-    self, State, StorageError, Targets, Training, Upkeep, auto_nlist, is_due, read_all_heads, read_coarse,
+    self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
+    read_coarse,
 };
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::Settings;
@@ -25,10 +26,17 @@ impl Table {
     /// As [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
         self.flush()?;
-        let written = self.written.take();
-        if written.rows == 0 || self.options.train_at == TrainAt::Off {
+        if self.options.train_at == TrainAt::Off || !self.layers.borrow().has_written() {
             return Ok(());
         }
+        let written = self.layers.borrow().written();
+        self.look_after(&written)?;
+        // COMMIT may fail after that: what it did then counts, until a savepoint takes it back.
+        self.layers.borrow_mut().settle();
+        Ok(())
+    }
+
+    fn look_after(&self, written: &Written) -> Result<()> {
         let state = match self.tables().read_state() {
             Ok(state) => state,
             // Dropped, or made or renamed in a part of the transaction that was rolled back: not this table any more.
@@ -158,7 +166,7 @@ impl Table {
             let state = storage::train(tables, &self.layout, &training, ticker)?;
             Ok((state, storage::calibrate(tables, &self.layout, training.seed, &queries, ticker)?))
         })?;
-        if state.rows > 0 {
+        if state.rows > 0 || state.nlist != before.nlist {
             self.write_settings(&Settings {
                 knobs: settings.knobs,
                 calibration,
@@ -169,6 +177,7 @@ impl Table {
                 ..Settings::default()
             })?;
         }
+        self.layers.borrow_mut().settle();
         Ok(state)
     }
 
@@ -186,11 +195,17 @@ impl Table {
                 break;
             }
         }
-        self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))?;
-        let state = self.tables().read_state()?;
-        if state.nlist > 0 {
-            self.calibrate(self.settings(&state)?)?;
+        let done = self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))?;
+        let mut settings = self.settings(&done.state)?;
+        if let Some(numbers) = &done.numbers {
+            settings.renumber(numbers);
         }
+        if done.state.nlist > 0 {
+            self.calibrate(settings)?;
+        } else if done.numbers.is_some() {
+            self.write_settings(&settings)?;
+        }
+        self.layers.borrow_mut().settle();
         Ok(())
     }
 

@@ -1,0 +1,2 @@
+-- ?1 partition
+DELETE FROM {partitions} WHERE partition = ?1

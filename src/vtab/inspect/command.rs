@@ -1,0 +1,45 @@
+//! `ivf_command(t, command)`: the commands that write nothing, for those who may not INSERT.
+
+use std::rc::Rc;
+
+use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, register_scalar};
+use crate::vtab::command;
+use crate::vtab::table::{Connection, Table};
+
+const NAME: &str = "ivf_command";
+
+/// Registers the function.
+///
+/// # Errors
+/// What SQLite says.
+pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
+    let connection = Rc::clone(connection);
+    // Not for views and triggers: a schema of unknown origin could evict what is resident, or ask for a device.
+    let flags = FunctionFlags { direct_only: true, ..FunctionFlags::default() };
+    register_scalar(db, NAME, 2, flags, move |context, args| {
+        let table = super::table(db, &connection, NAME, &[args.first().copied()])?;
+        let text = match args.get(1) {
+            Some(value) if value.kind() == Kind::Text => value.text()?,
+            other => {
+                let kind = other.map_or(Kind::Null, |value| value.kind());
+                return Err(Error::generic(format!("{NAME}: a command is a text, got {}", kind.name())));
+            }
+        };
+        run(&table, text)?;
+        context.text("ok");
+        Ok(())
+    })
+}
+
+fn run(table: &Table, text: &str) -> Result<()> {
+    if !command::writes_nothing(text) {
+        let name = table.name();
+        return Err(Error::generic(format!(
+            "{NAME}: only commands that write nothing are run here ({}), got '{}'; all commands are run by INSERT INTO \
+             {name}({name}) VALUES ('...'), where the database may be written",
+            command::WRITE_NOTHING.join(", "),
+            crate::vtab::filter::beginning(text)
+        )));
+    }
+    table.indexes().try_for_each(|index| command::run(index, text))
+}
