@@ -152,7 +152,7 @@ pub fn alone(numbers: &mut Numbers, schema: &Schema) -> Condition {
         4 if schema.has(Role::Key) => {
             let value = fitting(numbers, Kind::Text);
             match numbers.below(3) {
-                0 => at(Place::Before, format!("{{a}}.id = {value}")),
+                0 => at(Place::After, format!("{{a}}.id = {value}")),
                 1 => at(Place::Before, "{a}.id IN (SELECT s FROM d)"),
                 _ => at(Place::Before, format!("{{a}}.id IN ('a', 'b', 5, {value})")),
             }
