@@ -78,7 +78,7 @@ pub struct Table {
     rollbacks: Cell<u64>,
     /// The uuid, in the transaction that makes the table.
     made: Cell<Option<[u8; 16]>>,
-    /// The table was unmade: another one of its name is another table.
+    /// The table was unmade or dropped: another one of its name is another table, or this one come back.
     gone: Cell<bool>,
     /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
     private: RefCell<Option<(State, Private)>>,
@@ -197,13 +197,10 @@ impl Table {
         name: &str,
         options: Options,
     ) -> Result<Rc<Self>> {
-        let is_it = |table: &Rc<Self>| {
-            table.schema == schema && *table.name.borrow() == name && table.options == options
-        };
-        let open = connection.open.borrow().iter().rev().filter_map(Weak::upgrade).find(is_it);
-        if let Some(table) = open
-            && !table.is_unmade()?
-        {
+        for table in connection.named(schema, name) {
+            if table.options != options || table.is_unmade()? {
+                continue;
+            }
             // A statement may have kept it while another file was attached under the name of the schema.
             for index in table.indexes() {
                 index.find_file();
@@ -254,6 +251,7 @@ impl Table {
         // As in `rename`.
         let made = self.made.take();
         self.tables().drop_all().inspect_err(|_| self.made.set(made))?;
+        self.gone.set(true);
         let layers = self.layers.replace(Layers::new(self.name()));
         self.dropped.borrow_mut().extend(uuid.map(|uuid| (uuid, layers)));
         Ok(())
@@ -302,7 +300,7 @@ impl Table {
         }
     }
 
-    /// Whether ROLLBACK TO has unmade the table: SQLite does not tell a table of a savepoint that is older than the table.
+    /// Whether the table was dropped, or ROLLBACK TO has unmade it: SQLite does not tell a table of a savepoint that is older than the table.
     /// There may be none now, or another one of that name.
     fn is_unmade(&self) -> Result<bool> {
         let Some(uuid) = self.made.get() else { return Ok(self.gone.get()) };
@@ -737,8 +735,14 @@ impl Host for Table {
 impl Connection {
     /// An open table by its exact names.
     pub fn find(&self, schema: &str, name: &str) -> Option<Rc<Table>> {
+        let mut named = self.named(schema, name).into_iter();
+        named.find(|table| !table.is_unmade().unwrap_or(false))
+    }
+
+    /// The open tables of those names, the newest first.
+    fn named(&self, schema: &str, name: &str) -> Vec<Rc<Table>> {
         let is_it = |table: &Rc<Table>| table.schema == schema && *table.name.borrow() == name;
-        self.open.borrow().iter().rev().filter_map(Weak::upgrade).find(is_it)
+        self.open.borrow().iter().rev().filter_map(Weak::upgrade).filter(is_it).collect()
     }
 
     fn keep(&self, table: Table) -> Rc<Table> {
