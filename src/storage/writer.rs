@@ -47,8 +47,16 @@ impl Layout {
     }
 }
 
-/// Rows that one task of an assignment takes.
-const ASSIGN_ROWS: usize = 1024;
+/// Rows that one task of an assignment takes, at least and at most.
+const ASSIGN_ROWS: [usize; 2] = [32, 1024];
+/// Multiply-adds of such a task, unless its rows are the fewest: a millisecond or two.
+const ASSIGN_MACS: usize = 1 << 26;
+
+/// Rows that one task assigns to so many lists: a caller hears no interrupt in the middle of one.
+fn rows_of_task(nlist: usize, dim: usize) -> usize {
+    let [least, most] = ASSIGN_ROWS;
+    (ASSIGN_MACS / (nlist * dim).max(1)).clamp(least, most)
+}
 
 /// Writes segments and the rows of one state.
 pub(super) struct Writer<'a> {
@@ -403,8 +411,9 @@ fn assign_in<'r>(
     row: impl Fn(usize) -> &'r [f32] + Sync,
 ) -> Result<Vec<u32>, StorageError> {
     let dim = layout.dim;
+    let of_task = rows_of_task(partition.map_or(coarse.nlist(), |of| coarse.lists_of(of).len()), dim);
     let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
-        try_collect((0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))))?;
+        try_collect((0..n.div_ceil(of_task)).map(|_| Mutex::new(Ok(Vec::new()))))?;
     let assign = |of_part: std::ops::Range<usize>| {
         let mut out = try_filled(0, of_part.len())?;
         let mut prepared = try_vec(of_part.len() * dim)?;
@@ -419,7 +428,7 @@ fn assign_in<'r>(
         Ok(out)
     };
     parallel(parts.len(), ticker, |i| {
-        let done = assign(i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS));
+        let done = assign(i * of_task..n.min((i + 1) * of_task));
         *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = done;
     })?;
     let mut assigned = try_vec(n)?;
