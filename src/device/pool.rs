@@ -349,7 +349,7 @@ mod tests {
                     assert_eq!(doers(pool, EXACT, is_burst, 50), [thread::current().id(); 50]);
                 }
             }
-            assert!(pool.try_lock().unwrap().open.iter().all(|job| !job.is_closed()));
+            assert!(pool.jobs.lock().unwrap().open.iter().all(|job| !job.is_closed()));
         });
     }
 
@@ -403,7 +403,7 @@ mod tests {
     }
 
     fn helpers(pool: &Pool) -> usize {
-        pool.try_lock().unwrap().open.iter().map(|job| job.helpers.load(SeqCst)).sum()
+        pool.jobs.lock().unwrap().open.iter().map(|job| job.helpers.load(SeqCst)).sum()
     }
 
     #[test]

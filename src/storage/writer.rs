@@ -437,3 +437,18 @@ fn assign_in<'r>(
     }
     Ok(assigned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_assignment_is_short_however_many_lists_there_are() {
+        for (nlist, dim) in [(1, 1), (16, 8), (256, 384), (4096, 768), (65_536, 1536), (65_536, 65_536)] {
+            let rows = rows_of_task(nlist, dim);
+            assert!((32..=1024).contains(&rows), "{rows}");
+            assert!(rows == 32 || rows * nlist * dim <= ASSIGN_MACS, "{rows} rows, {nlist} lists, {dim}");
+        }
+        assert_eq!(rows_of_task(256, 384), 682);
+    }
+}
