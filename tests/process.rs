@@ -166,7 +166,7 @@ fn a_search_is_answered_and_interrupted_while_another_connection_is_in_the_middl
     let _alone = alone();
     let (folder, path) = scratch();
     let db = made(&path, 2000);
-    let other = made(&folder.path().join("other"), 3000);
+    let mut other = made(&folder.path().join("other"), 3000);
     let gates = Arc::new((Barrier::new(2), Barrier::new(2)));
     let (begun, over) = &*gates;
     let trained = AtomicBool::new(false);
