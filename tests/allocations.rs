@@ -68,8 +68,8 @@ fn numbers(n: usize, mut state: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Boxes and queue blocks that rayon makes to call one other thread, at most.
-const PER_HELPER: u64 = 3;
+/// What a search makes to call other threads: the job that it shares with them.
+const PER_HELPER: u64 = 1;
 /// What a statement costs whatever it asks for: the cursor, and the schema's name for a question to SQLite.
 const PER_STATEMENT: u64 = 2;
 

@@ -1,4 +1,4 @@
-//! The house keeps its floors: imports go down, `unsafe` lives in four places, files stay small.
+//! The house keeps its floors: imports go down, `unsafe` lives in five places, files stay small.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
 /// Files and folders at the top, that may use everything.
 const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api"];
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 4] = ["sqlite/", "kernels/", "device/fused/cuda.rs", "loadable.rs"];
+const UNSAFE: [&str; 5] = ["sqlite/", "kernels/", "device/fused/cuda.rs", "device/job.rs", "loadable.rs"];
 const MOST_LINES: usize = 700;
 
 /// The files of `src`, by their path below it.
@@ -134,7 +134,7 @@ fn the_reader_of_imports_sees_what_it_should() {
 }
 
 #[test]
-fn unsafe_stands_in_four_places_only() {
+fn unsafe_stands_in_five_places_only() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
         if UNSAFE.iter().any(|place| path.starts_with(place)) {

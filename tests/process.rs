@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{Numbers, assert_sound, brute_force, fill, open, run, scratch, search};
@@ -159,6 +159,58 @@ fn connections_in_threads_answer_alike_while_one_writes() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_sound(&db, "t", DIM);
+}
+
+#[test]
+fn a_search_is_answered_and_interrupted_while_another_connection_is_in_the_middle_of_a_training() {
+    let _alone = alone();
+    let (folder, path) = scratch();
+    let db = made(&path, 2000);
+    let mut other = made(&folder.path().join("other"), 3000);
+    let gates = Arc::new((Barrier::new(2), Barrier::new(2)));
+    let (begun, over) = &*gates;
+    let trained = AtomicBool::new(false);
+    // The first call of the handler, in the middle of the training, returns when the searches are over.
+    let (at_gates, is_first) = (Arc::clone(&gates), AtomicBool::new(true));
+    let handler = move || {
+        if is_first.swap(false, Ordering::Relaxed) {
+            at_gates.0.wait();
+            at_gates.1.wait();
+        }
+        false
+    };
+    other.progress_handler(1000, Some(handler)).unwrap();
+    std::thread::scope(|scope| {
+        let trained = &trained;
+        scope.spawn(move || {
+            run(&other, "INSERT INTO t(t) VALUES ('train')");
+            trained.store(true, Ordering::Relaxed);
+        });
+        begun.wait();
+        for seed in 0..20 {
+            let query = Numbers::new(seed).vector(DIM);
+            assert_eq!(search(&db, "t", &query, 5, -1.0).unwrap(), brute_force(&db, "t", &query, 5));
+        }
+        let handle = db.get_interrupt_handle();
+        let heard = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !heard.load(Ordering::Relaxed) {
+                    handle.interrupt();
+                    std::thread::yield_now();
+                }
+            });
+            // One statement, and a search for each of its rows: it ends by the interrupt only.
+            let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(distance) FROM n, t \
+                       WHERE vec MATCH (SELECT vec FROM t WHERE rowid = 1 + i % 2000) AND k = 5";
+            let ended = db.query_row(sql, [], |row| row.get::<_, f64>(0)).unwrap_err();
+            heard.store(true, Ordering::Relaxed);
+            assert_eq!(ended.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+        });
+        assert!(!trained.load(Ordering::Relaxed), "the training was not under way");
+        over.wait();
+    });
+    assert!(trained.into_inner());
 }
 
 /// Resident kilobytes, threads and open files of this process.

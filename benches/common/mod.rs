@@ -229,7 +229,8 @@ pub fn present() -> Vec<&'static str> {
     present
 }
 
-fn folder() -> PathBuf {
+/// Where the real data are.
+pub fn folder() -> PathBuf {
     std::env::var_os("SQLITE_IVF_DATA")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")), PathBuf::from)
 }

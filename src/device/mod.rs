@@ -6,7 +6,11 @@
 
 pub mod accelerator;
 pub mod fused;
+#[allow(unsafe_code)]
+mod job;
+mod load;
 mod name;
+mod pool;
 mod resident;
 pub mod tensors;
 pub mod workers;

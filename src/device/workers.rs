@@ -3,14 +3,20 @@
 //! Rayon's global pool hangs in a forked child, because the threads behind it do not survive the
 //! fork. The pool here belongs to a process id: a child finds none under its own id and makes one.
 //! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
-//! bound to its thread (a database connection) can look for an interrupt between two tasks.
+//! bound to its thread (a database connection) can look for an interrupt between two tasks. It waits for
+//! no thread that has not begun a task: where none is free, it does them all.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use once_cell::race::{OnceBox, OnceNonZeroUsize};
+
+use crate::device::job::Wish;
+use crate::device::pool::{Pool, pool};
+
+pub use crate::device::pool::Present;
 
 /// The work was stopped by its tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,101 +31,78 @@ pub struct Workers {
     threads: usize,
     /// Threads that helped stay awake for a while.
     awake: bool,
+    /// They come also where all cores are taken.
+    is_exact: bool,
 }
 
-struct Pool {
-    pid: u32,
-    threads: rayon::ThreadPool,
-    /// Threads that look for work.
-    awake: AtomicUsize,
+/// One search of a burst of searches. Where the one before it ended just now, and no other caller wants the cores, threads that
+/// help stay awake for the next.
+pub struct Turn {
+    workers: Workers,
+    is_crowded: bool,
+    pool: Option<&'static Pool>,
+    _present: Present,
 }
-
-/// One piece of work of a row, such as a search in a loop. Where the one before it ended just now, and no other is under way
-/// (it has its own use for the threads), threads that help stay awake for the next.
-pub struct Turn(Workers);
 
 impl Turn {
     /// Begins a turn of `workers`.
     pub fn new(workers: Workers) -> Self {
-        let others = TURNS.fetch_add(1, Ordering::Relaxed);
-        let last = LAST.load(Ordering::Relaxed);
-        let is_soon = last > 0 && now().saturating_sub(last) < ROW.as_nanos() as u64;
-        Self(Workers { awake: is_soon && others == 0, ..workers })
+        let pool = if workers.threads > 1 { pool() } else { None };
+        let present = Present::with(pool);
+        let (mut is_crowded, mut awake) = (false, false);
+        if let Some(pool) = pool {
+            let now = now();
+            let last = pool.last_turn.load(Ordering::Relaxed);
+            let is_soon = last > 0 && now.saturating_sub(last) < BURST.as_nanos() as u64;
+            is_crowded = !workers.is_exact && pool.load.is_crowded(now);
+            awake = is_soon && !is_crowded && pool.load.callers(now) <= 1;
+        }
+        Self { workers: Workers { awake, ..workers }, is_crowded, pool, _present: present }
     }
 
     /// The threads of this turn.
     pub fn workers(&self) -> Workers {
-        self.0
+        self.workers
+    }
+
+    /// Whether others want the cores, so that what is not long is better done by the calling thread alone.
+    pub fn is_crowded(&self) -> bool {
+        self.is_crowded
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        LAST.store(now(), Ordering::Relaxed);
-        TURNS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Work that follows that soon is one of a row.
-const ROW: Duration = Duration::from_micros(100);
-/// How long a thread without work looks for more before it sleeps: a row goes on through what is done by one thread.
-const AWAKE_FOR: Duration = Duration::from_micros(300);
-
-/// When the last turn ended, as [`now`] tells it; 0 if none has.
-static LAST: AtomicU64 = AtomicU64::new(0);
-/// Turns that are under way.
-static TURNS: AtomicUsize = AtomicUsize::new(0);
-
-/// Nanoseconds since the first call, and one.
-fn now() -> u64 {
-    static START: OnceBox<Instant> = OnceBox::new();
-    START.get_or_init(|| Box::new(Instant::now())).elapsed().as_nanos() as u64 + 1
-}
-
-impl Pool {
-    /// Keeps up to `threads` threads looking for work for a while: to wake one takes as long as a small search.
-    fn stay_awake(&'static self, threads: usize) {
-        let most = threads.min(self.threads.current_num_threads());
-        for _ in 0..most {
-            let one_more = |awake| (awake < most).then_some(awake + 1);
-            if self.awake.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-                return;
-            }
-            self.threads.spawn(|| {
-                let mut last = Instant::now();
-                // Where several threads search, each has work of its own, and cores are wanted.
-                while last.elapsed() < AWAKE_FOR && TURNS.load(Ordering::Relaxed) <= 1 {
-                    if rayon::yield_now() == Some(rayon::Yield::Executed) {
-                        last = Instant::now();
-                    } else {
-                        std::thread::yield_now();
-                    }
-                }
-                self.awake.fetch_sub(1, Ordering::Relaxed);
-            });
+        if let Some(pool) = self.pool {
+            pool.last_turn.store(now(), Ordering::Relaxed);
         }
     }
 }
 
-static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
+/// A search that follows that soon is one of a burst.
+const BURST: Duration = Duration::from_micros(100);
+
+/// Nanoseconds since the first call, and one.
+pub(super) fn now() -> u64 {
+    static START: OnceBox<Instant> = OnceBox::new();
+    START.get_or_init(|| Box::new(Instant::now())).elapsed().as_nanos() as u64 + 1
+}
 
 impl Workers {
-    /// All cores, or as many as `RAYON_NUM_THREADS` says.
+    /// All cores, or as many as `RAYON_NUM_THREADS` says, while other callers of the process leave them free.
     pub fn all() -> Self {
         static CORES: OnceNonZeroUsize = OnceNonZeroUsize::new();
         let threads = CORES.get_or_init(|| {
-            std::env::var("RAYON_NUM_THREADS")
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .or_else(|| std::thread::available_parallelism().ok())
-                .unwrap_or(NonZeroUsize::MIN)
+            let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
+            asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
         });
-        Self { threads: threads.get(), awake: false }
+        let threads = threads.get();
+        Self { threads, awake: false, is_exact: false }
     }
 
-    /// Exactly `threads` threads (at least one), the calling one included.
+    /// Exactly `threads` threads (at least one), the calling one included, if as many are there: whoever else wants the cores.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), awake: false }
+        Self { threads: threads.max(1), awake: false, is_exact: true }
     }
 
     /// Whether threads that helped stay awake for a while: then they are there at once.
@@ -138,59 +121,24 @@ impl Workers {
     ///
     /// # Errors
     /// [`Cancelled`] when `tick` asked for it; some tasks have then not run.
+    ///
+    /// # Panics
+    /// With what a task panicked with.
     pub fn for_each(
         self,
         tasks: usize,
         tick: &mut dyn FnMut() -> Result<(), Cancelled>,
         task: impl Fn(usize) + Sync,
     ) -> Result<(), Cancelled> {
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let take = || {
-            let claimed = next.fetch_add(1, Ordering::Relaxed);
-            (claimed < tasks && !stop.load(Ordering::Relaxed)).then_some(claimed)
-        };
-        let work_here = |tick: &mut dyn FnMut() -> Result<(), Cancelled>| {
-            let mut last = Instant::now();
-            while let Some(i) = take() {
-                task(i);
-                if last.elapsed() >= TICK {
-                    if tick().is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                        return Err(Cancelled);
-                    }
-                    last = Instant::now();
-                }
-            }
-            Ok(())
-        };
         let helpers = self.threads.min(tasks).saturating_sub(1);
         match if helpers == 0 { None } else { pool() } {
-            None => work_here(tick),
+            None => {
+                let mut numbers = 0..tasks;
+                work(|| numbers.next().map(&task).is_some(), tick)
+            }
             Some(pool) => {
-                let ended = AtomicUsize::new(0);
-                let done = pool.threads.in_place_scope(|scope| {
-                    for _ in 0..helpers {
-                        scope.spawn(|_| {
-                            while let Some(i) = take() {
-                                task(i);
-                            }
-                            ended.fetch_add(1, Ordering::Release);
-                        });
-                    }
-                    let done = work_here(tick);
-                    // The scope waits asleep, and waking up takes as long as a small search.
-                    let start = Instant::now();
-                    while self.awake && ended.load(Ordering::Acquire) < helpers && start.elapsed() < AWAKE_FOR
-                    {
-                        std::thread::yield_now();
-                    }
-                    done
-                });
-                if self.awake {
-                    pool.stay_awake(helpers);
-                }
-                done
+                let wish = Wish { helpers, is_exact: self.is_exact };
+                pool.run(tasks, wish, self.awake, tick, &task)
             }
         }
     }
@@ -224,35 +172,27 @@ impl Workers {
     }
 }
 
-/// The pool of this process, or none where the system gives no thread (or where a fork caught the
-/// lock held): the caller then works alone.
-fn pool() -> Option<&'static Pool> {
-    let pid = std::process::id();
-    if let Some(pool) = *POOL.try_read().ok()?
-        && pool.pid == pid
-    {
-        return Some(pool);
+/// Works while `step` does a task, and ticks in between.
+pub(super) fn work(
+    mut step: impl FnMut() -> bool,
+    tick: &mut dyn FnMut() -> Result<(), Cancelled>,
+) -> Result<(), Cancelled> {
+    let mut last = Instant::now();
+    while step() {
+        if last.elapsed() >= TICK {
+            tick()?;
+            last = Instant::now();
+        }
     }
-    let mut slot = POOL.try_write().ok()?;
-    if let Some(pool) = *slot
-        && pool.pid == pid
-    {
-        return Some(pool);
-    }
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(Workers::all().threads.saturating_sub(1).max(1))
-        .thread_name(|i| format!("sqlite-ivf-{i}"))
-        .build()
-        .ok()?;
-    // Leaked on purpose: dropping a pool joins its threads, and after a fork there are none.
-    let pool: &'static Pool = Box::leak(Box::new(Pool { pid, threads, awake: AtomicUsize::new(0) }));
-    *slot = Some(pool);
-    Some(pool)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+
     use super::*;
+    use crate::device::pool::AWAKE_FOR;
 
     #[test]
     fn every_task_runs_once_on_any_number_of_threads() {
@@ -270,7 +210,7 @@ mod tests {
     #[test]
     fn threads_that_stay_awake_run_every_task_once_too() {
         for round in 0..300 {
-            drop(Turn::new(Workers::all()));
+            drop(Turn::new(Workers::new(2)));
             let turn = Turn::new(Workers::new(1 + round % 4));
             let seen: Vec<AtomicU64> = (0..40).map(|_| AtomicU64::new(0)).collect();
             turn.workers()

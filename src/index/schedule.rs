@@ -33,6 +33,9 @@ pub(super) const TASK_MAX: u64 = 1 << 24;
 const ALONE_MAX: u64 = 1 << 20;
 /// Multiplications from which on threads that are awake help with a query, and those that have to be woken.
 const HELPED_FROM: [u64; 2] = [1 << 18, 1 << 21];
+/// Multiplications below which a search is better done by one thread where others want the cores: a helper that loses its core in
+/// the middle of a task keeps the search for longer.
+pub(super) const ALONE_BELOW: u64 = 1 << 26;
 /// Queries of a search from which the vectors beside codes are opened.
 const EXACT_QUERIES: usize = 32;
 /// Queries per list from which grouping pays.
@@ -391,6 +394,18 @@ impl<'a, L: InvertedLists> Search<'a, L> {
         self.last_tick = Instant::now();
         done
     }
+}
+
+/// About how many multiplications the scans of a search take.
+pub(super) fn multiplications(snapshot: &Snapshot, params: &SearchParams<'_>, queries: usize) -> u64 {
+    let nlist = snapshot.nlist().max(1);
+    let lists = match (params.lists, params.reach) {
+        (Some(only), _) => only.len(),
+        (None, Some(reach)) => reach.lists.ceil() as usize,
+        (None, None) => snapshot.width(params.partitions, params.nprobe),
+    };
+    let rows = u128::from(snapshot.rows()) * lists.min(nlist) as u128 / nlist as u128;
+    (rows as u64).saturating_mul((snapshot.dim() * queries) as u64)
 }
 
 /// Runs tasks on `workers`, while `lists` ticks.

@@ -27,6 +27,7 @@ use crate::index::one::One;
 use crate::index::probe::{Round, reached};
 use crate::index::reach::Reach;
 use crate::index::scan::{Scratch, State};
+use crate::index::schedule::{ALONE_BELOW, multiplications};
 use crate::index::{
     IndexError, InvertedLists, Snapshot, TryExtend, TryGrow, try_collect, try_filled, try_vec,
 };
@@ -289,7 +290,9 @@ pub fn search_into<L: InvertedLists>(
     answers.places.clear();
     answers.stats = SearchStats::default();
     let turn = Turn::new(params.workers);
-    let params = SearchParams { workers: turn.workers(), ..params };
+    let is_alone = turn.is_crowded() && multiplications(snapshot, &params, nq) < ALONE_BELOW;
+    let workers = if is_alone { Workers::new(1) } else { turn.workers() };
+    let params = SearchParams { workers, ..params };
     let device = if params.k > 0 && snapshot.rows() > 0 { device_for(snapshot, &params, nq)? } else { None };
     if let Some(device) = &device
         && let Some(open) = direct(snapshot, cache, lists, device, queries, &params, answers)?

@@ -51,8 +51,16 @@ impl Layout {
     }
 }
 
-/// Rows that one task of an assignment takes.
-const ASSIGN_ROWS: usize = 1024;
+/// Rows that one task of an assignment takes, at least and at most.
+const ASSIGN_ROWS: [usize; 2] = [32, 1024];
+/// Multiply-adds of such a task, unless its rows are the fewest: a millisecond or two.
+const ASSIGN_MACS: usize = 1 << 26;
+
+/// Rows that one task assigns to so many lists: a caller hears no interrupt in the middle of one.
+fn rows_of_task(nlist: usize, dim: usize) -> usize {
+    let [least, most] = ASSIGN_ROWS;
+    (ASSIGN_MACS / (nlist * dim).max(1)).clamp(least, most)
+}
 
 /// Writes segments and the rows of one state.
 pub(super) struct Writer<'a> {
@@ -463,8 +471,9 @@ fn assign_in<'r>(
     row: impl Fn(usize) -> &'r [f32] + Sync,
 ) -> Result<Vec<u32>, StorageError> {
     let dim = layout.dim;
+    let of_task = rows_of_task(partition.map_or(coarse.nlist(), |of| coarse.lists_of(of).len()), dim);
     let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
-        try_collect((0..n.div_ceil(ASSIGN_ROWS)).map(|_| Mutex::new(Ok(Vec::new()))))?;
+        try_collect((0..n.div_ceil(of_task)).map(|_| Mutex::new(Ok(Vec::new()))))?;
     let assign = |of_part: std::ops::Range<usize>| {
         let mut out = try_filled(0, of_part.len())?;
         let mut prepared = try_vec(of_part.len() * dim)?;
@@ -479,7 +488,7 @@ fn assign_in<'r>(
         Ok(out)
     };
     parallel(parts.len(), ticker, |i| {
-        let done = assign(i * ASSIGN_ROWS..n.min((i + 1) * ASSIGN_ROWS));
+        let done = assign(i * of_task..n.min((i + 1) * of_task));
         *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = done;
     })?;
     let mut assigned = try_vec(n)?;
@@ -487,4 +496,19 @@ fn assign_in<'r>(
         assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
     }
     Ok(assigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_assignment_is_short_however_many_lists_there_are() {
+        for (nlist, dim) in [(1, 1), (16, 8), (256, 384), (4096, 768), (65_536, 1536), (65_536, 65_536)] {
+            let rows = rows_of_task(nlist, dim);
+            assert!((32..=1024).contains(&rows), "{rows}");
+            assert!(rows == 32 || rows * nlist * dim <= ASSIGN_MACS, "{rows} rows, {nlist} lists, {dim}");
+        }
+        assert_eq!(rows_of_task(256, 384), 682);
+    }
 }

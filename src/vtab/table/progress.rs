@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::device::workers::Present;
 use crate::index::cache::PerProcess;
 use crate::index::{TryGrow, try_collect};
 use crate::sqlite::{Error, Progress, Result, Step, Ticker, Watch, tell};
@@ -79,6 +80,8 @@ pub struct Watched<'t> {
     ticker: &'t RefCell<Ticker>,
     running: Arc<Running>,
     before: Option<Arc<dyn Watch>>,
+    /// Searches beside it do not count on the core that it works on.
+    _present: Present,
 }
 
 impl Drop for Watched<'_> {
@@ -111,7 +114,7 @@ impl Table {
         drop(commands);
         let watch: Arc<dyn Watch> = running.clone();
         let before = ticker.watch(Some(watch));
-        Ok(Watched { ticker: &self.ticker, running, before })
+        Ok(Watched { ticker: &self.ticker, running, before, _present: Present::new() })
     }
 }
 

@@ -1,0 +1,146 @@
+//! How many threads of the process compute, and whether the machine has cores to spare for more.
+//!
+//! Whoever calls for work is here by the choice of the host; helpers are ours. So helpers come only while callers leave cores free, and go
+//! when callers come. What other processes do nobody says, but it shows: a helper that is in the middle of a task and does not end it, or that leaves its core
+//! for a moment and gets it back after a scheduler's turn. Then searches work alone for a while, and ever longer while it shows again.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Callers count for so long after they have gone: in a loop of searches they are back at once.
+const LINGER: u64 = 1_000_000;
+/// How long searches work alone when cores are short, at first and at most.
+const ALONE_FOR: [u64; 2] = [10_000_000, 320_000_000];
+
+/// Of one process. Times are in nanoseconds of [`now`](super::workers::now).
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    cores: usize,
+    callers: AtomicUsize,
+    helpers: AtomicUsize,
+    /// The most callers of late, and until when that is.
+    peak: AtomicUsize,
+    peak_until: AtomicU64,
+    alone_until: AtomicU64,
+    alone_for: AtomicU64,
+}
+
+impl Load {
+    pub fn new(cores: usize) -> Self {
+        Self { cores, ..Self::default() }
+    }
+
+    /// A thread begins to compute for its host.
+    pub fn enter(&self, now: u64) {
+        let callers = self.callers.fetch_add(1, Relaxed) + 1;
+        if callers >= self.peak.load(Relaxed) || now >= self.peak_until.load(Relaxed) {
+            self.peak.store(callers, Relaxed);
+            self.peak_until.store(now + LINGER, Relaxed);
+        }
+    }
+
+    /// It ends.
+    pub fn leave(&self) {
+        self.callers.fetch_sub(1, Relaxed);
+    }
+
+    /// A thread begins to help.
+    pub fn help(&self) {
+        self.helpers.fetch_add(1, Relaxed);
+    }
+
+    /// It ends.
+    pub fn unhelp(&self) {
+        self.helpers.fetch_sub(1, Relaxed);
+    }
+
+    /// Threads that compute for their hosts, those of late included.
+    pub fn callers(&self, now: u64) -> usize {
+        let callers = self.callers.load(Relaxed);
+        if now < self.peak_until.load(Relaxed) { callers.max(self.peak.load(Relaxed)) } else { callers }
+    }
+
+    /// How many more threads may help.
+    pub fn room(&self, now: u64) -> usize {
+        self.cores.saturating_sub(self.callers(now) + self.helpers.load(Relaxed))
+    }
+
+    /// Whether one of those that help should go.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.callers(now) + self.helpers.load(Relaxed) > self.cores
+    }
+
+    /// Whether a search had better work alone.
+    pub fn is_crowded(&self, now: u64) -> bool {
+        self.callers(now) >= self.cores || now < self.alone_until.load(Relaxed)
+    }
+
+    /// It shows that other processes want the cores.
+    pub fn crowd(&self, now: u64) {
+        let (until, last) = (self.alone_until.load(Relaxed), self.alone_for.load(Relaxed));
+        if now < until {
+            return;
+        }
+        let [least, most] = ALONE_FOR;
+        let long = if now < until + 4 * last { (2 * last).clamp(least, most) } else { least };
+        self.alone_for.store(long, Relaxed);
+        self.alone_until.store(now + long, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_and_helpers_together_are_no_more_than_cores() {
+        let load = Load::new(4);
+        load.enter(0);
+        assert_eq!((load.room(0), load.is_crowded(0)), (3, false));
+        load.help();
+        load.help();
+        load.help();
+        assert_eq!((load.room(0), load.is_over(0)), (0, false));
+        load.enter(10);
+        assert!(load.is_over(10) && !load.is_crowded(10));
+        load.unhelp();
+        assert!(!load.is_over(10));
+        load.enter(20);
+        load.enter(20);
+        assert!(load.is_crowded(20));
+    }
+
+    #[test]
+    fn a_caller_counts_for_a_moment_after_it_has_gone() {
+        let load = Load::new(2);
+        load.enter(0);
+        load.enter(5);
+        load.leave();
+        assert!(load.is_crowded(5 + LINGER - 1));
+        assert!(!load.is_crowded(5 + LINGER));
+        // The one that stays does not renew what two have been.
+        load.leave();
+        load.enter(LINGER);
+        assert!(!load.is_crowded(5 + LINGER));
+        load.leave();
+        assert_eq!(load.room(3 * LINGER), 2);
+    }
+
+    #[test]
+    fn searches_work_alone_ever_longer_while_cores_are_short_again_and_again() {
+        let load = Load::new(2);
+        let [least, most] = ALONE_FOR;
+        let (mut now, mut long) = (1, least);
+        for _ in 0..10 {
+            load.crowd(now);
+            // What shows meanwhile changes nothing.
+            load.crowd(now + long / 2);
+            assert!(load.is_crowded(now + long - 1) && !load.is_crowded(now + long));
+            now += 2 * long;
+            long = (2 * long).min(most);
+        }
+        assert_eq!(long, most);
+        now += 10 * most;
+        load.crowd(now);
+        assert!(load.is_crowded(now + least - 1) && !load.is_crowded(now + least));
+    }
+}
