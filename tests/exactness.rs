@@ -5,10 +5,11 @@ mod engine;
 
 use std::collections::BTreeSet;
 
-use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force};
+use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force, data, of_metric};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::workers::Workers;
+use sqlite_ivf::index::lists::prepare_rows;
 use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, Quantizer,
     Reach, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
@@ -349,6 +350,48 @@ fn a_calibration_is_the_same_from_any_memory_and_reaches_further_for_more() {
         let small = Fixture::new(metric, Shape::Uniform, 999, 12, 30, Quantizer::Int8, 3);
         let mut lists = small.lists;
         assert_eq!(calibrate(&small.snapshot, &Cache::new(0), &mut lists, 1).unwrap(), None);
+    }
+}
+
+#[test]
+fn copies_of_rows_change_no_limit_much_whatever_the_metric() {
+    // Plain rows, and the same with four copies of each beside it: a query from outside finds ten rows, or two with their copies.
+    let (n, dim, nlist) = (1500, 10, 40);
+    for metric in METRICS {
+        for noise in [0.0, 0.02] {
+            let plain =
+                prepare_rows(metric, dim, &of_metric(metric, data(Shape::Uniform, n, dim, 3))).unwrap();
+            let mut rows = plain.clone();
+            for copy in 1..5 {
+                // Noise has no meaning for bits.
+                let noise = if metric == Metric::Hamming { 0.0 } else { noise };
+                let apart = data(Shape::Uniform, n, dim, 90 + copy);
+                let copies: Vec<f32> = plain.iter().zip(apart).map(|(v, apart)| v + noise * apart).collect();
+                rows.extend(prepare_rows(metric, dim, &copies).unwrap());
+            }
+            let coarse = CoarseQuantizer::new(metric, dim, plain[..nlist * dim].to_vec()).unwrap();
+            let rowids: Vec<i64> = (0..(5 * n) as i64).collect();
+            let mut lists = MemoryLists::build(dim, Some(&coarse), Quantizer::Int8, &rowids, &rows).unwrap();
+            let heads = lists.heads().to_vec();
+            let snapshot = Snapshot::new(metric, dim, Some(coarse.into()), heads, None).unwrap();
+            let cache = Cache::new(usize::MAX);
+            let calibration = calibrate(&snapshot, &cache, &mut lists, 1).unwrap().unwrap();
+            let asked =
+                prepare_rows(metric, dim, &of_metric(metric, data(Shape::Uniform, 400, dim, 77))).unwrap();
+            for target in [0.8, 0.95] {
+                let reach = calibration.reach(target, 10);
+                let params = SearchParams::new(10, usize::MAX);
+                let exact = search(&snapshot, &cache, &mut lists, &asked, params).unwrap();
+                let found =
+                    search(&snapshot, &cache, &mut lists, &asked, SearchParams { reach, ..params }).unwrap();
+                let is_hit = |q: usize, row: &Neighbor| exact.of(q).contains(row);
+                let hits =
+                    (0..400).map(|q| found.of(q).iter().filter(|row| is_hit(q, row)).count()).sum::<usize>();
+                let recall = hits as f64 / exact.neighbors.len() as f64;
+                println!("{metric:?}, noise {noise}: {recall:.3} for {target}");
+                assert!(recall > target - 0.05, "{metric:?}, noise {noise}: {recall:.3} for {target}");
+            }
+        }
     }
 }
 

@@ -51,17 +51,16 @@ fn recall_targets_are_met_on_the_fixture_with_fewer_lists_for_less() {
 
 #[test]
 fn recall_targets_are_met_by_queries_from_outside_where_rows_have_copies() {
-    let targets = [0.8, 0.9, 0.95, 0.98];
+    let targets = [0.8, 0.95];
     // The nearest other rows are some 0.6 away.
-    for (copies, every, noise) in [(4, 1, 0.0), (4, 1, 0.1), (9, 10, 0.0), (19, 1, 0.05)] {
+    for (copies, every, noise) in [(4, 1, 0.1), (9, 10, 0.0)] {
         let mut data = Data::load("fixture");
-        // Every fifth row more is a query: the few of the fixture tell a recall no better than by two points.
-        let is_query = |i: usize| i % 5 == 0;
+        // Every fifth row is a query, too: the few of the fixture tell a recall no better than by two points.
         let rows = data.base.chunks_exact(data.dim).enumerate();
-        let (asked, rows): (Vec<_>, Vec<_>) = rows.partition(|(i, _)| is_query(*i));
+        let (asked, rows): (Vec<_>, Vec<_>) = rows.partition(|(i, _)| i % 5 == 0);
         data.queries.extend(asked.into_iter().flat_map(|(_, row)| row));
         data.base = rows.into_iter().flat_map(|(_, row)| row).copied().collect();
-        let found = measured(data.with_copies(copies, every, noise, 10_000), &targets);
+        let found = measured(data.with_copies(copies, every, noise, 5000), &targets);
         println!("{copies} copies of every {every}. row at {noise}: {found:?}");
         for (target, (recall, _)) in targets.iter().zip(&found) {
             assert!((recall - target).abs() < 0.03, "{copies} copies at {noise}, {target}: {recall}");

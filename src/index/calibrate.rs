@@ -26,8 +26,8 @@ use crate::index::reach::{scale, spread};
 use crate::index::schedule::for_each_ticking;
 use crate::index::search::Answers;
 use crate::index::{
-    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, search,
-    try_collect, try_filled, try_vec,
+    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot,
+    TryExtend, search, try_collect, try_filled, try_vec,
 };
 
 /// Rows that are searched for in a calibration, at most.
@@ -38,6 +38,8 @@ const WIDTH_QUERIES: usize = 64;
 const NEIGHBORS: usize = Calibration::KS[1] as usize;
 /// Rows that a row is compared with, so that enough are left without its copies; and where they are not.
 const NEAR: [usize; 2] = [2 * NEIGHBORS, 16 * NEIGHBORS];
+/// Rows whose vectors a row is compared with, where keys do not tell distances.
+const READ: usize = 32;
 /// Copies of a row end where the next row is so many times as far.
 const GAP: f64 = 2.0;
 
@@ -68,14 +70,12 @@ pub fn calibrate<L: InvertedLists>(
         lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
     }
     lists.tick()?;
-    let is_even = common_length(&queries, dim).is_some();
-    let own =
-        |i: usize, query: &[f32]| Own { row: chosen[i], key: snapshot.metric().key(query, query), is_even };
+    let is_even = snapshot.metric() != Metric::Ip || common_length(&queries, dim).is_some();
     let mut near = try_vec(chosen.len())?;
     let found = search(snapshot, cache, lists, &queries, SearchParams::new(NEAR[0] + 1, usize::MAX))?;
     let mut few = Vec::new();
     for (i, query) in queries.chunks_exact(dim).enumerate() {
-        let of_row = own(i, query).near(snapshot, &found, i)?;
+        let of_row = near_row(snapshot, lists, &chosen[i], query, is_even, &found, i)?;
         if of_row.lists.len() < NEIGHBORS && found.of(i).len() > NEAR[0] {
             few.try_push(i)?;
         }
@@ -86,7 +86,7 @@ pub fn calibrate<L: InvertedLists>(
         few.iter().for_each(|&i| again.extend_from_slice(&queries[i * dim..(i + 1) * dim]));
         let found = search(snapshot, cache, lists, &again, SearchParams::new(NEAR[1] + 1, usize::MAX))?;
         for (at, (&i, query)) in few.iter().zip(again.chunks_exact(dim)).enumerate() {
-            near[i] = own(i, query).near(snapshot, &found, at)?;
+            near[i] = near_row(snapshot, lists, &chosen[i], query, is_even, &found, at)?;
         }
     }
     measure(snapshot, lists, &queries, &near).map(Some)
@@ -135,54 +135,77 @@ struct Near {
     own: Option<(u32, u64)>,
 }
 
-/// A row that is searched for, as it finds itself.
-struct Own {
-    row: Chosen,
-    /// The key of the row and itself.
-    key: f32,
-    /// Whether all rows have one length, as far as the sample shows.
+/// The neighbours of a row that are no copies of it, of the `i`-th answer. `is_even` says that keys tell distances of rows.
+fn near_row<L: InvertedLists>(
+    snapshot: &Snapshot,
+    lists: &mut L,
+    row: &Chosen,
+    query: &[f32],
     is_even: bool,
-}
-
-impl Own {
-    /// The neighbours of the row that are no copies of it, of the `i`-th answer.
-    fn near(&self, snapshot: &Snapshot, found: &Answers, i: usize) -> Result<Near, IndexError> {
-        let list = snapshot.segments()[self.row.segment].head.id.list_no();
-        let others =
-            found.of(i).iter().zip(found.places_of(i)).filter(|(row, _)| row.rowid != self.row.rowid);
-        let others = try_collect(others.map(|(row, place)| (row.key, list_of(snapshot, *place))))?;
-        let metric = snapshot.metric();
-        let (mut lists, mut copies) = (try_vec(NEIGHBORS)?, 1);
-        // Products of rows of several lengths tell no distances: only rows with the same key can be taken for copies.
-        let are_lengths = metric != Metric::Ip || self.is_even;
-        let last = match are_lengths {
-            true => copies_among(&try_collect(others.iter().map(|(key, _)| self.length(metric, *key)))?),
-            false => 0,
-        };
-        for (rank, &(key, list_no)) in others.iter().enumerate() {
-            if rank < last || (!are_lengths && key == self.key) {
-                copies += u64::from(list_no == list);
-            } else if lists.len() < NEIGHBORS {
-                lists.push(list_no);
-            }
-        }
-        Ok(Near { lists, own: Some((list, copies)) })
-    }
-
-    /// How far a row with that key is from this one.
-    fn length(&self, metric: Metric, key: f32) -> f64 {
-        match metric {
-            Metric::L1 => f64::from(key),
-            Metric::L2 | Metric::Cosine | Metric::Hamming => f64::from(key).sqrt(),
-            // Of two vectors of one length: |x - y|^2 = 2 (x x - x y).
-            Metric::Ip => (2.0 * (f64::from(key) - f64::from(self.key))).max(0.0).sqrt(),
+    found: &Answers,
+    i: usize,
+) -> Result<Near, L::Error> {
+    let own = snapshot.segments()[row.segment].head.id.list_no();
+    let own_key = snapshot.metric().key(query, query);
+    let others = found.of(i).iter().zip(found.places_of(i)).filter(|(other, _)| other.rowid != row.rowid);
+    let others = try_collect(others.map(|(other, place)| (*other, *place)))?;
+    let of_key = |key: f32| match snapshot.metric() {
+        Metric::L1 => f64::from(key),
+        Metric::L2 | Metric::Cosine | Metric::Hamming => f64::from(key).sqrt(),
+        // Of two vectors of one length: |x - y|^2 = 2 (x x - x y).
+        Metric::Ip => (2.0 * (f64::from(key) - f64::from(own_key))).max(0.0).sqrt(),
+    };
+    // A row that does not find itself does not find its copies.
+    let finds_itself = others.len() < found.of(i).len();
+    let lengths = match (is_even, finds_itself) {
+        (true, _) => try_collect(others.iter().map(|(other, _)| of_key(other.key)))?,
+        (false, true) => read_lengths(snapshot, lists, query, own_key, &others)?,
+        (false, false) => Vec::new(),
+    };
+    let radius = copies_within(try_collect(lengths.iter().copied().filter(|length| length.is_finite()))?);
+    let mut near = Near { lists: try_vec(NEIGHBORS)?, own: None };
+    let mut copies = 1;
+    for (at, (_, place)) in others.iter().enumerate() {
+        let list_no = list_of(snapshot, *place);
+        if radius.zip(lengths.get(at)).is_some_and(|(radius, length)| *length <= radius) {
+            copies += u64::from(list_no == own);
+        } else if near.lists.len() < NEIGHBORS {
+            near.lists.push(list_no);
         }
     }
+    near.own = Some((own, copies));
+    Ok(near)
 }
 
-/// How many of the first rows at these distances, ascending, are copies of the row that they are distances to.
-fn copies_among(distances: &[f64]) -> usize {
-    distances.windows(2).rposition(|two| two[1] > GAP * two[0]).map_or(0, |at| at + 1)
+/// Distances of a row to some of those that it found, infinite for those that were not looked at: under inner products of rows of
+/// several lengths keys do not tell them. A copy has nearly the key that the row has with itself.
+fn read_lengths<L: InvertedLists>(
+    snapshot: &Snapshot,
+    lists: &mut L,
+    query: &[f32],
+    own_key: f32,
+    others: &[(Neighbor, (u32, u32))],
+) -> Result<Vec<f64>, L::Error> {
+    let mut lengths = try_filled(f64::INFINITY, others.len())?;
+    let mut order = try_collect((0..others.len()).map(|at| ((others[at].0.key - own_key).abs(), at)))?;
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let equal = order.partition_point(|(apart, _)| *apart <= 0.0);
+    order[..equal].iter().for_each(|&(_, at)| lengths[at] = 0.0);
+    let mut vector = try_filled(0.0, snapshot.dim())?;
+    for &(_, at) in order[equal..].iter().take(READ) {
+        let (other, (segment, slot)) = &others[at];
+        lists.vector(&snapshot.segments()[*segment as usize].head, *slot, other.rowid, &mut vector)?;
+        lengths[at] = f64::from(Metric::L2.key(query, &vector)).sqrt();
+    }
+    lists.tick()?;
+    Ok(lengths)
+}
+
+/// How far the copies of a row are at most, of the rows at these distances; none where there are none.
+fn copies_within(mut distances: Vec<f64>) -> Option<f64> {
+    distances.sort_unstable_by(f64::total_cmp);
+    let last = distances.windows(2).rposition(|two| two[1] > GAP * two[0])?;
+    Some(distances[last])
 }
 
 /// The limits for `queries`, of their neighbours.
@@ -355,12 +378,12 @@ mod tests {
 
     #[test]
     fn copies_end_at_the_last_gap() {
-        assert_eq!(copies_among(&[]), 0);
-        assert_eq!(copies_among(&[3.0]), 0);
-        assert_eq!(copies_among(&[3.0, 6.0, 12.0]), 0);
-        assert_eq!(copies_among(&[0.0, 0.0, 0.0]), 0);
-        assert_eq!(copies_among(&[0.0, 0.0, 3.0, 4.0]), 2);
-        assert_eq!(copies_among(&[0.1, 1.0, 1.1, 1.2, 2.5, 3.0, 5.0]), 4);
+        let within = |distances: &[f64]| copies_within(distances.to_vec());
+        for none in [&[][..], &[3.0], &[3.0, 6.0, 12.0], &[0.0, 0.0, 0.0]] {
+            assert_eq!(within(none), None, "{none:?}");
+        }
+        assert_eq!(within(&[0.0, 0.0, 3.0, 4.0]), Some(0.0));
+        assert_eq!(within(&[3.0, 1.0, 0.1, 1.1, 1.2, 2.5, 5.0]), Some(1.2));
     }
 
     #[test]
