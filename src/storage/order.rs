@@ -117,6 +117,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::TryExtend;
     use crate::sqlite::linked_db;
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut scan = |first, last, limit| {
             seen.clear();
-            tables.scan_map(first, last, limit, |rowid, _| Ok(seen.push(rowid))).unwrap();
+            tables.scan_map(first, last, limit, |rowid, _| Ok(seen.try_push(rowid)?)).unwrap();
             seen.clone()
         };
         assert_eq!(scan(2, 4, 10), [2, 3, 4]);
