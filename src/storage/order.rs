@@ -122,6 +122,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::TryExtend;
     use crate::sqlite::linked_db;
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut scan = |first, last, limit| {
             seen.clear();
-            tables.scan_map(first, last, limit, |rowid, _| Ok(seen.push(rowid))).unwrap();
+            tables.scan_map(first, last, limit, |rowid, _| Ok(seen.try_push(rowid)?)).unwrap();
             seen.clone()
         };
         assert_eq!(scan(2, 4, 10), [2, 3, 4]);

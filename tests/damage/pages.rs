@@ -16,6 +16,9 @@ enum Damage {
     Truncated(usize),
 }
 
+/// A damage, and whose pages it is of.
+type Named = (String, Damage);
+
 impl Damage {
     fn of(self, mut bytes: Vec<u8>) -> Vec<u8> {
         match self {
@@ -58,8 +61,8 @@ fn pages(path: &Path) -> Vec<(String, Vec<usize>)> {
     tables
 }
 
-/// Every damage of a file: half of those that are tried shall be of the map.
-fn damages(path: &Path, len: usize) -> (Vec<(String, Damage)>, Vec<(String, Damage)>) {
+/// Every damage of a file: those of the map, and the others. As many of each are tried.
+fn damages(path: &Path, len: usize) -> (Vec<Named>, Vec<Named>) {
     let (mut of_map, mut of_others) = (Vec::new(), Vec::new());
     for (name, pages) in pages(path) {
         let all = if name.starts_with("t_rowids") { &mut of_map } else { &mut of_others };
