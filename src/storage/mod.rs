@@ -22,7 +22,7 @@ pub use element::Element;
 pub use error::StorageError;
 pub use integrity::check;
 pub use maintain::{Targets, Upkeep, is_due, maintain};
-pub use order::{ListNo, Rising};
+pub use order::ListNo;
 pub use partitions::Partition;
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse};
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};

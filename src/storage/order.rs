@@ -6,7 +6,7 @@ use crate::sqlite::Kind;
 use crate::storage::{Sql, State, StorageError, Tables};
 
 /// Keys that rise within a range: so many of them at most as the range has, each once.
-pub struct Rising {
+pub(super) struct Rising {
     /// The least key that may come; none after the largest of all.
     next: Option<i64>,
     last: i64,
@@ -16,11 +16,6 @@ impl Rising {
     /// Keys from `first` to `last`.
     pub fn new(first: i64, last: i64) -> Self {
         Self { next: Some(first), last }
-    }
-
-    /// The least key that may come, none if there can be none.
-    pub fn next(&self) -> Option<i64> {
-        self.next.filter(|next| *next <= self.last)
     }
 
     /// Takes the key of the next row of a shadow table.

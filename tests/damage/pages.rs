@@ -114,7 +114,6 @@ fn pages_in_wrong_places_end_every_statement_in_rows_or_an_error() {
 }
 
 #[test]
-#[ignore = "a scan of the map does not ask yet whether rowids rise"]
 fn pages_in_wrong_places_end_every_scan_of_the_map_in_rows_or_an_error() {
     sweep(|battery, connection, what, _| battery.by_map(connection, what), 60);
 }

@@ -2,7 +2,7 @@
 
 use crate::index::{TryExtend, try_filled};
 use crate::sqlite::Result;
-use crate::storage::{Rising, Sql, State};
+use crate::storage::State;
 use crate::vtab::table::Table;
 
 /// Rowids that are read at a time.
@@ -91,18 +91,16 @@ impl RowidScan {
         self.at = 0;
         let tables = table.tables();
         while let Some(from) = self.next.filter(|_| self.run.is_empty()) {
-            let mut statement = tables.statement(Sql::RowidsScan)?;
-            let mut rows = statement.query(&[from.into(), self.last.into(), self.size.into()])?;
-            let (mut read, mut rising) = (0, Rising::new(from, self.last));
-            while rows.step()? {
-                let rowid = rows.i64(0);
-                rising.pass(&tables, "rowids", rowid)?;
-                read += 1;
+            let (mut read, mut last) = (0, None);
+            tables.scan_map(from, self.last, self.size, |rowid, _| {
+                (read, last) = (read + 1, Some(rowid));
                 if !self.without.contains(rowid) {
                     self.run.try_push(rowid)?;
                 }
-            }
-            self.next = rising.next().filter(|_| read == self.size);
+                Ok(())
+            })?;
+            let next = last.and_then(|rowid| rowid.checked_add(1));
+            self.next = next.filter(|next| read == self.size && *next <= self.last);
             self.size = RUN.min(self.size * 2);
             if let Some((seen, state)) = &mut self.counted {
                 *seen += read;
