@@ -81,15 +81,12 @@ impl Pool {
             }
             self.call(&lent.job);
             let start = Instant::now();
-            let mut done = work(
-                || lent.step(),
-                &mut || {
-                    tick()?;
-                    // Helpers that went for others' sake may be back.
-                    self.call(&lent.job);
-                    Ok(())
-                },
-            );
+            let mut done = work(|| lent.step(), &mut || {
+                tick()?;
+                // Helpers that went for others' sake may be back.
+                self.call(&lent.job);
+                Ok(())
+            });
             let worked = start.elapsed();
             let waited = lent.finish(|| {
                 if done.is_ok() {
