@@ -1,6 +1,6 @@
 //! One query beside other work: busy processes, a training by another connection of the process, other threads that search.
 //!
-//! `cargo bench --bench busy`, through SQL, text (see `benches/common`; the fixture where it is missing), k = 10, nprobe 64. Each
+//! `cargo bench --bench busy [-- PART]`, PART of a line's name, through SQL, text (see `benches/common`; the fixture where it is missing), k = 10, nprobe 64. Each
 //! part is measured with all threads and with `RAYON_NUM_THREADS=1`, in processes of their own, in turn, `BENCH_ROUNDS` (3) times;
 //! a figure is the median of its rounds. `BENCH_BESIDE=PATH` names this bench of another build, which is then measured in turn as well.
 
@@ -251,10 +251,12 @@ fn main() {
         measurers.push(Measurer::new("the other build", Path::new(&other), folder.path(), None));
     }
     let rounds = std::env::var("BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
+    let parts: Vec<_> = PARTS.into_iter().filter(|(name, ..)| name.contains(wanted)).collect();
     // By part, measurer and round.
-    let mut found = vec![vec![Vec::new(); measurers.len()]; PARTS.len()];
+    let mut found = vec![vec![Vec::new(); measurers.len()]; parts.len()];
     for _ in 0..rounds {
-        for ((_, command, processes), found) in PARTS.iter().zip(&mut found) {
+        for ((_, command, processes), found) in parts.iter().zip(&mut found) {
             for (measurer, found) in measurers.iter_mut().zip(found) {
                 let _busy = Busy::new(*processes);
                 found.push(measurer.ask(command));
@@ -264,7 +266,7 @@ fn main() {
     let names: Vec<&str> = measurers.iter().map(|measurer| measurer.name.as_str()).collect();
     println!("| one query, p50 / p99 / most, us | {} |", names.join(" | "));
     println!("|---|{}", "---|".repeat(names.len()));
-    for ((name, command, _), found) in PARTS.iter().zip(&found) {
+    for ((name, command, _), found) in parts.iter().zip(&found) {
         if *command == "threads 1" {
             println!("| queries/s | {} |", names.join(" | "));
         }

@@ -2,14 +2,17 @@
 //!
 //! Whoever calls for work is here by the choice of the host; helpers are ours. So helpers come only while callers leave cores free, and go
 //! when callers come. What other processes do nobody says, but it shows: a helper that is in the middle of a task and does not end it, or that leaves its core
-//! for a moment and gets it back after a scheduler's turn. Then searches work alone for a while, and ever longer while it shows again.
+//! for a moment and gets it back after a scheduler's turn. Then searches work alone for a while, and ever longer where it soon shows again.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Callers count for so long after they have gone: in a loop of searches they are back at once.
 const LINGER: u64 = 1_000_000;
 /// How long searches work alone when cores are short, at first and at most.
-const ALONE_FOR: [u64; 2] = [10_000_000, 320_000_000];
+const ALONE_FOR: [u64; 2] = [5_000_000, 320_000_000];
+/// Where cores are short again that soon after it, they work alone for twice as long. (A busy core is lent for some 4 ms.) Where it takes longer,
+/// help is worth what it costs.
+const AGAIN: u64 = 20_000_000;
 
 /// Of one process. Times are in nanoseconds of [`now`](super::workers::now).
 #[derive(Debug, Default)]
@@ -81,7 +84,7 @@ impl Load {
             return;
         }
         let [least, most] = ALONE_FOR;
-        let long = if now < until + 4 * last { (2 * last).clamp(least, most) } else { least };
+        let long = if now < until + AGAIN { (2 * last).clamp(least, most) } else { least };
         self.alone_for.store(long, Relaxed);
         self.alone_until.store(now + long, Relaxed);
     }
@@ -135,11 +138,11 @@ mod tests {
             // What shows meanwhile changes nothing.
             load.crowd(now + long / 2);
             assert!(load.is_crowded(now + long - 1) && !load.is_crowded(now + long));
-            now += 2 * long;
+            now += long + AGAIN - 1;
             long = (2 * long).min(most);
         }
         assert_eq!(long, most);
-        now += 10 * most;
+        now += 1;
         load.crowd(now);
         assert!(load.is_crowded(now + least - 1) && !load.is_crowded(now + least));
     }

@@ -1,7 +1,7 @@
 //! Work on all cores that a host can interrupt and fork.
 //!
-//! Rayon's global pool hangs in a forked child, because the threads behind it do not survive the
-//! fork. The pool here belongs to a process id: a child finds none under its own id and makes one.
+//! Threads do not survive a fork: a child that waits for its parent's hangs, as rayon's global pool
+//! does. The pool here belongs to a process id: a child finds none under its own id and makes one.
 //! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
 //! bound to its thread (a database connection) can look for an interrupt between two tasks. It waits for
 //! no thread that has not begun a task: where none is free, it does them all.
