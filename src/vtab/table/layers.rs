@@ -40,52 +40,99 @@ impl Layer {
 ///
 /// SQLite tells a table of a savepoint when it opens, or when the table is first written: then of the innermost one only. It
 /// tells each object that stands for the table, so that the same news may come twice.
+///
+/// A dropped table that ROLLBACK TO brings back is another object, and what happened to savepoints meanwhile nobody has told
+/// it: of its past it knows the versions only.
 #[derive(Debug)]
-pub struct Layers(Vec<Layer>);
+pub struct Layers {
+    layers: Vec<Layer>,
+    /// What was done before the table was dropped. The last one is empty: its version is that of the table as it came back.
+    past: Vec<Layer>,
+    /// The innermost savepoint that was open then, -1 for none. To undo it may undo a part of the past.
+    within: i32,
+    /// Whether that is yet to be told.
+    late: bool,
+    /// A part of the past may have been undone.
+    stale: bool,
+}
 
 impl Layers {
     /// Those of a transaction that has done nothing yet.
     pub fn new(name: String) -> Self {
-        Self(vec![Layer::new(-1, name, None)])
+        let layers = vec![Layer::new(-1, name, None)];
+        Self { layers, past: Vec::new(), within: -1, late: false, stale: false }
+    }
+
+    /// Those of a table of these layers that was dropped, and has come back under `name` at the version `ver`.
+    pub fn come_back(self, ver: [u8; 16], name: String) -> Self {
+        let past = self.past.into_iter().chain(self.layers).collect();
+        let mut layers = Self { past, late: true, ..Self::new(name) };
+        layers.reconcile(ver);
+        layers
+    }
+
+    /// Whether [`Layers::reconcile`] is due, before the table is written.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Forgets what was undone of the past: the table has the version `ver` again.
+    pub fn reconcile(&mut self, ver: [u8; 16]) {
+        // A version that is none of a savepoint's is the one at which the transaction began.
+        let at = self.past.iter().rposition(|layer| layer.ver == Some(ver));
+        self.past.truncate(at.unwrap_or(0));
+        if !self.past.is_empty() {
+            self.past.push(Layer::new(-1, String::new(), Some(ver)));
+        }
+        self.stale = false;
+    }
+
+    /// All layers, the first one first.
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Layer> {
+        self.past.iter().chain(&self.layers)
     }
 
     fn top(&mut self) -> &mut Layer {
-        if self.0.is_empty() {
+        if self.layers.is_empty() {
             *self = Self::new(String::new());
         }
-        let last = self.0.len() - 1;
-        &mut self.0[last]
+        let last = self.layers.len() - 1;
+        &mut self.layers[last]
     }
 
     /// The innermost savepoint of the transaction that the table was told of, -1 for none.
     pub fn level(&self) -> i32 {
-        self.0.last().map_or(i32::MIN, |layer| layer.level)
+        self.layers.last().map_or(i32::MIN, |layer| layer.level)
     }
 
     /// Whether nothing has happened in the transaction.
     pub fn is_new(&self) -> bool {
-        self.0.iter().all(|layer| layer.level < 0 && !layer.touched)
+        self.all().all(|layer| layer.level < 0 && !layer.touched)
     }
 
     /// The version at the last savepoint, if the table has not been written since.
     pub fn untouched(&self) -> Option<Option<[u8; 16]>> {
-        self.0.last().filter(|layer| !layer.touched).map(|layer| layer.ver)
+        self.layers.last().filter(|layer| !layer.touched).map(|layer| layer.ver)
     }
 
     /// A savepoint opens; nothing, if that is known.
     pub fn open(&mut self, level: i32, name: String, ver: Option<[u8; 16]>) {
+        if std::mem::take(&mut self.late) {
+            self.within = level;
+        }
         if level > self.level() {
-            self.0.push(Layer::new(level, name, ver));
+            self.layers.push(Layer::new(level, name, ver));
         }
     }
 
     /// The savepoints from `level` on are gone, what was done in them stays.
     pub fn release(&mut self, level: i32) {
+        self.within = self.within.min(level - 1).max(-1);
         let Some(mut gone) = self.pop_from(level.max(0)) else { return };
         if self.level() < level - 1 {
             // The table was first written after the next one opened, and not told of it.
             gone.level = level - 1;
-            self.0.push(gone);
+            self.layers.push(gone);
         } else {
             self.top().absorb(gone);
         }
@@ -95,7 +142,7 @@ impl Layers {
     fn pop_from(&mut self, level: i32) -> Option<Layer> {
         let mut inner: Option<Layer> = None;
         while self.level() >= level
-            && let Some(mut outer) = self.0.pop()
+            && let Some(mut outer) = self.layers.pop()
         {
             if let Some(inner) = inner {
                 outer.absorb(inner);
@@ -111,13 +158,15 @@ impl Layers {
         if level > self.level() {
             return None;
         }
+        self.stale |= level <= self.within && !self.past.is_empty();
         let Layer { name, ver, .. } = self.pop_from(level)?;
-        self.0.push(Layer::new(level, name.clone(), ver));
+        self.layers.push(Layer::new(level, name.clone(), ver));
         Some(name)
     }
 
     /// The table was written.
     pub fn touch(&mut self) {
+        self.late = false;
         self.top().touched = true;
     }
 
@@ -135,9 +184,11 @@ impl Layers {
 
     /// What was written and is yet to be looked after.
     pub fn written(&self) -> Written {
-        let from = self.0.iter().rposition(|layer| layer.settled).unwrap_or(0);
         let mut written = Written::default();
-        for layer in &self.0[from..] {
+        for layer in self.all() {
+            if layer.settled {
+                written = Written::default();
+            }
             written.rows = written.rows.saturating_add(layer.written.rows);
             written.lists.extend(layer.written.lists.iter().map(|(list_no, rows)| (*list_no, *rows)));
         }
@@ -146,15 +197,8 @@ impl Layers {
 
     /// Whether rows were written that are yet to be looked after.
     pub fn has_written(&self) -> bool {
-        let from = self.0.iter().rposition(|layer| layer.settled).unwrap_or(0);
-        self.0[from..].iter().any(|layer| layer.written.rows > 0)
-    }
-
-    /// What was done up to that version of the table; none if that was not its version at a savepoint.
-    pub fn up_to(mut self, ver: [u8; 16]) -> Option<Self> {
-        let at = self.0.iter().rposition(|layer| layer.ver == Some(ver))?;
-        self.0.truncate(at);
-        Some(self).filter(|layers| !layers.0.is_empty())
+        let has = |has, layer: &Layer| layer.written.rows > 0 || (has && !layer.settled);
+        self.all().fold(false, has)
     }
 }
 
@@ -217,7 +261,20 @@ mod tests {
         layers.add(rows(1));
         layers.open(0, "t".into(), Some([1; 16]));
         layers.add(rows(10));
-        assert!(Layers::new(String::new()).up_to([1; 16]).is_none());
-        assert_eq!(layers.up_to([1; 16]).unwrap().written().rows, 1);
+        layers.touch();
+        layers.open(1, "t".into(), Some([2; 16]));
+        let mut back = layers.come_back([2; 16], "t".into());
+        assert_eq!((back.written().rows, back.level()), (11, -1));
+        // The innermost savepoint that is open now may be any of them, or a younger one.
+        back.open(0, "t".into(), Some([2; 16]));
+        back.add(rows(100));
+        assert_eq!(back.undo(0), Some("t".into()));
+        assert!(back.is_stale());
+        back.reconcile([1; 16]);
+        assert_eq!(back.written().rows, 1);
+        back.reconcile([1; 16]);
+        assert_eq!((back.written().rows, back.is_stale()), (1, false));
+        back.reconcile([9; 16]);
+        assert!(!back.has_written());
     }
 }

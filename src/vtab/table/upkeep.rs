@@ -26,6 +26,7 @@ impl Table {
     /// As [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
         self.flush()?;
+        self.reconcile();
         if self.options.train_at == TrainAt::Off || !self.layers.borrow().has_written() {
             return Ok(());
         }
