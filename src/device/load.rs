@@ -1,8 +1,8 @@
 //! How many threads of the process compute, and whether the machine has cores to spare for more.
 //!
 //! Whoever calls for work is here by the choice of the host; helpers are ours. So helpers come only while callers leave cores free, and go
-//! when callers come. What other processes do nobody says, but it shows: a helper that is in the middle of a task and does not end it, or that leaves its core
-//! for a moment and gets it back after a scheduler's turn. Then searches work alone for a while, and ever longer where it soon shows again.
+//! when callers come. What other processes do nobody says, but it shows: a helper does not end the task that it is in the middle of, since it has lost its
+//! core. Then searches work alone for a while, and ever longer where it soon shows again.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 

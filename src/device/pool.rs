@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rayon::ThreadPoolBuilder;
 
@@ -18,7 +18,7 @@ use crate::device::workers::{Cancelled, Workers, now, work};
 
 /// How long a thread without work looks for more before it sleeps: a burst goes on through what is done by one thread.
 pub(super) const AWAKE_FOR: Duration = Duration::from_micros(300);
-/// A thread that left its core for a moment and got it back so much later is not alone on it.
+/// A thread that gets its core back so late is not alone on it. It sleeps, and is woken where a core is free.
 const TAKEN: Duration = Duration::from_micros(500);
 /// A caller that waited for so long, and longer than it worked, was kept by a helper without a core.
 const LATE: Duration = Duration::from_micros(300);
@@ -76,46 +76,47 @@ impl Pool {
         tick: &mut dyn FnMut() -> Result<(), Cancelled>,
         task: &(dyn Fn(usize) + Sync),
     ) -> Result<(), Cancelled> {
-        let _present = Present::with(Some(self));
+        let start = now();
+        let _present = Present::with(Some(self), start);
         Job::lend(tasks, wish, task, |lent| {
             if is_burst {
-                self.stay_awake();
+                self.stay_awake(start);
             }
-            self.call(&lent.job);
-            let start = Instant::now();
+            self.call(&lent.job, start);
             let mut done = work(|| lent.step(), &mut || {
                 tick()?;
                 // Helpers that went for others' sake may be back.
-                self.call(&lent.job);
+                self.call(&lent.job, now());
                 Ok(())
             });
-            let worked = start.elapsed();
+            let worked = now();
             let waited = lent.finish(|| {
                 if done.is_ok() {
                     done = tick();
                 }
             });
-            if waited > worked.max(LATE) {
-                self.load.crowd(now());
+            let end = worked + waited.as_nanos() as u64;
+            if waited > LATE && end - worked > worked - start {
+                self.load.crowd(end);
             }
             if let Some(mut jobs) = self.try_lock() {
                 jobs.forget_closed();
             }
             if is_burst {
-                self.stay_awake();
+                self.stay_awake(end);
             }
             done
         })
     }
 
-    fn stay_awake(&self) {
-        self.awake_until.store(now() + AWAKE_FOR.as_nanos() as u64, Relaxed);
+    fn stay_awake(&self, now: u64) {
+        self.awake_until.store(now + AWAKE_FOR.as_nanos() as u64, Relaxed);
     }
 
     /// Calls helpers to a job, as many as it lacks and there are cores for.
-    fn call(&'static self, job: &Arc<Job>) {
+    fn call(&'static self, job: &Arc<Job>, now: u64) {
         let lacks = job.most_helpers.min(self.most).saturating_sub(job.helpers.load(Relaxed));
-        let wanted = if job.is_exact { lacks } else { lacks.min(self.load.room(now())) };
+        let wanted = if job.is_exact { lacks } else { lacks.min(self.load.room(now)) };
         if wanted == 0 || !job.has_tasks() {
             return;
         }
@@ -173,21 +174,23 @@ impl Pool {
     /// Waits for a job that wants a helper.
     fn next(&self) -> Arc<Job> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_core = true;
         loop {
             if let Some(job) = self.pick(&jobs) {
                 return job;
             }
             let calls = self.calls.load(Relaxed);
-            if self.is_burst(now()) {
+            if has_core && self.is_burst(now()) {
                 jobs.awake += 1;
                 drop(jobs);
-                self.look_out(calls);
+                has_core = self.look_out(calls);
                 jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
                 jobs.awake -= 1;
             } else {
                 jobs.asleep += 1;
                 jobs = self.changed.wait(jobs).unwrap_or_else(PoisonError::into_inner);
                 jobs.asleep -= 1;
+                has_core = true;
             }
         }
     }
@@ -210,19 +213,19 @@ impl Pool {
         now < self.awake_until.load(Relaxed) && self.load.callers(now) <= 1
     }
 
-    /// Waits awake for a call after so many, as long as a burst goes on: to wake a thread takes as long as a small search.
-    fn look_out(&self, calls: usize) {
+    /// Waits awake for a call after so many, as long as a burst goes on: to wake a thread takes as long as a small search. Whoever
+    /// wants the core has it in between. False if that took long.
+    fn look_out(&self, calls: usize) -> bool {
         let mut last = now();
         while self.calls.load(Relaxed) == calls && self.is_burst(last) {
             thread::yield_now();
             let now = now();
             if now - last > TAKEN.as_nanos() as u64 {
-                self.load.crowd(now);
-                self.awake_until.store(0, Relaxed);
-                return;
+                return false;
             }
             last = now;
         }
+        true
     }
 }
 
@@ -240,20 +243,21 @@ pub struct Present {
 }
 
 thread_local! {
-    /// Whether this thread is counted already.
-    static IS_PRESENT: Cell<bool> = const { Cell::new(false) };
+    /// The pool that counts this thread already.
+    static COUNTED: Cell<Option<&'static Pool>> = const { Cell::new(None) };
 }
 
 impl Present {
     /// For a command that computes now and then.
     pub fn new() -> Self {
-        Self::with(if Workers::all().threads() > 1 { pool() } else { None })
+        Self::with(if Workers::all().threads() > 1 { pool() } else { None }, now())
     }
 
-    pub(super) fn with(pool: Option<&'static Pool>) -> Self {
-        let pool = pool.filter(|_| !IS_PRESENT.replace(true));
+    pub(super) fn with(pool: Option<&'static Pool>, now: u64) -> Self {
+        let pool = pool.filter(|_| COUNTED.get().is_none());
         if let Some(pool) = pool {
-            pool.load.enter(now());
+            COUNTED.set(Some(pool));
+            pool.load.enter(now);
         }
         Self { pool, _thread: PhantomData }
     }
@@ -269,7 +273,7 @@ impl Drop for Present {
     fn drop(&mut self) {
         if let Some(pool) = self.pool {
             pool.load.leave();
-            IS_PRESENT.set(false);
+            COUNTED.set(None);
         }
     }
 }
@@ -278,6 +282,10 @@ static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
 
 /// The pool of this process, or none where a fork caught the lock held: the caller then works alone.
 pub(super) fn pool() -> Option<&'static Pool> {
+    // A child that was forked in the middle of a call goes on with its parent's: nobody helps it there, and it waits for nobody.
+    if let Some(pool) = COUNTED.get() {
+        return Some(pool);
+    }
     let pid = std::process::id();
     if let Some(pool) = *POOL.try_read().ok()?
         && pool.pid == pid
@@ -411,8 +419,8 @@ mod tests {
     #[test]
     fn a_thread_is_counted_once_however_many_of_its_calls_are_inside_each_other() {
         let pool = of(4);
-        let outer = Present::with(Some(pool));
-        drop(Present::with(Some(pool)));
+        let outer = Present::with(Some(pool), now());
+        drop(Present::with(Some(pool), now()));
         doers(pool, EXACT, true, 10);
         assert_eq!(pool.load.callers(now() + 10_000_000), 1);
         drop(outer);

@@ -48,10 +48,10 @@ impl Turn {
     /// Begins a turn of `workers`.
     pub fn new(workers: Workers) -> Self {
         let pool = if workers.threads > 1 { pool() } else { None };
-        let present = Present::with(pool);
+        let now = now();
+        let present = Present::with(pool, now);
         let (mut is_crowded, mut awake) = (false, false);
         if let Some(pool) = pool {
-            let now = now();
             let last = pool.last_turn.load(Ordering::Relaxed);
             let is_soon = last > 0 && now.saturating_sub(last) < BURST.as_nanos() as u64;
             is_crowded = !workers.is_exact && pool.load.is_crowded(now);
