@@ -13,7 +13,7 @@ use crate::index::snapshot::Held;
 use crate::index::{
     Answers, InvertedLists, Metadata, Metric, Snapshot, TryExtend, try_collect, try_filled, try_vec,
 };
-use crate::sqlite::{Error, Result};
+use crate::sqlite::Result;
 use crate::storage::{State, TableLists};
 use crate::vtab::knobs::Knobs;
 use crate::vtab::table::{Known, Table};
@@ -196,7 +196,10 @@ impl Found {
             match if is_gone { None } else { index.vector_with(rowid, &mut known)? } {
                 Some(vector) => vectors.try_append(&vector)?,
                 None if is_gone => vectors.resize(vectors.len() + dim, 0.0),
-                None => return Err(Error::internal("an answer has no vector")),
+                None => {
+                    let detail = "the map does not have a row of the table";
+                    return Err(index.tables().corrupt("rowids", rowid, detail).into());
+                }
             }
         }
         Ok(vectors)
