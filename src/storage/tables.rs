@@ -465,15 +465,14 @@ impl Tables {
         })
     }
 
-    /// Whether LIKE takes `a` and `A` for the same; none if it is not SQLite's own.
+    /// Whether LIKE and GLOB are SQLite's own. The host may have others (`PRAGMA case_sensitive_like` makes another LIKE).
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn like_folds(&self) -> SqliteResult<Option<bool>> {
+    pub fn patterns_are_own(&self) -> SqliteResult<[bool; 2]> {
         let mut statement = self.statement(Sql::LikeRead)?;
         let mut rows = statement.query(&[])?;
-        let own = rows.step()? && rows.i64(1) == 0;
-        Ok(own.then(|| rows.i64(0) != 0))
+        Ok(if rows.step()? { [rows.i64(0) == 0, rows.i64(1) == 0] } else { [false; 2] })
     }
 
     /// Takes the lock that keeps other connections of a shared cache away until the transaction ends: all of them read the state

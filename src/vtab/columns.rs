@@ -79,8 +79,9 @@ type HiddenColumn = (Hidden, &'static str, &'static str);
 /// The hidden columns in their order: after the declared ones, the command first, whose name is that of the table.
 const HIDDEN: [HiddenColumn; 12] = [
     (Hidden::Command, "", "TEXT"),
-    (Hidden::Distance, "distance", "REAL"),
+    // Behind the query, so that t('[1, 0]', 10) gives both.
     (Hidden::K, "k", "INTEGER"),
+    (Hidden::Distance, "distance", "REAL"),
     (Hidden::Knob(Knob::Nprobe), "nprobe", "NUMERIC"),
     (Hidden::Knob(Knob::MaxCodes), "max_codes", "INTEGER"),
     (Hidden::Knob(Knob::RecallTarget), "recall_target", "REAL"),

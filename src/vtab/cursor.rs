@@ -79,6 +79,12 @@ impl VTabCursor<Ivf> for Cursor {
                     self.settle()?;
                 }
             }
+            plan::WITHOUT_K => {
+                return Err(Error::generic(
+                    "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
+                     enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
+                ));
+            }
             plan::POINT => {
                 table.flush()?;
                 let mut rows = match given.next() {

@@ -22,6 +22,8 @@ pub const KNN: i32 = 3;
 pub const BATCHED: i32 = 4;
 /// All rows, list by list, of which no vector is wanted.
 pub const SCAN_METADATA: i32 = 5;
+/// A search that does not say how many rows are wanted.
+pub const WITHOUT_K: i32 = 6;
 /// Added to the number of a search whose answers' metadata is wanted.
 const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
@@ -362,10 +364,10 @@ fn plan_search(
         } else if terms.waiting.iter().any(|a| is_upper(*a)) {
             return Ok(BestIndex::Unusable);
         } else if !terms.has(is_upper) {
-            return Err(Error::generic(
-                "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
-                 enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
-            ));
+            // An error where it is run: SQLite leaves conditions out of a WHERE clause that cannot be true.
+            info.set_idx_num(WITHOUT_K);
+            info.set_estimated_cost(COST_OF_SEARCH);
+            return Ok(BestIndex::Ok);
         }
     }
     // One of each: what is given twice is left to SQLite.

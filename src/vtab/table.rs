@@ -738,8 +738,8 @@ impl Host for Table {
         Ok(*self.text_order.get_or_init(|| order))
     }
 
-    fn like_folds(&self) -> Result<Option<bool>> {
-        self.tables().like_folds()
+    fn patterns_are_own(&self) -> Result<[bool; 2]> {
+        self.tables().patterns_are_own()
     }
 }
 

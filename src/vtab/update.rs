@@ -247,6 +247,11 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     if !columns[of.command_at()].is_null() {
         return Err(Error::generic(format!("a command is inserted: {}", form_of_commands(table))));
     }
+    // A row before it in the statement may have replaced this one.
+    let replaces = table.tables().db().vtab_on_conflict() == Conflict::Replace;
+    if replaces && !table.buffered(|buffer, tables| Ok(buffer.contains(tables, old)?))? {
+        return Ok(old);
+    }
     // The rowid is changed by either of its names, and is not NULL by any.
     let key = rowid_key(table, columns).filter(|(_, key)| !key.nochange());
     let key = key.map(|(name, key)| values::rowid(name, &key)).transpose()?;

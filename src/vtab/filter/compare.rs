@@ -24,11 +24,11 @@ pub trait Host {
     /// What asking SQLite fails with.
     fn text_order(&self) -> Result<TextOrder>;
 
-    /// Whether LIKE takes `a` and `A` for the same; none if it is not SQLite's own.
+    /// Whether LIKE and GLOB are SQLite's own.
     ///
     /// # Errors
     /// What asking SQLite fails with.
-    fn like_folds(&self) -> Result<Option<bool>>;
+    fn patterns_are_own(&self) -> Result<[bool; 2]>;
 }
 
 /// What `column operator value` is.
@@ -103,20 +103,20 @@ fn as_number(operator: Operator, of: Number) -> Test {
     Test::AsNumber { of, orders }
 }
 
-/// A pattern that a text has to match. Where LIKE is not SQLite's own, every text passes here.
+/// A pattern that a text has to match. Where the host has another LIKE or GLOB, every text passes here.
 fn pattern(host: &impl Host, operator: Operator, value: &Value<'_>) -> Result<Test> {
     let pattern = match value.kind() {
         Kind::Null => return Ok(Test::Never),
         Kind::Blob => return Ok(Test::NotNull),
         _ => value.text()?,
     };
-    let folds = if operator == Operator::Like { host.like_folds()? } else { Some(false) };
-    Ok(match folds {
-        None => Test::NotNull,
-        Some(_) if pattern.len() >= MAX_PATTERN => Test::NotNull,
-        Some(_) if operator == Operator::Glob => Test::Pattern(Box::new(Pattern::glob(pattern)?)),
-        Some(folds) => Test::Pattern(Box::new(Pattern::like(pattern, folds)?)),
-    })
+    let own = host.patterns_are_own()?[usize::from(operator == Operator::Glob)];
+    if !own || pattern.len() >= MAX_PATTERN {
+        return Ok(Test::NotNull);
+    }
+    let pattern =
+        if operator == Operator::Glob { Pattern::glob(pattern)? } else { Pattern::like(pattern, true)? };
+    Ok(Test::Pattern(Box::new(pattern)))
 }
 
 impl Operand {
