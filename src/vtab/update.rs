@@ -274,14 +274,8 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         }
         return Ok(old);
     }
-    let gone = |index: &Table| {
-        // The first vector column has the row: otherwise there would be nothing to update.
-        let has_it = index.options.number > 0 && table.vector(old)?.is_some();
-        Err(match has_it {
-            true => index.tables().corrupt("rowids", old, "the row is missing").into(),
-            false => Error::internal("a row went away under an UPDATE"),
-        })
-    };
+    // The scan that found the row went by the lists, or by the map of another vector column.
+    let gone = |index: &Table| Err(Error::from(index.tables().corrupt("rowids", old, "the row is missing")));
     let mut vectors = Vec::new();
     for index in table.indexes() {
         let value = vector_of(index);

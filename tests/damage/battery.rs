@@ -35,7 +35,7 @@ pub const READS: [&str; 19] = [
     "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 4 AND name = 'n3' AND live = 1 AND score < 5",
     "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 4 AND max_codes = 17",
     "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 4 AND params = 'candidate_budget=20'",
-    "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 4 AND search_mode = 'csr' AND recall_target = 0.9",
+    "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 4 AND params = 'search_mode=csr' AND recall_target = 0.9",
     "SELECT query, rowid FROM t WHERE batch MATCH '[[1, 2, 3, 4], [0, 0, 0, 0]]' AND k = 3 AND nprobe = -1",
     "SELECT query, rowids FROM t WHERE batch MATCH '[[1, 2, 3, 4], [0, 0, 0, 0]]' AND k = 3 AND packed = 1",
     "SELECT rowid FROM t WHERE vec MATCH '[1, 2, 3, 4]' AND k = 3 AND rowid > 20 AND name > 'n1'",

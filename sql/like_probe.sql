@@ -1,0 +1,2 @@
+-- -> whether LIKE and GLOB do what SQLite's own do, as far as a few texts tell
+SELECT 'a' LIKE 'A' AND 'ä' NOT LIKE 'Ä' AND 'á' NOT LIKE 'a' AND 'abc' LIKE 'a%' AND 'abc' LIKE 'a_c' AND 'abc' NOT LIKE 'a.c' AND 'a%b' NOT LIKE 'a\%b' AND ' a' NOT LIKE 'a' AND 'b' NOT LIKE 'a', 'abc' GLOB 'a*' AND 'abc' GLOB 'a?c' AND 'abc' GLOB '[a-b]bc' AND 'A' NOT GLOB 'a' AND ' a' NOT GLOB 'a' AND 'b' NOT GLOB 'a'
