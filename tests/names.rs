@@ -202,8 +202,9 @@ impl Odd {
             "SELECT rowid FROM {full} WHERE {second} MATCH '[3,1]' AND k = 1 AND {number} = 3 AND {part} = 1 AND {text} IN ('t3', 'x')"
         );
         assert_eq!(rowids(db, &one), [3]);
-        let keyed =
-            format!("SELECT rowid FROM {full} WHERE {first} MATCH '[0,0]' AND k = 1 AND {key} = 'k4'");
+        let keyed = format!(
+            "SELECT rowid FROM {full} WHERE {first} MATCH '[0,0]' AND k = 1 AND {key} IN ('k4', 'none')"
+        );
         assert_eq!(rowids(db, &keyed), [4]);
         let point = format!(
             "SELECT rowid FROM {full} WHERE {key} = 'k3' AND {carried} = '{aux}' AND vec_to_json({first}) = '[3.0,0.0]'"

@@ -192,6 +192,8 @@ pub fn across(numbers: &mut Numbers, schema: &Schema, other: &str, place: Place)
     }
     let column = pick(numbers, &typed);
     let theirs = match (other, skipped_affinity()) {
+        // A number beside a TEXT column: a few rows more than k may come (docs/sql.md, "Conditions").
+        _ if column.kind == Kind::Text => "s",
         (_, true) => own(column.kind),
         ("q", _) => pick(numbers, &["x", "s"]),
         _ => pick(numbers, &["x", "s", "r", "n"]),
