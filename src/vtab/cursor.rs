@@ -313,7 +313,8 @@ impl Cursor {
         }
         self.table.finding(self.finder(0).deref_mut(), |finder, lists, state| {
             let found = finder.metadata(lists, state, rowid)?;
-            Ok(give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot))))
+            give(context, found.map_or(Datum::Null, |(of, slot)| of.get(column.slot, slot)));
+            Ok(())
         })
     }
 }
