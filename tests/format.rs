@@ -284,3 +284,47 @@ fn vectors_of_every_element_stand_in_their_own_width() {
         assert!(message.contains("the element type is"), "{message}");
     }
 }
+
+#[test]
+fn a_calibration_stands_in_the_file_as_the_page_says_and_one_from_before_is_read() {
+    let (_folder, path) = scratch();
+    let connection = open(&path);
+    run(&connection, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], train_at=off)");
+    common::fill(&connection, "t", 1, 1200, DIM, 1);
+    run(&connection, "INSERT INTO t(t) VALUES ('train')");
+    let uuid: Vec<u8> = connection.query_row("SELECT uuid FROM t_state", [], |row| row.get(0)).unwrap();
+    let page = Page { connection: &connection, uuid };
+    let of_key = |key: &str| -> Vec<u8> {
+        connection.query_row("SELECT value FROM t_config WHERE key = ?1", [key], |row| row.get(0)).unwrap()
+    };
+    let queries = Numbers::new(7).vector(20 * DIM);
+    let bytes = common::blob(&queries);
+    connection.execute("INSERT INTO t(t, batch) VALUES ('calibrate', ?1)", [&bytes]).unwrap();
+    let (kept, settings) = (of_key("queries"), of_key("settings"));
+    let (body, checksum) = kept.split_at(kept.len() - 8);
+    assert_eq!(page.checksum(b'g', 1, body), u64_at(checksum, 0));
+    assert_eq!((&body[..4], [4, 8, 12].map(|at| u32_at(body, at))), (&b"IVFg"[..], [1, 20, DIM as u32]));
+    assert_eq!(body[16..], bytes);
+    let body = &settings[..settings.len() - 8];
+    let measured = [1200, 20, xxh3_64(&bytes)].map(u64::to_le_bytes).concat();
+    assert_eq!(body[body.len() - 25..], [&[1][..], &measured].concat());
+
+    // As an earlier build wrote them: they end with what had moved when it was measured.
+    run(&connection, "INSERT INTO t(t) VALUES ('calibrate')");
+    let settings = of_key("settings");
+    let body = &settings[..settings.len() - 8 - 25];
+    let before = [body, &page.checksum(b'g', 0, body).to_le_bytes()].concat();
+    connection.execute("UPDATE t_config SET value = ?1 WHERE key = 'settings'", [before]).unwrap();
+    drop(connection);
+    let connection = open(&path);
+    assert_eq!(
+        text(
+            &connection,
+            "SELECT calibrated || calibrated_by || ifnull(calibration_queries, ' unknown ') || calibration_stale FROM ivf_stats('t')"
+        ),
+        "1rows unknown 0"
+    );
+    run(&connection, "INSERT INTO t(t) VALUES ('integrity-check'); INSERT INTO t(t) VALUES ('optimize')");
+    let searched = number(&connection, "SELECT calibration_queries FROM ivf_stats('t')");
+    assert_eq!(searched, 300);
+}
