@@ -304,7 +304,7 @@ fn rowids_and_settings_of_queries_are_taken_as_numbers_in_any_form() {
         "k = 5 AND nprobe = '0.99'",
         "k = 5 AND nprobe = 2 AND max_codes = '0'",
         "k = 5 AND recall_target = '1'",
-        "k = 5 AND nprobe = -1 AND candidate_budget = '9.0'",
+        "k = 5 AND nprobe = -1 AND params = 'candidate_budget=9'",
     ] {
         assert_eq!(found(settings), exact, "{settings}");
     }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::index::snapshot::Held;
 use crate::index::{
@@ -56,7 +56,8 @@ pub struct Found {
 /// What a search saw.
 pub struct Source {
     pub state: State,
-    pub snapshot: Arc<Snapshot>,
+    /// Not held: it may be evicted.
+    pub snapshot: Weak<Snapshot>,
     /// [`Table::changes`] at the search.
     pub changes: u64,
 }
@@ -143,12 +144,13 @@ impl Found {
             }
         }
         if reads.vectors {
+            let snapshot = source.snapshot.upgrade().filter(|_| carried.gone.is_empty());
             for (number, index) in table.indexes().enumerate() {
-                let known = carried.gone.is_empty() && number == self.index;
-                let vectors = if known {
-                    self.by_place(index, source, &rows)?
-                } else {
-                    self.by_rowid(index, &carried)?
+                let vectors = match &snapshot {
+                    Some(snapshot) if number == self.index => {
+                        self.by_place(index, &source.state, snapshot, &rows)?
+                    }
+                    _ => self.by_rowid(index, &carried)?,
                 };
                 carried.vectors.try_push(vectors)?;
             }
@@ -166,16 +168,22 @@ impl Found {
     }
 
     /// Vectors by the places that the search knows.
-    fn by_place(&self, index: &Table, source: &Source, rows: &Range<usize>) -> Result<Vec<f32>> {
+    fn by_place(
+        &self,
+        index: &Table,
+        state: &State,
+        snapshot: &Snapshot,
+        rows: &Range<usize>,
+    ) -> Result<Vec<f32>> {
         let dim = index.layout.dim;
         let mut order = try_collect(rows.clone())?;
         order.sort_unstable_by_key(|&at| self.answers.places[at]);
         let mut vectors = try_filled(0.0, rows.len() * dim)?;
         index.reading(|tables, ticker| {
-            let mut lists = TableLists::new(tables, &source.state, &index.layout, ticker);
+            let mut lists = TableLists::new(tables, state, &index.layout, ticker);
             for &at in &order {
                 let (segment, slot) = self.answers.places[at];
-                let head = &source.snapshot.segments()[segment as usize].head;
+                let head = &snapshot.segments()[segment as usize].head;
                 let vector = lists.raw_vector(head, slot, self.answers.neighbors[at].rowid)?;
                 vectors[(at - rows.start) * dim..][..dim].copy_from_slice(vector);
                 lists.tick()?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -62,6 +63,7 @@ pub fn search(
         let profile = Profile::new(&found.answers, planned, start.elapsed());
         index.profile.set(Some(profile));
         table.profile.set(Some(profile));
+        let snapshot = Arc::downgrade(&snapshot);
         found.source = Some(Source { state, snapshot, changes: table.changes() });
     } else {
         // No row can be an answer to any of the queries.
