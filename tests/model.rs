@@ -1291,12 +1291,17 @@ impl World {
                     let rowids: Vec<i64> =
                         (0..self.numbers.between(0, 12)).map(|_| self.rowid(table)).collect();
                     expected.retain(|(rowid, _)| rowids.contains(rowid));
-                    let _ = write!(condition, " AND rowid IN {}", in_list(&rowids));
+                    // SQLite makes `rowid =` of a list of one: whether the row is among the k nearest.
+                    let list = match rowids[..] {
+                        [rowid] => format!("(SELECT {rowid})"),
+                        _ => in_list(&rowids),
+                    };
+                    let _ = write!(condition, " AND rowid IN {list}");
                 }
                 2 => {
                     let rowid = self.rowid(table);
                     expected.retain(|(r, _)| *r == rowid);
-                    let _ = write!(condition, " AND rowid = {rowid}");
+                    let _ = write!(condition, " AND rowid IN (SELECT {rowid})");
                 }
                 3 => {
                     let rowid = self.rowid(table);
