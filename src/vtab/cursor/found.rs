@@ -13,7 +13,7 @@ use crate::index::snapshot::Held;
 use crate::index::{
     Answers, InvertedLists, Metadata, Metric, Snapshot, TryExtend, try_collect, try_filled, try_vec,
 };
-use crate::sqlite::Result;
+use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{State, TableLists};
 use crate::vtab::knobs::Knobs;
 use crate::vtab::table::{Known, Table};
@@ -114,8 +114,9 @@ impl Found {
         if at >= self.answers.neighbors.len() {
             return Ok(true);
         }
-        if !is_known {
-            let reads = self.carried.borrow().reads;
+        let reads = self.carried.borrow().reads;
+        // Of a statement that has read nothing but what the search gave, all answers can be given.
+        if !is_known && reads != Reads::default() {
             self.carry(table, at, reads)?;
         }
         let carried = self.carried.borrow();
@@ -245,7 +246,13 @@ impl Found {
         self.carry(table, at, reads)?;
         let carried = self.carried.borrow();
         let place = at - carried.rows.start;
-        let vectors = carried.vectors.get(number).filter(|_| carried.gone.get(place) != Some(&true));
+        if carried.gone.get(place) == Some(&true) {
+            let rowid = self.answers.neighbors[at].rowid;
+            let text =
+                format!("row {rowid} was changed after the search that found it, before its vector was read");
+            return Err(Error::new(ffi::SQLITE_ABORT, text));
+        }
+        let vectors = carried.vectors.get(number);
         let dim = table.indexes().nth(number).map_or(0, |index| index.layout.dim);
         vectors.and_then(|vectors| vectors.get(place * dim..(place + 1) * dim)).map_or(Ok(()), give)
     }
