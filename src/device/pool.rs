@@ -18,6 +18,8 @@ use crate::device::workers::{Cancelled, Workers, now, work};
 
 /// How long a thread without work looks for more before it sleeps: a burst goes on through what is done by one thread.
 pub(super) const AWAKE_FOR: Duration = Duration::from_micros(300);
+/// So long at most while the caller is at work: it comes with more when that is done.
+const WORKS_FOR: Duration = Duration::from_millis(5);
 /// A thread that gets its core back so late is not alone on it. It sleeps, and is woken where a core is free.
 const TAKEN: Duration = Duration::from_micros(500);
 /// A caller that waited for so long, and longer than it worked, was kept by a helper without a core.
@@ -80,7 +82,7 @@ impl Pool {
         let _present = Present::with(Some(self), start);
         Job::lend(tasks, wish, task, |lent| {
             if is_burst {
-                self.stay_awake(start);
+                self.stay_awake(start, WORKS_FOR);
             }
             self.call(&lent.job, start);
             let mut done = work(|| lent.step(), &mut || {
@@ -103,14 +105,14 @@ impl Pool {
                 jobs.forget_closed();
             }
             if is_burst {
-                self.stay_awake(end);
+                self.stay_awake(end, AWAKE_FOR);
             }
             done
         })
     }
 
-    fn stay_awake(&self, now: u64) {
-        self.awake_until.store(now + AWAKE_FOR.as_nanos() as u64, Relaxed);
+    fn stay_awake(&self, now: u64, time: Duration) {
+        self.awake_until.store(now + time.as_nanos() as u64, Relaxed);
     }
 
     /// Calls helpers to a job, as many as it lacks and there are cores for.
