@@ -59,32 +59,45 @@ unsafe fn load(
     unsafe { sqlite::enter(db, message, routines, ffi::SQLITE_OK_LOAD_PERMANENTLY, register) }
 }
 
-/// SQLite looks for this name in `libsqlite_ivf.so`.
-///
-/// # Safety
-/// SQLite calls it, with its own arguments.
+/// Entry points of a file, by the names that SQLite derives from the file's.
 #[cfg(feature = "loadable")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sqlite3_sqliteivf_init(
-    db: *mut ffi::sqlite3,
-    message: *mut *mut c_char,
-    routines: *const ffi::sqlite3_api_routines,
-) -> c_int {
-    // SAFETY: SQLite's own arguments.
-    unsafe { load(db, message, routines) }
+macro_rules! entry_points {
+    ($($(#[$meta:meta])* $name:ident)*) => { $(
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// SQLite calls it, with its own arguments.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            db: *mut ffi::sqlite3,
+            message: *mut *mut c_char,
+            routines: *const ffi::sqlite3_api_routines,
+        ) -> c_int {
+            // SAFETY: SQLite's own arguments.
+            unsafe { load(db, message, routines) }
+        }
+    )* };
 }
 
-/// SQLite looks for this name in `ivf.so`.
-///
-/// # Safety
-/// SQLite calls it, with its own arguments.
 #[cfg(feature = "loadable")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sqlite3_ivf_init(
-    db: *mut ffi::sqlite3,
-    message: *mut *mut c_char,
-    routines: *const ffi::sqlite3_api_routines,
-) -> c_int {
-    // SAFETY: SQLite's own arguments.
-    unsafe { load(db, message, routines) }
+entry_points! {
+    /// Of `libsqlite_ivf.so`.
+    sqlite3_sqliteivf_init
+    /// Of `ivf.so`.
+    sqlite3_ivf_init
+}
+
+// A program that links this crate has feature `rusqlite`, and may link sqlite-vec beside it, whose entry point has the first name.
+#[cfg(all(feature = "loadable", feature = "vec0", not(feature = "rusqlite")))]
+entry_points! {
+    /// Of `vec0.so`: SQLite leaves digits out before 3.53.
+    sqlite3_vec_init
+    /// Of `vec0.so`.
+    sqlite3_vec0_init
+    /// Of `libsqlite_ivf_vec0.so`.
+    sqlite3_sqliteivfvec_init
+    /// Of `libsqlite_ivf_vec0.so`.
+    sqlite3_sqliteivfvec0_init
+    /// Of `sqlite_vec.so`, as some name it.
+    sqlite3_sqlitevec_init
 }

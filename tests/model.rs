@@ -96,7 +96,8 @@ impl Table {
 fn distance(metric: Metric, query: &[f32], row: &[f32]) -> Checked<f64> {
     let (mut a, mut b) = (query.to_vec(), row.to_vec());
     for vector in [&mut a, &mut b] {
-        metric.prepare(vector).map_err(|error| error.to_string())?;
+        metric.check_direction(vector).map_err(|error| error.to_string())?;
+        metric.prepare(vector);
     }
     let distance = metric.distance(metric.key(&a, &b));
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();

@@ -7,7 +7,7 @@ use crate::index::Metric;
 #[non_exhaustive]
 pub enum IndexError {
     /// A vector of another length than the index was made for.
-    #[error("the vector has {got} dimensions, expected {expected}")]
+    #[error("Dimension mismatch: the vector has {got} dimensions, expected {expected}")]
     DimensionMismatch {
         /// The dimension of the index.
         expected: usize,

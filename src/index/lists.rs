@@ -180,12 +180,12 @@ impl InvertedLists for MemoryLists {
 /// Prepares a copy of `rows` (`[n][dim]`) for `metric`.
 ///
 /// # Errors
-/// What [`Metric::prepare`] and [`crate::index::metric::check`] say of a row.
+/// What [`crate::index::metric::check`] says of a row.
 pub fn prepare_rows(metric: Metric, dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
     let mut prepared = rows.to_vec();
     for row in prepared.chunks_exact_mut(dim) {
         crate::index::metric::check(row, dim)?;
-        metric.prepare(row)?;
+        metric.prepare(row);
     }
     Ok(prepared)
 }

@@ -15,6 +15,9 @@
 //!
 //! Half the squared distance of two unit vectors is 1 - cos, without the cancellation of that
 //! formula: a vector has distance 0 to itself, and no distance is negative.
+//!
+//! A zero vector has no direction, so its cosine distance is unknown: NaN. It is prepared as a point so far outside the unit
+//! sphere that its keys are above those of all vectors that have one, and all bounds hold for it as for any other point.
 
 use crate::device::accelerator::Score;
 use crate::index::IndexError;
@@ -25,6 +28,12 @@ use crate::kernels::{kernels, settle};
 const MAX_LENGTH: f64 = 9e18;
 /// The sum of the absolute elements that a vector of an l1 table may have: twice that fits an f32 in the same way.
 const MAX_SUM: f64 = 1.6e38;
+
+/// How far from the origin a vector without a direction stands, on the first axis: rows on one side, queries on the other.
+const NOWHERE: f32 = 4.0;
+/// Cosine keys above it are of such a vector. Those of two unit vectors are at most 4, those of a unit vector and [`NOWHERE`] are
+/// from 9, those of a row and a query there are 64.
+const MAX_COSINE_KEY: f32 = 8.0;
 
 /// How the distance of two vectors is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,21 +71,38 @@ impl Metric {
         Self::NAMES[self as usize]
     }
 
-    /// Brings a vector into the form that keys are computed on, in place.
-    ///
-    /// # Errors
-    /// [`IndexError::ZeroVector`] for a zero vector under `cosine`, which has no direction.
-    pub fn prepare(self, vector: &mut [f32]) -> Result<(), IndexError> {
+    /// Brings a row into the form that keys are computed on, in place.
+    pub fn prepare(self, row: &mut [f32]) {
+        self.prepare_at(row, NOWHERE);
+    }
+
+    /// Brings a query into that form.
+    pub fn prepare_query(self, query: &mut [f32]) {
+        self.prepare_at(query, -NOWHERE);
+    }
+
+    fn prepare_at(self, vector: &mut [f32], nowhere: f32) {
         if self != Self::Cosine {
-            return Ok(());
+            return;
         }
         // f64 holds the square of any f32, so that neither tiny nor huge vectors lose their length.
         let norm = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         if norm == 0.0 {
-            return Err(IndexError::ZeroVector);
+            vector[0] = nowhere;
+            return;
         }
         for v in vector {
             *v = (f64::from(*v) / norm) as f32;
+        }
+    }
+
+    /// Checks that the vector has a direction, if that is what distances are of.
+    ///
+    /// # Errors
+    /// [`IndexError::ZeroVector`].
+    pub fn check_direction(self, vector: &[f32]) -> Result<(), IndexError> {
+        if self == Self::Cosine && vector.iter().all(|&v| v == 0.0) {
+            return Err(IndexError::ZeroVector);
         }
         Ok(())
     }
@@ -146,11 +172,13 @@ impl Metric {
         }
     }
 
-    /// The distance that belongs to a key.
+    /// The distance that belongs to a key. NaN if it is unknown.
     pub fn distance(self, key: f32) -> f64 {
+        let is_unknown = self == Self::Cosine && key > MAX_COSINE_KEY;
         let key = f64::from(key);
         match self {
             Self::L2 => key.sqrt(),
+            Self::Cosine if is_unknown => f64::NAN,
             Self::Cosine => key / 2.0,
             Self::Ip | Self::L1 | Self::Hamming => key,
         }
@@ -168,7 +196,7 @@ impl Metric {
         }
         let guess = match self {
             Self::L2 => bound * bound,
-            Self::Cosine => bound * 2.0,
+            Self::Cosine => (bound * 2.0).min(MAX_COSINE_KEY.into()),
             Self::Ip | Self::L1 | Self::Hamming => bound,
         };
         // The rounding of the guess is off by a few units at most: walk to the edge.
@@ -274,10 +302,31 @@ mod tests {
         for scale in [1e-40_f32, 1e-20, 1.0, 1e20, 1e37] {
             let mut a: Vec<f32> = (1..=7).map(|i| i as f32 * scale).collect();
             let mut b = a.clone();
-            Metric::Cosine.prepare(&mut a).unwrap();
-            Metric::Cosine.prepare(&mut b).unwrap();
+            Metric::Cosine.prepare_query(&mut a);
+            Metric::Cosine.prepare(&mut b);
             assert_eq!(Metric::Cosine.distance(Metric::Cosine.key(&a, &b)), 0.0);
         }
-        assert!(matches!(Metric::Cosine.prepare(&mut [0.0; 3]), Err(IndexError::ZeroVector)));
+    }
+
+    #[test]
+    fn a_vector_without_a_direction_is_farther_than_all_that_have_one_and_how_far_is_unknown() {
+        let metric = Metric::Cosine;
+        let prepared = |vector: &[f32], prepare: fn(Metric, &mut [f32])| {
+            let mut vector = vector.to_vec();
+            prepare(metric, &mut vector);
+            vector
+        };
+        for axis in [-1.0, 1.0] {
+            let unit = [axis, 0.0, 0.0];
+            for (query, row) in [([0.0; 3], unit), (unit, [0.0; 3]), ([0.0; 3], [0.0; 3]), ([0.0; 3], [0.1, 3.0, 2.0])] {
+                let key = metric.key(&prepared(&query, Metric::prepare_query), &prepared(&row, Metric::prepare));
+                assert!(key > metric.largest_key(f64::INFINITY, false).unwrap(), "{query:?} {row:?}");
+                assert!(metric.distance(key).is_nan());
+            }
+            let key = metric.key(&prepared(&unit, Metric::prepare_query), &prepared(&[-3.0, 1e-9, 0.0], Metric::prepare));
+            assert!(metric.distance(key) <= 2.0 + 1e-6);
+        }
+        assert!(matches!(metric.check_direction(&[0.0; 3]), Err(IndexError::ZeroVector)));
+        assert!(metric.check_direction(&[0.0, 1e-45]).is_ok() && Metric::L2.check_direction(&[0.0]).is_ok());
     }
 }

@@ -243,7 +243,7 @@ fn parts(
     for i in Sample::new(count, n, seed) {
         let start = sample.len();
         sample.extend_from_slice(&rows.vectors[order[i] * dim..][..dim]);
-        metric.prepare(&mut sample[start..])?;
+        metric.prepare(&mut sample[start..]);
     }
     let params = train_params(writer.layout, &sample, parts, seed);
     let found = ticking(writer.ticker, |tick| k_means(&sample, dim, &params, Workers::all(), tick))?;
@@ -296,7 +296,7 @@ fn strays(
         let own = coarse.centroid(list_no as usize);
         let mut prepared = try_copy(&rows.vectors)?;
         for row in prepared.chunks_exact_mut(dim) {
-            layout.metric.prepare(row)?;
+            layout.metric.prepare(row);
         }
         let mut best = try_filled(0, rows.rowids.len())?;
         fresh.assign(&prepared, &mut best)?;

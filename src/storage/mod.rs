@@ -15,6 +15,7 @@ mod rows;
 mod tables;
 mod ticking;
 mod train;
+mod vec0;
 mod writer;
 
 pub use buffer::{Buffer, Written};
@@ -27,4 +28,5 @@ pub use partitions::Partition;
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse};
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
 pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
+pub use vec0::{Lent, Open, Row};
 pub use writer::Layout;

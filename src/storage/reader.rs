@@ -133,12 +133,6 @@ impl<'a> TableLists<'a> {
         self.seal.decode_vector(element, rowid, &self.record, &mut self.decoded).map_err(corrupt)?;
         Ok(&self.decoded)
     }
-
-    fn prepare(&self, id: SegmentId, row: &mut [f32]) -> Result<(), StorageError> {
-        // What was stored was checked, so a vector that cannot be prepared was not stored by this program.
-        let prepared = self.layout.metric.prepare(row);
-        prepared.map_err(|error| self.tables.corrupt("vectors", id.raw(), error.to_string()))
-    }
 }
 
 impl InvertedLists for TableLists<'_> {
@@ -151,7 +145,7 @@ impl InvertedLists for TableLists<'_> {
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
         let mut rows = self.raw_vectors(head, rowids)?;
         for row in rows.chunks_exact_mut(self.layout.dim) {
-            self.prepare(head.id, row)?;
+            self.layout.metric.prepare(row);
         }
         Ok(rows)
     }
@@ -164,7 +158,8 @@ impl InvertedLists for TableLists<'_> {
         out: &mut [f32],
     ) -> Result<(), StorageError> {
         out.copy_from_slice(self.raw_vector(head, slot, rowid)?);
-        self.prepare(head.id, out)
+        self.layout.metric.prepare(out);
+        Ok(())
     }
 
     fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, StorageError> {

@@ -87,7 +87,7 @@ pub(super) fn in_order(
     let (dim, centroid) = (layout.dim, coarse.centroid(list_no as usize));
     let mut prepared = try_copy(&rows.vectors)?;
     for row in prepared.chunks_exact_mut(dim) {
-        layout.metric.prepare(row)?;
+        layout.metric.prepare(row);
     }
     let norms = prepared.chunks_exact(dim).map(|row| kernels().l2_squared(row, centroid));
     let mut order = try_collect(norms.zip(rows.rowids.iter().copied()).zip(0..))?;

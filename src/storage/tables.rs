@@ -90,6 +90,7 @@ statements! {
     AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
     AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
+    Vec0Rows "vec0_rows", Vec0Chunk "vec0_chunk", Vec0Auxiliary "vec0_auxiliary", Vec0Text "vec0_text", Vec0Drop "vec0_drop",
     EncodingRead "encoding_read", LikeRead "like_read", LikeProbe "like_probe",
 }
 
@@ -138,7 +139,7 @@ impl Shape {
 #[derive(Debug)]
 pub struct Tables {
     db: Db,
-    schema: String,
+    pub(super) schema: String,
     table: String,
     shape: Rc<Shape>,
     statements: RefCell<Vec<Option<Statement>>>,
@@ -225,7 +226,7 @@ impl Tables {
     }
 
     /// The text of a statement with its `{names}` filled in, one pass over the template: a name may have braces too.
-    fn text_with(&self, which: Sql, new: &str) -> String {
+    pub(super) fn text_with(&self, which: Sql, new: &str) -> String {
         let mut text = String::new();
         let mut rest = which.template();
         while let Some((before, (name, after))) =
@@ -234,6 +235,7 @@ impl Tables {
             text.push_str(before);
             match name {
                 "new" => text.push_str(&escaped(new)),
+                "schema" => text.push_str(&escaped(&self.schema)),
                 "number" => text.push_str(&self.name_end()),
                 name => match placeholder(&self.shape, name) {
                     Some(columns) => text.push_str(&columns),

@@ -379,7 +379,7 @@ fn sample(
         for slot in chosen {
             let start = sample.len();
             sample.try_append(&vectors[slot as usize * dim..][..dim])?;
-            layout.metric.prepare(&mut sample[start..])?;
+            layout.metric.prepare(&mut sample[start..]);
         }
         ticker.tick()?;
     }

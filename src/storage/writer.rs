@@ -391,7 +391,7 @@ pub(super) fn encode(
     let rows = ordered.as_ref().unwrap_or(rows);
     let mut prepared = try_copy(&rows.vectors)?;
     for row in prepared.chunks_exact_mut(dim) {
-        layout.metric.prepare(row)?;
+        layout.metric.prepare(row);
     }
     let origin = try_filled(0.0, if coarse.is_none() { dim } else { 0 })?;
     let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(id.list_no() as usize));
@@ -479,7 +479,7 @@ fn assign_in<'r>(
         let mut prepared = try_vec(of_part.len() * dim)?;
         of_part.for_each(|i| prepared.extend_from_slice(row(i)));
         for row in prepared.chunks_exact_mut(dim) {
-            layout.metric.prepare(row)?;
+            layout.metric.prepare(row);
         }
         match partition {
             Some(partition) => coarse.assign_in(partition, &prepared, &mut out)?,

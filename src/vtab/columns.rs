@@ -5,6 +5,7 @@ use crate::sqlite::{Error, Result, quoted};
 use crate::storage::Element;
 use crate::vtab::knobs::Knob;
 use crate::vtab::options::OPTION_NAMES;
+use crate::vtab::vec0::Dialect;
 
 /// A vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,13 +116,13 @@ pub struct Columns {
     vectors: Vec<String>,
     /// Those of [`HIDDEN`] whose names no declared column has.
     hidden: Vec<HiddenColumn>,
+    /// Whose habits the table has.
+    pub dialect: Dialect,
 }
 
-impl Default for Columns {
-    fn default() -> Self {
-        Self { declared: Vec::new(), values: Vec::new(), vectors: Vec::new(), hidden: HIDDEN.to_vec() }
-    }
-}
+/// Hidden columns of `ivf` tables that those made as `vec0` lack: programs for sqlite-vec join with tables that have such names.
+const IVF_ONLY: [Hidden; 5] =
+    [Hidden::Batch, Hidden::Query, Hidden::Packed, Hidden::Rowids, Hidden::Distances];
 
 /// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
 const MAX_VALUES: usize = 40;
@@ -130,6 +131,13 @@ const MAX_DIM: usize = 16_384;
 const KINDS: &str = "INTEGER, FLOAT, TEXT or BOOLEAN";
 
 impl Columns {
+    /// No columns but the hidden ones.
+    pub fn new(dialect: Dialect) -> Self {
+        let mut hidden = HIDDEN.to_vec();
+        hidden.retain(|(of, ..)| dialect == Dialect::Ivf || !IVF_ONLY.contains(of));
+        Self { declared: Vec::new(), values: Vec::new(), vectors: Vec::new(), hidden, dialect }
+    }
+
     /// The columns beside the vector, in the order of the CREATE statement.
     pub fn values(&self) -> &[ValueColumn] {
         &self.values
@@ -178,6 +186,12 @@ impl Columns {
             Some(&at) => at,
             None => At::Hidden(self.hidden[(column - self.declared.len()).min(self.hidden.len() - 1)].0),
         }
+    }
+
+    /// Whether `IN (...)` of a column asks for k rows of each value: so it does of partitions in sqlite-vec.
+    pub fn searches_each(&self, at: At) -> bool {
+        let is_partition = |value: usize| self.values[value].role == Role::Partition;
+        self.dialect == Dialect::Vec0 && matches!(at, At::Value(value) if is_partition(value))
     }
 
     fn is_rowid(&self, value: usize) -> bool {
@@ -240,7 +254,12 @@ impl Columns {
     /// The table as SQLite shall see it.
     pub fn declaration(&self, table: &str) -> String {
         let declared = self.declared.iter().map(|at| match at {
-            At::Value(i) => format!("{} {}", quoted(&self.values[*i].name), self.values[*i].declared),
+            At::Value(i) => {
+                let ValueColumn { name, declared, .. } = &self.values[*i];
+                // For programs that read the schema. (A TEXT PRIMARY KEY would be an index to SQLite, which looks for its pages.)
+                let is_key = self.is_rowid(*i) && !name.eq_ignore_ascii_case("rowid");
+                format!("{} {declared}{}", quoted(name), if is_key { " PRIMARY KEY" } else { "" })
+            }
             At::Vector(vector) => format!("{} BLOB", quoted(&self.vectors[*vector])),
             At::Rowid | At::Hidden(_) => unreachable!("columns are declared as vectors and values"),
         });
@@ -258,11 +277,11 @@ impl Columns {
     }
 
     /// Takes a name for a declared column: a hidden one of that name is then left out.
-    fn claim(&mut self, name: &str) -> Result<()> {
+    fn claim(&mut self, name: &str, is_rowid: bool) -> Result<()> {
         let refused = |why: &str| Err(Error::generic(format!("a column cannot be named '{name}': {why}")));
-        if name.eq_ignore_ascii_case("rowid") {
+        if name.eq_ignore_ascii_case("rowid") && !is_rowid {
             return refused(
-                "every row has a number of that name; id INTEGER PRIMARY KEY gives it another one",
+                "every row has a number of that name, which is an INTEGER PRIMARY KEY if it is declared",
             );
         }
         if ["k", "distance"].iter().any(|needed| name.eq_ignore_ascii_case(needed)) {
@@ -280,7 +299,7 @@ impl Columns {
     /// # Errors
     /// A name that is taken.
     pub fn push_vector(&mut self, name: &str) -> Result<()> {
-        self.claim(name)?;
+        self.claim(name, false)?;
         if self.vectors.len() == MAX_VECTORS {
             let text = format!("at most {MAX_VECTORS} vector columns, '{name}' is one too many");
             return Err(Error::generic(text));
@@ -291,7 +310,7 @@ impl Columns {
     }
 
     fn push(&mut self, name: String, kind: ValueKind, role: Role, declared: &'static str) -> Result<()> {
-        self.claim(&name)?;
+        self.claim(&name, role == Role::Key && kind == ValueKind::Integer)?;
         if self.values.len() == MAX_VALUES {
             let text = format!("at most {MAX_VALUES} columns beside the vector, '{name}' is one too many");
             return Err(Error::generic(text));

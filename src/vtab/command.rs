@@ -1,5 +1,7 @@
 //! Commands: `INSERT INTO t(t) VALUES ('train')`.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use crate::device::DeviceName;
@@ -9,6 +11,7 @@ use crate::storage::{TableLists, Training};
 use crate::vtab::filter::beginning;
 use crate::vtab::knobs::Knob;
 use crate::vtab::table::{Table, cache};
+use crate::vtab::vec0::{self, Dialect};
 use crate::vtab::vector;
 
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, calibrate, integrity-check, \
@@ -43,6 +46,14 @@ struct TrainArguments {
 /// # Errors
 /// An unknown command, wrong arguments, or what the command fails with.
 pub fn run(table: &Table, text: &str) -> Result<()> {
+    let text = match table.options.columns.dialect {
+        Dialect::Ivf => Cow::Borrowed(text),
+        Dialect::Vec0 => match vec0::command(text)? {
+            Some(ours) => ours,
+            None => return Ok(()),
+        },
+    };
+    let text = text.as_ref();
     let (name, argument) = match text.find([':', '=']) {
         Some(at) => (text[..at].trim(), Some(text[at + 1..].trim())),
         None => (text.trim(), None),

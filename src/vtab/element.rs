@@ -4,7 +4,8 @@ use crate::index::{TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
 pub use crate::storage::Element;
 
-use crate::vtab::vector::{NO_ROOM, from_json, int8_from_json};
+use crate::vtab::json::NO_ROOM;
+use crate::vtab::vector::{from_json, int8_from_json};
 
 /// sqlite-vec's three numbers, and two of our own after them. Bytes alone do not tell what they hold: a blob carries it as
 /// its subtype, and one without is f32.

@@ -346,10 +346,13 @@ pub enum Nprobe {
 }
 
 impl Nprobe {
+    /// The number that stands for [`Nprobe::Exact`].
+    pub const EXACT: f64 = -1.0;
+
     /// The number as a query gives it; none if it is out of range.
     pub fn from_number(number: f64) -> Option<Self> {
         match number {
-            -1.0 => Some(Self::Exact),
+            Self::EXACT => Some(Self::Exact),
             n if n > 0.0 && n < 1.0 => Some(Self::Share(n)),
             n if n >= 1.0 && n.fract() == 0.0 => Some(Self::Lists(n as u64)),
             _ => None,

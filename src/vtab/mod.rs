@@ -8,6 +8,7 @@ mod file;
 mod filter;
 mod functions;
 mod inspect;
+mod json;
 mod knobs;
 mod options;
 mod plan;
@@ -56,17 +57,14 @@ impl VTab for Ivf {
     const CONSTRAINT_SUPPORT: bool = true;
 
     fn create(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
-        let options = Options::parse(&vec0::arguments(args.module, &args.arguments)?)?;
+        let options = Options::of_module(args.module, &args.arguments)?;
         let declaration = options.declaration(args.table);
-        let fenced = args.module.eq_ignore_ascii_case(vec0::MODULE);
+        let fenced = options.columns.dialect == vec0::Dialect::Vec0;
         Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options, fenced)? }))
     }
 
     fn connect(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
-        if args.module.eq_ignore_ascii_case(vec0::MODULE) {
-            vec0::check_origin(db, args.schema, args.table)?;
-        }
-        let options = Options::parse(&vec0::arguments(args.module, &args.arguments)?)?;
+        let options = Options::of_module(args.module, &args.arguments)?;
         let declaration = options.declaration(args.table);
         Ok((declaration, Self { table: Table::connect(db, aux, args.schema, args.table, options)? }))
     }

@@ -5,7 +5,8 @@ use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::{Element, Shape};
 use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
-use crate::vtab::knobs::{Knob, Knobs};
+use crate::vtab::knobs::{Knob, Knobs, Nprobe};
+use crate::vtab::vec0::{self, Dialect};
 
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Options {
     pub list_ordering: ListOrdering,
     /// Decides the training, together with the rows.
     pub seed: u64,
+    /// Settings of sqlite-vec's that mean nothing here.
+    pub ignored: Vec<String>,
 }
 
 impl TrainAt {
@@ -56,16 +59,38 @@ pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budg
                                 train_at, device, seed";
 
 impl Options {
-    /// Reads the arguments of CREATE VIRTUAL TABLE.
+    /// Reads the arguments of CREATE VIRTUAL TABLE ... USING `module`.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn of_module(module: &str, arguments: &[&str]) -> Result<Self> {
+        if Dialect::of_module(module) == Dialect::Ivf {
+            return Self::parse(arguments);
+        }
+        let vec0::Rewritten { arguments, ignored } = vec0::rewrite(arguments)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut options = Self { ignored, ..Self::read(&arguments, Dialect::Vec0)? };
+        // Who did not ask for approximate answers gets exact ones.
+        if options.nlist.is_none() && options.knobs == Knobs::default() {
+            options.knobs.nprobe = Some(Nprobe::EXACT);
+        }
+        Ok(options)
+    }
+
+    /// Reads the arguments of an `ivf` table.
     ///
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn parse(arguments: &[&str]) -> Result<Self> {
+        Self::read(arguments, Dialect::Ivf)
+    }
+
+    fn read(arguments: &[&str], dialect: Dialect) -> Result<Self> {
         let mut options = Self {
             column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
             number: 0,
             vectors: Vec::new(),
-            columns: Columns::default(),
+            columns: Columns::new(dialect),
             nlist: None,
             knobs: Knobs::default(),
             quantizer: None,
@@ -73,6 +98,7 @@ impl Options {
             device: DeviceName::Auto,
             list_ordering: ListOrdering::None,
             seed: 1234,
+            ignored: Vec::new(),
         };
         let mut seen = Vec::new();
         for argument in arguments.iter().map(|a| a.trim_ascii()) {

@@ -269,6 +269,8 @@ struct Terms {
     foreign: bool,
     /// The hidden column of a setting that is compared with a list.
     listed: Option<i32>,
+    /// SQLite asks for a plan without a list of partitions, each of which is to be searched.
+    each: bool,
 }
 
 impl Terms {
@@ -276,7 +278,12 @@ impl Terms {
         let mut terms = Self::default();
         for constraint in info.constraints() {
             let at = columns.at(constraint.column);
-            let is_in = constraint.op == Op::Eq && info.vtab_in(constraint.index, None);
+            let mut is_in = constraint.op == Op::Eq && info.vtab_in(constraint.index, None);
+            if is_in && columns.searches_each(at) {
+                // SQLite runs through the list value by value.
+                is_in = false;
+                terms.each |= !constraint.usable;
+            }
             if let (true, At::Hidden(hidden)) = (is_in, at)
                 && matches!(
                     hidden,
@@ -343,7 +350,7 @@ fn plan_search(
     query: usize,
 ) -> Result<BestIndex> {
     use Argument as A;
-    if terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params)) {
+    if terms.each || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params)) {
         return Ok(BestIndex::Unusable);
     }
     let packed = terms.place(A::Packed).is_some();

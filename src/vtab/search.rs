@@ -10,6 +10,7 @@ use crate::sqlite::{Error, Result};
 use crate::storage::{State, StorageError, TableLists};
 use crate::vtab::filter::Filter;
 use crate::vtab::table::{Table, cache};
+use crate::vtab::vec0::Dialect;
 
 impl Table {
     /// The partitions that a filter asks for, ascending; none for all of them.
@@ -40,11 +41,23 @@ impl Table {
     /// A zero vector, where it has no direction; one so large that distances to it may be infinite.
     pub fn prepare(&self, queries: &mut [f32]) -> Result<()> {
         for query in queries.chunks_exact_mut(self.layout.dim) {
-            let metric = self.layout.metric;
-            let prepared = metric.check_size(query).and_then(|()| metric.prepare(query));
-            prepared.map_err(|error| Error::generic(format!("{}: {error}", self.options.column.name)))?;
+            self.check_fits(query)?;
+            self.layout.metric.prepare_query(query);
         }
         Ok(())
+    }
+
+    /// Checks that a vector has a distance to others, that is no infinite one. To sqlite-vec's programs a zero vector under cosine
+    /// is a vector whose distances are NULL.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn check_fits(&self, vector: &[f32]) -> Result<()> {
+        let metric = self.layout.metric;
+        let is_direction_needed = self.options.columns.dialect == Dialect::Ivf;
+        let directed = if is_direction_needed { metric.check_direction(vector) } else { Ok(()) };
+        let fits = directed.and_then(|()| metric.check_size(vector));
+        fits.map_err(|error| Error::generic(format!("{}: {error}", self.options.column.name)))
     }
 
     /// Makes searches of this connection compute on a device.

@@ -20,6 +20,7 @@ use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
+use crate::vtab::vec0::Seen;
 
 mod calibration;
 mod layers;
@@ -51,6 +52,8 @@ pub type Known = ([u8; 16], RowFinder);
 pub struct Connection {
     open: RefCell<Vec<Weak<Table>>>,
     dropped: Dropped,
+    /// Tables that sqlite-vec made.
+    pub(super) seen: Seen,
 }
 
 /// What a transaction did to tables that it then dropped, by uuid: ROLLBACK TO may bring them back.

@@ -7,6 +7,7 @@ use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, sh
 use crate::vtab::columns::{Role, ValueColumn};
 use crate::vtab::filter::beginning;
 use crate::vtab::table::Table;
+use crate::vtab::vec0::Dialect;
 use crate::vtab::{command, values, vector};
 
 /// One change of xUpdate; the rowid of an inserted row.
@@ -22,11 +23,17 @@ pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     result.map_err(|error| settled(table, error))
 }
 
-/// SQLite resolves a conflict (OR IGNORE, OR FAIL, OR ROLLBACK) only where the code is the plain one.
+/// SQLite resolves a conflict (OR IGNORE, OR FAIL, OR ROLLBACK) only where the code is the plain one. Where there is nothing to
+/// resolve, programs for sqlite-vec catch the plain SQLITE_ERROR for whatever is wrong with a row.
 fn settled(table: &Table, mut error: Error) -> Error {
-    let is_constraint = error.primary() == ffi::SQLITE_CONSTRAINT;
-    if is_constraint && table.tables().db().vtab_on_conflict() != Conflict::Abort {
+    let is_conflict = error.primary() == ffi::SQLITE_CONSTRAINT;
+    let is_resolved = table.tables().db().vtab_on_conflict() != Conflict::Abort;
+    if is_conflict && is_resolved {
         error.code = ffi::SQLITE_CONSTRAINT;
+    } else if table.options.columns.dialect == Dialect::Vec0
+        && matches!(error.primary(), ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH)
+    {
+        error.code = ffi::SQLITE_ERROR;
     }
     error
 }
@@ -229,16 +236,11 @@ fn make_way(table: &Table, rivals: &[i64]) -> Result<()> {
     rivals.iter().try_for_each(|row| delete(table, *row).map(drop))
 }
 
-/// A vector that the table can hold. A zero vector under cosine is found here, not when it is written.
+/// A vector that the table can hold.
 fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
     let column = &table.options.column;
     let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
-    let metric = column.metric;
-    let fits = match vector.iter().all(|&v| v == 0.0) {
-        true => metric.prepare(&mut [0.0]),
-        false => metric.check_size(&vector),
-    };
-    fits.map_err(|error| Error::generic(format!("{}: {error}", column.name)))?;
+    table.check_fits(&vector)?;
     Ok(vector)
 }
 

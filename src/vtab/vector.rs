@@ -1,16 +1,14 @@
 //! Vectors as users give them: blobs of a column's elements, or JSON.
 
-use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 
 use serde::Serialize;
-use serde::de::{self, DeserializeSeed, SeqAccess, Unexpected, Visitor};
 
 use crate::index::metric::check;
 use crate::index::{TryExtend, TryGrow};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::vtab::element::{Element, Vector, element_of};
+use crate::vtab::json::{self, NO_ROOM};
 
 fn wrong(name: &str, what: String) -> Error {
     if what == NO_ROOM { Error::nomem() } else { Error::generic(format!("{name}: {what}")) }
@@ -81,11 +79,12 @@ pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -
     let vectors = match (value.kind(), element) {
         (Kind::Blob, _) => Vector::read_as(value, element),
         (Kind::Text, Element::Int8) => {
-            let what = "a JSON array of arrays of whole numbers from -128 to 127";
-            rows_from_json(value.text()?, dim, PhantomData::<i8>, what).map(Vector::Int8)
+            let (text, what) = (value.text()?, "a JSON array of arrays of whole numbers from -128 to 127");
+            json::rows(text, dim, json::int8).map(Vector::Int8).map_err(|fault| json_error(what, text, fault))
         }
         (Kind::Text, Element::F32 | Element::F16 | Element::Bf16) => {
-            let rows = rows_from_json(value.text()?, dim, Float, "a JSON array of arrays of numbers");
+            let (text, what) = (value.text()?, "a JSON array of arrays of numbers");
+            let rows = json::rows(text, dim, json::float).map_err(|fault| json_error(what, text, fault));
             rows.and_then(|rows| Vector::floats(element, rows))
         }
         (other, _) => {
@@ -108,156 +107,29 @@ pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -
 /// # Errors
 /// What is wrong with the text, or [`NO_ROOM`].
 pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
-    let mut vector = Vec::new();
-    let read = parse(text, Numbers { of: Float, out: &mut vector });
-    read.map_err(|error| json_error("a JSON array of numbers", &error))?;
-    Ok(vector)
+    json::array(text, json::float).map_err(|fault| json_error("a JSON array of numbers", text, fault))
 }
 
 /// As [`from_json`], of int8.
 pub(super) fn int8_from_json(text: &str) -> std::result::Result<Vec<i8>, String> {
-    let mut vector = Vec::new();
-    let read = parse(text, Numbers { of: PhantomData::<i8>, out: &mut vector });
     let expected =
         "a JSON array of whole numbers from -128 to 127 (vec_quantize_int8(v, 'unit') makes one of floats)";
-    read.map_err(|error| json_error(expected, &error))?;
-    Ok(vector)
+    json::array(text, json::int8).map_err(|fault| json_error(expected, text, fault))
 }
 
-/// The numbers of a JSON array of arrays of `dim` numbers.
-fn rows_from_json<'de, T, S: DeserializeSeed<'de, Value = T> + Copy>(
-    text: &'de str,
-    dim: usize,
-    of: S,
-    expected: &str,
-) -> std::result::Result<Vec<T>, String> {
-    let mut rows = Vec::new();
-    match parse(text, Rows { dim, of, out: &mut rows }).map_err(|error| json_error(expected, &error))? {
-        Some(found) => Err(format!("a vector of {found} dimensions, expected {dim}")),
-        None => Ok(rows),
+fn json_error(expected: &str, text: &str, fault: String) -> String {
+    if fault == NO_ROOM || fault.starts_with("Dimension mismatch") {
+        return fault;
     }
-}
-
-fn parse<'de, S: DeserializeSeed<'de>>(text: &'de str, what: S) -> serde_json::Result<S::Value> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let value = what.deserialize(&mut json)?;
-    json.end()?;
-    Ok(value)
-}
-
-/// What the visitors below say where memory runs out: serde carries nothing but texts.
-pub(super) const NO_ROOM: &str = "out of memory for the numbers of a vector";
-
-fn json_error(expected: &str, error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if text.starts_with(NO_ROOM) {
-        return NO_ROOM.into();
-    }
-    let hint = if text.starts_with("invalid type: sequence") {
-        " (one vector is asked for; batch MATCH takes an array of arrays, an INSERT one row for each)"
-    } else if text == "expected value at line 1 column 1" {
-        " (bytes are bound as a blob, not as a text)"
-    } else {
-        ""
+    let mut begins = text.trim_ascii_start().bytes();
+    let hint = match (begins.next(), begins.find(|byte| !byte.is_ascii_whitespace())) {
+        (Some(b'['), Some(b'[')) if fault.contains("found '['") => {
+            " (one vector is asked for; batch MATCH takes an array of arrays, an INSERT one row for each)"
+        }
+        (Some(first), _) if first != b'[' => " (bytes are bound as a blob, not as a text)",
+        _ => "",
     };
-    format!("not {expected}: {text}{hint}")
-}
-
-/// The numbers of an array, appended to `out`; how many.
-struct Numbers<'a, S, T> {
-    of: S,
-    out: &'a mut Vec<T>,
-}
-
-impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> DeserializeSeed<'de> for Numbers<'_, S, T> {
-    type Value = usize;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<usize, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> Visitor<'de> for Numbers<'_, S, T> {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<usize, A::Error> {
-        let start = self.out.len();
-        while let Some(number) = array.next_element_seed(self.of)? {
-            self.out.try_push(number).map_err(|_| de::Error::custom(NO_ROOM))?;
-        }
-        Ok(self.out.len() - start)
-    }
-}
-
-/// A number. Unlike serde's own f32 it does not quote what stands in its place, which may be long.
-#[derive(Clone, Copy)]
-struct Float;
-
-impl<'de> DeserializeSeed<'de> for Float {
-    type Value = f32;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<f32, D::Error> {
-        json.deserialize_f32(self)
-    }
-}
-
-impl Visitor<'_> for Float {
-    type Value = f32;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_f64<E>(self, number: f64) -> std::result::Result<f32, E> {
-        Ok(number as f32)
-    }
-
-    fn visit_u64<E>(self, number: u64) -> std::result::Result<f32, E> {
-        Ok(number as f32)
-    }
-
-    fn visit_i64<E>(self, number: i64) -> std::result::Result<f32, E> {
-        Ok(number as f32)
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> std::result::Result<f32, E> {
-        Err(E::invalid_type(Unexpected::Other("a text"), &self))
-    }
-}
-
-/// Arrays of numbers, appended to `out`; the length of the first that has not `dim`.
-struct Rows<'a, S, T> {
-    dim: usize,
-    of: S,
-    out: &'a mut Vec<T>,
-}
-
-impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> DeserializeSeed<'de> for Rows<'_, S, T> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> std::result::Result<Option<usize>, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de, T, S: DeserializeSeed<'de, Value = T> + Copy> Visitor<'de> for Rows<'_, S, T> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of arrays of numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<Option<usize>, A::Error> {
-        let mut odd = None;
-        while let Some(count) = array.next_element_seed(Numbers { of: self.of, out: &mut *self.out })? {
-            odd = odd.or((count != self.dim).then_some(count));
-        }
-        Ok(odd)
-    }
+    format!("not {expected}: {fault}{hint}")
 }
 
 /// A vector as JSON.

@@ -222,8 +222,8 @@ impl Found {
         let query = &self.queries[query * index.layout.dim..][..index.layout.dim];
         let Some(mut vector) = index.vector(neighbor.rowid)? else { return Ok(true) };
         let metric = index.layout.metric;
-        Ok(metric.prepare(&mut vector).is_err()
-            || metric.key(query, &vector).to_bits() != neighbor.key.to_bits())
+        metric.prepare(&mut vector);
+        Ok(metric.key(query, &vector).to_bits() != neighbor.key.to_bits())
     }
 
     /// The metric of the answers' keys.

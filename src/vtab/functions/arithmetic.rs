@@ -65,7 +65,8 @@ pub fn slice(call: &Call<'_>) -> Result<()> {
 /// `vec_normalize(v)`.
 pub fn normalize(call: &Call<'_>) -> Result<()> {
     let (element, mut values) = floats(call)?;
-    Metric::Cosine.prepare(&mut values).map_err(|error| call.wrong(error))?;
+    Metric::Cosine.check_direction(&values).map_err(|error| call.wrong(error))?;
+    Metric::Cosine.prepare(&mut values);
     call.give(&Vector::floats(element, values).map_err(|fault| call.wrong(fault))?)
 }
 
@@ -75,8 +76,9 @@ pub fn quantize_int8(call: &Call<'_>) -> Result<()> {
     if call.args[1].kind() != Kind::Text || !call.args[1].text()?.eq_ignore_ascii_case("unit") {
         return Err(call.wrong("the 2nd argument must be 'unit'"));
     }
-    // A cast cuts towards zero and stops at the ends.
-    let quantized = values.iter().map(|v| ((v + 1.0) / (2.0 / 255.0) - 128.0) as i8);
+    // A cast cuts towards zero and stops at the ends. The step is an f32 and the rest is in f64, as in sqlite-vec.
+    let step = f64::from(2.0_f32 / 255.0);
+    let quantized = values.iter().map(|&v| ((f64::from(v) + 1.0) / step - 128.0) as i8);
     call.give(&Vector::Int8(try_collect(quantized)?))
 }
 

@@ -29,8 +29,9 @@ pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
     };
     for vector in [&mut a, &mut b] {
         check(vector, vector.len()).map_err(|error| call.wrong(error))?;
-        metric.prepare(vector).map_err(|error| call.wrong(error))?;
     }
+    metric.prepare_query(&mut a);
+    metric.prepare(&mut b);
     let key = metric.key(&a, &b);
     if !key.is_finite() {
         let sum = if metric == Metric::L2 { "the squared distance" } else { "the distance" };

@@ -17,7 +17,7 @@ use crate::sqlite::{
 };
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::table_function;
-use crate::vtab::vector::NO_ROOM;
+use crate::vtab::json::NO_ROOM;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -88,9 +88,9 @@ pub fn register(db: Db) -> Result<()> {
     register_scalar(db, "ivf_debug", 0, state, |context, _| debug(context))
 }
 
-/// What `vec_version()` says where no sqlite-vec does.
+/// What `vec_version()` says where no sqlite-vec does: the release of sqlite-vec whose programs run here. They compare it.
 #[cfg(feature = "vec0")]
-const STAND_IN: &str = concat!("v", env!("CARGO_PKG_VERSION"), " (sqlite-ivf)");
+const STAND_IN: &str = "v0.1.9";
 
 /// Registers `vec_version` and `vec_debug`, but for those that another extension brought first.
 ///
@@ -116,15 +116,11 @@ pub fn register_stand_ins(db: Db) -> Result<()> {
     Ok(())
 }
 
-/// Whether `vec_version` is the one of [`register_stand_ins`].
+/// Whether `vec_version` is the one of [`register_stand_ins`], which takes any number of arguments.
 #[cfg(feature = "vec0")]
 pub fn stands_in(db: Db) -> bool {
-    let said = || {
-        let mut statement = db.prepare("SELECT vec_version()")?;
-        let mut rows = statement.query(&[])?;
-        Ok::<bool, Error>(rows.step()? && rows.text(0)? == STAND_IN)
-    };
-    said().unwrap_or(false)
+    let of_any_number = |(name, arguments): &(String, i32)| name == "vec_version" && *arguments < 0;
+    functions_with_prefix(db, "vec_version").is_ok_and(|found| found.iter().any(of_any_number))
 }
 
 fn debug(context: &Context<'_>) -> Result<()> {

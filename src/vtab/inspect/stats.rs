@@ -103,6 +103,10 @@ impl TableFunction for IvfStats {
         ("element", |s| Cell::Text(s.table.layout.element.name().into())),
         ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
         ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
+        ("ignored", |s| match s.table.options.ignored.as_slice() {
+            [] => Cell::Null,
+            ignored => Cell::Text(ignored.join(", ")),
+        }),
         ("isa", |_| Cell::Text(kernels().isa.into())),
         ("threads", |_| Cell::I64(Workers::all().threads() as i64)),
     ];

@@ -1,0 +1,200 @@
+//! Tables that sqlite-vec made, read and dropped, never written.
+//!
+//! | shadow table | what it holds |
+//! |---|---|
+//! | `t_rowids` | of each row: `rowid`, `id` (a text that is the primary key), `chunk_id`, `chunk_offset` |
+//! | `t_chunks` | of each chunk: `chunk_id`, `size`, and where there are partition keys `sequence_id` and their values |
+//! | `t_vector_chunksNN` | vectors of column NN, one after the other in the order of `chunk_offset`; rowid: the chunk |
+//! | `t_metadatachunksNN` | values of metadata column NN likewise: bits, 8-byte integers or floats, or 16 bytes of a text: its length, and its beginning |
+//! | `t_metadatatextNN` | by rowid, texts of more than 12 bytes |
+//! | `t_auxiliary` | by rowid, auxiliary values |
+//!
+//! The layout is that of releases 0.1.6 to 0.1.9.
+
+use std::cell::RefCell;
+
+use crate::index::{ValueKind, try_filled};
+use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Rows};
+use crate::storage::tables::{Sql, Tables};
+
+/// A value of a row. Texts and blobs are lent.
+pub enum Lent<'a> {
+    Null,
+    Integer(i64),
+    Float(f64),
+    Text(&'a str),
+    Blob(&'a [u8]),
+}
+
+/// A row, and where its values are.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub rowid: i64,
+    /// The primary key, if that is a text.
+    pub id: Option<String>,
+    chunk: i64,
+    offset: usize,
+}
+
+/// Bytes that a text of metadata has beside the vectors: its length and its first twelve.
+const TEXT_BYTES: usize = 16;
+const TEXT_BEGINNING: usize = 12;
+const NUMBERED: [&str; 3] = ["vector_chunks", "metadatachunks", "metadatatext"];
+/// More than any table has of one kind.
+const MOST_COLUMNS: usize = 32;
+
+/// Blobs that are open, by the end of the table's name: those of the chunk that was read last.
+#[derive(Default)]
+pub struct Open(RefCell<Vec<(String, i64, BlobReader)>>);
+
+impl Tables {
+    /// Some rows from `rowid` on, in the order of rowids; none after the last.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn vec0_rows(&self, rowid: i64) -> Result<Vec<Row>> {
+        let mut statement = self.statement(Sql::Vec0Rows)?;
+        let mut rows = statement.query(&[Param::I64(rowid)])?;
+        let mut found = Vec::new();
+        while rows.step()? {
+            let id = if rows.kind(1) == Kind::Text { Some(rows.text(1)?.to_owned()) } else { None };
+            let offset = usize::try_from(rows.i64(3)).unwrap_or(usize::MAX);
+            found.push(Row { rowid: rows.i64(0), id, chunk: rows.i64(2), offset });
+        }
+        Ok(found)
+    }
+
+    /// The bytes of a row's vector in column `number`.
+    ///
+    /// # Errors
+    /// What SQLite says; a chunk that is too short.
+    pub fn vec0_vector(&self, row: &Row, number: usize, bytes: usize, open: &Open) -> Result<Vec<u8>> {
+        let mut vector = try_filled(0, bytes).map_err(|_| Error::nomem())?;
+        self.vec0_read(row, "vector_chunks", "vectors", number, row.offset.saturating_mul(bytes), &mut vector, open)?;
+        Ok(vector)
+    }
+
+    /// Lends a row's value in metadata column `number`.
+    ///
+    /// # Errors
+    /// What SQLite says; a chunk that is too short.
+    pub fn vec0_metadata(
+        &self,
+        row: &Row,
+        number: usize,
+        kind: ValueKind,
+        open: &Open,
+        give: impl FnOnce(Lent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut value = [0; TEXT_BYTES];
+        let (bytes, at) = match kind {
+            ValueKind::Boolean => (1, row.offset / 8),
+            ValueKind::Integer | ValueKind::Float => (8, row.offset.saturating_mul(8)),
+            ValueKind::Text => (TEXT_BYTES, row.offset.saturating_mul(TEXT_BYTES)),
+        };
+        self.vec0_read(row, "metadatachunks", "data", number, at, &mut value[..bytes], open)?;
+        let [a, b, c, d, e, f, g, h, ..] = value;
+        let eight = [a, b, c, d, e, f, g, h];
+        match kind {
+            ValueKind::Boolean => give(Lent::Integer((value[0] >> (row.offset % 8) & 1).into())),
+            ValueKind::Integer => give(Lent::Integer(i64::from_le_bytes(eight))),
+            ValueKind::Float => give(Lent::Float(f64::from_le_bytes(eight))),
+            ValueKind::Text => {
+                let length = u32::from_le_bytes([a, b, c, d]) as usize;
+                if let Some(text) = value[4..].get(..length).filter(|_| length <= TEXT_BEGINNING) {
+                    return give(Lent::Text(std::str::from_utf8(text).map_err(|_| self.vec0_corrupt(row))?));
+                }
+                let table = self.shadow(&format!("metadatatext{number:02}"));
+                self.vec0_query(Sql::Vec0Text, &table, row.rowid, row, |rows| lent(rows, 0, give))
+            }
+        }
+    }
+
+    /// Lends a row's value in partition column `number`.
+    ///
+    /// # Errors
+    /// What SQLite says; a chunk that is missing.
+    pub fn vec0_partition(&self, row: &Row, number: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+        self.vec0_query(Sql::Vec0Chunk, "", row.chunk, row, |rows| lent(rows, 3 + number, give))
+    }
+
+    /// Lends a row's value in auxiliary column `number`.
+    ///
+    /// # Errors
+    /// What SQLite says; a row that is missing.
+    pub fn vec0_auxiliary(&self, row: &Row, number: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+        self.vec0_query(Sql::Vec0Auxiliary, "", row.rowid, row, |rows| lent(rows, 1 + number, give))
+    }
+
+    /// Drops all that sqlite-vec keeps of the table.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn vec0_drop(&self) -> Result<()> {
+        let numbered = NUMBERED.iter().flat_map(|name| (0..MOST_COLUMNS).map(move |i| format!("{name}{i:02}")));
+        let single = ["info", "chunks", "rowids", "auxiliary"].map(String::from);
+        for suffix in numbered.chain(single) {
+            self.db().execute(&self.text_with(Sql::Vec0Drop, &self.shadow(&suffix)))?;
+        }
+        Ok(())
+    }
+
+    fn vec0_corrupt(&self, row: &Row) -> Error {
+        let name = self.shadow("rowids");
+        Error::corrupt(format!("corrupt table: {name}, row {}: its values are not where it says", row.rowid))
+    }
+
+    fn vec0_query(
+        &self,
+        which: Sql,
+        new: &str,
+        key: i64,
+        row: &Row,
+        read: impl FnOnce(&Rows<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut statement = self.db().prepare(&self.text_with(which, new))?;
+        let mut rows = statement.query(&[Param::I64(key)])?;
+        if !rows.step()? {
+            return Err(self.vec0_corrupt(row));
+        }
+        read(&rows)
+    }
+
+    #[allow(clippy::too_many_arguments)] // of a private helper: a place in a blob
+    fn vec0_read(
+        &self,
+        row: &Row,
+        table: &str,
+        column: &str,
+        number: usize,
+        at: usize,
+        out: &mut [u8],
+        open: &Open,
+    ) -> Result<()> {
+        let table = self.shadow(&format!("{table}{number:02}"));
+        let mut open = open.0.borrow_mut();
+        open.retain(|(name, chunk, _)| *name != table || *chunk == row.chunk);
+        let place = match open.iter().position(|(name, ..)| *name == table) {
+            Some(place) => place,
+            None => {
+                let blob = self.db().read_blob(&self.schema, &table, column, row.chunk);
+                open.push((table, row.chunk, blob.map_err(|_| self.vec0_corrupt(row))?));
+                open.len() - 1
+            }
+        };
+        open[place].2.read_at(at, out).map_err(|_| self.vec0_corrupt(row))
+    }
+}
+
+fn lent(rows: &Rows<'_>, column: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+    if column >= rows.columns() {
+        return give(Lent::Null);
+    }
+    give(match rows.kind(column) {
+        Kind::Null => Lent::Null,
+        Kind::Integer => Lent::Integer(rows.i64(column)),
+        Kind::Real => Lent::Float(rows.f64(column)),
+        Kind::Text => Lent::Text(rows.text(column)?),
+        Kind::Blob => Lent::Blob(rows.blob(column)?),
+    })
+}

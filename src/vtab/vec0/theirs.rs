@@ -1,0 +1,142 @@
+//! A table that sqlite-vec made, where the module `vec0` is ours: it can be read from end to end, taken over and dropped.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Result, VTabArgs};
+use crate::storage::{Lent, Open, Row, Tables};
+use crate::vtab::columns::{At, Role};
+use crate::vtab::options::Options;
+
+/// The table.
+pub struct Theirs {
+    tables: Tables,
+    options: Options,
+    name: String,
+}
+
+/// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
+pub type Seen = RefCell<Vec<(String, String, Vec<String>)>>;
+
+impl Theirs {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A declaration that is not understood here.
+    pub fn connect(db: Db, seen: &Seen, args: &VTabArgs<'_>) -> Result<(String, Self)> {
+        let options = Options::of_module(args.module, &args.arguments)?;
+        let arguments = args.arguments.iter().map(ToString::to_string).collect();
+        let mut seen = seen.borrow_mut();
+        seen.retain(|(schema, name, _)| schema != args.schema || name != args.table);
+        seen.push((args.schema.into(), args.table.into(), arguments));
+        let tables = Tables::new(db, args.schema, args.table, Rc::default());
+        Ok((options.declaration(args.table), Self { tables, options, name: args.table.into() }))
+    }
+
+    /// What a person can do with it.
+    pub fn error(&self) -> Error {
+        super::made_by_other(&self.name)
+    }
+
+    /// All rows, whatever is asked for.
+    ///
+    /// # Errors
+    /// A search.
+    pub fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
+        if info.constraints().any(|constraint| constraint.op == Op::Match) {
+            return Err(self.error());
+        }
+        info.set_estimated_cost(1e6);
+        Ok(BestIndex::Ok)
+    }
+
+    /// Drops the shadow tables.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn destroy(&self) -> Result<()> {
+        self.tables.vec0_drop()
+    }
+}
+
+/// A scan of it, in the order of rowids.
+#[derive(Default)]
+pub struct Scan {
+    rows: Vec<Row>,
+    at: usize,
+    open: Open,
+}
+
+impl Scan {
+    /// Goes to the first row.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn filter(&mut self, table: &Theirs) -> Result<()> {
+        *self = Self { rows: table.tables.vec0_rows(i64::MIN)?, ..Self::default() };
+        Ok(())
+    }
+
+    /// Goes to the next row.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn next(&mut self, table: &Theirs) -> Result<()> {
+        self.at += 1;
+        if self.at < self.rows.len() {
+            return Ok(());
+        }
+        let next = self.rows.last().and_then(|row| row.rowid.checked_add(1));
+        self.rows = next.map_or_else(|| Ok(Vec::new()), |rowid| table.tables.vec0_rows(rowid))?;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// Whether there is no row.
+    pub fn eof(&self) -> bool {
+        self.at >= self.rows.len()
+    }
+
+    /// The row's rowid.
+    pub fn rowid(&self) -> i64 {
+        self.rows.get(self.at).map_or(0, |row| row.rowid)
+    }
+
+    /// A column of the row.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn column(&self, table: &Theirs, context: &Context<'_>, column: i32) -> Result<()> {
+        let Some(row) = self.rows.get(self.at) else { return Ok(()) };
+        let Theirs { tables, options, .. } = table;
+        let give = |value: Lent<'_>| {
+            match value {
+                Lent::Null => context.null(),
+                Lent::Integer(value) => context.i64(value),
+                Lent::Float(value) => context.f64(value),
+                Lent::Text(value) => context.text(value),
+                Lent::Blob(value) => context.blob(value),
+            }
+            Ok(())
+        };
+        let value = match options.columns.at(column) {
+            At::Rowid => return give(Lent::Integer(row.rowid)),
+            At::Hidden(_) => return Ok(()),
+            At::Vector(number) => {
+                let of = &options.vectors[number];
+                context.blob(&tables.vec0_vector(row, number, of.element.bytes(of.dim), &self.open)?);
+                context.subtype(crate::vtab::element::subtype(of.element));
+                return Ok(());
+            }
+            At::Value(value) => &options.columns.values()[value],
+        };
+        // Its number among the columns of its role.
+        let number = options.columns.of(value.role).take_while(|other| other.name != value.name).count();
+        match value.role {
+            Role::Key => give(row.id.as_deref().map_or(Lent::Null, Lent::Text)),
+            Role::Partition => tables.vec0_partition(row, number, give),
+            Role::Metadata => tables.vec0_metadata(row, number, value.kind, &self.open, give),
+            Role::Auxiliary => tables.vec0_auxiliary(row, number, give),
+        }
+    }
+}
