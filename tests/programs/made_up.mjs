@@ -1,5 +1,6 @@
 // Embeddings that are made up of a text, and one way to print a result (see made_up.py).
 import { createHash } from "node:crypto";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
 export function embed(text, dim = 8) {
   let raw = createHash("sha256").update(text).digest();
@@ -20,6 +21,13 @@ function plain(value) {
   return value ?? null;
 }
 
+function tellLoaded() {
+  const report = process.env.PROGRAMS_LOADED;
+  if (!report || !existsSync("/proc/self/maps")) return;
+  const found = readFileSync("/proc/self/maps", "utf8").match(/\/\S*vec0\.so/g) ?? [];
+  appendFileSync(report, [...new Set(found)].map((path) => path + "\n").join(""));
+}
+
 export function show(what, call) {
   let result;
   try {
@@ -28,6 +36,7 @@ export function show(what, call) {
     result = { error: error.code ?? error.name };
   }
   console.log(JSON.stringify({ [what]: result }));
+  tellLoaded();
 }
 
 // The same steps for every driver; `bare` wraps an integer as the driver wants it.
@@ -36,7 +45,6 @@ export function walk(db, bare) {
   db.exec("CREATE VIRTUAL TABLE bare USING vec0(embedding float[8])");
   const add = db.prepare("INSERT INTO bare(rowid, embedding) VALUES (?, ?)");
   ["ant", "bee", "cat"].forEach((t, i) => add.run(bare(i + 1), vec(t)));
-  show("number as rowid", () => add.run(4, vec("dog")).changes);
   show("typed array", () => add.run(bare(5), embed("eel")).changes);
   show("no rowid", () => db.prepare("INSERT INTO bare(embedding) VALUES (?)").run(vec("fox")).lastInsertRowid);
   show("json", () => db.prepare("INSERT INTO bare(rowid, embedding) VALUES (?, ?)").run(bare(7), JSON.stringify([...embed("gnu")])).changes);
@@ -48,9 +56,7 @@ export function walk(db, bare) {
   db.exec("CREATE VIRTUAL TABLE typed USING vec0(id INTEGER PRIMARY KEY, embedding float[8], n INTEGER, f FLOAT, ok BOOLEAN, t TEXT, +note TEXT)");
   const put = db.prepare("INSERT INTO typed(id, embedding, n, f, ok, t, note) VALUES (?, ?, ?, ?, ?, ?, ?)");
   show("integers", () => put.run(bare(1), vec("ant"), bare(7), 1.5, bare(1), "x", "one").changes);
-  show("numbers", () => put.run(2, vec("bee"), 7, 1.5, 1, "x", "two").changes);
-  show("number for a boolean", () => put.run(bare(3), vec("cat"), bare(7), 1.5, 1, "x", "three").changes);
-  show("number for an integer", () => put.run(bare(4), vec("dog"), 7, 1.5, bare(0), "x", "four").changes);
+  put.run(bare(2), vec("bee"), bare(8), 2.5, bare(0), "y", "two");
   show("typed rows", () => db.prepare("SELECT id, n, f, ok, t, note FROM typed").all());
   show("filtered", () => db.prepare("SELECT id FROM typed WHERE embedding MATCH ? AND k = 5 AND n = ? AND f > ?").all(vec("ant"), bare(7), 1));
   show("wrong length", () => add.run(bare(20), Buffer.alloc(4)).changes);
@@ -59,6 +65,13 @@ export function walk(db, bare) {
   show("update", () => db.prepare("UPDATE bare SET embedding = ? WHERE rowid = ?").run(vec("new"), bare(1)).changes);
   show("delete", () => db.prepare("DELETE FROM bare WHERE rowid = ?").run(2).changes);
   show("returning", () => db.prepare("INSERT INTO bare(rowid, embedding) VALUES (?, ?) RETURNING rowid").all(bare(30), vec("r")));
-  show("functions", () => db.prepare("SELECT vec_length(?) AS n, vec_type('[1]') AS t, vec_to_json('[1, 2.5]') AS j").get(vec("ant")));
+  show("functions", () => db.prepare("SELECT vec_length(?) AS n, vec_type('[1]') AS t").get(vec("ant")));
+  show("as json", () => db.prepare("SELECT vec_to_json('[1, 2.5]') AS j").get());
   show("left", () => db.prepare("SELECT rowid FROM bare ORDER BY rowid").all());
+  // These drivers bind a number as a float, which sqlite-vec takes for no integer.
+  db.exec("CREATE VIRTUAL TABLE loose USING vec0(id INTEGER PRIMARY KEY, embedding float[8], n INTEGER, ok BOOLEAN)");
+  const drop = db.prepare("INSERT INTO loose(id, embedding, n, ok) VALUES (?, ?, ?, ?)");
+  show("number as a key", () => drop.run(1, vec("ant"), bare(7), bare(1)).changes);
+  show("number as an integer", () => drop.run(bare(2), vec("bee"), 7, bare(1)).changes);
+  show("number as a boolean", () => drop.run(bare(3), vec("cat"), bare(7), 1).changes);
 }

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 folder = tempfile.TemporaryDirectory()
-os.environ |= {"HOME": folder.name, "MCP_MEMORY_BASE_DIR": folder.name, "MCP_MEMORY_USE_ONNX": "0", "MCP_QUALITY_SYSTEM_ENABLED": "false"}
+os.environ |= {"HOME": folder.name, "MCP_MEMORY_BASE_DIR": folder.name, "MCP_MEMORY_USE_ONNX": "0", "MCP_MEMORY_ALLOW_HASH_EMBEDDINGS": "1", "MCP_QUALITY_SYSTEM_ENABLED": "false"}
 logging.disable(logging.CRITICAL)
 
 from mcp_memory_service.models import Memory

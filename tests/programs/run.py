@@ -111,10 +111,24 @@ def able_python(wish: str | None) -> str:
 
 def install_python(program: Program, folder: Path, python: str) -> Place:
     venv = folder / "venv"
+    inside = str(venv / "bin/python")
+    ready = folder / "ready"
+    if not ready.exists():
+        fill(program, venv, inside, python)
+        ready.touch()
+    ask = "import sys, importlib.metadata as m, sqlite_vec; print(m.version(sys.argv[1])); print(sqlite_vec.__file__)"
+    found = call([inside, "-c", ask, program.package], folder)
+    if found.returncode != 0:
+        raise Skipped(f"not importable: {last_line(found.stderr)}")
+    version, module = found.stdout.split("\n")[:2]
+    return Place([inside], folder, Path(module).resolve().with_name("vec0.so"), version)
+
+
+def fill(program: Program, venv: Path, inside: str, python: str) -> None:
+    folder = venv.parent
     made = call([python, "-m", "venv", "--without-pip", str(venv)], folder)
     if made.returncode != 0:
         raise Skipped(f"no venv: {last_line(made.stdout + made.stderr)}")
-    inside = str(venv / "bin/python")
     pip = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet", "--disable-pip-version-check"]
     # Wheels only: nothing is compiled.
     steps = [[*pip, "--only-binary=:all:", "-r", str(HERE / f"requirements-{program.name}.txt")]]
@@ -125,12 +139,6 @@ def install_python(program: Program, folder: Path, python: str) -> Place:
         done = call(step, folder)
         if done.returncode != 0:
             raise Skipped(f"not installed: {last_line(done.stderr)}")
-    ask = "import sys, importlib.metadata as m, sqlite_vec; print(m.version(sys.argv[1])); print(sqlite_vec.__file__)"
-    found = call([inside, "-c", ask, program.package], folder)
-    if found.returncode != 0:
-        raise Skipped(f"not importable: {last_line(found.stderr)}")
-    version, module = found.stdout.split("\n")[:2]
-    return Place([inside], folder, Path(module).with_name("vec0.so"), version)
 
 
 def node_version(node: str) -> tuple[int, ...]:
@@ -149,10 +157,13 @@ def install_node(program: Program, folder: Path) -> Place:
     own = node_version("node") >= (22, 13)
     if not own:  # node:sqlite loads extensions from 22.13 on; the index has Node as a package too
         wanted.append(f"node-linux-{machine}@{NODE}")
-    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-    done = call(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", *wanted], folder)
-    if done.returncode != 0:
-        raise Skipped(f"not installed: {last_line(done.stderr)}")
+    ready = folder / "ready"
+    if not ready.exists():
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        done = call(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", *wanted], folder)
+        if done.returncode != 0:
+            raise Skipped(f"not installed: {last_line(done.stderr)}")
+        ready.touch()
     modules = folder / "node_modules"
     node = "node" if own else str(modules / f"node-linux-{machine}/bin/node")
     if node_version(node) < (22, 13):
@@ -162,7 +173,7 @@ def install_node(program: Program, folder: Path) -> Place:
 
 
 def lines_of(program: Program, place: Place) -> tuple[list[str], str]:
-    """What the script prints, and the end of its errors where it failed."""
+    """What the script prints, and the end of its errors where it failed. The file that is exchanged must be the one it loads."""
     script = HERE / program.script
     if program.node:  # packages are looked for beside the script
         for file in [program.script, "made_up.mjs"]:
@@ -170,8 +181,15 @@ def lines_of(program: Program, place: Place) -> tuple[list[str], str]:
         script = place.folder / program.script
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "NODE_NO_WARNINGS": "1"}
     env.pop("PYTHONPATH", None)
-    done = call([*place.start, str(script)], place.folder, 5, env)
-    return done.stdout.splitlines(), "" if done.returncode == 0 else last_line(done.stderr)
+    loaded = place.folder / "loaded"
+    loaded.write_text("")
+    done = call([*place.start, str(script)], place.folder, 5, env | {"PROGRAMS_LOADED": str(loaded)})
+    if done.returncode != 0:
+        return done.stdout.splitlines(), last_line(done.stderr)
+    # Otherwise a program that brings its own copy along would always be "the same".
+    if Path("/proc/self/maps").exists() and str(place.library) not in loaded.read_text().splitlines():
+        return done.stdout.splitlines(), f"loaded another file than {place.library.name} of the package sqlite-vec"
+    return done.stdout.splitlines(), ""
 
 
 def intended() -> list[tuple[str, str]]:
@@ -201,17 +219,26 @@ def compare(program: Program, theirs: list[str], ours: list[str]) -> tuple[list[
     return diff, len(meant)
 
 
+def replace(old: Path, new: Path) -> None:
+    old.unlink(missing_ok=True)  # never written over: a process may have it mapped
+    shutil.copy(new, old)
+
+
 def run(program: Program, library: Path, folder: Path, python: str | None) -> Result:
     result = Result(program)
     try:
         place = install_node(program, folder) if program.node else install_python(program, folder, able_python(python))
         result.version = place.version
+        kept = place.library.with_name("vec0.theirs")
+        if not kept.exists():
+            shutil.copy(place.library, kept)
+        replace(place.library, kept)
         theirs, trouble = lines_of(program, place)
         if trouble:
             raise Skipped(f"fails with sqlite-vec too: {trouble}")
-        place.library.unlink()
-        shutil.copy(library, place.library)
+        replace(place.library, library)
         ours, trouble = lines_of(program, place)
+        replace(place.library, kept)
     except Skipped as why:
         result.text = f"skipped ({why})"
         return result
@@ -229,7 +256,7 @@ def main() -> int:
     parser.add_argument("--library", type=Path, required=True, help="the extension, built with the features loadable and vec0")
     parser.add_argument("--only", action="append", metavar="NAME", choices=[p.name for p in PROGRAMS], help="one program; may be given again")
     parser.add_argument("--python", help="a Python whose sqlite3 loads extensions; otherwise one is looked for")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="install here and leave it; otherwise a folder that goes at the end")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="install here, and take what is installed there already; otherwise a folder that goes at the end")
     options = parser.parse_args()
     if not options.library.is_file():
         parser.error(f"no such file: {options.library}")
@@ -238,8 +265,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="programs-") as temporary:
         for program in chosen:
             folder = (options.keep or Path(temporary)).resolve() / program.name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             print(f"{program.name} ...", file=sys.stderr, flush=True)
             results.append(run(program, options.library.resolve(), folder, options.python))
     rows = [(r.program.name, r.version, r.text) for r in results]

@@ -28,7 +28,8 @@ with engine.begin() as db:
 
 for name in ["bare", "items", "named"]:
     look = inspect(engine)
-    show(f"{name} columns", lambda: [[c["name"], str(c["type"]), c["nullable"], c["primary_key"], c["default"]] for c in look.get_columns(name)])
+    show(f"{name} columns", lambda: [[c["name"], c["nullable"], c["primary_key"], c["default"]] for c in look.get_columns(name)])
+    show(f"{name} types", lambda: [str(c["type"]) for c in look.get_columns(name)])
     show(f"{name} key", lambda: look.get_pk_constraint(name)["constrained_columns"])
     show(f"{name} indexes", lambda: [look.get_indexes(name), look.get_foreign_keys(name), look.get_unique_constraints(name)])
 show("has", lambda: [inspect(engine).has_table("items"), inspect(engine).has_table("nothing")])

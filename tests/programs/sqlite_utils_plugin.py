@@ -44,4 +44,4 @@ with tempfile.TemporaryDirectory() as folder:
     show("tool: rows", lambda: tool("rows", file, "fruit", "-c", "rowid", "-c", "note"))
     show("tool: every column", lambda: tool("rows", file, "fruit", "--limit", "1"))
     show("tool: function", lambda: tool(":memory:", "SELECT vec_length('[1, 2, 3]') AS n, vec_type('[1]') AS t"))
-    show("tool: dump", lambda: subprocess.run([sys.executable, "-m", "sqlite_utils", "schema", file], capture_output=True).returncode)
+    show("tool: schema", lambda: subprocess.run([sys.executable, "-m", "sqlite_utils", "schema", file], capture_output=True).returncode)

@@ -24,7 +24,8 @@ for name in ["txtai", "txtai.ann", "txtai.ann.dense"]:
 SQLite = importlib.import_module("txtai.ann.dense.sqlite").SQLite
 
 DIM = 16
-data = np.array([embed(f"text {i}", DIM) for i in range(300)], dtype=np.float32)
+# More rows than this library trains at; the answers are to stay exact all the same.
+data = np.array([embed(f"text {i}", DIM) for i in range(11000)], dtype=np.float32)
 more = np.array([embed(f"more {i}", DIM) for i in range(20)], dtype=np.float32)
 queries = np.array([embed(f"text {i}", DIM) for i in (3, 77)] + [embed("query", DIM)], dtype=np.float32)
 

@@ -27,7 +27,8 @@ with tempfile.TemporaryDirectory() as folder:
             show(f"{distance} after", lambda: client.similarity_search(embed("pole"), top_k=9))
             show(f"{distance} count", client.count)
             show(f"{distance} filter", lambda: client.filter_by_metadata({"n": 1}))
-            show(f"{distance} stored", lambda: [list(r) for r in client.connection.execute("SELECT rowid, vec_to_json(text_embedding) FROM places_vec")][:1])
+            stored = "SELECT rowid, text_embedding FROM places_vec ORDER BY rowid LIMIT 1"
+            show(f"{distance} stored", lambda: [list(r) for r in client.connection.execute(stored)])
 
             def undone() -> int:
                 try:
