@@ -8,11 +8,12 @@ from django.conf import settings
 settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, DEFAULT_AUTO_FIELD="django.db.models.BigAutoField")
 django.setup()
 
+from io import StringIO
+
 import sqlite_vec
 from django.core.management import call_command
 from django.db import connection, models
 from django.db.backends.signals import connection_created
-from io import StringIO
 
 from made_up import blob, embed, show
 

@@ -4,7 +4,7 @@
     python3 tests/programs/run.py --library target/release/libsqlite_ivf.so [--only NAME]...
 
 Each program is installed from its package index into a folder of its own, in the versions of
-requirements-*.txt, and its script runs twice: with the vec0.so that the package sqlite-vec
+requirements-*.txt and constraints.txt, and its script runs twice: with the vec0.so that the package sqlite-vec
 brings along, and with a copy of --library over that file. The lines that the two print are
 compared. Only the Python library is needed here; see README.md.
 """
@@ -92,9 +92,11 @@ def call(command: list[str], cwd: Path, minutes: float = 10, env: dict[str, str]
 
 
 def last_line(text: str) -> str:
-    """The last line of some output, without addresses."""
+    """The line of some output that says most, without addresses: what pip and npm call an error, or the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return re.sub(r"https?://\S+", "(address)", lines[-1])[:160] if lines else "no output"
+    errors = [line for line in lines if line.startswith(("ERROR:", "npm error", "npm ERR!"))]
+    said = (errors or lines[-1:] or ["no output"])[0]
+    return re.sub(r"https?://\S+|/\S+/", "", said)[:160]
 
 
 def able_python(wish: str | None) -> str:
@@ -129,7 +131,7 @@ def fill(program: Program, venv: Path, inside: str, python: str) -> None:
     made = call([python, "-m", "venv", "--without-pip", str(venv)], folder)
     if made.returncode != 0:
         raise Skipped(f"no venv: {last_line(made.stdout + made.stderr)}")
-    pip = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet", "--disable-pip-version-check", "-c", str(HERE / "constraints.txt")]
     # Wheels only: nothing is compiled.
     steps = [[*pip, "--only-binary=:all:", "-r", str(HERE / f"requirements-{program.name}.txt")]]
     alone = HERE / f"requirements-{program.name}.alone.txt"
@@ -204,7 +206,7 @@ def intended() -> list[tuple[str, str]]:
 
 def label(line: str) -> str:
     try:
-        return next(iter(json.loads(line)))
+        return str(next(iter(json.loads(line))))
     except (ValueError, StopIteration, TypeError):
         return line
 
@@ -242,7 +244,8 @@ def run(program: Program, library: Path, folder: Path, python: str | None) -> Re
     except Skipped as why:
         result.text = f"skipped ({why})"
         return result
-    result.diff, meant = compare(program, theirs, ours)
+    # Of a script that broke off, the lines that it got to.
+    result.diff, meant = compare(program, theirs[: len(ours)] if trouble else theirs, ours)
     if trouble:
         result.diff.append(f"+ ends with: {trouble}")
     result.failed = bool(result.diff)
