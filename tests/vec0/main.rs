@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;
+mod file;
 mod import;
 
 use std::ffi::{c_char, c_int};
@@ -348,4 +349,21 @@ fn a_host_that_cannot_tell_its_modules_gets_none_of_that_name() {
     run(&db, "CREATE VIRTUAL TABLE v USING ivf(vec float[4])");
     // It may have functions of its own, too.
     assert!(failure(db.prepare("SELECT vec_version()")).1.contains("no such function"));
+}
+
+#[test]
+fn programs_that_count_in_the_map_find_the_keys() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(id TEXT PRIMARY KEY, e float[2]);
+         INSERT INTO v(id, e) VALUES ('a', '[1, 0]'), ('b', '[0, 1]'), ('c', '[1, 1]');
+         DELETE FROM v WHERE id = 'b'; UPDATE v SET id = 'd' WHERE id = 'c'; INSERT OR REPLACE INTO v(id, e) VALUES ('a', '[2, 2]')",
+    );
+    let keys = "SELECT group_concat(id, ' ') FROM (SELECT id FROM v_rowids ORDER BY id)";
+    assert_eq!(text(&db, keys), "a d");
+    assert_eq!(text(&db, &keys.replace("v_rowids", "v")), "a d");
+    run(&db, "UPDATE v SET id = 'z', e = '[3, 3]' WHERE id = 'd'; INSERT INTO v(v) VALUES ('train:{\"nlist\":2}')");
+    assert_eq!(text(&db, keys), "a z");
+    run(&db, "INSERT INTO v(v) VALUES ('integrity-check')");
 }
