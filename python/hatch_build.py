@@ -46,7 +46,17 @@ def _platform() -> str:
 
 
 def _cargo(crate: Path) -> Path:
-    command = ["cargo", "build", "--release", "--locked", "--lib", "--features", FEATURES, "--message-format", "json-render-diagnostics"]
+    command = [
+        "cargo",
+        "build",
+        "--release",
+        "--locked",
+        "--lib",
+        "--features",
+        FEATURES,
+        "--message-format",
+        "json-render-diagnostics",
+    ]
     try:
         built = subprocess.run(command, cwd=crate, stdout=subprocess.PIPE, text=True, check=True)
     except FileNotFoundError:

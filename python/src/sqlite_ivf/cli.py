@@ -46,8 +46,8 @@ Prints the nearest rows of each query, nearest first.
 QUERIES is a vector or several as JSON, a file as `import` takes it, or rowid:N[,N...] for rows of the table."""
 
 TRAIN = """\
-Makes new lists of all rows of a table. A table does that by itself at 10,000 rows, and keeps its lists in order from then on: this is
-for other numbers of lists, or for a table made with train_at=off."""
+Makes new lists of all rows of a table. A table does that by itself at 10,000 rows, and keeps its lists in order from then on:
+this is for other numbers of lists, or for a table made with train_at=off."""
 
 TUNE = """\
 Measures what share of the exact answers is found, and in what time, for several settings; prints a table, and draws it.
@@ -126,7 +126,12 @@ def parser() -> argparse.ArgumentParser:
     into.add_argument("--id", metavar="NAME", help="the source's column of ids; rows are numbered from 0 without")
     into.add_argument("--columns", type=_columns, metavar="SQL", help="other columns to copy: 'year INTEGER, +title TEXT'")
     into.add_argument(
-        "--option", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="an option of a new table, like nlist=512"
+        "--option",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of a new table, like nlist=512",
     )
     into.add_argument("--replace", action="store_true", help="rows take the place of those with their ids")
 
@@ -148,8 +153,12 @@ def parser() -> argparse.ArgumentParser:
     tuned.add_argument("-k", type=int, default=10, help="how many rows a search asks for (10)")
     tuned.add_argument("--goal", type=float, default=0.95, help="the recall to reach (0.95)")
     tuned.add_argument("--nprobe", type=_numbers, metavar="N,N,...", help="numbers of lists to try: powers of two unless given")
-    tuned.add_argument("--recall-target", type=_numbers, metavar="R,R,...", help="targets to try: 0.8,0.9,0.95,0.98,0.99 unless given")
-    tuned.add_argument("-o", "--out", action="append", default=[], metavar="FILE", help="a report: .html, .svg or .png; may be repeated")
+    tuned.add_argument(
+        "--recall-target", type=_numbers, metavar="R,R,...", help="targets to try: 0.8,0.9,0.95,0.98,0.99 unless given"
+    )
+    tuned.add_argument(
+        "-o", "--out", action="append", default=[], metavar="FILE", help="a report: .html, .svg or .png; may be repeated"
+    )
     tuned.add_argument("--apply", action="store_true", help="make the best setting the table's default")
 
     stats = command("stats", "say what a table is made of", STATS, "?")
@@ -253,7 +262,9 @@ def _search(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
         for hit in answer:
             values = [str(value) for name, value in hit.items() if name not in ("rowid", "distance")]
             lines.append("\t".join([str(query), str(hit["rowid"]), f"{hit['distance']:.6g}", *values]))
-    return {"k": args.k, "sql": table.sql, "answers": answers}, "\n".join(["\t".join(["query", "rowid", "distance", *names]), *lines])
+    return {"k": args.k, "sql": table.sql, "answers": answers}, "\n".join(
+        ["\t".join(["query", "rowid", "distance", *names]), *lines]
+    )
 
 
 def _train(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
@@ -363,4 +374,3 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value.hex() if isinstance(value, bytes) else str(value)
-

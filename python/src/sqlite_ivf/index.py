@@ -1,7 +1,7 @@
 """The indexes of faiss and torch-ivf under their names, over a table in memory or in a file.
 
-`from torch_ivf.index import IndexIVFFlat` becomes `from sqlite_ivf.index import IndexIVFFlat`. NumPy arrays and torch tensors go in;
-what comes out is of the kind and on the device of the queries.
+`from torch_ivf.index import IndexIVFFlat` becomes `from sqlite_ivf.index import IndexIVFFlat`. NumPy arrays and torch tensors go
+in; what comes out is of the kind and on the device of the queries.
 
 >>> import numpy as np
 >>> numbers = np.random.default_rng(0)
@@ -19,10 +19,10 @@ What differs from torch-ivf, and mostly from faiss:
 - `max_codes` has one meaning, faiss's: exactly so many rows are scanned at most, of the last list a part. A `candidate_budget` is
   never exceeded, and what one list has no rows for goes to others; it needs no `approximate=True`.
 - Lists are always in the order `residual_norm_asc`, so `SearchParams.list_ordering` has nothing left to do, and there is no
-  `rebuild_lists`. `strict_budget`, `use_per_list_sizes`, `dynamic_nprobe`, `safe_pruning` and the thresholds of `auto` are not here.
+  `rebuild_lists`. `strict_budget`, `use_per_list_sizes`, `dynamic_nprobe`, `safe_pruning`, thresholds of `auto` are not here.
 - `train` keeps the rows that are there, and is the same each time for the same rows and `seed`. Fewer rows than lists, or a number
   that is not finite, are an error.
-- Ids are unique: one that exists is an error. `add` goes on after the largest id. Any int64 is an id, but -1 also stands for "none".
+- Ids are unique: one that exists is an error. `add` goes on after the largest id. Any int64 is an id, but -1 also says "none".
 - `remove_ids`, `reconstruct`, `reset` are faiss's (`reset` keeps the training). After `remove_ids` the other ids stay.
 - `range_search` is inclusive, as in torch-ivf, and sorted; it heeds `nprobe` and `max_codes`.
 - `D` is float32; what a query has no row for is id -1 at an infinite distance. No row is named twice or by mistake.
@@ -53,10 +53,10 @@ __all__ = ["METRIC_INNER_PRODUCT", "METRIC_L2", "IndexFlatIP", "IndexFlatL2", "I
 METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1
 
-_METRICS = {"l2": "l2", "ip": "ip", METRIC_L2: "l2", METRIC_INNER_PRODUCT: "ip"}
+_METRICS: Dict[Union[str, int], str] = {"l2": "l2", "ip": "ip", METRIC_L2: "l2", METRIC_INNER_PRODUCT: "ip"}
 _MODES = ("auto", "matrix", "csr")
 
-I = TypeVar("I", bound="_Index")  # noqa: E741
+I = TypeVar("I", bound="_Index")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class _Index:
         with self.table.transaction():
             self.connection.execute("CREATE TABLE IF NOT EXISTS ivf_index(name TEXT PRIMARY KEY, settings TEXT)")
             self.connection.execute("INSERT OR REPLACE INTO ivf_index VALUES (?, ?)", (self.table.name, record))
-            self.table.set(**self._settings())  # type: ignore[misc]
+            self.table.set(**self._settings())
 
     def _recall(self, settings: Dict[str, Any]) -> None:
         self._search_mode = settings.get("search_mode", "auto")
@@ -447,9 +447,7 @@ class IndexIVFFlat(_Index):
         if not self.is_trained:
             raise RuntimeError(f"an IndexIVFFlat is trained before {what}: index.train(x) of {self._nlist} rows or more")
 
-    def train(
-        self, x: Any, *, max_iter: Optional[int] = None, seed: Optional[int] = None, verbose: bool = False
-    ) -> None:
+    def train(self, x: Any, *, max_iter: Optional[int] = None, seed: Optional[int] = None, verbose: bool = False) -> None:
         """Makes the lists by k-means over `x` and the rows that are there; `verbose` draws a bar of tqdm."""
         if len(x) < self._nlist:
             raise ValueError(f"{self._nlist} lists need as many rows to train on, got {len(x)}")

@@ -87,9 +87,7 @@ def _explain(connection: Any, error: Exception) -> LoadError:
 
 def _cannot(connection: object) -> Exception:
     if _package(connection) in ("sqlite3", "_sqlite3", "aiosqlite"):
-        return LoadError(
-            f"the sqlite3 module of this Python ({sys.executable}) was built without extension loading.{WAYS_OUT}"
-        )
+        return LoadError(f"the sqlite3 module of this Python ({sys.executable}) was built without extension loading.{WAYS_OUT}")
     kind = type(connection)
     return TypeError(
         f"a connection of sqlite3, pysqlite3 or apsw is expected, got {kind.__module__}.{kind.__qualname__}"
@@ -190,9 +188,7 @@ def connect(database: str = ":memory:", **options: Any) -> Connection:
             connection = opener(os.fspath(database), **options)
             load(connection)
             return connection  # type: ignore[no-any-return]
-    raise LoadError(
-        f"no SQLite from 3.38 that loads extensions was found for this Python ({sys.executable}).{WAYS_OUT}"
-    )
+    raise LoadError(f"no SQLite from 3.38 that loads extensions was found for this Python ({sys.executable}).{WAYS_OUT}")
 
 
 def install_as_sqlite_vec() -> ModuleType:

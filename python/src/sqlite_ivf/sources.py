@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import loading, table, vectors
 
@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
 
     ids: Optional[Sequence[int]]
     vectors: Any
-    metadata: Dict[str, Sequence[Any]]
+    metadata: Mapping[str, Sequence[Any]]
 
 
 @dataclass
@@ -184,7 +184,9 @@ def _parquet(path: Path, wanted: _Wanted) -> Source:
             )
             row += len(batch)
 
-    first = next((each for batch in file.iter_batches(1, columns=[vector]) for each in batch.column(vector).to_pylist() if each), None)
+    first = next(
+        (each for batch in file.iter_batches(1, columns=[vector]) for each in batch.column(vector).to_pylist() if each), None
+    )
     if first is None:
         raise ValueError(f"{path} holds no vector in {vector}")
     dim = len(first)
@@ -339,9 +341,8 @@ def _sqlite(path: Path, name: str, wanted: _Wanted) -> Source:
             each
             for each in names
             if each not in [*wanted.values, wanted.id]
-            and connection.execute(
-                f"SELECT typeof({table.quoted(each)}) = 'blob' FROM {table.quoted(name)} LIMIT 1"
-            ).fetchone() in [(1,)]
+            and connection.execute(f"SELECT typeof({table.quoted(each)}) = 'blob' FROM {table.quoted(name)} LIMIT 1").fetchone()
+            in [(1,)]
         ]
         vector = _chosen(path, "vectors", names, blobs, wanted.vector)
         rowid = table.quoted(wanted.id) if wanted.id else "rowid"

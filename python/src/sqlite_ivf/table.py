@@ -77,11 +77,11 @@ class Recall(NamedTuple):
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it.
+    '''A name as SQL takes it.
 
-    >>> quoted('my "items"')
-    '"my ""items""\"'
-    """
+    >>> print(quoted('my "items"'))
+    "my ""items"""
+    '''
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -146,8 +146,8 @@ class Table:
             raise ValueError(f"{name!r} has no vector column {column!r}, its own are {[each[0] for each in columns]}")
         #: The vector column, what its elements are, how many, and the metric.
         self.column, element, self.dim, metric = chosen[0]
-        self.element = _ELEMENTS.get(element, element)
-        self.metric = metric or ("hamming" if self.element == "bit" else "l2")
+        self.element: str = _ELEMENTS.get(element, element)
+        self.metric: str = metric or ("hamming" if self.element == "bit" else "l2")
         listed = self._execute("SELECT name, hidden FROM pragma_table_xinfo(?, ?)", (self.name, schema)).fetchall()
         #: The columns that are not hidden.
         self.columns: List[str] = [each for each, hidden in listed if not hidden]
@@ -279,24 +279,22 @@ class Table:
         marks = ", ".join(["?"] * (2 + len(columns)))
         verb = "INSERT OR REPLACE" if replace else "INSERT"
         self.sql = f"{verb} INTO {self._table}({names}) VALUES ({marks})"
-        blobs, width = memoryview(matrix).cast("B") if matrix.size else memoryview(b""), matrix.shape[1] * matrix.itemsize
-        lines = (blobs[i * width : (i + 1) * width] for i in range(len(matrix)))
-        others = list(columns.values())
+        if not len(matrix):
+            return np.zeros(0, np.int64)  # type: ignore[no-any-return]
+        lines, others = iter(matrix), list(columns.values())
         with watch(self.connection, progress), self.transaction():
             _log.debug("%s", self.sql)
             cursor = self._cursor()
             if ids is not None:
-                rowids = np.asarray(ids).astype(np.int64, casting="safe") if len(matrix) else np.zeros(0, np.int64)
-            elif len(matrix):
+                rowids = np.asarray(ids).astype(np.int64, casting="safe")
+                rest = rowids
+            else:
                 # The first row is given the next free rowid, and those after it follow.
                 cursor.execute(self.sql, (None, next(lines), *(values[0] for values in others)))
                 first = cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
                 rowids = np.arange(first, first + len(matrix))
-                others = [values[1:] for values in others]
-            else:
-                rowids = np.zeros(0, np.int64)
-            done = 1 if ids is None else 0
-            cursor.executemany(self.sql, zip(rowids[done:].tolist(), lines, *others))
+                rest, others = rowids[1:], [values[1:] for values in others]
+            cursor.executemany(self.sql, zip(rest.tolist(), lines, *others))
         return rowids  # type: ignore[no-any-return]
 
     def delete(self, ids: Any) -> int:
@@ -549,4 +547,3 @@ class Table:
         """Reads and compares all that is stored; faults are an error of the connection that lists them."""
         with watch(self.connection, progress):
             self.command("integrity-check")
-

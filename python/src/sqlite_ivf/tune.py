@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import io
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import vectors
@@ -146,16 +146,16 @@ def measure(
     for place, setting in enumerate(settings):
         name = ", ".join(f"{key}={value}" for key, value in setting.items()) or "default"
         told(name, place + 1, total)
-        start = time.perf_counter()
+        start = perf_counter()
         found = distances(**setting)
-        batch = time.perf_counter() - start
+        batch = perf_counter() - start
         counted = table.profile()
         hits = (found <= truth[:, -1:]) & np.isfinite(found)
         times = []
         for query in queries[:singles]:
-            start = time.perf_counter()
+            start = perf_counter()
             table.search(query, asked, **setting)
-            times.append(time.perf_counter() - start)
+            times.append(perf_counter() - start)
         p50, p99 = np.percentile(times, [50, 99]) * 1000
         points.append(
             Point(
@@ -195,8 +195,9 @@ def measure(
 def advice(report: Report) -> str:
     """What to do with it, in a line or two.
 
-    >>> advice(Report("items", 0, 1, 10, 5, "5 queries", 0.9, [], "nprobe=8", [], {}))
-    "recall 0.9 in the least time: nprobe=8\\nto keep it: INSERT INTO items(items) VALUES ('nprobe=8'), or tune --apply"
+    >>> print(advice(Report("items", 0, 1, 10, 5, "5 queries", 0.9, [], "nprobe=8", [], {})))
+    recall 0.9 in the least time: nprobe=8
+    to keep it: INSERT INTO items(items) VALUES ('nprobe=8'), or tune --apply
     """
     if report.best is None:
         return f"no setting that was measured reaches recall {report.goal:g}: measure larger ones by --nprobe"
@@ -248,26 +249,30 @@ def draw(report: Report, file: Any, format: str) -> None:
         figure = Figure(figsize=(11, 7.5), layout="constrained")
         FigureCanvasAgg(figure)
         (one, batch), (lists, distances) = figure.subplots(2, 2)
-        for axes, time_of, title in (
-            (one, lambda point: point.p50, "one query, median"),
-            (batch, lambda point: point.batch, "per query in one batch"),
-        ):
+        for axes, time, title in ((one, "p50", "one query, median"), (batch, "batch", "per query in one batch")):
             for kind, color in (("nprobe", blue), ("recall_target", orange)):
                 points = [point for point in report.points if point.setting.startswith(kind + "=")]
                 if not points:
                     continue
                 points.sort(key=lambda point: point.recall)
-                axes.plot([p.recall for p in points], [time_of(p) for p in points], "o-", color=color, label=kind, markersize=4)
+                axes.plot(
+                    [p.recall for p in points], [getattr(p, time) for p in points], "o-", color=color, label=kind, markersize=4
+                )
                 for point in points:
                     value = point.setting.split("=")[1]
                     side = (4, -11) if kind == "nprobe" else (-4, 6)
                     axes.annotate(
-                        value, (point.recall, time_of(point)), side, textcoords="offset points", fontsize=7, color=color,
+                        value,
+                        (point.recall, getattr(point, time)),
+                        side,
+                        textcoords="offset points",
+                        fontsize=7,
+                        color=color,
                         ha="left" if kind == "nprobe" else "right",
                     )
             for point in report.points:
                 if point.setting == "default":
-                    axes.plot(point.recall, time_of(point), "x", color="black", label="default", markersize=7)
+                    axes.plot(point.recall, getattr(point, time), "x", color="black", label="default", markersize=7)
             axes.axvline(report.goal, color=grey, linewidth=0.8, linestyle="--", label=f"goal {report.goal:g}")
             axes.set(yscale="log", xlabel=f"recall@{report.k}", ylabel="milliseconds", title=title)
             axes.grid(True, which="both", alpha=0.25)
@@ -275,11 +280,20 @@ def draw(report: Report, file: Any, format: str) -> None:
         sizes = np.array(report.lists)
         lists.bar(range(len(sizes)), sizes, width=1.0, color=blue)
         lists.axhline(sizes.mean(), color=grey, linewidth=0.8, linestyle="--")
-        lists.set(xlabel="lists, the longest first", ylabel="rows", title=f"list sizes, mean {sizes.mean():,.0f}", xlim=(-0.5, len(sizes) - 0.5))
+        lists.set(
+            xlabel="lists, the longest first",
+            ylabel="rows",
+            title=f"list sizes, mean {sizes.mean():,.0f}",
+            xlim=(-0.5, len(sizes) - 0.5),
+        )
         bins = np.histogram_bin_edges(np.concatenate([values for values in report.distances.values()]), 60)
         for (name, values), color in zip(report.distances.items(), (orange, blue, grey)):
-            distances.hist(values, bins=bins, weights=np.full(len(values), 1 / max(1, len(values))), alpha=0.55, color=color, label=name)
-        distances.set(xlabel=f"distance ({report.metric})", ylabel="share", title="distances: near rows stand apart from random pairs, or not")
+            distances.hist(
+                values, bins=bins, weights=np.full(len(values), 1 / max(1, len(values))), alpha=0.55, color=color, label=name
+            )
+        distances.set(
+            xlabel=f"distance ({report.metric})", ylabel="share", title="distances: near rows stand apart from random pairs, or not"
+        )
         distances.legend(frameon=False, fontsize=8)
         figure.suptitle(f"{report.table}: {report.rows:,} rows in {report.nlist} lists, {report.source}")
         figure.savefig(file, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
@@ -314,7 +328,9 @@ def page(report: Report) -> str:
 
     return _PAGE.format(
         title=html.escape(f"sqlite-ivf: tuning {report.table}"),
-        about=html.escape(f"{report.rows:,} rows in {report.nlist} lists; {report.source}; k = {report.k}; metric {report.metric}."),
+        about=html.escape(
+            f"{report.rows:,} rows in {report.nlist} lists; {report.source}; k = {report.k}; metric {report.metric}."
+        ),
         advice=html.escape(advice(report)),
         picture=svg.getvalue()[svg.getvalue().index("<svg") :],
         rows=row(_HEAD, "th") + "".join(row(_cells(p), best=p.setting == report.best) for p in report.points),

@@ -309,9 +309,7 @@ def pack(vectors: Any, element: str = "float32") -> bytes:
     return encode(matrix, element).tobytes()
 
 
-def unpack(
-    rows: Iterable[Sequence[Any]], k: Optional[int] = None
-) -> Tuple[NDArray[np.int64], NDArray[np.float64]]:
+def unpack(rows: Iterable[Sequence[Any]], k: Optional[int] = None) -> Tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The answers of a search with `packed = 1` as two matrices: rowids and distances, a line for each query.
 
     `rows` are those of `SELECT rowids, distances FROM ...`. Where a query has fewer answers than `k`, or than the query with
