@@ -129,7 +129,7 @@ def load(connection: Any) -> None:
 async def aload(connection: Any) -> None:
     """Loads the extension into a connection of `aiosqlite`.
 
-    >>> import aiosqlite, asyncio
+    >>> import aiosqlite, asyncio  # which has a sqlite3 inside
     >>> async def version():
     ...     async with aiosqlite.connect(":memory:") as db:
     ...         await aload(db)

@@ -302,9 +302,13 @@ def draw(report: Report, file: Any, format: str) -> None:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #1d2026 }}
-svg {{ width: 100%; height: auto }} table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25em .8em; text-align: right; border-bottom: 1px solid #e3e5e8 }} th:first-child, td:first-child {{ text-align: left }}
-tr.best {{ background: #e9f2ff }} code, pre {{ background: #f4f5f7; padding: .1em .3em; white-space: pre-wrap }} details {{ margin-top: 1.5em }}
+svg {{ width: 100%; height: auto }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .25em .8em; text-align: right; border-bottom: 1px solid #e3e5e8 }}
+th:first-child, td:first-child {{ text-align: left }}
+tr.best {{ background: #e9f2ff }}
+pre {{ background: #f4f5f7; padding: .5em .8em; white-space: pre-wrap }}
+details {{ margin-top: 1.5em }}
 </style></head><body>
 <h1>{title}</h1><p>{about}</p>
 <pre>{advice}</pre>

@@ -124,6 +124,7 @@ def encode(vectors: NDArray[Any], element: str) -> NDArray[Any]:
 
 
 def _serialize(vector: Any, element: str) -> bytes:
+    element_bits(element)
     if isinstance(vector, (bytes, bytearray, str)):
         raise TypeError(f"a vector is a sequence of numbers, got {type(vector).__name__}")
     is_array = hasattr(vector, "__array__") or hasattr(vector, "__dlpack__")
