@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import needs
 
 import sqlite_ivf
+from conftest import needs
 from sqlite_ivf import LoadError, loading
 
 

@@ -6,9 +6,9 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
-from conftest import nearest, needs, random
 
 import sqlite_ivf
+from conftest import nearest, needs, random
 from sqlite_ivf import Progress, Table, watch
 
 
@@ -167,7 +167,7 @@ def test_a_table_opens_as_it_was_made(db: Any) -> None:
             Table(db, name)
     with pytest.raises(ValueError, match=r"no vector column 'n', its own are \['the vec', 'other'\]"):
         Table(db, 'my "items"', column="n")
-    with pytest.raises(KeyError, match="has no row 9"):
+    with pytest.raises(LookupError, match="has no row 9"):
         table.get([9], "n")
 
 

@@ -6,11 +6,13 @@ import argparse
 import json
 import re
 import sys
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import __version__, connect, sources, tune, vectors, watch
+from .progress import Callback
 from .table import _NAME, Table, _unquoted
 
 ABOUT = """\
@@ -167,13 +169,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _tables(database: str, name: Optional[str]) -> List[Table]:
-    """The table of a file, or all of them."""
-    if not Path(database).is_file():
-        raise FileNotFoundError(f"there is no file {database}")
-    db = connect(database)
-    if name is not None:
-        return [Table(db, name)]
+def _tables(args: argparse.Namespace) -> List[Table]:
+    """The table that is named, or all of the file."""
+    if not Path(args.database).is_file():
+        raise FileNotFoundError(f"there is no file {args.database}")
+    db = args.stack.enter_context(closing(connect(args.database)))
+    if args.table is not None:
+        return [Table(db, args.table)]
     rows = db.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%' ORDER BY name"
     ).fetchall()
@@ -184,7 +186,7 @@ def _tables(database: str, name: Optional[str]) -> List[Table]:
         except ValueError:
             continue
     if not found:
-        raise ValueError(f"{database} has no ivf table")
+        raise ValueError(f"{args.database} has no ivf table")
     return found
 
 
@@ -198,14 +200,20 @@ def _queries(table: Table, given: str) -> Any:
     return vectors.numpy("search").concatenate([vectors.as_array(chunk.vectors) for chunk in source.chunks])
 
 
+def _watched(bar: bool) -> Union[bool, Callback]:
+    """What a long command tells: a bar, or nothing; but with it Ctrl-C is heard."""
+    return bar or (lambda progress: None)
+
+
 def _import(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
     source = sources.open_source(args.source, args.vector, args.id, args.columns)
     new = not Path(args.database).exists()
-    db = connect(args.database)
+    db = args.stack.enter_context(closing(connect(args.database)))
     exists = db.execute("SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE", (args.table,)).fetchone()
     columns = args.columns or source.columns
     count = 0
     drawn = None
+    args.stack.enter_context(closing(source.chunks))
     try:
         db.execute("BEGIN IMMEDIATE")
         if exists:
@@ -232,7 +240,7 @@ def _import(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
                 drawn.update(len(chunk.vectors))
         if drawn is not None:
             drawn.close()
-        with watch(db, bar):
+        with watch(db, _watched(bar)):
             db.execute("COMMIT")
     except BaseException:
         if drawn is not None:
@@ -247,7 +255,7 @@ def _import(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
 
 
 def _search(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
-    (table,) = _tables(args.database, args.table)
+    (table,) = _tables(args)
     queries = _queries(table, args.queries)
     settings: Dict[str, Any] = dict(args.set)
     hits = table.search(vectors.as_array(queries), args.k, where=args.where, **settings)
@@ -268,15 +276,15 @@ def _search(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
 
 
 def _train(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
-    (table,) = _tables(args.database, args.table)
-    table.train(nlist=args.nlist, seed=args.seed, max_iterations=args.max_iterations, progress=bar)
+    (table,) = _tables(args)
+    table.train(nlist=args.nlist, seed=args.seed, max_iterations=args.max_iterations, progress=_watched(bar))
     stats = table.stats()
     kept = ("rows", "nlist", "largest_list", "smallest_list", "imbalance", "training")
     return {name: stats[name] for name in kept}, f"{table.name}: {stats['training']}"
 
 
 def _tune(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
-    (table,) = _tables(args.database, args.table)
+    (table,) = _tables(args)
     for file in args.out:
         if Path(file).suffix.lower() not in (".html", ".svg", ".png"):
             raise ValueError(f"{file}: a report is a .html, .svg or .png")
@@ -319,7 +327,7 @@ def _tune(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
 def _stats(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
     result: Dict[str, Any] = {}
     lines: List[str] = []
-    for table in _tables(args.database, args.table):
+    for table in _tables(args):
         stats: Dict[str, Any] = {"table": table.name, **table.stats()}
         if args.lists:
             stats["lists"] = table.lists()
@@ -334,9 +342,9 @@ def _stats(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
 
 def _check(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
     result: Dict[str, Any] = {}
-    for table in _tables(args.database, args.table):
+    for table in _tables(args):
         try:
-            table.check(progress=bar)
+            table.check(progress=_watched(bar))
             result[table.name] = []
         except Exception as error:
             if "corrupt" not in str(error):
@@ -356,7 +364,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     bar = not args.quiet and sys.stderr.isatty() and find_spec("tqdm") is not None
     run = {"import": _import, "search": _search, "train": _train, "tune": _tune, "stats": _stats, "check": _check}
     try:
-        result, said = run[args.command](args, bar)
+        with ExitStack() as args.stack:
+            result, said = run[args.command](args, bar)
     except KeyboardInterrupt:
         print("sqlite-ivf: interrupted", file=sys.stderr)
         return 130

@@ -5,15 +5,32 @@ from __future__ import annotations
 import csv
 import json
 import re
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+)
 
 from . import loading, table, vectors
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
+
+Row = TypeVar("Row")
 
 __all__ = ["Chunk", "Source", "open_source"]
 
@@ -36,7 +53,7 @@ class Source:
     """What a file holds, and what it says about a table for it."""
 
     dim: int
-    chunks: Iterator[Chunk]
+    chunks: Generator[Chunk, None, None]
     rows: Optional[int] = None
     metric: Optional[str] = None
     element: Optional[str] = None
@@ -99,7 +116,11 @@ def open_source(
     return reader(path, wanted)
 
 
-def _sliced(matrix: Any, ids: Any = None) -> Iterator[Chunk]:
+def _nothing() -> Generator[Chunk, None, None]:
+    yield from ()
+
+
+def _sliced(matrix: Any, ids: Any = None) -> Generator[Chunk, None, None]:
     for start in range(0, len(matrix), ROWS):
         # Files count their rows from 0, and so does faiss.
         part = matrix[start : start + ROWS]
@@ -164,7 +185,7 @@ def _parquet(path: Path, wanted: _Wanted) -> Source:
     _known(path, schema.names, wanted)
     read = list(dict.fromkeys([vector, *wanted.values, *([wanted.id] if wanted.id else [])]))
 
-    def chunks() -> Iterator[Chunk]:
+    def chunks() -> Generator[Chunk, None, None]:
         row = 0
         for batch in file.iter_batches(ROWS, columns=read):
             column = batch.column(vector)
@@ -207,19 +228,20 @@ def _is_number(text: Optional[str]) -> bool:
 
 def _csv(path: Path, wanted: _Wanted) -> Source:
     """A column of vectors as `[1, 2]` or `1 2`, or else all columns of numbers that are not asked for otherwise."""
-    file = path.open(newline="", encoding="utf-8-sig")
-    lines = csv.reader(file)
-    first = next(lines, None)
-    if not first:
+
+    def read() -> Iterator[List[str]]:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from csv.reader(file)
+
+    some = list(islice(read(), 2))
+    if not some or not some[0]:
         raise ValueError(f"{path} is empty")
-    if all(map(_is_number, first)):
-        names, rest = [str(number) for number in range(len(first))], chain([first], lines)
-    else:
-        names, rest = first, chain(lines)
+    named = not all(map(_is_number, some[0]))
+    names = some[0] if named else [str(number) for number in range(len(some[0]))]
     _known(path, names, wanted)
-    head = next(rest, None)
-    if head is None:
+    if named and len(some) < 2:
         raise ValueError(f"{path} has names and no rows")
+    head = some[named]
     taken = {*wanted.values, wanted.id}
     bracketed = [name for name, value in zip(names, head) if value.strip().startswith("[") and name not in taken]
     if wanted.vector or bracketed:
@@ -238,10 +260,9 @@ def _csv(path: Path, wanted: _Wanted) -> Source:
     if not places or not (dim := len(vector(0, head))):
         raise ValueError(f"{path}: no column holds vectors, name one by --vector, of {', '.join(names)}")
 
-    def chunks() -> Iterator[Chunk]:
-        rows = chain([head], rest)
+    def chunks() -> Generator[Chunk, None, None]:
         start = 0
-        while some := [line for _, line in zip(range(ROWS), rows)]:
+        for some in _batches(islice(read(), int(named), None)):
             matrix = [vector(start + i, line) for i, line in enumerate(some)]
             for i, each in enumerate(matrix):
                 if len(each) != dim:
@@ -253,7 +274,6 @@ def _csv(path: Path, wanted: _Wanted) -> Source:
             metadata = {name: [line[names.index(name)] or None for line in some] for name in wanted.values}
             yield Chunk(ids, matrix, metadata)
             start += len(some)
-        file.close()
 
     return Source(dim, chunks())
 
@@ -264,34 +284,37 @@ def _faiss(path: Path, _: _Wanted) -> Source:
         import faiss
     except ImportError:
         raise ImportError("a faiss index needs faiss: pip install 'sqlite-ivf[faiss]'") from None
-    index = faiss.read_index(str(path))
-    ids: Optional[NDArray[Any]] = None
-    if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
-        ids = faiss.vector_to_array(index.id_map)
-        index = faiss.downcast_index(index.index)
+    whole: Any = faiss.read_index(str(path))
+    index, ids = whole, None
+    if isinstance(whole, (faiss.IndexIDMap, faiss.IndexIDMap2)):
+        ids, index = faiss.vector_to_array(whole.id_map), faiss.downcast_index(whole.index)
     metrics = {faiss.METRIC_L2: "l2", faiss.METRIC_INNER_PRODUCT: "ip", faiss.METRIC_L1: "l1"}
     if index.metric_type not in metrics:
         raise ValueError(f"{path}: the metric {index.metric_type} of faiss is not here, only L2, inner product and L1")
-    source = Source(index.d, iter(()), index.ntotal, metrics[index.metric_type])
+    source = Source(index.d, _nothing(), index.ntotal, metrics[index.metric_type])
     if isinstance(index, faiss.IndexIVFFlat):
         source.options["nlist"] = index.nlist
 
-        def chunks() -> Iterator[Chunk]:
+        def chunks(owner: Any) -> Generator[Chunk, None, None]:
+            """The owner of the index inside it has to live as long."""
+            inverted: Any = index.invlists
             for list_no in range(index.nlist):
-                size = index.invlists.list_size(list_no)
+                size = inverted.list_size(list_no)
                 if not size:
                     continue
-                labels = faiss.rev_swig_ptr(index.invlists.get_ids(list_no), size)
-                codes = faiss.rev_swig_ptr(index.invlists.get_codes(list_no), size * index.code_size)
+                labels: Any = faiss.rev_swig_ptr(inverted.get_ids(list_no), size)
+                codes = faiss.rev_swig_ptr(inverted.get_codes(list_no), size * index.code_size)
                 matrix = codes.view(np.float32).reshape(size, index.d)
                 yield Chunk(labels if ids is None else ids[labels], matrix, {})
 
-        source.chunks = chunks()
+        source.chunks = chunks(whole)
         return source
-    try:
-        source.chunks = _sliced(index.reconstruct_n(0, index.ntotal) if index.ntotal else np.zeros((0, index.d)), ids)
-    except RuntimeError:
-        raise ValueError(f"{path}: a {type(index).__name__} does not give its vectors back") from None
+    storage = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    if not isinstance(storage, faiss.IndexFlat):
+        raise ValueError(
+            f"{path}: a {type(index).__name__} keeps codes, an index that keeps its vectors is needed: Flat, IVFFlat, HNSWFlat"
+        )
+    source.chunks = _sliced(storage.reconstruct_n(0, index.ntotal) if index.ntotal else np.zeros((0, index.d)), ids)
     return source
 
 
@@ -308,19 +331,28 @@ def _declared(created: str) -> List[str]:
 
 def _sqlite(path: Path, name: str, wanted: _Wanted) -> Source:
     connection = loading.connect(str(path))
+    try:
+        names = {each.lower() for (each,) in connection.execute("SELECT name FROM sqlite_schema")}
+        vec0 = f"{name}_chunks".lower() in names and f"{name}_codes".lower() not in names
+        if vec0:
+            connection.close()
+            connection = _with_sqlite_vec(path)
+        return _table(connection, path, name, wanted, vec0)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wanted, vec0: bool) -> Source:
     found = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE", (name,)
     ).fetchone()
     if found is None:
         raise ValueError(f"{path} has no table {name!r}")
     name, created = found
-    source = Source(0, iter(()))
+    source = Source(0, _nothing())
     kind = re.search(r"\bUSING\s+[\"`\[]?(vec0|ivf)\b", created or "", re.IGNORECASE)
     if kind:
-        chunks = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"{name}_chunks",)).fetchone()
-        if kind.group(1).lower() == "vec0" and chunks:
-            connection.close()
-            connection = _with_sqlite_vec(path)
         columns = [
             (table._unquoted(each[0]), table._ELEMENTS.get(each[1].lower(), each[1].lower()), each[3].lower() or None)
             for each in table._VECTOR.findall(created)
@@ -332,7 +364,10 @@ def _sqlite(path: Path, name: str, wanted: _Wanted) -> Source:
                 declared = re.fullmatch(rf"(\+?)\s*({table._NAME})\s+(.*)", part, re.DOTALL)
                 if declared and not table._VECTOR.match("," + part) and "=" not in declared.group(3):
                     source.columns[declared.group(1) + table._unquoted(declared.group(2))] = declared.group(3)
-        rowid = "rowid"
+        keys = [name for name, each in {**source.columns, **wanted.columns}.items() if _is_rowid(each)]
+        texts = [name for name, each in source.columns.items() if re.match(r"text\s+primary", each, re.IGNORECASE)]
+        # A vec0 table with a key has no column rowid.
+        rowid = table.quoted(keys[0]) if keys else "NULL" if texts and vec0 else "rowid"
     else:
         listed = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
         names = [each for each, _ in listed]
@@ -364,23 +399,23 @@ def _sqlite(path: Path, name: str, wanted: _Wanted) -> Source:
     source.dim = len(row_vector(first[0], first[1]))
     source.rows = connection.execute(f"SELECT count(*) FROM {table.quoted(name)}").fetchone()[0]
 
-    def read() -> Iterator[Chunk]:
-        for some in _batches(connection.execute(sql)):
-            matrix = [row_vector(row[0], row[1]) for row in some]
-            for row, each in zip(some, matrix):
-                if len(each) != source.dim:
-                    raise ValueError(f"{path}: row {row[0]} of {name} has {len(each)} numbers, expected {source.dim}")
-            metadata = {each: [row[2 + place] for row in some] for place, each in enumerate(wanted.values)}
-            yield Chunk([row[0] for row in some], matrix, metadata)
-        connection.close()
+    def read() -> Generator[Chunk, None, None]:
+        with closing(connection):
+            for some in _batches(connection.execute(sql)):
+                matrix = [row_vector(row[0], row[1]) for row in some]
+                for row, each in zip(some, matrix):
+                    if len(each) != source.dim:
+                        raise ValueError(f"{path}: row {row[0]} of {name} has {len(each)} numbers, expected {source.dim}")
+                metadata = {each: [row[2 + place] for row in some] for place, each in enumerate(wanted.values)}
+                yield Chunk(None if rowid == "NULL" else [row[0] for row in some], matrix, metadata)
 
     source.chunks = read()
     return source
 
 
-def _batches(rows: Iterable[Tuple[Any, ...]]) -> Iterator[List[Tuple[Any, ...]]]:
+def _batches(rows: Iterable[Row]) -> Iterator[List[Row]]:
     iterator = iter(rows)
-    while some := [row for _, row in zip(range(ROWS), iterator)]:
+    while some := list(islice(iterator, ROWS)):
         yield some
 
 

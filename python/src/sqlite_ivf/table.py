@@ -328,7 +328,7 @@ class Table:
         for rowid in _values(ids):
             row = cursor.execute(self.sql, (rowid,)).fetchone()
             if row is None:
-                raise KeyError(f"{self._table} has no row {rowid}")
+                raise LookupError(f"{self.name} has no row {rowid}")
             rows.append(tuple(row))
         return rows
 
