@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -34,9 +35,16 @@ class CargoHook(BuildHookInterface):  # type: ignore[misc]
         build_data["force_include"][str(library)] = f"sqlite_ivf/libsqlite_ivf{library.suffix}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('SQLITE_IVF_PLATFORM') or _platform()}"
-        sbom = _sbom(crate, Path(self.directory), self.metadata.version)
+        self.scratch = tempfile.TemporaryDirectory()
+        sbom = _sbom(crate, self.metadata.version)
         if sbom is not None:
-            build_data.setdefault("sbom_files", []).append(str(sbom))
+            file = Path(self.scratch.name) / "sqlite-ivf.cdx.json"
+            file.write_text(json.dumps(sbom, indent=1) + "\n")
+            build_data.setdefault("sbom_files", []).append(str(file))
+
+    def finalize(self, version: str, build_data: Dict[str, Any], artifact_path: str) -> None:
+        """Clears up."""
+        self.scratch.cleanup()
 
 
 def _platform() -> str:
@@ -66,7 +74,7 @@ def _cargo(crate: Path) -> Path:
     return next(Path(file) for file in files if file.endswith((".so", ".dylib", ".dll")))
 
 
-def _sbom(crate: Path, folder: Path, version: str) -> Path | None:
+def _sbom(crate: Path, version: str) -> Dict[str, Any] | None:
     """The crates that the library is made of, as CycloneDX; none where there is no cargo to ask."""
     tree = ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--features", FEATURES, "--format", "{p}|{l}"]
     try:
@@ -85,8 +93,4 @@ def _sbom(crate: Path, folder: Path, version: str) -> Path | None:
         purl = f"pkg:cargo/{name}@{number}"
         components.append({"type": "library", "name": name, "version": number, "purl": purl, "bom-ref": purl, "licenses": licenses})
     root = {"type": "library", "name": "sqlite-ivf", "version": version, "purl": f"pkg:cargo/sqlite-ivf@{version}"}
-    bom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "metadata": {"component": root}, "components": components}
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "sqlite-ivf.cdx.json"
-    file.write_text(json.dumps(bom, indent=1) + "\n")
-    return file
+    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "metadata": {"component": root}, "components": components}
