@@ -126,14 +126,9 @@ sqlite_ivf.install_as_sqlite_vec()
 
 import sqlite_vec, struct
 from sqlite_vec import serialize_float32
-try:
-    import sqlite3
-    db = sqlite3.connect(":memory:")
-    db.enable_load_extension(True)
-except AttributeError:
-    import apsw
-    db = apsw.Connection(":memory:")
-    db.enable_load_extension(True)
+from sqlite_ivf.loading import _opener
+db = next(filter(None, map(_opener, ["sqlite3", "pysqlite3", "apsw"])))(":memory:")
+db.enable_load_extension(True)
 sqlite_vec.load(db)
 db.enable_load_extension(False)
 db.execute("CREATE VIRTUAL TABLE v USING vec0(embedding float[4])")
