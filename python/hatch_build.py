@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -32,7 +33,11 @@ class CargoHook(BuildHookInterface):  # type: ignore[misc]
         if not library.is_file():
             raise FileNotFoundError(f"SQLITE_IVF_LIBRARY names {library}, and there is no such file")
         # SQLite finds the entry point by this name on every system.
-        build_data["force_include"][str(library)] = f"sqlite_ivf/libsqlite_ivf{library.suffix}"
+        name = f"libsqlite_ivf{library.suffix}"
+        if version == "editable":
+            shutil.copyfile(library, here / "src" / "sqlite_ivf" / name)
+        else:
+            build_data["force_include"][str(library)] = f"sqlite_ivf/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('SQLITE_IVF_PLATFORM') or _platform()}"
         self.scratch = tempfile.TemporaryDirectory()

@@ -5,8 +5,8 @@ from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
-from conftest import nearest, needs, random
 
+from conftest import nearest, needs, random
 from sqlite_ivf import Table, connect, index
 from sqlite_ivf.index import IndexFlatIP, IndexFlatL2, IndexIVFFlat, SearchParams
 
@@ -119,6 +119,8 @@ def test_max_codes_and_budgets_are_kept_to() -> None:
     exact = ivf.search(XQ, 5, params=SearchParams(recall_target=1.0))[1]
     assert exact.tolist() == [nearest(XB, query, 5) for query in XQ]
     ivf.search(XQ, 5, params=SearchParams(profile="approx_quality", list_ordering="residual_norm_asc"))
+    ivf.search(XQ, 5, params=SearchParams(approximate=True, use_per_list_sizes=True, candidate_budget=40, strict_budget=True))
+    assert ivf.last_search_stats["scan"] <= 40 * len(XQ)
     for wrong in ({"budget_strategy": "even"}, {"list_ordering": "proj_desc"}, {"profile": "quick"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} is one of"):
             SearchParams(**wrong)  # type: ignore[arg-type]

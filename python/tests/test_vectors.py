@@ -8,9 +8,9 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from conftest import needs
 
 import sqlite_ivf
+from conftest import needs
 from sqlite_ivf import vectors
 
 NUMBERS = [1.0, -0.5, 0.1, 3.0, 0.0, 2.0, -7.0, 100.0]

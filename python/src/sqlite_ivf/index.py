@@ -18,8 +18,10 @@ What differs from torch-ivf, and mostly from faiss:
 - Answers do not depend on `search_mode`, on the number of threads, or on what else is in a batch. Equal distances come by id.
 - `max_codes` has one meaning, faiss's: exactly so many rows are scanned at most, of the last list a part. A `candidate_budget` is
   never exceeded, and what one list has no rows for goes to others; it needs no `approximate=True`.
-- Lists are always in the order `residual_norm_asc`, so `SearchParams.list_ordering` has nothing left to do, and there is no
-  `rebuild_lists`. `strict_budget`, `use_per_list_sizes`, `dynamic_nprobe`, `safe_pruning`, thresholds of `auto` are not here.
+- Lists are always in the order `residual_norm_asc`. So `list_ordering` and `rebuild_policy` of `SearchParams` are taken and do
+  nothing, as do `approximate`, `use_per_list_sizes`, `strict_budget`, `dynamic_nprobe`, `safe_pruning` and `debug_stats`: budgets
+  are always per list and strict, `recall_target` gives each query its own number of lists, and stats are always there. There is
+  no `rebuild_lists`, and `auto` has no thresholds.
 - `train` keeps the rows that are there, and is the same each time for the same rows and `seed`. Fewer rows than lists, or a number
   that is not finite, are an error.
 - Ids are unique: one that exists is an error. `add` goes on after the largest id. Any int64 is an id, but -1 also says "none".
@@ -78,10 +80,19 @@ class SearchParams:
     max_codes: Optional[int] = None
     candidate_budget: Optional[int] = None
     budget_strategy: Optional[str] = None
-    list_ordering: Optional[str] = None
     min_codes_per_list: int = 0
     max_codes_cap_per_list: int = 0
     recall_target: Optional[float] = None
+    # Those of torch-ivf that have nothing left to do: budgets are always per list and strict, and there is no order to rebuild.
+    list_ordering: Optional[str] = None
+    approximate: bool = True
+    use_per_list_sizes: bool = True
+    strict_budget: bool = True
+    safe_pruning: bool = True
+    dynamic_nprobe: bool = False
+    debug_stats: bool = True
+    rebuild_policy: str = "manual"
+    rebuild_threshold_adds: int = 0
 
     def __post_init__(self) -> None:
         """Checks."""
@@ -94,7 +105,8 @@ class SearchParams:
         """As `Table.search` takes them."""
         names = {"min_codes_per_list": "min_rows_per_list", "max_codes_cap_per_list": "max_rows_per_list"}
         plain = {"profile": ("exact", "speed", "approx"), "min_codes_per_list": (0,), "max_codes_cap_per_list": (0,)}
-        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "list_ordering"}
+        kept = [field.name for field in fields(self)]
+        given = {name: getattr(self, name) for name in kept[: kept.index("list_ordering")]}
         return {
             names.get(name, name): value for name, value in given.items() if value is not None and value not in plain.get(name, ())
         }

@@ -186,7 +186,11 @@ def connect(database: str = ":memory:", **options: Any) -> Connection:
         opener = _opener(name)
         if opener is not None:
             connection = opener(os.fspath(database), **options)
-            load(connection)
+            try:
+                load(connection)
+            except BaseException:
+                connection.close()
+                raise
             return connection  # type: ignore[no-any-return]
     raise LoadError(f"no SQLite from 3.38 that loads extensions was found for this Python ({sys.executable}).{WAYS_OUT}")
 

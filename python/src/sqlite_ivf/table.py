@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
     class Settings(TypedDict, total=False):
-        """How much a search scans, see docs/sql.md, "How much is searched"."""
+        """How much a search scans, see docs/sql.md, "How much is searched". `auto` is for `Table.set` and `Table.create`."""
 
-        nprobe: Union[int, float]
-        max_codes: int
-        recall_target: float
+        nprobe: Union[int, float, str]
+        max_codes: Union[int, str]
+        recall_target: Union[float, str]
         profile: str
-        candidate_budget: int
+        candidate_budget: Union[int, str]
         budget_strategy: str
-        min_rows_per_list: int
-        max_rows_per_list: int
+        min_rows_per_list: Union[int, str]
+        max_rows_per_list: Union[int, str]
         search_mode: str
 
     class Options(Settings, total=False):
