@@ -41,8 +41,8 @@ class Bar:
         stage = f"{progress.command}: {progress.stage}"
         if stage != self.stage:
             self.stage = stage
+            self.bar.set_description(stage, refresh=False)
             self.bar.reset(total=progress.total)
-            self.bar.set_description(stage)
         self.bar.total = progress.total
         self.bar.n = progress.done
         self.bar.refresh()
