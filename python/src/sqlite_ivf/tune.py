@@ -287,13 +287,14 @@ def draw(report: Report, file: Any, format: str) -> None:
             axes.grid(True, which="both", alpha=0.25)
         one.legend(frameon=False, fontsize=8)
         sizes = np.array(report.lists)
-        lists.bar(range(len(sizes)), sizes, width=1.0, color=blue)
+        lists.fill_between(range(len(sizes)), sizes, step="mid", color=blue)
         lists.axhline(sizes.mean(), color=grey, linewidth=0.8, linestyle="--")
         lists.set(
             xlabel="lists, the longest first",
             ylabel="rows",
             title=f"list sizes, mean {sizes.mean():,.0f}",
-            xlim=(-0.5, len(sizes) - 0.5),
+            xlim=(0, max(1, len(sizes) - 1)),
+            ylim=(0, None),
         )
         bins = np.histogram_bin_edges(np.concatenate([values for values in report.distances.values()]), 60)
         for (name, values), color in zip(report.distances.items(), (orange, blue, grey)):
@@ -311,7 +312,7 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #1d2026 }}
 svg {{ width: 100%; height: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25em .8em; text-align: right; border-bottom: 1px solid #e3e5e8 }}
+th, td {{ padding: .25em .8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #e3e5e8 }}
 th:first-child, td:first-child {{ text-align: left }}
 tr.best {{ background: #e9f2ff }}
 pre {{ background: #f4f5f7; padding: .5em .8em; white-space: pre-wrap }}
