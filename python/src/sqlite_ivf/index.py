@@ -22,6 +22,8 @@ What differs from torch-ivf, and mostly from faiss:
   nothing, as do `approximate`, `use_per_list_sizes`, `strict_budget`, `dynamic_nprobe`, `safe_pruning` and `debug_stats`: budgets
   are always per list and strict, `recall_target` gives each query its own number of lists, and stats are always there. There is
   no `rebuild_lists`, and `auto` has no thresholds.
+- Lists are of about one size. So `nprobe` reads its share of the rows, where faiss reads more wherever its lists are uneven (on
+  Gaussian noise twice as many): compare at equal recall, by `recall_target` or `sqlite-ivf tune`.
 - `train` keeps the rows that are there, and is the same each time for the same rows and `seed`. Fewer rows than lists, or a number
   that is not finite, are an error.
 - Ids are unique: one that exists is an error. `add` goes on after the largest id. Any int64 is an id, but -1 also says "none".
