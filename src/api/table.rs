@@ -72,7 +72,8 @@ impl<'c> Table<'c> {
     /// A table that exists, of the module `ivf` or, where feature `vec0` made it, `vec0`.
     ///
     /// # Errors
-    /// [`Error::NoSuchTable`].
+    /// [`Error::NoSuchTable`]; [`Error::Invalid`] for a table that sqlite-vec made, and for one of the module `vec0` whose rows have
+    /// a text key in the place of a rowid.
     pub fn open(connection: &'c Connection, name: &str) -> Result<Self> {
         let sql: Option<(String, String)> = connection
             .query_row(
@@ -95,6 +96,14 @@ impl<'c> Table<'c> {
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let options = Options::of_module(module, &arguments).map_err(invalid)?;
+        if options.columns.is_without_rowid() {
+            return Err(Error::Invalid {
+                code: sqlite::ffi::SQLITE_ERROR,
+                message: format!(
+                    "'{name}' is a vec0 table with a TEXT PRIMARY KEY: it has no rowids, which this type goes by"
+                ),
+            });
+        }
         let column = &options.column;
         Ok(Self {
             connection,

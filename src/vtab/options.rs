@@ -70,9 +70,12 @@ impl Options {
         let vec0::Rewritten { arguments, ignored } = vec0::rewrite(arguments)?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut options = Self { ignored, ..Self::read(&arguments, Dialect::Vec0)? };
-        // Who did not ask for approximate answers gets exact ones.
+        // Who did not ask for approximate answers gets exact ones, for which lists would only cost.
         if options.nlist.is_none() && options.knobs == Knobs::default() {
             options.knobs.nprobe = Some(Nprobe::EXACT);
+            if options.train_at == TrainAt::Auto {
+                options.train_at = TrainAt::Off;
+            }
         }
         Ok(options)
     }

@@ -363,7 +363,10 @@ fn programs_that_count_in_the_map_find_the_keys() {
     let keys = "SELECT group_concat(id, ' ') FROM (SELECT id FROM v_rowids ORDER BY id)";
     assert_eq!(text(&db, keys), "a d");
     assert_eq!(text(&db, &keys.replace("v_rowids", "v")), "a d");
-    run(&db, "UPDATE v SET id = 'z', e = '[3, 3]' WHERE id = 'd'; INSERT INTO v(v) VALUES ('train:{\"nlist\":2}')");
+    run(
+        &db,
+        "UPDATE v SET id = 'z', e = '[3, 3]' WHERE id = 'd'; INSERT INTO v(v) VALUES ('train:{\"nlist\":2}')",
+    );
     assert_eq!(text(&db, keys), "a z");
     run(&db, "INSERT INTO v(v) VALUES ('integrity-check')");
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::device::workers::Workers;
 use crate::index::calibrate::sampled;
-use crate::index::{Quantizer, Snapshot, try_collect};
+use crate::index::{Datum, Quantizer, Snapshot, try_collect};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::{Sql, State, Targets, is_due};
+use crate::vtab::knobs::{Knob, Knobs};
 use crate::vtab::options::TrainAt;
 use crate::vtab::settings::{Measured, Settings};
 use crate::vtab::table::{Connection, Table, cache};
@@ -24,6 +25,8 @@ pub struct Stats {
     state: State,
     snapshot: Arc<Snapshot>,
     settings: Settings,
+    /// How a search is made that says nothing of it.
+    knobs: Knobs,
     trains_at: Option<u64>,
     /// Rows that lists are kept near, 0 where that differs by partition; lists that are too long, and too short, for it.
     target: u64,
@@ -103,6 +106,15 @@ impl TableFunction for IvfStats {
         ("element", |s| Cell::Text(s.table.layout.element.name().into())),
         ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
         ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
+        ("settings", |s| {
+            let given = Knob::ALL.iter().filter_map(|&(knob, name)| match s.knobs.get(knob) {
+                Datum::Null => None,
+                Datum::Integer(value) => Some(format!("{name}={value}")),
+                Datum::Float(value) => Some(format!("{name}={value}")),
+                Datum::Text(value) => Some(format!("{name}={value}")),
+            });
+            Cell::Text(given.collect::<Vec<_>>().join(", "))
+        }),
         ("ignored", |s| match s.table.options.ignored.as_slice() {
             [] => Cell::Null,
             ignored => Cell::Text(ignored.join(", ")),
@@ -117,6 +129,7 @@ impl TableFunction for IvfStats {
         let table = super::table(db, connection, Self::NAME, arguments)?;
         let (state, snapshot) = table.current()?;
         let settings = if state.nlist > 0 { table.settings(&state)? } else { Settings::default() };
+        let knobs = table.settings(&state)?.knobs.over(&table.options.knobs);
         let trains_at = table.trains_at(&state);
         let bytes = read_bytes(&table)?;
         let sizes = try_collect((0..snapshot.nlist()).map(|list_no| snapshot.list_rows(list_no)))?;
@@ -140,6 +153,7 @@ impl TableFunction for IvfStats {
             state,
             snapshot,
             settings,
+            knobs,
             trains_at,
             target: targets.all.map_or(0, |target| target.rows()),
             partitions,
