@@ -63,7 +63,7 @@ def measure(library: str, folder: Path, base: np.ndarray, queries: np.ndarray, m
     answers, times = {}, {}
     for name, condition in FILTERS.items():
         sql = f"SELECT rowid, distance FROM v WHERE e MATCH ? AND k = 10{condition}"
-        for query in queries[:2]:
+        for query in queries:
             db.execute(sql, (query.tobytes(),)).fetchall()
         answers[name], taken = [], []
         for query in queries:
