@@ -24,8 +24,8 @@ pub fn rewrite(arguments: &[&str]) -> Result<Rewritten> {
     let mut rewritten = Rewritten::default();
     let mut key = None;
     for argument in arguments.iter().map(|argument| argument.trim_ascii()) {
-        if argument.starts_with('+') {
-            let (name, rest) = split(&argument[1..])?;
+        if let Some(auxiliary) = argument.strip_prefix('+') {
+            let (name, rest) = split(auxiliary)?;
             let kind = first_word(rest);
             rewritten.arguments.push(format!("+{name} {}", type_of(kind).unwrap_or(kind)));
             continue;
@@ -195,7 +195,7 @@ fn indexed_by(index: &str, element: &str, dim: usize, ignored: &mut Vec<String>)
     if (name == "rescore" && element != "float") || (name == "diskann" && element == "bit") {
         return wrong(format!("it is not for {element} vectors"));
     }
-    if is_binary && dim % 8 != 0 {
+    if is_binary && !dim.is_multiple_of(8) {
         return wrong(format!("a binary quantizer needs a multiple of 8 dimensions, got {dim}"));
     }
     match name.as_str() {

@@ -14,7 +14,7 @@ use crate::vtab::table::Connection;
 /// A table of the module.
 pub enum Vec0 {
     Ours(Ivf),
-    Theirs(Theirs),
+    Theirs(Box<Theirs>),
 }
 
 /// A scan of one.
@@ -48,7 +48,7 @@ impl VTab for Vec0 {
     fn connect(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         if is_theirs(db, args.schema, args.table)? {
             let (declaration, table) = Theirs::connect(db, &aux.seen, args)?;
-            return Ok((declaration, Self::Theirs(table)));
+            return Ok((declaration, Self::Theirs(Box::new(table))));
         }
         Ivf::connect(db, aux, args).map(|(declaration, table)| (declaration, Self::Ours(table)))
     }
