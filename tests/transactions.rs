@@ -975,3 +975,35 @@ fn rows_that_wait_before_and_after_a_rename_in_one_transaction_are_of_one_table(
     assert_eq!(rows, 300);
     assert!(nlist > 1, "the table was not trained");
 }
+
+#[test]
+fn a_command_by_select_reads_one_version_while_another_connection_commits() {
+    let (_folder, path) = scratch();
+    let writer = open(&path);
+    wal(&writer);
+    run(&writer, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], p INTEGER PARTITION KEY, train_at=off)");
+    for p in 0..4 {
+        run(&writer, &format!("INSERT INTO t(rowid, vec, p) VALUES ({p}, zeroblob(32), {p})"));
+    }
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = open(&path);
+            let mut i = 10;
+            while !done.load(Ordering::Relaxed) {
+                run(&writer, &format!("INSERT INTO t(rowid, vec, p) VALUES ({i}, zeroblob(32), {})", i % 7));
+                run(&writer, &format!("DELETE FROM t WHERE rowid = {}", i - 5));
+                i += 1;
+            }
+        });
+        let reader = open(&path);
+        for _ in 0..300 {
+            for command in ["integrity-check", "unload", "preload"] {
+                let said =
+                    reader.query_row("SELECT ivf_command('t', ?1)", [command], |row| row.get::<_, String>(0));
+                assert_eq!(said.as_deref(), Ok("ok"), "{command}");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

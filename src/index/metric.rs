@@ -29,10 +29,12 @@ const MAX_LENGTH: f64 = 9e18;
 /// The sum of the absolute elements that a vector of an l1 table may have: twice that fits an f32 in the same way.
 const MAX_SUM: f64 = 1.6e38;
 
-/// How far from the origin a vector without a direction stands, on the first axis: rows on one side, queries on the other.
-const NOWHERE: f32 = 4.0;
-/// Cosine keys above it are of such a vector. Those of two unit vectors are at most 4, those of a unit vector and [`NOWHERE`] are
-/// from 9, those of a row and a query there are 64.
+/// How far from the origin a row without a direction stands, on the first axis.
+const ROW_NOWHERE: f32 = 4.0;
+/// Where such a query stands: so far away that all rows are equally far from it, to an f32.
+const QUERY_NOWHERE: f32 = -1e18;
+/// Cosine keys above it are of such a vector. Those of two unit vectors are at most 4, those of a unit vector and [`ROW_NOWHERE`] are
+/// from 9.
 const MAX_COSINE_KEY: f32 = 8.0;
 
 /// How the distance of two vectors is defined.
@@ -73,12 +75,12 @@ impl Metric {
 
     /// Brings a row into the form that keys are computed on, in place.
     pub fn prepare(self, row: &mut [f32]) {
-        self.prepare_at(row, NOWHERE);
+        self.prepare_at(row, ROW_NOWHERE);
     }
 
     /// Brings a query into that form.
     pub fn prepare_query(self, query: &mut [f32]) {
-        self.prepare_at(query, -NOWHERE);
+        self.prepare_at(query, QUERY_NOWHERE);
     }
 
     fn prepare_at(self, vector: &mut [f32], nowhere: f32) {
@@ -199,6 +201,11 @@ impl Distances {
     pub fn of(self, key: f32) -> f64 {
         let distance = self.metric.distance(key);
         if self.is_single { f64::from(distance as f32) } else { distance }
+    }
+
+    /// Whether different keys may have one distance: roots of f32 numbers, rounded to f32. The others are f32 numbers by themselves.
+    pub fn merge_keys(self) -> bool {
+        self.is_single && self.metric == Metric::L2
     }
 
     /// The largest key whose distance is at most `bound` (below it, if `strict`); none if no key is.
@@ -353,6 +360,11 @@ mod tests {
                 .key(&prepared(&unit, Metric::prepare_query), &prepared(&[-3.0, 1e-9, 0.0], Metric::prepare));
             assert!(metric.distance(key) <= 2.0 + 1e-6);
         }
+        let nowhere = prepared(&[0.0; 3], Metric::prepare_query);
+        let far = |row: &[f32]| metric.key(&nowhere, &prepared(row, Metric::prepare));
+        assert!(
+            [[1.0, 0.0, 0.0], [-2.0, 1.0, 0.3], [0.0; 3]].iter().all(|row| far(row) == far(&[0.0, 0.0, 1.0]))
+        );
         assert!(matches!(metric.check_direction(&[0.0; 3]), Err(IndexError::ZeroVector)));
         assert!(metric.check_direction(&[0.0, 1e-45]).is_ok() && Metric::L2.check_direction(&[0.0]).is_ok());
     }

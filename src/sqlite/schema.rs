@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use super::{Db, Param, Result, Statement, ffi};
 
-/// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
-/// stands alone.
+/// The schemas of a connection, in the order in which SQLite looks into them.
 ///
 /// # Errors
-/// Whatever SQLite reports, for example that a schema cannot be read.
-pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
+/// Whatever SQLite reports.
+pub fn schema_names(db: Db) -> Result<Vec<String>> {
     let mut schemas = Vec::new();
     let mut list = db.prepare("PRAGMA database_list")?;
     let mut rows = list.query(&[])?;
@@ -23,8 +22,17 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     }
     // 0 is main, 1 is temp and goes first.
     schemas.sort_by_key(|(number, _)| (*number != 1, *number));
+    Ok(schemas.into_iter().map(|(_, schema)| schema).collect())
+}
+
+/// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
+/// stands alone.
+///
+/// # Errors
+/// Whatever SQLite reports, for example that a schema cannot be read.
+pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    for (_, schema) in schemas {
+    for schema in schema_names(db)? {
         if let Some(table) = table_of(db, &schema, name)? {
             found.push((schema, table));
         }

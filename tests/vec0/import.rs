@@ -111,9 +111,19 @@ fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
 #[test]
 fn files_of_older_releases_are_read() {
     for (release, bytes) in FILES {
-        let (_folder, path) = scratch();
+        let (folder, path) = scratch();
         std::fs::write(&path, bytes).unwrap();
         let (theirs, db) = (with_sqlite_vec(&path), open(&path));
+        let other = folder.path().join("other.db");
+        run(&db, &format!("ATTACH '{}' AS \"o.ther\"", other.display()));
+        run(
+            &db,
+            "SELECT ivf_import_vec0('plain', 'temp.plain'), ivf_import_vec0('main.plain', 'O.ther.plain')",
+        );
+        for schema in ["temp", "\"o.ther\""] {
+            assert_eq!(count(&db, &format!("{schema}.plain")), 17);
+            run(&db, &format!("DROP TABLE {schema}.plain"));
+        }
         for table in ["plain", "full", "keyed"] {
             let all = format!("SELECT * FROM {table} ORDER BY 1");
             let expected = rows(&theirs, &all);
@@ -175,6 +185,7 @@ fn a_search_or_a_write_says_what_to_do_and_changes_nothing() {
         ("ivf_import_vec0('v')", "takes the name of a table"),
         ("ivf_import_vec0('nowhere', 'new')", "no such table: nowhere"),
         ("ivf_import_vec0('v', 'full')", "there is a table 'full' already"),
+        ("ivf_import_vec0('v', 'main.full')", "there is a table 'full' already"),
         ("ivf_import_vec0('v', 'new', 'fts5')", "module must be vec0 or ivf, got 'fts5'"),
         ("ivf_import_vec0(1, 'new')", "a table is named by a text, got integer"),
     ] {

@@ -370,3 +370,85 @@ fn programs_that_count_in_the_map_find_the_keys() {
     assert_eq!(text(&db, keys), "a z");
     run(&db, "INSERT INTO v(v) VALUES ('integrity-check')");
 }
+
+#[test]
+fn rows_of_one_f32_distance_are_ordered_and_paged_by_rowid() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(a float[2], n INTEGER);
+         CREATE TABLE plain(id INTEGER PRIMARY KEY, a BLOB, n INTEGER);",
+    );
+    let mut numbers = Numbers::new(5);
+    for i in 1..=400 {
+        // Far away and near each other: many different squares have one root in f32.
+        let row = [20_000.0 + numbers.below(9) as f32, numbers.below(160) as f32];
+        for table in ["v(rowid, a, n)", "plain(id, a, n)"] {
+            db.execute(&format!("INSERT INTO {table} VALUES (?1, ?2, ?3)"), (i, blob(&row), i % 3)).unwrap();
+        }
+    }
+    let rows = |sql: &str| {
+        let mut statement = db.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?)));
+        rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    // vec_distance_l2 is f64 here, where the library has its own name.
+    let mut all = rows("SELECT id, vec_distance_l2(a, '[0, 0]') FROM plain");
+    all.iter_mut().for_each(|(_, distance)| *distance = f64::from(*distance as f32));
+    all.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    assert!(all.windows(2).filter(|two| two[0].1 == two[1].1).count() > 50, "there are ties");
+    for trains in [false, true] {
+        if trains {
+            run(&db, "INSERT INTO v(v) VALUES ('train:{\"nlist\":7}')");
+        }
+        for k in [1, 2, 3, 10, 77, 399, 400, 1000] {
+            let sql = format!("SELECT rowid, distance FROM v WHERE a MATCH '[0, 0]' AND k = {k}");
+            assert_eq!(rows(&sql), all[..k.min(400)], "{k}");
+            assert_eq!(rows(&format!("{sql} ORDER BY distance, rowid")), all[..k.min(400)]);
+            let third: Vec<_> = all.iter().filter(|(id, _)| id % 3 == 1).take(k).copied().collect();
+            assert_eq!(rows(&format!("{sql} AND n = 1")), third, "{k}");
+            let edge = all[200].1;
+            let below: Vec<_> = all.iter().filter(|(_, d)| *d <= edge).take(k).copied().collect();
+            assert_eq!(rows(&format!("{sql} AND distance <= {edge}")), below, "{k}");
+            let same: Vec<_> = all.iter().filter(|(_, d)| *d == edge).take(k).copied().collect();
+            assert_eq!(rows(&format!("{sql} AND distance IN ({edge}, 7)")), same, "{k}");
+        }
+        // Pages that begin where the one before ended.
+        let (mut paged, mut last): (Vec<(i64, f64)>, (f64, i64)) = (Vec::new(), (-1.0, 0));
+        loop {
+            let page = rows(&format!(
+                "SELECT rowid, distance FROM v WHERE a MATCH '[0, 0]' AND distance >= {0} AND k = 40 AND (distance, rowid) > ({0}, {1})",
+                last.0, last.1
+            ));
+            let Some(&(rowid, distance)) = page.last() else { break };
+            last = (distance, rowid);
+            paged.extend(page);
+        }
+        assert_eq!(paged, all);
+    }
+}
+
+#[test]
+fn a_query_without_a_direction_finds_rows_in_the_order_of_their_rowids() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE c USING vec0(a float[2] distance_metric=cosine, n INTEGER);
+         INSERT INTO c(rowid, a, n) VALUES (1, '[1, 2]', 1), (2, '[0.1, 0.7]', 0), (3, '[0, 0]', 1), (4, '[-1, -2]', 1)",
+    );
+    for trains in [false, true] {
+        if trains {
+            run(&db, "INSERT INTO c(c) VALUES ('train:{\"nlist\":2}')");
+        }
+        let found = |condition: &str| {
+            rowids(&db, &format!("SELECT rowid FROM c WHERE a MATCH '[0, 0]' AND k = 2{condition}"))
+        };
+        assert_eq!(
+            (found(""), found(" AND n = 1"), found(" AND rowid IN (3, 4)")),
+            (vec![1, 2], vec![1, 3], vec![3, 4])
+        );
+        assert_eq!(number(&db, "SELECT count(distance) FROM c WHERE a MATCH '[0, 0]' AND k = 9"), 0);
+        // A row without one comes last.
+        assert_eq!(rowids(&db, "SELECT rowid FROM c WHERE a MATCH '[1, 2]' AND k = 4"), [1, 2, 4, 3]);
+    }
+}

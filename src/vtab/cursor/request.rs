@@ -11,7 +11,8 @@ use super::found::{Found, OfSegments, Source};
 use super::rows_of_key;
 use crate::index::metric::Distances;
 use crate::index::{
-    Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
+    Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot, TryExtend, TryGrow, try_collect,
+    try_copy,
 };
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::{ListNo, RowFinder, State, TableLists};
@@ -308,16 +309,31 @@ impl Request {
         if !self.filter.accepts_every_row() {
             params.filter = Some(&self.filter);
         }
+        let distances = index.distances();
+        // One more shows whether the last row has others at its distance, among which rowids decide.
+        let merges = distances.merge_keys() && wanted > 0;
+        if merges && params.k != usize::MAX {
+            params.k = params.k.saturating_add(1);
+        }
         let planned = start.elapsed();
         loop {
             index.search_with(state, snapshot, &found.queries, params, buffers, &mut found.answers)?;
             if metadata || !self.filter.surely.is_empty() {
                 found.metadata = within.metadata_of(&found.answers)?;
             }
-            if params.k == usize::MAX || self.finds_enough(wanted, params.k, found) {
+            if params.k == usize::MAX
+                || (self.finds_enough(wanted, params.k, found)
+                    && (!merges || self.finds_ties(distances, wanted, params.k, found)))
+            {
                 break;
             }
             params.k = params.k.saturating_mul(2);
+        }
+        if merges {
+            order_ties(&mut found.answers, distances)?;
+            if self.one_of.is_none() && self.filter.surely.is_empty() {
+                retain(&mut found.answers, wanted, |_, _| true, true)?;
+            }
         }
         if let Some(one_of) = &self.one_of {
             let is_of = |found: &Answers, at: usize| {
@@ -342,6 +358,19 @@ impl Request {
                 let sure = places[of[0]..of[1]].iter().filter(|place| self.is_sure(&found.metadata, **place));
                 of[1] - of[0] < asked || sure.count() >= wanted
             })
+    }
+
+    /// Whether each query has found all rows that are as far away as the last one that it wants.
+    fn finds_ties(&self, distances: Distances, wanted: usize, asked: usize, found: &Found) -> bool {
+        let Answers { offsets, neighbors, places, .. } = &found.answers;
+        offsets.windows(2).all(|of| {
+            let is_sure =
+                |at: &usize| self.filter.surely.is_empty() || self.is_sure(&found.metadata, places[*at]);
+            let last = (of[0]..of[1]).filter(is_sure).nth(wanted - 1);
+            let is_beyond =
+                |at: usize| distances.of(neighbors[of[1] - 1].key) > distances.of(neighbors[at].key);
+            of[1] - of[0] < asked || last.is_none_or(is_beyond)
+        })
     }
 
     /// Whether the row of a place passes in the likeliest meaning of the conditions.
@@ -389,6 +418,27 @@ impl Within<'_> {
 /// The keys of a distance: from one above the first to the second.
 fn keys_of(distances: Distances, distance: f64) -> Option<(Option<f32>, f32)> {
     Some((distances.largest_key(distance, true), distances.largest_key(distance, false)?))
+}
+
+/// Brings answers of one distance into the order of their rowids, where different keys have it.
+fn order_ties(answers: &mut Answers, distances: Distances) -> Result<()> {
+    for query in 0..answers.queries() {
+        let (mut start, end) = (answers.offsets[query], answers.offsets[query + 1]);
+        while start < end {
+            let of = |at: usize| distances.of(answers.neighbors[at].key);
+            let after = (start + 1..end).find(|&at| of(at) != of(start)).unwrap_or(end);
+            if after - start > 1 {
+                let ties = (start..after).map(|at| (answers.neighbors[at], answers.places[at]));
+                let mut ties = try_collect(ties)?;
+                ties.sort_unstable_by_key(|(neighbor, _)| neighbor.rowid);
+                for (at, (neighbor, place)) in (start..).zip(ties) {
+                    (answers.neighbors[at], answers.places[at]) = (neighbor, place);
+                }
+            }
+            start = after;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the answers of each query until `k` of them have passed; those that do not pass, too, unless it is `only` the others.

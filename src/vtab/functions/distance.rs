@@ -2,9 +2,10 @@
 
 use super::Call;
 use crate::index::Metric;
-use crate::index::metric::check;
+use crate::index::metric::{Distances, check};
 use crate::sqlite::Result;
 use crate::vtab::element::Vector;
+use crate::vtab::vec0::Dialect;
 
 /// The distance of two vectors: the very number that a search of a column of their type returns.
 pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
@@ -43,6 +44,7 @@ pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
         let sum = if metric == Metric::L2 { "the squared distance" } else { "the distance" };
         return Err(call.wrong(format!("{sum} of the vectors is beyond the largest float32, {:e}", f32::MAX)));
     }
-    call.context.f64(metric.distance(key));
+    let is_single = call.dialect == Dialect::Vec0;
+    call.context.f64(Distances { metric, is_single }.of(key));
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, register_scalar};
+use crate::storage::Sql;
 use crate::vtab::command;
 use crate::vtab::table::{Connection, Table};
 
@@ -41,5 +42,11 @@ fn run(table: &Table, text: &str) -> Result<()> {
             crate::vtab::filter::beginning(text)
         )));
     }
+    // A SELECT without a table has no read transaction. A statement that is not at its end holds one, so that all that the command
+    // reads is of one version.
+    let tables = table.tables();
+    let mut held = tables.statement(Sql::StateRead)?;
+    let mut state = held.query(&[])?;
+    state.step()?;
     table.indexes().try_for_each(|index| command::run(index, text))
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{MODULE, is_theirs, rewrite};
 use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
-    table_of,
+    schema_names, table_of,
 };
 use crate::vtab::filter::beginning;
 use crate::vtab::inspect::table_called;
@@ -64,7 +64,16 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
     if !is_theirs(db, schema, old)? {
         return Err(wrong(format!("'{old}' was not made by sqlite-vec")));
     }
-    if table_of(db, schema, new)?.is_some() {
+    // Beside the old table, unless it is named as `schema.name`.
+    let mut schemas = schema_names(db)?;
+    // It is there before anything is in it.
+    schemas.push("temp".into());
+    let placed = new.match_indices('.').find_map(|(dot, _)| {
+        let schema = schemas.iter().find(|schema| schema.eq_ignore_ascii_case(&new[..dot]))?;
+        Some((schema, &new[dot + 1..]))
+    });
+    let (place, new) = placed.unwrap_or((schema, new));
+    if table_of(db, place, new)?.is_some() {
         return Err(wrong(format!("there is a table '{new}' already")));
     }
     open_table(db, schema, old)?;
@@ -81,10 +90,11 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
             rewrite(&arguments)?.arguments
         }
     };
-    let of = |name: &str| format!("{}.{}", quoted(schema), quoted(name));
+    let [old, new] = [(schema, old.as_str()), (place, new)]
+        .map(|(schema, name)| format!("{}.{}", quoted(schema), quoted(name)));
     let statements = [
-        format!("CREATE VIRTUAL TABLE {} USING {module}({})", of(new), arguments.join(", ")),
-        format!("INSERT INTO {} SELECT * FROM {}", of(new), of(old)),
+        format!("CREATE VIRTUAL TABLE {new} USING {module}({})", arguments.join(", ")),
+        format!("INSERT INTO {new} SELECT * FROM {old}"),
     ];
     db.execute("SAVEPOINT ivf_import_vec0")?;
     let done = statements.iter().try_for_each(|statement| db.run_on_tables(statement));

@@ -89,7 +89,7 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
 #[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn is_theirs(db: Db, schema: &str, table: &str) -> Result<bool> {
     let has = |suffix: &str| Ok::<bool, Error>(table_of(db, schema, &format!("{table}_{suffix}"))?.is_some());
-    Ok(!has("state")? && has("chunks")?)
+    Ok(!has("state")? && (has("chunks")? || has("info")?))
 }
 
 /// What a table of sqlite-vec's is good for here.
