@@ -30,5 +30,5 @@ pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coar
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
 pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
 #[cfg(feature = "vec0")]
-pub use vec0::{Lent, Open, Row};
+pub use vec0::{Open, Row};
 pub use writer::Layout;

@@ -17,15 +17,6 @@ use crate::index::{ValueKind, try_filled};
 use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Rows};
 use crate::storage::tables::{Sql, Tables};
 
-/// A value of a row. Texts and blobs are lent.
-pub enum Lent<'a> {
-    Null,
-    Integer(i64),
-    Float(f64),
-    Text(&'a str),
-    Blob(&'a [u8]),
-}
-
 /// A row, and where its values are.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -92,7 +83,7 @@ impl Tables {
         number: usize,
         kind: ValueKind,
         open: &Open,
-        give: impl FnOnce(Lent<'_>) -> Result<()>,
+        give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut value = [0; TEXT_BYTES];
         let (bytes, at) = match kind {
@@ -104,13 +95,13 @@ impl Tables {
         let [a, b, c, d, e, f, g, h, ..] = value;
         let eight = [a, b, c, d, e, f, g, h];
         match kind {
-            ValueKind::Boolean => give(Lent::Integer((value[0] >> (row.offset % 8) & 1).into())),
-            ValueKind::Integer => give(Lent::Integer(i64::from_le_bytes(eight))),
-            ValueKind::Float => give(Lent::Float(f64::from_le_bytes(eight))),
+            ValueKind::Boolean => give(Param::I64((value[0] >> (row.offset % 8) & 1).into())),
+            ValueKind::Integer => give(Param::I64(i64::from_le_bytes(eight))),
+            ValueKind::Float => give(Param::F64(f64::from_le_bytes(eight))),
             ValueKind::Text => {
                 let length = u32::from_le_bytes([a, b, c, d]) as usize;
                 if let Some(text) = value[4..].get(..length).filter(|_| length <= TEXT_BEGINNING) {
-                    return give(Lent::Text(std::str::from_utf8(text).map_err(|_| self.vec0_corrupt(row))?));
+                    return give(Param::Text(std::str::from_utf8(text).map_err(|_| self.vec0_corrupt(row))?));
                 }
                 let table = self.shadow(&format!("metadatatext{number:02}"));
                 self.vec0_query(Sql::Vec0Text, &table, row.rowid, row, |rows| lent(rows, 0, give))
@@ -126,7 +117,7 @@ impl Tables {
         &self,
         row: &Row,
         number: usize,
-        give: impl FnOnce(Lent<'_>) -> Result<()>,
+        give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
         self.vec0_query(Sql::Vec0Chunk, "", row.chunk, row, |rows| lent(rows, 3 + number, give))
     }
@@ -139,7 +130,7 @@ impl Tables {
         &self,
         row: &Row,
         number: usize,
-        give: impl FnOnce(Lent<'_>) -> Result<()>,
+        give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
         self.vec0_query(Sql::Vec0Auxiliary, "", row.rowid, row, |rows| lent(rows, 1 + number, give))
     }
@@ -205,15 +196,15 @@ impl Tables {
     }
 }
 
-fn lent(rows: &Rows<'_>, column: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+fn lent(rows: &Rows<'_>, column: usize, give: impl FnOnce(Param<'_>) -> Result<()>) -> Result<()> {
     if column >= rows.columns() {
-        return give(Lent::Null);
+        return give(Param::Null);
     }
     give(match rows.kind(column) {
-        Kind::Null => Lent::Null,
-        Kind::Integer => Lent::Integer(rows.i64(column)),
-        Kind::Real => Lent::Float(rows.f64(column)),
-        Kind::Text => Lent::Text(rows.text(column)?),
-        Kind::Blob => Lent::Blob(rows.blob(column)?),
+        Kind::Null => Param::Null,
+        Kind::Integer => Param::I64(rows.i64(column)),
+        Kind::Real => Param::F64(rows.f64(column)),
+        Kind::Text => Param::Text(rows.text(column)?),
+        Kind::Blob => Param::Blob(rows.blob(column)?),
     })
 }

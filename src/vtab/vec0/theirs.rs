@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Result, VTabArgs};
-use crate::storage::{Lent, Open, Row, Tables};
+use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, VTabArgs};
+use crate::storage::{Open, Row, Tables};
 use crate::vtab::columns::{At, Role};
 use crate::vtab::options::Options;
 
@@ -109,18 +109,18 @@ impl Scan {
     pub fn column(&self, table: &Theirs, context: &Context<'_>, column: i32) -> Result<()> {
         let Some(row) = self.rows.get(self.at) else { return Ok(()) };
         let Theirs { tables, options, .. } = table;
-        let give = |value: Lent<'_>| {
+        let give = |value: Param<'_>| {
             match value {
-                Lent::Null => context.null(),
-                Lent::Integer(value) => context.i64(value),
-                Lent::Float(value) => context.f64(value),
-                Lent::Text(value) => context.text(value),
-                Lent::Blob(value) => context.blob(value),
+                Param::Null => context.null(),
+                Param::I64(value) => context.i64(value),
+                Param::F64(value) => context.f64(value),
+                Param::Text(value) => context.text(value),
+                Param::Blob(value) => context.blob(value),
             }
             Ok(())
         };
         let value = match options.columns.at(column) {
-            At::Rowid => return give(Lent::Integer(row.rowid)),
+            At::Rowid => return give(Param::I64(row.rowid)),
             At::Hidden(_) => return Ok(()),
             At::Vector(number) => {
                 let of = &options.vectors[number];
@@ -133,7 +133,7 @@ impl Scan {
         // Its number among the columns of its role.
         let number = options.columns.of(value.role).take_while(|other| other.name != value.name).count();
         match value.role {
-            Role::Key => give(row.id.as_deref().map_or(Lent::Null, Lent::Text)),
+            Role::Key => give(row.id.as_deref().map_or(Param::Null, Param::Text)),
             Role::Partition => tables.vec0_partition(row, number, give),
             Role::Metadata => tables.vec0_metadata(row, number, value.kind, &self.open, give),
             Role::Auxiliary => tables.vec0_auxiliary(row, number, give),
