@@ -34,7 +34,7 @@ pub use index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, Sea
 pub use storage::Element;
 
 /// Registers everything on a connection.
-#[cfg(any(feature = "loadable", feature = "rusqlite"))]
+#[cfg(feature = "rusqlite")]
 pub(crate) fn register_all(db: sqlite::Db) -> sqlite::Result<()> {
-    vtab::register(db)
+    vtab::register(db, vtab::Dialect::Ivf)
 }

@@ -3,6 +3,8 @@
 use std::ffi::{c_char, c_int};
 
 use crate::sqlite::{self, ffi};
+#[cfg(feature = "loadable")]
+use crate::vtab::Dialect;
 
 /// For `sqlite3_auto_extension`, in a program that links this crate: registers everything on a connection. Returns plain
 /// `SQLITE_OK`, since an automatic extension that asks to stay loaded makes opening fail.
@@ -35,6 +37,7 @@ pub fn register_auto() -> sqlite::Result<()> {
 /// As for [`init_static`].
 #[cfg(feature = "loadable")]
 unsafe fn load(
+    dialect: Dialect,
     db: *mut ffi::sqlite3,
     message: *mut *mut c_char,
     routines: *const ffi::sqlite3_api_routines,
@@ -49,7 +52,7 @@ unsafe fn load(
         // The helper keeps neither code nor text of an error, so the result goes around it.
         let result = Cell::new(Ok(()));
         register_entrypoint_load_permanently(db.cast(), message, routines.cast_mut().cast(), |_| {
-            result.set(crate::register_all(ours));
+            result.set(crate::vtab::register(ours, dialect));
             Ok(())
         });
         result.into_inner()
@@ -62,7 +65,7 @@ unsafe fn load(
 /// Entry points of a file, by the names that SQLite derives from the file's.
 #[cfg(feature = "loadable")]
 macro_rules! entry_points {
-    ($($(#[$meta:meta])* $name:ident)*) => { $(
+    ($dialect:expr, $($(#[$meta:meta])* $name:ident)*) => { $(
         $(#[$meta])*
         ///
         /// # Safety
@@ -74,13 +77,14 @@ macro_rules! entry_points {
             routines: *const ffi::sqlite3_api_routines,
         ) -> c_int {
             // SAFETY: SQLite's own arguments.
-            unsafe { load(db, message, routines) }
+            unsafe { load($dialect, db, message, routines) }
         }
     )* };
 }
 
 #[cfg(feature = "loadable")]
 entry_points! {
+    Dialect::Ivf,
     /// Of `libsqlite_ivf.so`.
     sqlite3_sqliteivf_init
     /// Of `ivf.so`.
@@ -90,6 +94,7 @@ entry_points! {
 // A program that links this crate has feature `rusqlite`, and may link sqlite-vec beside it, whose entry point has the first name.
 #[cfg(all(feature = "loadable", feature = "vec0", not(feature = "rusqlite")))]
 entry_points! {
+    Dialect::Vec0,
     /// Of `vec0.so`: SQLite leaves digits out before 3.53.
     sqlite3_vec_init
     /// Of `vec0.so`.

@@ -87,7 +87,8 @@ impl<'c> Table<'c> {
         let (module, arguments) = of("ivf").or_else(|| of(vec0::MODULE)).ok_or_else(missing)?;
         let invalid = |error: sqlite::Error| Error::Invalid { code: error.code, message: error.message };
         if module == vec0::MODULE {
-            let is_theirs = vec0::is_theirs(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
+            let is_theirs =
+                vec0::is_theirs(sqlite::linked_db(connection)?, "main", &name).map_err(invalid)?;
             if is_theirs {
                 return Err(invalid(vec0::made_by_other(&name)));
             }

@@ -183,21 +183,38 @@ impl Metric {
             Self::Ip | Self::L1 | Self::Hamming => key,
         }
     }
+}
+
+/// Distances as a table gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Distances {
+    /// How they are defined.
+    pub metric: Metric,
+    /// Whether they are rounded to f32.
+    pub is_single: bool,
+}
+
+impl Distances {
+    /// The distance that belongs to a key. NaN if it is unknown.
+    pub fn of(self, key: f32) -> f64 {
+        let distance = self.metric.distance(key);
+        if self.is_single { f64::from(distance as f32) } else { distance }
+    }
 
     /// The largest key whose distance is at most `bound` (below it, if `strict`); none if no key is.
     pub fn largest_key(self, bound: f64, strict: bool) -> Option<f32> {
         let within = |key: f32| {
-            let distance = self.distance(key);
+            let distance = self.of(key);
             if strict { distance < bound } else { distance <= bound }
         };
         // No other distance is negative.
-        if bound.is_nan() || (self != Self::Ip && bound < 0.0) {
+        if bound.is_nan() || (self.metric != Metric::Ip && bound < 0.0) {
             return None;
         }
-        let guess = match self {
-            Self::L2 => bound * bound,
-            Self::Cosine => (bound * 2.0).min(MAX_COSINE_KEY.into()),
-            Self::Ip | Self::L1 | Self::Hamming => bound,
+        let guess = match self.metric {
+            Metric::L2 => bound * bound,
+            Metric::Cosine => (bound * 2.0).min(MAX_COSINE_KEY.into()),
+            Metric::Ip | Metric::L1 | Metric::Hamming => bound,
         };
         // The rounding of the guess is off by a few units at most: walk to the edge.
         let mut key = settle(guess as f32);
@@ -205,7 +222,7 @@ impl Metric {
             key = key.next_up();
         }
         while !within(key) {
-            if key == f32::NEG_INFINITY || (self != Self::Ip && key <= 0.0) {
+            if key == f32::NEG_INFINITY || (self.metric != Metric::Ip && key <= 0.0) {
                 return None;
             }
             key = key.next_down();
@@ -232,18 +249,24 @@ pub fn check(vector: &[f32], dim: usize) -> Result<(), IndexError> {
 mod tests {
     use super::*;
 
+    fn of(metric: Metric) -> Distances {
+        Distances { metric, is_single: false }
+    }
+
     #[test]
     fn the_largest_key_is_the_last_one_within_the_bound() {
-        for metric in [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming] {
+        let metrics = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
+        for (metric, is_single) in metrics.into_iter().flat_map(|metric| [(metric, false), (metric, true)]) {
             assert_eq!(Metric::from_name(metric.name()), Some(metric));
-            assert_eq!(metric.largest_key(-1.0, false).is_some(), metric == Metric::Ip, "{metric:?}");
+            let distances = Distances { metric, is_single };
+            assert_eq!(distances.largest_key(-1.0, false).is_some(), metric == Metric::Ip, "{metric:?}");
             for bound in [0.0, 1e-30, 0.3, 1.0, 1.5, 123.456, 1e6, 16_777_217.0, 3e38, 1e39] {
                 for strict in [false, true] {
                     let within = |key: f32| {
-                        let d = metric.distance(key);
+                        let d = distances.of(key);
                         if strict { d < bound } else { d <= bound }
                     };
-                    match metric.largest_key(bound, strict) {
+                    match distances.largest_key(bound, strict) {
                         Some(key) => {
                             assert!(within(key) && !within(key.next_up()), "{metric:?} {bound} {strict}")
                         }
@@ -252,9 +275,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Metric::L2.largest_key(-1.0, false), None);
-        assert_eq!(Metric::L2.largest_key(f64::NAN, false), None);
-        assert_eq!(Metric::L2.largest_key(f64::INFINITY, false), Some(f32::INFINITY));
+        assert_eq!(of(Metric::L2).largest_key(-1.0, false), None);
+        assert_eq!(of(Metric::L2).largest_key(f64::NAN, false), None);
+        assert_eq!(of(Metric::L2).largest_key(f64::INFINITY, false), Some(f32::INFINITY));
     }
 
     #[test]
@@ -291,7 +314,7 @@ mod tests {
             for (a, b) in [(bits(1), bits(3)), (bits(5), bits(5)), (vec![0.0; dim], vec![1.0; dim])] {
                 let differ = a.iter().zip(&b).filter(|(a, b)| a != b).count();
                 assert_eq!(Metric::Hamming.distance(Metric::Hamming.key(&a, &b)), differ as f64);
-                let key = Metric::Hamming.largest_key(differ as f64, true);
+                let key = of(Metric::Hamming).largest_key(differ as f64, true);
                 assert_eq!(key.map(|key| Metric::Hamming.key(&a, &b) <= key), (differ > 0).then_some(false));
             }
         }
@@ -318,12 +341,16 @@ mod tests {
         };
         for axis in [-1.0, 1.0] {
             let unit = [axis, 0.0, 0.0];
-            for (query, row) in [([0.0; 3], unit), (unit, [0.0; 3]), ([0.0; 3], [0.0; 3]), ([0.0; 3], [0.1, 3.0, 2.0])] {
-                let key = metric.key(&prepared(&query, Metric::prepare_query), &prepared(&row, Metric::prepare));
-                assert!(key > metric.largest_key(f64::INFINITY, false).unwrap(), "{query:?} {row:?}");
+            for (query, row) in
+                [([0.0; 3], unit), (unit, [0.0; 3]), ([0.0; 3], [0.0; 3]), ([0.0; 3], [0.1, 3.0, 2.0])]
+            {
+                let key =
+                    metric.key(&prepared(&query, Metric::prepare_query), &prepared(&row, Metric::prepare));
+                assert!(key > of(metric).largest_key(f64::INFINITY, false).unwrap(), "{query:?} {row:?}");
                 assert!(metric.distance(key).is_nan());
             }
-            let key = metric.key(&prepared(&unit, Metric::prepare_query), &prepared(&[-3.0, 1e-9, 0.0], Metric::prepare));
+            let key = metric
+                .key(&prepared(&unit, Metric::prepare_query), &prepared(&[-3.0, 1e-9, 0.0], Metric::prepare));
             assert!(metric.distance(key) <= 2.0 + 1e-6);
         }
         assert!(matches!(metric.check_direction(&[0.0; 3]), Err(IndexError::ZeroVector)));

@@ -252,6 +252,15 @@ impl Db {
         Ok(())
     }
 
+    /// Runs a statement that may be about virtual tables. Not for statements on shadow tables, which a file could make into views.
+    ///
+    /// # Errors
+    /// As [`Db::prepare`] and [`Statement::execute`].
+    pub fn run_on_tables(&self, sql: &str) -> Result<()> {
+        let statement = Statement::prepare_with(*self, sql, 0)?.0;
+        statement.ok_or_else(|| Error::misuse("no SQL statement"))?.execute(&[])
+    }
+
     /// The transaction state of a schema. An unknown schema has none.
     pub fn txn_state(&self, schema: &str) -> TxnState {
         let Ok(schema) = CString::new(schema) else { return TxnState::None };

@@ -43,6 +43,9 @@ impl Tables {
             let values = values.iter().map(|value| value.unwrap_or(Param::Null));
             let params = [old.into(), mask.into()].into_iter().chain(values).collect::<Vec<_>>();
             self.run(Sql::AuxiliaryUpdate, &params)?;
+            if mask & 1 != 0 && self.shape().has_keys_in_map {
+                self.run(Sql::RowidsKey, &[old.into()])?;
+            }
         }
         if new == old { Ok(()) } else { self.run(Sql::AuxiliaryMove, &[old.into(), new.into()]) }
     }

@@ -15,6 +15,7 @@ mod rows;
 mod tables;
 mod ticking;
 mod train;
+#[cfg(feature = "vec0")]
 mod vec0;
 mod writer;
 
@@ -28,5 +29,6 @@ pub use partitions::Partition;
 pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse};
 pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
 pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
+#[cfg(feature = "vec0")]
 pub use vec0::{Lent, Open, Row};
 pub use writer::Layout;

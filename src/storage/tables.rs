@@ -76,7 +76,7 @@ statements! {
     VectorsRead "vectors_read", VectorsScan "vectors_scan", VectorsWrite "vectors_write",
     VectorsDelete "vectors_delete",
     RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
-    RowidsWrite "rowids_write", RowidsDelete "rowids_delete", RowidsCreate "rowids_create",
+    RowidsWrite "rowids_write", RowidsWriteKeyed "rowids_write_keyed", RowidsKey "rowids_key", RowidsDelete "rowids_delete", RowidsCreate "rowids_create",
     RowidsFence "rowids_fence",
     MetadataCreate "metadata_create", MetadataDrop "metadata_drop", MetadataRename "metadata_rename",
     MetadataRead "metadata_read", MetadataScan "metadata_scan", MetadataWrite "metadata_write",
@@ -124,6 +124,8 @@ pub struct Shape {
     pub partitions: Vec<usize>,
     /// Whether a text is its primary key.
     pub text_key: bool,
+    /// Whether the map has it, too.
+    pub has_keys_in_map: bool,
     /// The types of its auxiliary columns.
     pub auxiliary: Vec<&'static str>,
 }

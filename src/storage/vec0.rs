@@ -70,7 +70,15 @@ impl Tables {
     /// What SQLite says; a chunk that is too short.
     pub fn vec0_vector(&self, row: &Row, number: usize, bytes: usize, open: &Open) -> Result<Vec<u8>> {
         let mut vector = try_filled(0, bytes).map_err(|_| Error::nomem())?;
-        self.vec0_read(row, "vector_chunks", "vectors", number, row.offset.saturating_mul(bytes), &mut vector, open)?;
+        self.vec0_read(
+            row,
+            "vector_chunks",
+            "vectors",
+            number,
+            row.offset.saturating_mul(bytes),
+            &mut vector,
+            open,
+        )?;
         Ok(vector)
     }
 
@@ -114,7 +122,12 @@ impl Tables {
     ///
     /// # Errors
     /// What SQLite says; a chunk that is missing.
-    pub fn vec0_partition(&self, row: &Row, number: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+    pub fn vec0_partition(
+        &self,
+        row: &Row,
+        number: usize,
+        give: impl FnOnce(Lent<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.vec0_query(Sql::Vec0Chunk, "", row.chunk, row, |rows| lent(rows, 3 + number, give))
     }
 
@@ -122,7 +135,12 @@ impl Tables {
     ///
     /// # Errors
     /// What SQLite says; a row that is missing.
-    pub fn vec0_auxiliary(&self, row: &Row, number: usize, give: impl FnOnce(Lent<'_>) -> Result<()>) -> Result<()> {
+    pub fn vec0_auxiliary(
+        &self,
+        row: &Row,
+        number: usize,
+        give: impl FnOnce(Lent<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.vec0_query(Sql::Vec0Auxiliary, "", row.rowid, row, |rows| lent(rows, 1 + number, give))
     }
 
@@ -131,7 +149,8 @@ impl Tables {
     /// # Errors
     /// What SQLite says.
     pub fn vec0_drop(&self) -> Result<()> {
-        let numbered = NUMBERED.iter().flat_map(|name| (0..MOST_COLUMNS).map(move |i| format!("{name}{i:02}")));
+        let numbered =
+            NUMBERED.iter().flat_map(|name| (0..MOST_COLUMNS).map(move |i| format!("{name}{i:02}")));
         let single = ["info", "chunks", "rowids", "auxiliary"].map(String::from);
         for suffix in numbered.chain(single) {
             self.db().execute(&self.text_with(Sql::Vec0Drop, &self.shadow(&suffix)))?;

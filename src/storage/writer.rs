@@ -224,7 +224,10 @@ impl<'a> Writer<'a> {
 
     /// Writes where rows are, in the order of their rowids.
     pub fn write_map(&mut self, map: &[(i64, u32)]) -> Result<(), StorageError> {
-        let mut statement = self.tables.statement(Sql::RowidsWrite)?;
+        let mut statement = self.tables.statement(match self.tables.shape().has_keys_in_map {
+            true => Sql::RowidsWriteKeyed,
+            false => Sql::RowidsWrite,
+        })?;
         for (i, &(rowid, list_no)) in map.iter().enumerate() {
             statement.execute(&[rowid.into(), i64::from(list_no).into()])?;
             if i % 1024 == 1023 {

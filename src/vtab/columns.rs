@@ -158,6 +158,11 @@ impl Columns {
         self.of(Role::Key).find(|column| column.kind == ValueKind::Text)
     }
 
+    /// Whether SQLite knows rows by their text key, as those of sqlite-vec, and not by their rowids.
+    pub fn is_without_rowid(&self) -> bool {
+        self.dialect == Dialect::Vec0 && self.text_key().is_some()
+    }
+
     /// The place of a text key or an auxiliary column among the values of a row that stand in a table of their own.
     pub fn auxiliary_slot(&self, column: &ValueColumn) -> usize {
         match column.role {
@@ -255,10 +260,15 @@ impl Columns {
     pub fn declaration(&self, table: &str) -> String {
         let declared = self.declared.iter().map(|at| match at {
             At::Value(i) => {
-                let ValueColumn { name, declared, .. } = &self.values[*i];
-                // For programs that read the schema. (A TEXT PRIMARY KEY would be an index to SQLite, which looks for its pages.)
-                let is_key = self.is_rowid(*i) && !name.eq_ignore_ascii_case("rowid");
-                format!("{} {declared}{}", quoted(name), if is_key { " PRIMARY KEY" } else { "" })
+                let ValueColumn { name, declared, role, .. } = &self.values[*i];
+                // For programs that read the schema. (Beside rowids a TEXT PRIMARY KEY would be an index to SQLite, which looks for
+                // its pages.)
+                let is_key = match role {
+                    Role::Key if self.is_rowid(*i) => !name.eq_ignore_ascii_case("rowid"),
+                    Role::Key => self.is_without_rowid(),
+                    _ => false,
+                };
+                format!("{} {declared}{}", quoted(name), if is_key { " PRIMARY KEY NOT NULL" } else { "" })
             }
             At::Vector(vector) => format!("{} BLOB", quoted(&self.vectors[*vector])),
             At::Rowid | At::Hidden(_) => unreachable!("columns are declared as vectors and values"),
@@ -268,7 +278,8 @@ impl Columns {
             let name = if *column == Hidden::Command { command.as_str() } else { name };
             format!("{} {of} HIDDEN", quoted(name))
         });
-        format!("CREATE TABLE x({})", declared.chain(hidden).collect::<Vec<_>>().join(", "))
+        let end = if self.is_without_rowid() { " WITHOUT ROWID" } else { "" };
+        format!("CREATE TABLE x({}){end}", declared.chain(hidden).collect::<Vec<_>>().join(", "))
     }
 
     fn is_declared(&self, name: &str) -> bool {

@@ -169,7 +169,7 @@ impl VTabCursor<Ivf> for Cursor {
                 let Rows::Search { found, at, query, batch } = &self.rows else { return Ok(()) };
                 match hidden {
                     Hidden::Distance => {
-                        context.f64(found.metric(&self.table).distance(found.answers.neighbors[*at].key));
+                        context.f64(found.distances(&self.table).of(found.answers.neighbors[*at].key));
                     }
                     Hidden::Query if *batch => context.i64(*query as i64),
                     Hidden::Packed => context.i64(0),
@@ -236,8 +236,8 @@ impl Cursor {
             At::Hidden(Hidden::Packed) => context.i64(1),
             At::Hidden(Hidden::Rowids) => pack(context, answers, |row| row.rowid.to_le_bytes())?,
             At::Hidden(Hidden::Distances) => {
-                let metric = found.metric(&self.table);
-                pack(context, answers, |row| metric.distance(row.key).to_le_bytes())?;
+                let distances = found.distances(&self.table);
+                pack(context, answers, |row| distances.of(row.key).to_le_bytes())?;
             }
             At::Hidden(Hidden::Distance) | At::Rowid | At::Value(_) | At::Vector(_) => {
                 return Err(of_one_row());

@@ -69,7 +69,9 @@ impl<'a> Reader<'a> {
     fn expected(&self, what: &str) -> String {
         let place = self.text[..self.at].chars().count() + 1;
         match self.text[self.at..].chars().next() {
-            Some(found) => format!("{what} is expected at character {place}, found '{}'", found.escape_debug()),
+            Some(found) => {
+                format!("{what} is expected at character {place}, found '{}'", found.escape_debug())
+            }
             None => format!("{what} is expected at character {place}, where the text ends"),
         }
     }
@@ -125,7 +127,8 @@ impl<'a> Reader<'a> {
     fn number(&mut self) -> &'a str {
         self.peek();
         let rest = &self.text[self.at..];
-        let is_of_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+        let is_of_number =
+            |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
         &rest[..rest.bytes().take_while(|byte| is_of_number(*byte)).count()]
     }
 }

@@ -28,13 +28,15 @@ use crate::storage::SHADOW_NAMES;
 use cursor::Cursor;
 pub use options::Options;
 use table::{Connection, Table};
+pub use vec0::Dialect;
 
-/// Registers the module `ivf`, with feature `vec0` under that name too, and the SQL functions on a connection.
+/// Registers the module `ivf`, with feature `vec0` under that name too, and the SQL functions on a connection. `dialect` is that
+/// of the library's name: a file that is loaded in sqlite-vec's place has its functions print as sqlite-vec's do.
 ///
 /// # Errors
 /// What SQLite says, for example that it is out of memory.
-pub fn register(db: Db) -> Result<()> {
-    functions::register(db)?;
+pub fn register(db: Db, dialect: Dialect) -> Result<()> {
+    functions::register(db, dialect)?;
     let connection = Rc::new(Connection::default());
     inspect::register(db, &connection)?;
     register_module::<Ivf>(db, "ivf", Rc::clone(&connection))?;

@@ -233,6 +233,7 @@ impl Options {
             metadata: self.columns.packed().map(|column| column.kind).collect(),
             partitions: self.columns.of(Role::Partition).map(|column| column.slot).collect(),
             text_key: is_first && self.columns.text_key().is_some(),
+            has_keys_in_map: is_first && self.columns.is_without_rowid(),
             auxiliary: self
                 .columns
                 .of(Role::Auxiliary)

@@ -9,6 +9,7 @@ use crate::index::ValueKind;
 use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result};
 use crate::vtab::columns::{At, Columns, Hidden, Role};
 use crate::vtab::knobs::Knob;
+use crate::vtab::vec0::Dialect;
 
 /// All rows, in the order of their rowids.
 pub const SCAN: i32 = 0;
@@ -484,8 +485,11 @@ fn is_repeatable(argument: Argument) -> bool {
 }
 
 /// Whether rows may come list by list: nothing asks for some rowids or their order.
-fn scans_lists(info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
-    !usable.iter().any(|(a, _)| is_range(*a)) && info.order_by().next().is_none()
+fn scans_lists(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
+    // Programs for sqlite-vec expect rows in the order of their rowids.
+    columns.dialect == Dialect::Ivf
+        && !usable.iter().any(|(a, _)| is_range(*a))
+        && info.order_by().next().is_none()
 }
 
 /// Whether the statement uses a column of that sort. (All of a table's own columns are among the first 63.)
@@ -508,8 +512,8 @@ fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, u
     let kind = match point {
         // Of an IN list SQLite hands over one value after the other.
         Some(_) => POINT,
-        None if scans_lists(info, usable) && uses(info, columns, is_vector) => SCAN_LISTS,
-        None if scans_lists(info, usable) && uses(info, columns, is_packed) => SCAN_METADATA,
+        None if scans_lists(columns, info, usable) && uses(info, columns, is_vector) => SCAN_LISTS,
+        None if scans_lists(columns, info, usable) && uses(info, columns, is_packed) => SCAN_METADATA,
         None => SCAN,
     };
     let mut words: Vec<Cow<'static, str>> = Vec::new();

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use crate::device::DeviceName;
+use crate::index::metric::Distances;
 use crate::index::{
     Answers, Buffers, DeviceCache, IndexError, Placement, SearchParams, Snapshot, search_into, try_collect,
 };
-use crate::sqlite::{Error, Result};
+use crate::sqlite::{Error, Result, Value};
 use crate::storage::{State, StorageError, TableLists};
+use crate::vtab::columns::Column;
+use crate::vtab::element::element_of;
 use crate::vtab::filter::Filter;
 use crate::vtab::table::{Table, cache};
 use crate::vtab::vec0::Dialect;
@@ -45,6 +48,28 @@ impl Table {
             self.layout.metric.prepare_query(query);
         }
         Ok(())
+    }
+
+    /// Distances as searches of the table give them; to sqlite-vec's programs they are f32.
+    pub fn distances(&self) -> Distances {
+        let is_single = self.options.columns.dialect == Dialect::Vec0;
+        Distances { metric: self.layout.metric, is_single }
+    }
+
+    /// Checks that a vector is not known to be of other elements: to sqlite-vec that is an error, here it is converted.
+    ///
+    /// # Errors
+    /// What it is and what is needed.
+    pub fn check_element(&self, value: &Value<'_>) -> Result<()> {
+        let Column { name, element, .. } = &self.options.column;
+        match element_of(value).filter(|found| found != element) {
+            Some(found) if self.options.columns.dialect == Dialect::Vec0 => Err(Error::generic(format!(
+                "{name}: a {} vector where {} is needed",
+                found.name(),
+                element.name()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that a vector has a distance to others, that is no infinite one. To sqlite-vec's programs a zero vector under cosine

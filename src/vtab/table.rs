@@ -20,6 +20,7 @@ use crate::vtab::options::Options;
 use crate::vtab::settings::Settings;
 use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
+#[cfg(feature = "vec0")]
 use crate::vtab::vec0::Seen;
 
 mod calibration;
@@ -53,6 +54,7 @@ pub struct Connection {
     open: RefCell<Vec<Weak<Table>>>,
     dropped: Dropped,
     /// Tables that sqlite-vec made.
+    #[cfg(feature = "vec0")]
     pub(super) seen: Seen,
 }
 

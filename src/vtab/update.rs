@@ -16,9 +16,15 @@ use crate::vtab::{command, values, vector};
 /// What is wrong with the values, or what writing fails with.
 pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     let result = match update {
-        Update::Delete(rowid) => delete(table, rowid.i64()),
+        Update::Delete(row) => match row_of(table, &row) {
+            Ok(Some(rowid)) => delete(table, rowid),
+            gone => gone.map(|_| 0),
+        },
         Update::Insert { rowid, columns } => insert(table, rowid, columns),
-        Update::Update { old, new, columns } => change(table, old.i64(), &new, columns),
+        Update::Update { old, new, columns } => match row_of(table, &old) {
+            Ok(Some(rowid)) => change(table, rowid, &new, columns),
+            gone => gone.map(|_| 0),
+        },
     };
     result.map_err(|error| settled(table, error))
 }
@@ -36,6 +42,14 @@ fn settled(table: &Table, mut error: Error) -> Error {
         error.code = ffi::SQLITE_ERROR;
     }
     error
+}
+
+/// The row that SQLite means; none if it has gone under its key.
+fn row_of(table: &Table, row: &Value<'_>) -> Result<Option<i64>> {
+    match table.options.columns.is_without_rowid() {
+        true => table.tables().row_of_key(row.text()?),
+        false => Ok(Some(row.i64())),
+    }
 }
 
 fn delete(table: &Table, rowid: i64) -> Result<i64> {
@@ -132,7 +146,11 @@ impl<'v> Auxiliary<'v> {
         let mut auxiliary = Self::default();
         for (i, column) in of.auxiliary() {
             let value = columns[of.value_at(i)];
-            auxiliary.values.push(if value.nochange() { None } else { Some(param(column, &value)?) });
+            auxiliary.values.push(if value.nochange() {
+                None
+            } else {
+                Some(param(of.dialect, column, &value)?)
+            });
         }
         for value in &auxiliary.values {
             let (tag, bytes): (u8, Cow<'_, [u8]>) = match value {
@@ -160,9 +178,15 @@ impl<'v> Auxiliary<'v> {
 }
 
 /// A value of a text key or an auxiliary column. The latter gets the affinity of its type from the table that it goes to.
-fn param<'v>(column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
+fn param<'v>(dialect: Dialect, column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
     Ok(match value.kind() {
-        _ if column.role == Role::Key => Param::Text(values::text(&column.name, value)?),
+        kind if column.role == Role::Key => {
+            // To sqlite-vec the number 1 is no text.
+            if dialect == Dialect::Vec0 && kind != Kind::Text {
+                return Err(values::wrong(&column.name, "a text", value));
+            }
+            Param::Text(values::text(&column.name, value)?)
+        }
         Kind::Text => Param::Text(value.text()?),
         Kind::Null => Param::Null,
         Kind::Integer => Param::I64(value.i64()),
@@ -239,6 +263,7 @@ fn make_way(table: &Table, rivals: &[i64]) -> Result<()> {
 /// A vector that the table can hold.
 fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
     let column = &table.options.column;
+    table.check_element(value)?;
     let vector = vector::read_checked(&column.name, value, column.element, column.dim)?;
     table.check_fits(&vector)?;
     Ok(vector)
@@ -257,10 +282,8 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     // The rowid is changed by either of its names, and is not NULL by any.
     let key = rowid_key(table, columns).filter(|(_, key)| !key.nochange());
     let key = key.map(|(name, key)| values::rowid(name, &key)).transpose()?;
-    let new = match read_rowid(table, new)? {
-        new if new != old => new,
-        _ => key.unwrap_or(old),
-    };
+    let new = if of.is_without_rowid() { old } else { read_rowid(table, new)? };
+    let new = if new == old { key.unwrap_or(old) } else { new };
     check_not_null(table, columns)?;
     let vector_of = |index: &Table| columns[of.vector_at(index.options.number)];
     let kept = |column: &ValueColumn, at: usize| column.is_packed() && columns[of.value_at(at)].nochange();

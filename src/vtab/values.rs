@@ -9,8 +9,8 @@ use crate::sqlite::{Error, Kind, Result, Value, ffi};
 use crate::vtab::columns::ValueColumn;
 use crate::vtab::filter;
 
-/// Bytes of a text of metadata, at most.
-const MAX_TEXT: usize = 65_535;
+/// Bytes of a text of metadata, at most: a search that looks at texts reads all those of a segment.
+const MAX_TEXT: usize = 16 << 20;
 
 /// A value of a metadata or partition column.
 ///
@@ -82,7 +82,8 @@ fn real(value: &Value<'_>) -> Option<f64> {
     matches!(value.numeric_kind(), Kind::Integer | Kind::Real).then(|| value.f64())
 }
 
-fn wrong(name: &str, expected: &str, value: &Value<'_>) -> Error {
+/// The error that a value is of another type.
+pub fn wrong(name: &str, expected: &str, value: &Value<'_>) -> Error {
     let found = match value.kind() {
         // In SQLite's text: 1e300 has 301 digits otherwise.
         Kind::Real => value.text().map_or_else(|_| "a real".into(), str::to_owned),

@@ -9,10 +9,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use crate::index::metric::Distances;
 use crate::index::snapshot::Held;
-use crate::index::{
-    Answers, InvertedLists, Metadata, Metric, Snapshot, TryExtend, try_collect, try_filled, try_vec,
-};
+use crate::index::{Answers, InvertedLists, Metadata, Snapshot, TryExtend, try_collect, try_filled, try_vec};
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{State, TableLists};
 use crate::vtab::knobs::Knobs;
@@ -226,9 +225,9 @@ impl Found {
         Ok(metric.key(query, &vector).to_bits() != neighbor.key.to_bits())
     }
 
-    /// The metric of the answers' keys.
-    pub fn metric(&self, table: &Table) -> Metric {
-        table.indexes().nth(self.index).unwrap_or(table).layout.metric
+    /// The distances of the answers' keys.
+    pub fn distances(&self, table: &Table) -> Distances {
+        table.indexes().nth(self.index).unwrap_or(table).distances()
     }
 
     /// Lends the vector of answer `at`.

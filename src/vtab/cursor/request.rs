@@ -9,8 +9,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::found::{Found, OfSegments, Source};
 use super::rows_of_key;
+use crate::index::metric::Distances;
 use crate::index::{
-    Answers, Budget, Buffers, InvertedLists, Metric, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
+    Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot, TryExtend, TryGrow, try_copy,
 };
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::{ListNo, RowFinder, State, TableLists};
@@ -176,6 +177,7 @@ impl Request {
                 self.never = true;
             }
             Argument::Match => {
+                index.check_element(value)?;
                 vector::read_checked_into(&column.name, value, column.element, column.dim, queries)?;
             }
             Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
@@ -195,7 +197,7 @@ impl Request {
                 let mut one_of = Vec::new();
                 if let Some(mut list) = value.as_in_list()? {
                     while let Some(value) = list.next_value()? {
-                        one_of.try_extend(number(&value).and_then(|of| keys_of(column.metric, of)))?;
+                        one_of.try_extend(number(&value).and_then(|of| keys_of(index.distances(), of)))?;
                     }
                 }
                 self.one_of = Some(one_of);
@@ -209,7 +211,7 @@ impl Request {
                 let is_upper = matches!(argument, Argument::DistanceLt | Argument::DistanceLe);
                 let some_key = match number(value) {
                     _ if value.is_null() => false,
-                    Some(bound) => self.bound(column.metric, argument, bound),
+                    Some(bound) => self.bound(index.distances(), argument, bound),
                     None => is_upper,
                 };
                 self.never |= !some_key;
@@ -235,7 +237,7 @@ impl Request {
     }
 
     /// Narrows the keys to a bound of the distance; false if no key is left.
-    fn bound(&mut self, metric: Metric, argument: Argument, bound: f64) -> bool {
+    fn bound(&mut self, distances: Distances, argument: Argument, bound: f64) -> bool {
         let (upper, lower) = match argument {
             Argument::DistanceLt => (Some(true), None),
             Argument::DistanceLe => (Some(false), None),
@@ -244,10 +246,10 @@ impl Request {
             _ => (Some(false), Some(true)),
         };
         if let Some(strict) = upper {
-            let Some(key) = metric.largest_key(bound, strict) else { return false };
+            let Some(key) = distances.largest_key(bound, strict) else { return false };
             self.max_key = Some(self.max_key.map_or(key, |max| max.min(key)));
         }
-        if let Some(key) = lower.and_then(|strict| metric.largest_key(bound, strict)) {
+        if let Some(key) = lower.and_then(|strict| distances.largest_key(bound, strict)) {
             self.above_key = Some(self.above_key.map_or(key, |above| above.max(key)));
         }
         true
@@ -385,8 +387,8 @@ impl Within<'_> {
 }
 
 /// The keys of a distance: from one above the first to the second.
-fn keys_of(metric: Metric, distance: f64) -> Option<(Option<f32>, f32)> {
-    Some((metric.largest_key(distance, true), metric.largest_key(distance, false)?))
+fn keys_of(distances: Distances, distance: f64) -> Option<(Option<f32>, f32)> {
+    Some((distances.largest_key(distance, true), distances.largest_key(distance, false)?))
 }
 
 /// Keeps the answers of each query until `k` of them have passed; those that do not pass, too, unless it is `only` the others.

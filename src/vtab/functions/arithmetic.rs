@@ -2,8 +2,9 @@
 
 use super::Call;
 use crate::index::{Metric, try_collect, try_copy};
-use crate::sqlite::{Kind, Result};
+use crate::sqlite::{Error, Kind, Result};
 use crate::vtab::element::{Element, Vector};
+use crate::vtab::vec0::Dialect;
 use crate::vtab::vector;
 
 /// The subtype by which SQLite's JSON functions know a text as JSON.
@@ -12,6 +13,7 @@ const SUBTYPE_JSON: u32 = 74;
 /// `vec_to_json(v)`.
 pub fn to_json(call: &Call<'_>) -> Result<()> {
     let text = match call.vector(0)? {
+        Vector::Floats(_, values) if call.dialect == Dialect::Vec0 => with_six_decimals(&values)?,
         Vector::Floats(_, values) => vector::to_json(&values)?,
         Vector::Int8(values) => vector::to_json(&values)?,
         Vector::Bits(bytes) => {
@@ -21,6 +23,20 @@ pub fn to_json(call: &Call<'_>) -> Result<()> {
     call.context.text(&text);
     call.context.subtype(SUBTYPE_JSON);
     Ok(())
+}
+
+/// Numbers as sqlite-vec prints them, with more decimals where six lose something.
+fn with_six_decimals(values: &[f32]) -> Result<String> {
+    let mut text = String::new();
+    for (i, value) in values.iter().enumerate() {
+        let six = format!("{value:.6}");
+        let is_whole = six.parse() == Ok(*value);
+        text.try_reserve(64).map_err(|_| Error::nomem())?;
+        text.push(if i == 0 { '[' } else { ',' });
+        text.push_str(&if is_whole { six } else { value.to_string() });
+    }
+    text.push(']');
+    Ok(text)
 }
 
 /// `vec_add(a, b)`, `vec_sub(a, b)`.

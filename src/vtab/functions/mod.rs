@@ -16,8 +16,9 @@ use crate::sqlite::{
     register_aggregate, register_scalar,
 };
 use crate::vtab::element::{Element, Vector};
-use crate::vtab::table_function;
 use crate::vtab::json::NO_ROOM;
+use crate::vtab::table_function;
+use crate::vtab::vec0::Dialect;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -25,6 +26,8 @@ type Scalar = fn(&Call<'_>) -> Result<()>;
 /// One call of a scalar function.
 struct Call<'a> {
     name: &'static str,
+    /// Whose name the library was loaded by.
+    dialect: Dialect,
     context: &'a Context<'a>,
     args: &'a [Value<'a>],
 }
@@ -59,7 +62,7 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
 ///
 /// # Errors
 /// What SQLite says.
-pub fn register(db: Db) -> Result<()> {
+pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;
     let is_there =
         |name: &str, n_args: usize| present.iter().any(|(n, a)| n == name && (*a < 0 || *a == n_args as i32));
@@ -74,7 +77,7 @@ pub fn register(db: Db) -> Result<()> {
                     context.null();
                     return Ok(());
                 }
-                function(&Call { name, context, args })
+                function(&Call { name, dialect, context, args })
             })?;
         }
     }
@@ -104,7 +107,15 @@ pub fn register_stand_ins(db: Db) -> Result<()> {
         if !present.iter().any(|(n, _)| n == name) {
             // Of any number of arguments, as in `register`.
             register_scalar(db, name, -1, state, move |context, args| match args {
-                [] if name == "vec_debug" => debug(context),
+                [] if name == "vec_debug" => {
+                    // In the lines that programs take apart.
+                    context.text(&format!(
+                        "Version: {STAND_IN}\nDate: none\nCommit: sqlite-ivf v{}\nBuild flags: rescore ivf diskann {}",
+                        env!("CARGO_PKG_VERSION"),
+                        kernels().isa
+                    ));
+                    Ok(())
+                }
                 [] => {
                     context.text(STAND_IN);
                     Ok(())

@@ -1,8 +1,8 @@
 use rusqlite::Connection;
 
 use crate::sqlite::{Db, FunctionFlags, Result, Value, linked_db, register_scalar};
-use crate::vtab::register;
 use crate::vtab::table_function::{self, Cell, Column, TableFunction};
+use crate::vtab::{Dialect, register};
 
 /// A `vec_each` of somebody else.
 struct Other;
@@ -47,7 +47,7 @@ fn functions_that_another_extension_brought_stay() {
     let connection = Connection::open_in_memory().unwrap();
     let db = linked_db(&connection).unwrap();
     register_other(db);
-    register(db).unwrap();
+    register(db, Dialect::Ivf).unwrap();
     let answers = answers(&connection);
     assert!(answers[..4].iter().all(|answer| answer.contains("Text")), "{answers:?}");
     assert_eq!(
@@ -60,7 +60,7 @@ fn functions_that_another_extension_brought_stay() {
 fn functions_that_another_extension_brings_later_go_first_even_if_a_statement_runs() {
     let connection = Connection::open_in_memory().unwrap();
     let db = linked_db(&connection).unwrap();
-    register(db).unwrap();
+    register(db, Dialect::Ivf).unwrap();
     assert!(answers(&connection)[0].contains("Blob"));
     let mut running = connection.prepare("SELECT 1 UNION ALL SELECT 2").unwrap();
     let mut rows = running.query([]).unwrap();

@@ -33,6 +33,20 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<search::IvfRecall>(db, Rc::clone(connection))
 }
 
+/// The schema and the name of a table that is called `name` or `schema.name`.
+///
+/// # Errors
+/// What SQLite says.
+pub fn table_called(db: Db, named: &str) -> Result<Option<(String, String)>> {
+    let mut found = tables_named(db, named)?;
+    // The name of a table may have dots, that of a schema too.
+    for (dot, _) in named.match_indices('.') {
+        let (schema, name) = (&named[..dot], &named[dot + 1..]);
+        found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
+    }
+    Ok(found.into_iter().next())
+}
+
 /// The table that the first argument of `function` names, as `name` or `schema.name`.
 fn table(
     db: Db,
@@ -51,15 +65,9 @@ fn table(
             )));
         }
     };
-    let mut found = tables_named(db, named)?;
-    // The name of a table may have dots, that of a schema too.
-    for (dot, _) in named.match_indices('.') {
-        let (schema, name) = (&named[..dot], &named[dot + 1..]);
-        found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
-    }
-    let Some((schema, name)) = found.first() else {
+    let Some((schema, name)) = table_called(db, named)? else {
         return Err(wrong(format!("no such table: {}", beginning(named))));
     };
-    open_table(db, schema, name)?;
-    connection.find(schema, name).ok_or_else(|| wrong(format!("'{named}' is not an ivf table")))
+    open_table(db, &schema, &name)?;
+    connection.find(&schema, &name).ok_or_else(|| wrong(format!("'{named}' is not an ivf table")))
 }

@@ -123,7 +123,8 @@ fn vector(name: &str, rest: &str, ignored: &mut Vec<String>) -> Result<String> {
         if begins(word, "indexed") && begins(first_word(after), "by") {
             let index = after[first_word(after).len()..].trim_ascii();
             let end = index.find(')').map_or(index.len(), |end| end + 1);
-            column.extend(indexed_by(&index[..end], ignored)?);
+            let dim = dim.trim_end_matches(']').trim_ascii().parse().unwrap_or(0);
+            column.extend(indexed_by(&index[..end], element, dim, ignored)?);
             settings = &index[end..];
         } else if let Some(value) = after.strip_prefix('=')
             && begins(word, "distance_metric")
@@ -141,7 +142,7 @@ fn vector(name: &str, rest: &str, ignored: &mut Vec<String>) -> Result<String> {
 
 /// What `INDEXED BY` means here. Searches of a table made as `vec0` are exact, so an index that gives approximate answers is left
 /// out; `ivf(...)` says how lists are made.
-fn indexed_by(index: &str, ignored: &mut Vec<String>) -> Result<Option<String>> {
+fn indexed_by(index: &str, element: &str, dim: usize, ignored: &mut Vec<String>) -> Result<Option<String>> {
     let fault = |what: String| Error::generic(format!("INDEXED BY {index}: {what}"));
     let wrong = |what: String| Err(fault(what));
     let parts = index.split_once('(').and_then(|(name, of)| Some((name.trim_ascii(), of.strip_suffix(')')?)));
@@ -188,6 +189,15 @@ fn indexed_by(index: &str, ignored: &mut Vec<String>) -> Result<Option<String>> 
         None if needed => Err(fault(format!("{of} is needed, one of {}", names.join(", ")))),
         _ => Ok(()),
     };
+    let is_binary = ["quantizer", "neighbor_quantizer"]
+        .iter()
+        .any(|of| text(of).is_some_and(|value| ["bit", "binary"].iter().any(|name| begins(value, name))));
+    if (name == "rescore" && element != "float") || (name == "diskann" && element == "bit") {
+        return wrong(format!("it is not for {element} vectors"));
+    }
+    if is_binary && dim % 8 != 0 {
+        return wrong(format!("a binary quantizer needs a multiple of 8 dimensions, got {dim}"));
+    }
     match name.as_str() {
         "flat" => return Ok(Some(" INDEXED BY flat()".into())),
         "rescore" => {
@@ -299,9 +309,15 @@ mod tests {
             of(&["v float[2]", "id INTEGER PRIMARY KEY AUTOINCREMENT"]),
             "id INTEGER PRIMARY KEY | v float[2]"
         );
-        assert_eq!(of(&["v float[2]", "rowid INTEGER PRIMARY KEY"]), "rowid INTEGER PRIMARY KEY | v float[2]");
+        assert_eq!(
+            of(&["v float[2]", "rowid INTEGER PRIMARY KEY"]),
+            "rowid INTEGER PRIMARY KEY | v float[2]"
+        );
         assert_eq!(of(&["a text primary key NOT NULL", "v float[2]"]), "a TEXT PRIMARY KEY | v float[2]");
-        assert_eq!(of(&["a text primary key", "b int primary key"]), "a TEXT PRIMARY KEY | b INTEGER PRIMARY KEY");
+        assert_eq!(
+            of(&["a text primary key", "b int primary key"]),
+            "a TEXT PRIMARY KEY | b INTEGER PRIMARY KEY"
+        );
     }
 
     #[test]
@@ -313,10 +329,16 @@ mod tests {
         };
         let none: Vec<String> = Vec::new();
         assert_eq!(column("flat()"), ("INDEXED BY flat()".into(), none.clone()));
-        assert_eq!(column("rescore(quantizer=bit)"), (String::new(), vec!["INDEXED BY rescore(quantizer=bit)".into()]));
+        assert_eq!(
+            column("rescore(quantizer=bit)"),
+            (String::new(), vec!["INDEXED BY rescore(quantizer=bit)".into()])
+        );
         let diskann = "diskann(neighbor_quantizer=binary, n_neighbors=16)";
         assert_eq!(column(diskann), (String::new(), vec![format!("INDEXED BY {diskann}")]));
-        assert_eq!(column("ivf(nlist=4, nprobe=2)"), ("INDEXED BY ivf(nlist=4, nprobe=2)".into(), none.clone()));
+        assert_eq!(
+            column("ivf(nlist=4, nprobe=2)"),
+            ("INDEXED BY ivf(nlist=4, nprobe=2)".into(), none.clone())
+        );
         assert_eq!(column("ivf()"), ("INDEXED BY ivf(nprobe=10)".into(), none));
         let (binary, ignored) = column("ivf(nlist=4, quantizer=binary, oversample=4)");
         assert_eq!(binary, "INDEXED BY ivf(nlist=4, nprobe=4)");
@@ -335,6 +357,8 @@ mod tests {
             ("v float[8] INDEXED BY rescore(quantizer=bit, oversample=0)", "between 1 and 128, got 0"),
             ("v float[8] INDEXED BY diskann()", "neighbor_quantizer is needed"),
             ("v float[8] INDEXED BY diskann(neighbor_quantizer=int8, n_neighbors=12)", "multiple of 8"),
+            ("v int8[8] INDEXED BY rescore(quantizer=bit)", "it is not for int8 vectors"),
+            ("v float[12] INDEXED BY ivf(quantizer=binary)", "multiple of 8 dimensions, got 12"),
             ("v float[8] INDEXED BY ivf(nlist=2, nprobe=3)", "between 1 and 2 (nlist), got 3"),
             ("v float[8] INDEXED BY ivf(oversample=4)", "oversample needs a quantizer"),
             ("v float[8] INDEXED BY ivf(lists=4)", "'lists=4' is not one of its settings (nlist"),

@@ -3,8 +3,12 @@
 use std::rc::Rc;
 
 use super::{MODULE, is_theirs, rewrite};
-use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar, table_of, tables_named};
+use crate::sqlite::{
+    Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
+    table_of,
+};
 use crate::vtab::filter::beginning;
+use crate::vtab::inspect::table_called;
 use crate::vtab::table::Connection;
 
 const NAME: &str = "ivf_import_vec0";
@@ -21,7 +25,11 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
         let (old, new, module) = match args {
             [old, new] => (old, new, MODULE),
             [old, new, module] => (old, new, named(module, "a module")?),
-            _ => return Err(wrong("it takes the name of a table of sqlite-vec, that of the new table, and perhaps 'ivf'")),
+            _ => {
+                return Err(wrong(
+                    "it takes the name of a table of sqlite-vec, that of the new table, and perhaps 'ivf'",
+                ));
+            }
         };
         let rows = import(db, &connection, named(old, "a table")?, named(new, "a table")?, module)?;
         context.i64(rows);
@@ -50,8 +58,7 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
     if !module_names(db)?.iter().any(|name| name.eq_ignore_ascii_case(MODULE)) {
         return Err(wrong("there is no module vec0 on this connection, which would read the table"));
     }
-    let found = tables_named(db, old)?;
-    let Some((schema, old)) = found.first() else {
+    let Some((schema, old)) = &table_called(db, old)? else {
         return Err(wrong(format!("no such table: {}", beginning(old))));
     };
     if !is_theirs(db, schema, old)? {
@@ -80,7 +87,7 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
         format!("INSERT INTO {} SELECT * FROM {}", of(new), of(old)),
     ];
     db.execute("SAVEPOINT ivf_import_vec0")?;
-    let done = statements.iter().try_for_each(|statement| db.execute(statement));
+    let done = statements.iter().try_for_each(|statement| db.run_on_tables(statement));
     let rows = db.changes();
     if done.is_err() {
         db.execute("ROLLBACK TO ivf_import_vec0")?;

@@ -5,6 +5,7 @@ mod grammar;
 mod import;
 #[cfg(feature = "vec0")]
 mod module;
+#[cfg(feature = "vec0")]
 mod theirs;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use crate::sqlite::{Db, Error, Result, ffi, table_of};
 
 pub use grammar::{Rewritten, rewrite};
+#[cfg(feature = "vec0")]
 pub use theirs::Seen;
 
 /// sqlite-vec's module.
@@ -65,7 +67,8 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
         // Training has assigned them.
         "assign-vectors" => return Ok(None),
         "set-centroid" => {
-            let text = "set-centroid: centroids are computed here, by the command 'train' (or compute-centroids)";
+            let text =
+                "set-centroid: centroids are computed here, by the command 'train' (or compute-centroids)";
             return Err(Error::generic(text));
         }
         // How far an approximate search of theirs looks: what is found here is at least as near.
@@ -83,12 +86,14 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
 ///
 /// # Errors
 /// What SQLite says.
+#[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn is_theirs(db: Db, schema: &str, table: &str) -> Result<bool> {
     let has = |suffix: &str| Ok::<bool, Error>(table_of(db, schema, &format!("{table}_{suffix}"))?.is_some());
     Ok(!has("state")? && has("chunks")?)
 }
 
 /// What a table of sqlite-vec's is good for here.
+#[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn made_by_other(name: &str) -> Error {
     Error::new(
         ffi::SQLITE_READONLY,

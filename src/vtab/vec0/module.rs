@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::theirs::{Scan, Theirs};
 use super::is_theirs;
+use super::theirs::{Scan, Theirs};
 use crate::sqlite::{
     BestIndex, Context, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, VTabCursor, Value,
 };

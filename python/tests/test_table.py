@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import Any, Callable, List
+
+import numpy as np
+import pytest
+
+import sqlite_ivf
+from conftest import nearest, needs, random
+from sqlite_ivf import Progress, Table, watch
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip", "l1"])
+def test_answers_are_those_of_brute_force(db: Any, metric: str) -> None:
+    rows, queries = random(3000, 16), random(20, 16, 1)
+    table = Table.create(db, "t", 16, metric=metric)
+    table.add(rows, np.arange(3000))
+    table.train()
+    hits = table.search(queries, 7, nprobe=-1)
+    assert hits.ids.tolist() == [nearest(rows, query, 7, metric) for query in queries]
+    assert (np.diff(hits.distances) >= 0).all() and hits.ids.dtype == np.int64 and hits.distances.shape == (20, 7)
+    for query, ids in zip(queries, hits.ids):
+        assert table.search(query, 7, nprobe=-1).ids.tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("element", ["float32", "float16", "bfloat16", "int8", "bit"])
+def test_every_element_goes_in_and_comes_out(db: Any, element: str) -> None:
+    rows = np.random.default_rng(0).integers(0, 2 if element == "bit" else 100, (200, 16))
+    table = Table.create(db, "t", 16, element=element)
+    assert (table.element, table.dim) == (element, 16)
+    ids = table.add(rows)
+    assert (table.vectors(ids) == rows).all() and table.vectors(ids[:0]).shape == (0, 16)
+    found = table.search(rows[:5], 3, nprobe=-1)
+    assert found.ids.tolist() == [[ids[i] for i in nearest(rows, row, 3, "l1" if element == "bit" else "l2")] for row in rows[:5]]
+    assert table.search(rows[7], 1).distances.tolist() == [0]
+
+
+def test_matrices_of_any_type_and_layout_are_the_same_rows(db: Any) -> None:
+    rows = np.round(random(50, 6) * 4) / 4
+    for i, given in enumerate(
+        [rows.tolist(), rows.astype(np.float64), np.asfortranarray(rows), np.repeat(rows, 2, 1)[:, ::2], rows.astype("f2")]
+    ):
+        table = Table.create(db, f"t{i}", 6)
+        assert (table.vectors(table.add(given)) == rows).all()
+
+
+def test_torch_tensors_go_in(db: Any) -> None:
+    torch = needs("torch")
+    rows = torch.randn(100, 4)
+    table = Table.create(db, "t", 4)
+    table.add(rows, torch.arange(100))
+    assert table.search(rows[:3].requires_grad_(), 1).ids[:, 0].tolist() == [0, 1, 2]
+
+
+def test_automatic_ids_follow_the_largest(db: Any) -> None:
+    table = Table.create(db, "t", 2)
+    assert table.add(random(3, 2)).tolist() == [1, 2, 3]
+    table.add(random(1, 2), [100])
+    assert table.add(random(2, 2)).tolist() == [101, 102]
+    assert table.add(random(0, 2)).tolist() == [] and len(table) == 6
+
+
+def test_add_is_all_or_nothing_and_replace_replaces(items: Table) -> None:
+    with pytest.raises(Exception, match=r"row 5 exists"):
+        items.add(random(2, 8), [9000, 5])
+    assert len(items) == 3000
+    items.add(random(2, 8, 5), [9000, 5], replace=True)
+    assert len(items) == 3001 and (items.vectors([5])[0] == random(2, 8, 5)[1]).all()
+
+
+def test_a_call_commits_alone_and_belongs_to_a_transaction_that_is_open(opened: Callable[[str], Any], tmp_path: Any) -> None:
+    db, other = opened(str(tmp_path / "t.db")), opened(str(tmp_path / "t.db"))
+    table = Table.create(db, "t", 2)
+    table.add([[1, 0]])
+    assert len(Table(other, "t")) == 1
+    db.execute("BEGIN")
+    table.add([[2, 0]])
+    table.set(nprobe=3)
+    assert (len(table), len(Table(other, "t"))) == (2, 1)
+    db.execute("ROLLBACK")
+    assert len(table) == 1
+    assert table.delete([1, 1, 99]) == 1 and len(Table(other, "t")) == 0
+
+
+def test_conditions_are_part_of_the_search(items: Table) -> None:
+    rows, query = random(3000, 8), random(1, 8, 9)[0]
+    years, langs = 2000 + np.arange(3000) % 25, np.array([["en", "de", "fr"][i % 3] for i in range(3000)])
+
+    def expected(mask: Any) -> List[int]:
+        ids = np.flatnonzero(mask)
+        return [int(ids[i]) for i in nearest(rows[ids], query, 5)]
+
+    def found(where: Any, *values: Any) -> List[int]:
+        ids: List[int] = items.search(query, 5, where=where, values=values, nprobe=-1).ids.tolist()
+        return ids
+
+    assert found({"year": 2003}) == expected(years == 2003)
+    assert found({"year": np.int64(2003), "lang": ["de", "fr"]}) == expected((years == 2003) & (langs != "en"))
+    assert found("year > ? AND lang != ?", 2020, "en") == expected((years > 2020) & (langs != "en"))
+    assert found({"rowid": np.arange(100, 200)}) == expected((np.arange(3000) >= 100) & (np.arange(3000) < 200))
+    assert found({"rowid": 17}) == [17] and found({"rowid": [17]}) == [17] and found({"lang": None}) == []
+    assert items.search(random(2, 8, 9), 5, where={"year": 2003}, nprobe=-1).ids[0].tolist() == expected(years == 2003)
+    with pytest.raises(Exception, match="joined by OR"):
+        found("year = 2001 OR lang = 'de'")
+
+
+def test_a_distance_bounds_a_search_with_and_without_k(items: Table) -> None:
+    rows, queries = random(3000, 8), random(3, 8, 9)
+    hits = items.search(queries, None, within=2.0, nprobe=-1)
+    for ids, distances, query in zip(hits.ids, hits.distances, queries):
+        expected = set(np.flatnonzero(np.linalg.norm(rows - query, axis=1) <= 2.0))
+        assert set(ids[ids >= 0]) == expected and np.isinf(distances[ids < 0]).all()
+    assert (items.search(queries[0], 3, within=2.0, nprobe=-1).distances <= 2.0).all()
+    with pytest.raises(ValueError, match="a search has a k"):
+        items.search(queries, None)
+
+
+def test_settings_reach_the_search_and_a_wrong_one_is_an_error(items: Table) -> None:
+    items.search(random(1, 8), 5, nprobe=3)
+    assert items.profile()["probe"][0] == 3
+    items.search(random(1, 8)[0], 5, nprobe=20, candidate_budget=100, budget_strategy="uniform")
+    assert items.profile()["scan"][0] <= 100
+    items.set(nprobe=2)
+    items.search(random(1, 8), 5)
+    assert items.profile()["probe"][0] == 2
+    with pytest.raises(Exception, match="got 'nprob=3'"):
+        items.search(random(1, 8), 5, nprob=3)  # type: ignore[call-arg]
+    with pytest.raises(Exception, match="profile must be"):
+        items.search(random(1, 8), 5, profile="fast")
+
+
+def test_a_vector_of_another_length_is_an_error_that_says_which_is_right(items: Table) -> None:
+    for call in (lambda: items.search(random(3, 7), 5), lambda: items.add(random(3, 7)), lambda: items.search(random(1, 9)[0])):
+        with pytest.raises(ValueError, match=r"vec: vectors have 8 dimensions, got an array of shape"):
+            call()
+    with pytest.raises(ValueError, match="year: 2 values for 3 vectors"):
+        items.add(random(3, 8), metadata={"year": [1, 2]})
+
+
+def test_a_search_for_nothing_finds_nothing(items: Table, db: Any) -> None:
+    assert items.search(random(0, 8), 4).ids.shape == (0, 4)
+    empty = Table.create(db, "empty", 3)
+    assert empty.search([1, 2, 3], 4).ids.tolist() == []
+    assert empty.search([[1, 2, 3]], 2).ids.tolist() == [[-1, -1]]
+
+
+def test_a_table_opens_as_it_was_made(db: Any) -> None:
+    db.execute(
+        'CREATE VIRTUAL TABLE "my ""items""" USING ivf(id TEXT PRIMARY KEY, +b BLOB,'
+        ' "the vec" float16[4] distance_metric=cosine,'
+        " other int8[8], n INTEGER, nlist=4)"
+    )
+    table = Table(db, 'MY "items"')
+    assert (table.name, table.column, table.element, table.dim, table.metric) == ('my "items"', "the vec", "float16", 4, "cosine")
+    assert table.columns == ["id", "b", "the vec", "other", "n"]
+    second = Table(db, 'my "items"', column="OTHER")
+    assert (second.element, second.dim, second.metric) == ("int8", 8, "l2")
+    rows = np.arange(16).reshape(2, 8)
+    table.add(random(2, 4), [7, 8], {"id": ["a", "b"], "other": [row.astype("i1").tobytes() for row in rows]})
+    assert table.search(random(2, 4), 1).ids.tolist() == [[7], [8]]
+    assert second.search(rows, 1).ids.tolist() == [[7], [8]]
+    assert second.get([8], "id", "n") == [("b", None)]
+    for name in ("nothing", "sqlite_schema"):
+        with pytest.raises(ValueError, match="there is no ivf table"):
+            Table(db, name)
+    with pytest.raises(ValueError, match=r"no vector column 'n', its own are \['the vec', 'other'\]"):
+        Table(db, 'my "items"', column="n")
+    with pytest.raises(LookupError, match="has no row 9"):
+        table.get([9], "n")
+
+
+def test_a_table_of_the_name_vec0_is_one_too(db: Any) -> None:
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(embedding float[3])")
+    table = Table(db, "v")
+    assert table.search(random(2, 3), 1).ids.shape == (2, 1) and table.add(random(2, 3)).tolist() == [1, 2]
+
+
+def test_columns_that_take_the_names_of_hidden_ones_are_searched_too(db: Any) -> None:
+    rows = random(50, 3)
+    table = Table.create(db, "vec", 3, columns={"query": "TEXT", "packed": "INTEGER", "+rowids": "TEXT"})
+    table.add(rows, np.arange(50), {"packed": np.arange(50)})
+    table.command("nprobe=3")
+    assert table.search(rows[:4], 2).ids[:, 0].tolist() == [0, 1, 2, 3]
+    assert table.search(rows[4], 2, where={"packed": [4, 5]}).ids[0] == 4
+
+
+def test_row_factories_of_the_connection_do_not_matter() -> None:
+    db: Any = sqlite_ivf.connect()
+    if not isinstance(db, sqlite3.Connection):
+        pytest.skip("sqlite3 cannot load extensions here")
+    db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
+    table = Table.create(db, "t", 2)
+    table.add([[1, 0], [0, 1]])
+    assert table.search([[1, 0]], 1).ids.tolist() == [[1]] and table.stats()["rows"] == 2 and table.get([2], "rowid") == [(2,)]
+
+
+def test_attached_databases_and_names_with_dots(db: Any) -> None:
+    db.execute("ATTACH ':memory:' AS other")
+    table = Table.create(db, "a.b", 2, schema="other")
+    table.add([[1, 0], [0, 1]])
+    assert (len(table), table.search([0, 1], 1).ids.tolist()) == (2, [2])
+
+
+def test_training_tells_how_far_it_is(db: Any) -> None:
+    table = Table.create(db, "t", 8, train_at="off")
+    table.add(random(5000, 8))
+    heard: List[Progress] = []
+    with watch(db, lambda progress: heard.append(progress), interval=0):
+        table.train(nlist=30)
+    assert "k-means" in {progress.stage for progress in heard} and {progress.command for progress in heard} == {"train"}
+    assert table.stats()["nlist"] == 30
+
+
+def test_a_training_that_its_callback_ends_leaves_the_table_as_it_was(db: Any) -> None:
+    table = Table.create(db, "t", 8, train_at="off")
+    table.add(random(5000, 8))
+    with pytest.raises(Exception, match="interrupted"):
+        table.train(progress=lambda progress: False)
+
+    class Enough(Exception):
+        pass
+
+    def enough(progress: Progress) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        table.train(progress=enough)
+    assert (table.stats()["trained"], len(table)) == (0, 5000)
+    table.check()
+
+
+def test_ctrl_c_is_heard_in_a_training(db: Any) -> None:
+    table = Table.create(db, "t", 8, train_at="off")
+    table.add(random(5000, 8))
+
+    def press(progress: Progress) -> None:
+        import _thread
+
+        _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(100):
+            table.train(progress=press)
+    assert len(table) == 5000
+
+
+def test_a_bar_of_tqdm_is_drawn(items: Table, capfd: pytest.CaptureFixture[str]) -> None:
+    needs("tqdm")
+    items.add(random(20000, 8), np.arange(20000) + 5000)
+    items.train(progress=True)
+    assert "train" in capfd.readouterr().err
+
+
+def test_recall_and_calibration_go_by_the_queries_given(items: Table) -> None:
+    queries = random(50, 8, 3)
+    assert items.recall(queries, 10, nprobe=-1).recall == 1
+    some = items.recall(queries, 10, nprobe=1)
+    assert some.recall < 1 and some.lists_probed == 1 and some.queries == 50
+    items.calibrate(queries)
+    assert items.stats()["calibrated_by"] == "queries"
+    items.calibrate()
+    assert items.stats()["calibrated_by"] == "rows"
+    items.optimize()
+    items.check()
+
+
+def test_the_statements_are_shown_and_logged(items: Table, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "sqlite_ivf"):
+        items.search(random(2, 8), 5, where={"year": [2001, 2002]}, nprobe=4)
+    assert items.sql == (
+        'SELECT rowids, distances FROM "main"."items" WHERE batch MATCH ? AND k = ? AND packed = 1 AND '
+        '"year" IN (SELECT value FROM json_each(?)) AND params = ?'
+    )
+    assert items.sql in caplog.messages
+
+
+def test_commands_that_write_nothing_run_on_a_read_only_connection(opened: Callable[[str], Any], tmp_path: Any) -> None:
+    path = str(tmp_path / "t.db")
+    table = Table.create(opened(path), "t", 2)
+    table.add(random(10, 2))
+    db = opened(path)
+    db.execute("PRAGMA query_only = 1")
+    table = Table(db, "t")
+    table.command("preload")
+    table.check()
+    assert table.search([[1, 2]], 1).ids.shape == (1, 1)

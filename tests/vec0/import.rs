@@ -1,0 +1,223 @@
+//! Tables that the real sqlite-vec made: read, taken over and dropped, never written.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, ffi};
+use sqlite_ivf::{Error, Table};
+
+use super::common::{Numbers, assert_sound, count, failure, number, open, run, scratch};
+use super::{load_sqlite_vec, with_sqlite_vec};
+
+/// Files that releases of sqlite-vec made; they have the same table.
+const FILES: [(&str, &[u8]); 2] = [
+    ("0.1.6", include_bytes!("../data/sqlite-vec-0.1.6.db")),
+    ("0.1.9", include_bytes!("../data/sqlite-vec-0.1.9.db")),
+];
+
+fn rows(db: &Connection, sql: &str) -> Vec<Vec<Value>> {
+    let mut statement = db.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| (0..columns).map(|i| row.get(i)).collect());
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+const KINDS: [&str; 5] = [
+    "e float[3]",
+    "id TEXT PRIMARY KEY, e float[3] distance_metric=cosine, t TEXT, +note TEXT",
+    "e float[3], n INTEGER, f FLOAT, ok BOOLEAN, t TEXT, chunk_size=8",
+    "p INTEGER PARTITION KEY, q TEXT PARTITION KEY, a bit[16], b int8[4], e float[3], n INTEGER, +x TEXT, +y BLOB, +z INTEGER",
+    "id INTEGER PRIMARY KEY, e float[3], chunk_size=16",
+];
+
+/// Fills a table of one of the kinds as sqlite-vec's programs would, with deletes and changes.
+fn make(db: &Connection, kind: usize, numbers: &mut Numbers) {
+    run(db, &format!("CREATE VIRTUAL TABLE v USING vec0({})", KINDS[kind]));
+    let text = |n: u64| "text of some length ".repeat(n as usize % 4);
+    for i in 1..80_u64 {
+        let e = format!("[{}, {}, {}]", numbers.below(50), numbers.below(50), 1 + numbers.below(9));
+        let (n, t) = (numbers.below(1000) as i64 - 500, text(numbers.below(9)));
+        let sql = match kind {
+            0 => format!("INSERT INTO v(rowid, e) VALUES ({}, '{e}')", i * 3),
+            1 => format!("INSERT INTO v(id, e, t, note) VALUES ('key {i}', '{e}', '{t}', 'note {n}')"),
+            2 => format!("INSERT INTO v(e, n, f, ok, t) VALUES ('{e}', {n}, {n}.25, {}, '{t}')", i % 2),
+            3 => format!(
+                "INSERT INTO v(p, q, a, b, e, n, x, y, z) VALUES ({}, 'q{}', vec_bit(x'{:04x}'), vec_int8('[{}, 2, 3, -4]'), '{e}', {n}, '{t}', x'{:02x}', {n})",
+                i % 3,
+                i % 2,
+                i * 700,
+                i % 100,
+                i
+            ),
+            _ => format!("INSERT INTO v(id, e) VALUES ({}, '{e}')", i * i),
+        };
+        run(db, &sql);
+    }
+    // A key of the user's takes the place of the rowid there.
+    let key = if matches!(kind, 1 | 4) { "id" } else { "rowid" };
+    for _ in 0..12 {
+        let row: String = db
+            .query_row(
+                &format!("SELECT quote({key}) FROM v LIMIT 1 OFFSET {}", numbers.below(40)),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        run(db, &format!("DELETE FROM v WHERE {key} = {row}"));
+    }
+    // There an UPDATE of a table with partition keys is an error.
+    if kind != 3 {
+        run(db, "UPDATE v SET e = '[7, 7, 7]' WHERE e = (SELECT e FROM v LIMIT 1)");
+    }
+}
+
+#[test]
+fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
+    for kind in 0..KINDS.len() {
+        let (_folder, path) = scratch();
+        let theirs = with_sqlite_vec(&path);
+        make(&theirs, kind, &mut Numbers::new(kind as u64));
+        // An INTEGER PRIMARY KEY is no rowid there.
+        let columns = rows(&theirs, "SELECT group_concat(name, ', ') FROM pragma_table_info('v')");
+        let [Value::Text(columns)] = columns[0].as_slice() else { panic!("{columns:?}") };
+        let all = format!("SELECT {columns} FROM v ORDER BY 1");
+        let expected = rows(&theirs, &all);
+        drop(theirs);
+        let db = open(&path);
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(rows(&db, &all), expected, "{kind}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        for module in ["vec0", "ivf"] {
+            let new = format!("new_{module}");
+            let n = number(&db, &format!("SELECT ivf_import_vec0('v', '{new}', '{module}')"));
+            assert_eq!(n as usize, expected.len());
+            assert_eq!(
+                rows(&db, &all.replace("FROM v", &format!("FROM {new}"))),
+                expected,
+                "{kind} {module}"
+            );
+            run(&db, &format!("INSERT INTO {new}({new}) VALUES ('integrity-check')"));
+        }
+        run(&db, "DROP TABLE v; ALTER TABLE new_vec0 RENAME TO v");
+        assert_eq!(rows(&db, &all), expected);
+        assert_eq!(
+            number(&db, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'v\\_%chunks%' ESCAPE '\\'"),
+            0
+        );
+        assert_eq!(rows(&db, "PRAGMA integrity_check"), [[Value::Text("ok".into())]]);
+    }
+}
+
+#[test]
+fn files_of_older_releases_are_read() {
+    for (release, bytes) in FILES {
+        let (_folder, path) = scratch();
+        std::fs::write(&path, bytes).unwrap();
+        let (theirs, db) = (with_sqlite_vec(&path), open(&path));
+        for table in ["plain", "full", "keyed"] {
+            let all = format!("SELECT * FROM {table} ORDER BY 1");
+            let expected = rows(&theirs, &all);
+            assert!(expected.len() > 5, "{release} {table}");
+            assert_eq!(rows(&db, &all), expected, "{release} {table}");
+            run(&db, &format!("SELECT ivf_import_vec0('main.{table}', 'new_{table}')"));
+            assert_eq!(
+                rows(&db, &format!("SELECT * FROM new_{table} ORDER BY 1")),
+                expected,
+                "{release} {table}"
+            );
+        }
+    }
+}
+
+/// A file of the real sqlite-vec with tables of several kinds.
+fn file_of_sqlite_vec(path: &Path) {
+    let db = with_sqlite_vec(path);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE v USING vec0(embedding float[4]);
+         INSERT INTO v(rowid, embedding) VALUES (3, '[1,2,3,4]'), (7, '[0,0,0,1]');
+         CREATE VIRTUAL TABLE full USING vec0(user_id INTEGER PARTITION KEY, embedding bit[8], tag TEXT, +note TEXT);
+         INSERT INTO full(user_id, embedding, tag, note) VALUES (1, vec_bit(x'0f'), 'a', 'b')",
+    );
+}
+
+#[test]
+fn a_search_or_a_write_says_what_to_do_and_changes_nothing() {
+    let (_folder, path) = scratch();
+    file_of_sqlite_vec(&path);
+    let before = std::fs::read(&path).unwrap();
+    let db = open(&path);
+    for sql in [
+        "SELECT rowid FROM v WHERE embedding MATCH '[1,2,3,4]' AND k = 1",
+        "SELECT rowid FROM v WHERE embedding MATCH '[1,2,3,4]' AND k = 1 AND rowid = 1",
+        "INSERT INTO v(rowid, embedding) VALUES (9, '[1,2,3,4]')",
+        "INSERT INTO v(v) VALUES ('train')",
+        "UPDATE v SET embedding = '[1,2,3,4]'",
+        "DELETE FROM v",
+        "ALTER TABLE v RENAME TO w",
+        "DELETE FROM full",
+    ] {
+        let message = failure(db.execute_batch(sql)).1;
+        if sql.starts_with("ALTER") {
+            continue;
+        }
+        for words in ["was made by sqlite-vec", "ivf_import_vec0('", "from-sqlite-vec.md"] {
+            assert!(message.contains(words), "{sql}: {message}");
+        }
+    }
+    assert_eq!(count(&db, "v"), 2);
+    assert_eq!(number(&db, "SELECT rowid FROM v WHERE rowid = 7"), 7);
+    run(&db, "PRAGMA integrity_check");
+    assert!(
+        failure(db.query_row("SELECT * FROM ivf_stats('v')", [], |_| Ok(()))).1.contains("not an ivf table")
+    );
+    for (call, words) in [
+        ("ivf_import_vec0('v')", "takes the name of a table"),
+        ("ivf_import_vec0('nowhere', 'new')", "no such table: nowhere"),
+        ("ivf_import_vec0('v', 'full')", "there is a table 'full' already"),
+        ("ivf_import_vec0('v', 'new', 'fts5')", "module must be vec0 or ivf, got 'fts5'"),
+        ("ivf_import_vec0(1, 'new')", "a table is named by a text, got integer"),
+    ] {
+        let message = failure(db.query_row(&format!("SELECT {call}"), [], |_| Ok(()))).1;
+        assert!(message.contains(words), "{call}: {message}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert!(
+        matches!(Table::open(&db, "v"), Err(Error::Invalid { message, .. }) if message.contains("was made by sqlite-vec"))
+    );
+    // Where sqlite-vec is loaded too, its module reads.
+    load_sqlite_vec(&db);
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE new USING ivf(vec float[4]); INSERT INTO new(rowid, vec) SELECT rowid, embedding FROM v; DROP TABLE v",
+    );
+    run(&db, "DROP TABLE full");
+    drop(db);
+    assert_sound(&open(&path), "new", 4);
+}
+
+#[test]
+fn an_import_that_fails_leaves_nothing_behind() {
+    let (_folder, path) = scratch();
+    let theirs = with_sqlite_vec(&path);
+    run(
+        &theirs,
+        "CREATE VIRTUAL TABLE v USING vec0(e float[2], t TEXT);
+         INSERT INTO v(rowid, e, t) VALUES (1, '[1,2]', 'a text of more than twelve bytes'), (2, '[1,2]', 'short');
+         DELETE FROM v_metadatatext00",
+    );
+    drop(theirs);
+    let db = open(&path);
+    for within in [false, true] {
+        if within {
+            run(&db, "BEGIN; CREATE TABLE kept(x)");
+        }
+        let failed = failure(db.query_row("SELECT ivf_import_vec0('v', 'new')", [], |_| Ok(())));
+        assert!(failed.1.contains("v_rowids, row 1"), "{}", failed.1);
+        assert_eq!(failed.0 & 0xff, ffi::SQLITE_CORRUPT);
+        assert_eq!(number(&db, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'new%'"), 0);
+        if within {
+            run(&db, "COMMIT; SELECT * FROM kept");
+        }
+    }
+}
