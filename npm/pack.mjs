@@ -1,5 +1,5 @@
-// Lays out the packages and packs them: `node npm/pack.mjs --out DIR NAME=LIBRARY ...`, NAME as in platforms.json.
-// The version is that of Cargo.toml. Prints the tarballs, one a line.
+// Lays out the packages and packs them: `node npm/pack.mjs --out DIR [--licenses FILE] NAME=LIBRARY ...`, NAME as in
+// platforms.json. FILE has the licences of what the libraries are made of. The version is that of Cargo.toml. Prints the tarballs.
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,9 +12,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(here);
 const json = (path) => JSON.parse(readFileSync(join(here, path), "utf8"));
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" }, licenses: { type: "string" } } });
 if (!values.out || positionals.length === 0) {
-  console.error("usage: node npm/pack.mjs --out DIR NAME=LIBRARY ...");
+  console.error("usage: node npm/pack.mjs --out DIR [--licenses FILE] NAME=LIBRARY ...");
   process.exit(2);
 }
 const version = /^version = "([^"]+)"/m.exec(readFileSync(join(root, "Cargo.toml"), "utf8"))[1];
@@ -33,7 +33,7 @@ const platforms = positionals.map((argument) => {
 const scratch = mkdtempSync(join(tmpdir(), "sqlite-ivf-"));
 try {
   for (const { package: name, os, cpu, libc, file, library, for: what } of platforms) {
-    const readme = `# ${name}\n\nThe library of `sqlite-ivf` for ${what}.\nInstall \`sqlite-ivf\`, which takes this package where it fits.\n`;
+    const readme = `# ${name}\n\nThe library of sqlite-ivf for ${what}. Install \`sqlite-ivf\`, which takes this package where it fits.\n`;
     pack(
       {
         name,
@@ -45,7 +45,7 @@ try {
         main: `./${file}`,
         preferUnplugged: true,
       },
-      { [file]: readFileSync(library), "README.md": readme },
+      { [file]: readFileSync(library), "README.md": readme, ...(values.licenses && { "LICENSE-THIRD-PARTY": readFileSync(values.licenses) }) },
     );
   }
   const { private: _, scripts, devDependencies, name, description, license, keywords, ...rest } = source;
