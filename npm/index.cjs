@@ -2,6 +2,7 @@
 // Finds the library, and loads it into a database. Vectors to blobs and back are in vectors.cjs.
 
 const { existsSync } = require("node:fs");
+const { basename } = require("node:path");
 const vectors = require("./vectors.cjs");
 const { version, optionalDependencies: packages = {} } = require("./package.json");
 
@@ -80,10 +81,24 @@ function load(db) {
   }
   const path = getLoadablePath();
   try {
-    db.loadExtension(path);
+    enter(db, path);
   } catch (error) {
     retry(db, path, error);
   }
+}
+
+/** Installed under the name of sqlite-vec, its entry point is taken: the few functions that print otherwise then print as there. */
+function enter(db, path) {
+  if (basename(__dirname) === "sqlite-vec") {
+    try {
+      db.loadExtension(path, "sqlite3_vec_init");
+      return;
+    } catch (error) {
+      // A host that has no such argument.
+      if (!(error instanceof TypeError)) throw error;
+    }
+  }
+  db.loadExtension(path);
 }
 
 /** node:sqlite may have loading switched off; other failures get a word on what helps. */
@@ -96,7 +111,7 @@ function retry(db, path, error) {
       throw new Error("this database was opened without extension loading: new DatabaseSync(file, { allowExtension: true }) permits it", { cause });
     }
     try {
-      db.loadExtension(path);
+      enter(db, path);
     } finally {
       db.enableLoadExtension(false);
     }

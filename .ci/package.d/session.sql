@@ -59,8 +59,8 @@ INSERT INTO v(rowid, embedding, label) VALUES (1, '[1, 0]', 'east'), (2, '[0, 1]
 SELECT rowid, label, printf('%.3f', distance) FROM v WHERE embedding MATCH '[0.9, 0.1]' AND k = 2 ORDER BY distance;
 --> 1|east|0.141
 --> 2|north|1.273
-SELECT vec_to_json(vec_normalize('[3, 4]')), printf('%.1f', vec_distance_l2('[0, 0]', '[3, 4]'));
---> [0.6,0.8]|5.0
+SELECT hex(vec_normalize('[3, 4]')), printf('%.1f', vec_distance_l2('[0, 0]', '[3, 4]'));
+--> 9A99193FCDCC4C3F|5.0
 DROP TABLE v;
 DROP TABLE signs;
 DROP TABLE items;

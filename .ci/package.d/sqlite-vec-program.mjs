@@ -47,7 +47,7 @@ db.prepare("UPDATE vec_docs SET embedding = ? WHERE doc_id = 5").run(JSON.string
 db.prepare("DELETE FROM vec_docs WHERE doc_id = ?").run(7n);
 console.log(db.prepare("SELECT count(*) AS n, vec_length(embedding) AS dim FROM vec_docs").get());
 console.log(db.prepare("SELECT doc_id FROM vec_docs WHERE embedding MATCH '[1, 0]' AND k = 2").all());
-console.log(db.prepare("SELECT vec_distance_l2('[0, 0]', '[3, 4]') AS l2, vec_length(vec_f32('[1, 2, 3]')) AS length").get());
+console.log(db.prepare("SELECT vec_distance_l2('[0, 0]', '[3, 4]') AS l2, vec_length(vec_f32('[1, 2, 3]')) AS length, vec_to_json('[0.5, 1]') AS json").get());
 try {
   insertStmt.run(9n, new Float32Array(3));
 } catch (error) {

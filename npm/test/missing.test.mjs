@@ -101,3 +101,13 @@ test("another error of the host is passed on as it is", () => {
   const main = installed({ has: [`sqlite-ivf-${machine}`] });
   assert.equal(run(main, 'require("sqlite-ivf").load({ loadExtension() { throw new RangeError("no") } })'), "RangeError: no");
 });
+
+test("under the name of sqlite-vec its entry point is asked for, where the host takes one", () => {
+  const main = installed({ has: [`sqlite-ivf-${machine}`] });
+  const alias = join(dirname(main), "sqlite-vec");
+  cpSync(main, alias, { recursive: true });
+  const load = (host) => run(alias, `const loadExtension = ${host}; require("sqlite-vec").load({ loadExtension })`);
+  assert.equal(load("(path, entry) => console.log(entry)"), "sqlite3_vec_init");
+  assert.equal(load('(path, entry) => { if (entry) throw new TypeError("a callback is expected"); console.log("plain") }'), "plain");
+  assert.equal(run(main, 'require("sqlite-ivf").load({ loadExtension: (path, entry) => console.log(entry) })'), "undefined");
+});
