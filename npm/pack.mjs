@@ -22,7 +22,7 @@ const out = resolve(values.out);
 mkdirSync(out, { recursive: true });
 
 const source = json("package.json");
-const common = { version, license: source.license, keywords: source.keywords };
+const common = { version, license: source.license, keywords: source.keywords, type: source.type };
 const platforms = positionals.map((argument) => {
   const [, name, library] = /^([^=]+)=(.+)$/.exec(argument) ?? [];
   const platform = json("platforms.json").find((each) => each.name === name);
