@@ -252,13 +252,12 @@ impl Db {
         Ok(())
     }
 
-    /// Runs a statement that may be about virtual tables. Not for statements on shadow tables, which a file could make into views.
+    /// Prepares a statement that may be about virtual tables. Not for statements on shadow tables, which a file could make into views.
     ///
     /// # Errors
-    /// As [`Db::prepare`] and [`Statement::execute`].
-    pub fn run_on_tables(&self, sql: &str) -> Result<()> {
-        let statement = Statement::prepare_with(*self, sql, 0)?.0;
-        statement.ok_or_else(|| Error::misuse("no SQL statement"))?.execute(&[])
+    /// As [`Db::prepare`].
+    pub fn prepare_on_tables(&self, sql: &str) -> Result<Statement> {
+        Statement::prepare_with(*self, sql, 0)?.0.ok_or_else(|| Error::misuse("no SQL statement"))
     }
 
     /// The transaction state of a schema. An unknown schema has none.

@@ -90,7 +90,7 @@ statements! {
     AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
     AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
-    Vec0Rows "vec0_rows", Vec0Chunk "vec0_chunk", Vec0Auxiliary "vec0_auxiliary", Vec0Text "vec0_text", Vec0Drop "vec0_drop",
+    Vec0Rows "vec0_rows", Vec0Row "vec0_row", Vec0Chunk "vec0_chunk", Vec0Auxiliary "vec0_auxiliary", Vec0Text "vec0_text", Vec0Drop "vec0_drop",
     EncodingRead "encoding_read", LikeRead "like_read", LikeProbe "like_probe",
 }
 
@@ -211,6 +211,11 @@ impl Tables {
     /// The connection.
     pub fn db(&self) -> Db {
         self.db
+    }
+
+    /// A name in the schema of the table, as SQL has it.
+    pub fn qualified(&self, name: &str) -> String {
+        format!("\"{}\".\"{}\"", escaped(&self.schema), escaped(name))
     }
 
     /// The name of a shadow table, without its schema.

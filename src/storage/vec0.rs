@@ -44,8 +44,20 @@ impl Tables {
     /// # Errors
     /// What SQLite says.
     pub fn vec0_rows(&self, rowid: i64) -> Result<Vec<Row>> {
-        let mut statement = self.statement(Sql::Vec0Rows)?;
-        let mut rows = statement.query(&[Param::I64(rowid)])?;
+        self.vec0_find(Sql::Vec0Rows, Param::I64(rowid))
+    }
+
+    /// The row of a text key.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn vec0_row(&self, key: &str) -> Result<Option<Row>> {
+        Ok(self.vec0_find(Sql::Vec0Row, Param::Text(key))?.into_iter().next())
+    }
+
+    fn vec0_find(&self, which: Sql, param: Param<'_>) -> Result<Vec<Row>> {
+        let mut statement = self.statement(which)?;
+        let mut rows = statement.query(&[param])?;
         let mut found = Vec::new();
         while rows.step()? {
             let id = if rows.kind(1) == Kind::Text { Some(rows.text(1)?.to_owned()) } else { None };

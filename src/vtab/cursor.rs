@@ -80,10 +80,7 @@ impl VTabCursor<Ivf> for Cursor {
                 }
             }
             plan::WITHOUT_K => {
-                return Err(Error::generic(
-                    "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
-                     enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
-                ));
+                return Err(plan::without_k());
             }
             plan::POINT => {
                 table.flush()?;

@@ -25,6 +25,13 @@ pub const BATCHED: i32 = 4;
 pub const SCAN_METADATA: i32 = 5;
 /// A search that does not say how many rows are wanted.
 pub const WITHOUT_K: i32 = 6;
+/// The error of running [`WITHOUT_K`].
+pub fn without_k() -> Error {
+    Error::generic(
+        "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
+         enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
+    )
+}
 /// Added to the number of a search whose answers' metadata is wanted.
 const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.

@@ -97,7 +97,7 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
         format!("INSERT INTO {new} SELECT * FROM {old}"),
     ];
     db.execute("SAVEPOINT ivf_import_vec0")?;
-    let done = statements.iter().try_for_each(|statement| db.run_on_tables(statement));
+    let done = statements.iter().try_for_each(|statement| db.prepare_on_tables(statement)?.execute(&[]));
     let rows = db.changes();
     if done.is_err() {
         db.execute("ROLLBACK TO ivf_import_vec0")?;

@@ -6,6 +6,8 @@ mod import;
 #[cfg(feature = "vec0")]
 mod module;
 #[cfg(feature = "vec0")]
+mod search;
+#[cfg(feature = "vec0")]
 mod theirs;
 
 use std::borrow::Cow;
@@ -98,7 +100,7 @@ pub fn made_by_other(name: &str) -> Error {
     Error::new(
         ffi::SQLITE_READONLY,
         format!(
-            "'{name}' was made by sqlite-vec, and sqlite-ivf reads its rows but does not search or write it: SELECT \
+            "'{name}' was made by sqlite-vec, and sqlite-ivf reads it but does not write it: SELECT \
              ivf_import_vec0('{name}', 'new_name') makes a table of ours of it; see docs/from-sqlite-vec.md"
         ),
     )

@@ -129,7 +129,9 @@ impl VTabCursor<Vec0> for Vec0Cursor {
     fn filter(&mut self, vtab: &Vec0, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         match (self, vtab) {
             (Self::Ours(cursor), Vec0::Ours(table)) => cursor.filter(table, idx_num, idx_str, args),
-            (Self::Theirs(scan), Vec0::Theirs(table)) => scan.filter(table),
+            (Self::Theirs(scan), Vec0::Theirs(table)) => {
+                scan.filter(table, idx_num, idx_str.unwrap_or_default(), args)
+            }
             _ => Ok(()),
         }
     }

@@ -1,18 +1,20 @@
-//! A table that sqlite-vec made, where the module `vec0` is ours: it can be read from end to end, taken over and dropped.
+//! A table that sqlite-vec made, where the module `vec0` is ours: it can be read, searched, taken over and dropped.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, VTabArgs};
+use super::search::search;
+use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, VTabArgs, Value};
 use crate::storage::{Open, Row, Tables};
-use crate::vtab::columns::{At, Role};
+use crate::vtab::columns::{At, Hidden, Role};
 use crate::vtab::options::Options;
+use crate::vtab::plan::{self, Plan};
 
 /// The table.
 pub struct Theirs {
-    tables: Tables,
-    options: Options,
-    name: String,
+    pub tables: Tables,
+    pub options: Options,
+    pub name: String,
 }
 
 /// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
@@ -38,13 +40,13 @@ impl Theirs {
         super::made_by_other(&self.name)
     }
 
-    /// All rows, whatever is asked for.
+    /// The plan of a search, as for a table of ours, or all rows.
     ///
     /// # Errors
-    /// A search.
+    /// As for a table of ours.
     pub fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         if info.constraints().any(|constraint| constraint.op == Op::Match) {
-            return Err(self.error());
+            return plan::best_index(&self.options.columns, info);
         }
         info.set_estimated_cost(1e6);
         Ok(BestIndex::Ok)
@@ -65,6 +67,8 @@ pub struct Scan {
     rows: Vec<Row>,
     at: usize,
     open: Open,
+    /// Of the rows of a search.
+    distances: Option<Vec<Option<f64>>>,
 }
 
 impl Scan {
@@ -72,8 +76,17 @@ impl Scan {
     ///
     /// # Errors
     /// What reading fails with.
-    pub fn filter(&mut self, table: &Theirs) -> Result<()> {
-        *self = Self { rows: table.tables.vec0_rows(i64::MIN)?, ..Self::default() };
+    pub fn filter(&mut self, table: &Theirs, number: i32, text: &str, args: &[Value<'_>]) -> Result<()> {
+        *self = Self::default();
+        let plan = Plan::from_number(number);
+        match plan.kind {
+            plan::WITHOUT_K => return Err(plan::without_k()),
+            plan::KNN => {
+                let (rows, distances) = search(table, plan, text, args)?.into_iter().unzip();
+                (self.rows, self.distances) = (rows, Some(distances));
+            }
+            _ => self.rows = table.tables.vec0_rows(i64::MIN)?,
+        }
         Ok(())
     }
 
@@ -83,7 +96,7 @@ impl Scan {
     /// What reading fails with.
     pub fn next(&mut self, table: &Theirs) -> Result<()> {
         self.at += 1;
-        if self.at < self.rows.len() {
+        if self.at < self.rows.len() || self.distances.is_some() {
             return Ok(());
         }
         let next = self.rows.last().and_then(|row| row.rowid.checked_add(1));
@@ -121,6 +134,10 @@ impl Scan {
         };
         let value = match options.columns.at(column) {
             At::Rowid => return give(Param::I64(row.rowid)),
+            At::Hidden(Hidden::Distance) => {
+                let distance = self.distances.as_ref().and_then(|distances| distances[self.at]);
+                return give(distance.map_or(Param::Null, Param::F64));
+            }
             At::Hidden(_) => return Ok(()),
             At::Vector(number) => {
                 let of = &options.vectors[number];
