@@ -176,10 +176,9 @@ def crate(file: Path, version: str, home: str) -> Dict[str, Any]:
     need(not strays, f"{len(strays)} files that nobody needs there, such as {strays[:1]}: `include` of Cargo.toml says what is packed")
     licences(list(files), notices=False)
     # Feature `loadable` needs the [patch] of the source tree, which a registry drops: a reader has to be told.
-    original = files["Cargo.toml.orig"].decode()
-    comment = re.search(r"((?:^#.*\n)+)^loadable = ", original, re.M)
-    told = comment and "source tree" in " ".join(comment[1].replace("#", " ").split())
-    need(told, "the comment above the feature `loadable` in Cargo.toml does not say that it builds from the source tree alone")
+    comments = re.findall(r"(?:^\s*#.*\n)+", files["Cargo.toml.orig"].decode(), re.M)
+    told = [each for each in comments if "`loadable`" in each and "source tree" in " ".join(each.replace("#", " ").split())]
+    need(told, "no comment of Cargo.toml says that the feature `loadable` builds in the source tree alone")
     return {"files": len(files)}
 
 
