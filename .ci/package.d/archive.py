@@ -7,10 +7,9 @@ import io
 import sys
 import tarfile
 from pathlib import Path
-from typing import List
 
 
-def main(arguments: List[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Runs."""
     file, folder, epoch, *members = arguments
     tar = io.BytesIO()

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import elf
 
@@ -52,7 +52,7 @@ def need(condition: object, text: str) -> None:
         raise Wrong(text)
 
 
-def library(data: bytes, machine: str, home: str) -> Dict[str, Any]:
+def library(data: bytes, machine: str, home: str) -> dict[str, Any]:
     """A library that is to be loaded on such a machine."""
     need(len(data) <= LIMITS["library"], f"the library has {len(data):,} bytes")
     found = elf.read(data)
@@ -69,14 +69,14 @@ def library(data: bytes, machine: str, home: str) -> Dict[str, Any]:
     }
 
 
-def licences(names: List[str], *, notices: bool) -> None:
+def licences(names: list[str], *, notices: bool) -> None:
     """The licence files are there, by their last names."""
     have = {name.rsplit("/", 1)[-1] for name in names}
     for name in (*LICENCES, *([NOTICES] if notices else [])):
         need(name in have, f"{name} is missing")
 
 
-def members(file: Path) -> Dict[str, bytes]:
+def members(file: Path) -> dict[str, bytes]:
     """The files of a tar.gz, without the folder that all of them are in."""
     with tarfile.open(file) as archive:
         return {each.name.split("/", 1)[1]: archive.extractfile(each).read() for each in archive if each.isfile()}  # type: ignore[union-attr]
@@ -89,14 +89,14 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def archive(file: Path, version: str, home: str) -> Dict[str, Any]:
+def archive(file: Path, version: str, home: str) -> dict[str, Any]:
     """A library for whoever wants the plain file."""
     files = members(file)
     licences(list(files), notices=True)
     return library(files["libsqlite_ivf.so"], file.name.removesuffix(".tar.gz").split("-linux-")[1], home)
 
 
-def wheel(file: Path, version: str, home: str) -> Dict[str, Any]:
+def wheel(file: Path, version: str, home: str) -> dict[str, Any]:
     """A wheel, and all that its RECORD says."""
     machine = re.fullmatch(r"sqlite_ivf-.*-py3-none-manylinux_2_17_(x86_64|aarch64)\.whl", file.name)
     need(machine, "the wheel's name has another tag")
@@ -122,7 +122,7 @@ def wheel(file: Path, version: str, home: str) -> Dict[str, Any]:
     return {**facts, "auditwheel": tag and tag[1], "twine": "passed"}
 
 
-def sdist(file: Path, version: str, home: str) -> Dict[str, Any]:
+def sdist(file: Path, version: str, home: str) -> dict[str, Any]:
     """The sources, from which pip builds with cargo."""
     files = members(file)
     need(f"\nVersion: {version}\n" in files["PKG-INFO"].decode(), "PKG-INFO says another version")
@@ -134,7 +134,7 @@ def sdist(file: Path, version: str, home: str) -> Dict[str, Any]:
     return {"twine": "passed"}
 
 
-def npm(file: Path, version: str, home: str) -> Dict[str, Any]:
+def npm(file: Path, version: str, home: str) -> dict[str, Any]:
     """The main package, or that of a platform."""
     files = members(file)
     manifest = json.loads(files["package.json"])
@@ -148,7 +148,7 @@ def npm(file: Path, version: str, home: str) -> Dict[str, Any]:
     # A list in some versions of npm, an object by name in others.
     listed = said[0] if isinstance(said, list) else said[manifest["name"]]
     need(listed["filename"] == file.name, f"npm pack makes {listed['filename']}")
-    facts: Dict[str, Any] = {"npm pack": f"{listed['entryCount']} files, {listed['unpackedSize']:,} bytes unpacked"}
+    facts: dict[str, Any] = {"npm pack": f"{listed['entryCount']} files, {listed['unpackedSize']:,} bytes unpacked"}
     if platform is None:
         need(manifest["name"] == "sqlite-ivf", f"package.json says name {manifest['name']}")
         others = manifest["optionalDependencies"]
@@ -163,7 +163,7 @@ def npm(file: Path, version: str, home: str) -> Dict[str, Any]:
     return {**facts, **library(files[manifest["main"].removeprefix("./")], ARM[platform[1]], home)}
 
 
-def crate(file: Path, version: str, home: str) -> Dict[str, Any]:
+def crate(file: Path, version: str, home: str) -> dict[str, Any]:
     """What crates.io takes."""
     files = members(file)
     manifest = files["Cargo.toml"].decode()
@@ -176,10 +176,9 @@ def crate(file: Path, version: str, home: str) -> Dict[str, Any]:
     need(not strays, f"{len(strays)} files that nobody needs there, such as {strays[:1]}: `include` of Cargo.toml says what is packed")
     licences(list(files), notices=False)
     # Feature `loadable` needs the [patch] of the source tree, which a registry drops: a reader has to be told.
-    original = files["Cargo.toml.orig"].decode()
-    comment = re.search(r"((?:^#.*\n)+)^loadable = ", original, re.M)
-    told = comment and "source tree" in " ".join(comment[1].replace("#", " ").split())
-    need(told, "the comment above the feature `loadable` in Cargo.toml does not say that it builds from the source tree alone")
+    comments = re.findall(r"(?:^\s*#.*\n)+", files["Cargo.toml.orig"].decode(), re.M)
+    told = [each for each in comments if "`loadable`" in each and "source tree" in " ".join(each.replace("#", " ").split())]
+    need(told, "no comment of Cargo.toml says that the feature `loadable` builds in the source tree alone")
     return {"files": len(files)}
 
 
@@ -192,7 +191,7 @@ KINDS = [
 ]
 
 
-def table(file: Path) -> List[List[str]]:
+def table(file: Path) -> list[list[str]]:
     """The lines of a table, if there is one."""
     return [line.split("\t") for line in file.read_text().splitlines()] if file.is_file() else []
 
@@ -207,7 +206,7 @@ def main(dist: str, version: str, facts: Path, write: bool) -> int:
     for file in sorted(each for each in folder.iterdir() if re.search(r"\.(whl|gz|tgz|crate)$", each.name)):
         kind, check = next((kind, check) for pattern, kind, check in KINDS if re.fullmatch(pattern, file.name))
         size = file.stat().st_size
-        entry: Dict[str, Any] = {"file": file.name, "kind": kind, "bytes": size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        entry: dict[str, Any] = {"file": file.name, "kind": kind, "bytes": size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         try:
             need(version in file.name, f"the name does not say version {version}")
             need(size <= LIMITS[kind], f"{size:,} bytes are over the limit of {LIMITS[kind]:,}")

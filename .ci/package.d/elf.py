@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 MACHINES = {62: "x86_64", 183: "aarch64"}
 
@@ -14,9 +14,9 @@ class Library(NamedTuple):
 
     bits: int
     machine: str
-    needed: List[str]
-    exports: List[str]
-    glibc: Tuple[int, ...]
+    needed: list[str]
+    exports: list[str]
+    glibc: tuple[int, ...]
     """The newest version of a GLIBC_ symbol."""
 
 
@@ -34,8 +34,8 @@ def read(data: bytes) -> Library:
     (table,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     # Of each section: type, offset, size, link.
-    sections: Dict[int, List[Tuple[int, int, int]]] = {}
-    places: List[Tuple[int, int]] = []
+    sections: dict[int, list[tuple[int, int, int]]] = {}
+    places: list[tuple[int, int]] = []
     for i in range(count):
         _, kind, _, _, offset, length, link = struct.unpack_from("<IIQQQQI", data, table + i * size)
         sections.setdefault(kind, []).append((offset, length, link))

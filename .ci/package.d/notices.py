@@ -10,14 +10,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 #: Where a crate offers several, the first of these that it has.
 CHOICES = ("MIT", "ZLIB", "BSD")
 NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE")
 
 
-def linked(features: str, target: str) -> List[Tuple[str, str]]:
+def linked(features: str, target: str) -> list[tuple[str, str]]:
     """Names and versions of the crates that the library is made of; those that run at build time are not in it."""
     command = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--features", features]
     command += ["--target", target, "--format", "{p}"]
@@ -30,7 +29,7 @@ def main(features: str, target: str) -> None:
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--features", features, "--filter-platform", target]
     metadata = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     packages = {(each["name"], each["version"]): each for each in metadata["packages"]}
-    texts: Dict[str, Tuple[str, List[str]]] = {}
+    texts: dict[str, tuple[str, list[str]]] = {}
     silent = []
     for key in linked(features, target):
         if key[0] == "sqlite-ivf":

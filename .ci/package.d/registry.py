@@ -12,14 +12,14 @@ import sys
 import tarfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 from urllib.parse import unquote
 
 
 def main(folder: str, port_file: str) -> None:
     """Runs."""
     files = {each.name: each.read_bytes() for each in Path(folder).glob("*.tgz")}
-    manifests: Dict[str, Dict[str, Any]] = {}
+    manifests: dict[str, dict[str, Any]] = {}
     for name in files:
         with tarfile.open(Path(folder) / name) as archive:
             member = archive.extractfile("package/package.json")

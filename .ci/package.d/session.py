@@ -7,15 +7,15 @@ A host prints the columns of each row, joined by |, and for a statement that fai
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 SESSION = Path(__file__).with_name("session.sql")
 
 
-def read(errors: bool = True) -> Iterator[Tuple[str, List[str]]]:
+def read(errors: bool = True) -> Iterator[tuple[str, list[str]]]:
     """Each statement, with the lines that are expected of it."""
-    statements: List[Tuple[List[str], List[str]]] = []
+    statements: list[tuple[list[str], list[str]]] = []
     complete = True
     for line in SESSION.read_text().splitlines():
         if line.startswith(("--> ", "--! ")):
@@ -30,7 +30,7 @@ def read(errors: bool = True) -> Iterator[Tuple[str, List[str]]]:
             yield "\n".join(lines), expected
 
 
-def check(version: str, lines: List[str], errors: bool) -> bool:
+def check(version: str, lines: list[str], errors: bool) -> bool:
     """Whether a host printed what is expected; says where not."""
     wanted = [line.replace("VERSION", version) for _, expected in read(errors) for line in expected]
     for number in range(max(len(wanted), len(lines))):
@@ -43,7 +43,7 @@ def check(version: str, lines: List[str], errors: bool) -> bool:
     return True
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs."""
     errors = "--no-errors" not in arguments
     arguments = [each for each in arguments if each != "--no-errors"]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def found(pattern: str, file: str) -> Optional[str]:
+def found(pattern: str, file: str) -> str | None:
     """What a file says, if it is there and says so."""
     path = ROOT / file
     match = re.search(pattern, path.read_text()) if path.is_file() else None
     return match.group(1) if match else None
 
 
-def others() -> Iterator[Tuple[str, Optional[str]]]:
+def others() -> Iterator[tuple[str, str | None]]:
     """Files that could say a version of their own, and what they say."""
-    yield "Cargo.lock", found(r'name = "sqlite-ivf"\nversion = "([^"]+)"', "Cargo.lock")
+    for lock in ("Cargo.lock", "fuzz/Cargo.lock"):
+        yield lock, found(r'name = "sqlite-ivf"\nversion = "([^"]+)"', lock)
     yield "python/pyproject.toml", found(r'(?m)^version = "([^"]+)"', "python/pyproject.toml")
     yield "python/src/sqlite_ivf/__init__.py", found(r'(?m)^__version__ = "([1-9][^"]*|0\.[^"]+)"', "python/src/sqlite_ivf/__init__.py")
     package = ROOT / "npm/package.json"
@@ -35,10 +37,8 @@ def others() -> Iterator[Tuple[str, Optional[str]]]:
         yield "the git tag", tag
 
 
-def released() -> Optional[str]:
+def released() -> str | None:
     """The tag of the commit that is checked out, if it is a version."""
-    import subprocess
-
     command = ["git", "-C", str(ROOT), "tag", "--points-at", "HEAD", "v*"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout.split()
     return listed[0][1:] if listed else None
