@@ -164,7 +164,7 @@ def npm(file: Path, version: str, home: str) -> dict[str, Any]:
 
 
 def crate(file: Path, version: str, home: str) -> dict[str, Any]:
-    """What crates.io takes."""
+    """What cargo publishes."""
     files = members(file)
     manifest = files["Cargo.toml"].decode()
     need(re.search(rf'(?m)^version = "{re.escape(version)}"$', manifest), "Cargo.toml says another version")
