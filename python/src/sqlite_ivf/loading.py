@@ -106,24 +106,41 @@ def load(connection: Any) -> None:
     >>> db.execute("SELECT vec_to_json('[1, 2]')").fetchone()
     ('[1.0,2.0]',)
     """
+    path = loadable_path()
+    _load(connection, lambda: connection.load_extension(path))
+
+
+def _load(connection: Any, attempt: Callable[[], object]) -> None:
     if _package(connection) == "aiosqlite":
         raise TypeError("load() takes no connection of aiosqlite: await sqlite_ivf.aload(connection)")
-    path = loadable_path()
     if not hasattr(connection, "load_extension") or not hasattr(connection, "enable_load_extension"):
         raise _cannot(connection)
     try:
         try:
-            connection.load_extension(path)
+            attempt()
         except Exception as error:
             if not _refused(error):
                 raise
             connection.enable_load_extension(True)
             try:
-                connection.load_extension(path)
+                attempt()
             finally:
                 connection.enable_load_extension(False)
     except Exception as error:
         raise _explain(connection, error) from error
+
+
+def _load_as_sqlite_vec(connection: Any) -> None:
+    """Loads the extension by sqlite-vec's entry point, where the host takes its name (apsw, and sqlite3 from Python 3.12 on): its
+    functions then print as sqlite-vec's do.
+    """
+    path, name = loadable_path(), "sqlite3_vec_init"
+    named: Callable[[], object] = lambda: connection.load_extension(path)  # noqa: E731
+    if _package(connection) == "apsw":
+        named = lambda: connection.load_extension(path, name)  # noqa: E731
+    elif _package(connection) in ("sqlite3", "_sqlite3") and sys.version_info >= (3, 12):
+        named = lambda: connection.load_extension(path, entrypoint=name)  # noqa: E731
+    _load(connection, named)
 
 
 async def aload(connection: Any) -> None:
@@ -214,7 +231,7 @@ def install_as_sqlite_vec() -> ModuleType:
         raise RuntimeError(f"sqlite_vec is imported already, from {there.__file__}: call install_as_sqlite_vec() before that")
     module = ModuleType("sqlite_vec", "sqlite-ivf in the place of sqlite-vec.")
     vars(module).update(
-        load=load,
+        load=_load_as_sqlite_vec,
         loadable_path=loadable_path,
         serialize_float32=serialize_float32,
         serialize_int8=serialize_int8,

@@ -337,13 +337,13 @@ def _sqlite(path: Path, name: str, wanted: _Wanted) -> Source:
         if vec0:
             connection.close()
             connection = _with_sqlite_vec(path)
-        return _table(connection, path, name, wanted, vec0)
+        return _table(connection, path, name, wanted)
     except BaseException:
         connection.close()
         raise
 
 
-def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wanted, vec0: bool) -> Source:
+def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wanted) -> Source:
     found = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE", (name,)
     ).fetchone()
@@ -366,8 +366,9 @@ def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wante
                     source.columns[declared.group(1) + table._unquoted(declared.group(2))] = declared.group(3)
         keys = [name for name, each in {**source.columns, **wanted.columns}.items() if _is_rowid(each)]
         texts = [name for name, each in source.columns.items() if re.match(r"text\s+primary", each, re.IGNORECASE)]
-        # A vec0 table with a key has no column rowid.
-        rowid = table.quoted(keys[0]) if keys else "NULL" if texts and vec0 else "rowid"
+        # A vec0 table with a text key has no column rowid.
+        has_none = bool(texts) and kind.group(1).lower() == "vec0"
+        rowid = table.quoted(keys[0]) if keys else "NULL" if has_none else "rowid"
     else:
         listed = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
         names = [each for each, _ in listed]
