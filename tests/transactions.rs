@@ -996,6 +996,14 @@ fn a_command_by_select_reads_one_version_while_another_connection_commits() {
                 i += 1;
             }
         });
+        /// The writer ends where the reader's assertions do.
+        struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _ends = Ends(&done);
         let reader = open(&path);
         for _ in 0..300 {
             for command in ["integrity-check", "unload", "preload"] {
@@ -1004,6 +1012,5 @@ fn a_command_by_select_reads_one_version_while_another_connection_commits() {
                 assert_eq!(said.as_deref(), Ok("ok"), "{command}");
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
