@@ -224,6 +224,20 @@ impl Rows<'_> {
         })
     }
 
+    /// A column as the parameter of another statement.
+    ///
+    /// # Errors
+    /// As [`Rows::text`] and [`Rows::blob`].
+    pub fn param(&self, column: usize) -> Result<Param<'_>> {
+        Ok(match self.kind(column) {
+            Kind::Null => Param::Null,
+            Kind::Integer => Param::I64(self.i64(column)),
+            Kind::Real => Param::F64(self.f64(column)),
+            Kind::Text => Param::Text(self.text(column)?),
+            Kind::Blob => Param::Blob(self.blob(column)?),
+        })
+    }
+
     /// A column cast to an integer.
     pub fn i64(&self, column: usize) -> i64 {
         // SAFETY: as in `kind`.

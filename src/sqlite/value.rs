@@ -7,7 +7,7 @@ use std::{ptr, slice, str};
 
 use super::api::call;
 use super::ffi::{self, sqlite3_context, sqlite3_value};
-use super::{Api, Db, Error, Result};
+use super::{Api, Db, Error, Param, Result};
 
 /// The storage class of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +145,20 @@ impl<'a> Value<'a> {
                 }
             }
         }
+    }
+
+    /// The value as the parameter of a statement.
+    ///
+    /// # Errors
+    /// As [`Value::text`] and [`Value::blob`].
+    pub fn param(&self) -> Result<Param<'a>> {
+        Ok(match self.kind() {
+            Kind::Null => Param::Null,
+            Kind::Integer => Param::I64(self.i64()),
+            Kind::Real => Param::F64(self.f64()),
+            Kind::Text => Param::Text(self.text()?),
+            Kind::Blob => Param::Blob(self.blob()?),
+        })
     }
 
     /// The subtype of a function's argument, 0 without one.

@@ -77,13 +77,7 @@ impl Tables {
         if which == 0 && self.shape().text_key && kind != Kind::Text {
             return Err(self.corrupt("auxiliary", rowid, format!("the key is of type {}", kind.name())));
         }
-        Ok(give(match kind {
-            Kind::Null => Param::Null,
-            Kind::Integer => Param::I64(rows.i64(0)),
-            Kind::Real => Param::F64(rows.f64(0)),
-            Kind::Text => Param::Text(rows.text(0)?),
-            Kind::Blob => Param::Blob(rows.blob(0)?),
-        }))
+        Ok(give(rows.param(0)?))
     }
 
     /// The rows whose text key equals a number, as its text or as the number that the key reads as.

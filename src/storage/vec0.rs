@@ -12,9 +12,10 @@
 //! The layout is that of releases 0.1.6 to 0.1.9.
 
 use std::cell::RefCell;
+use std::ops::DerefMut;
 
 use crate::index::{ValueKind, try_filled};
-use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Rows};
+use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement};
 use crate::storage::tables::{Sql, Tables};
 
 /// A row, and where its values are.
@@ -44,20 +45,29 @@ impl Tables {
     /// # Errors
     /// What SQLite says.
     pub fn vec0_rows(&self, rowid: i64) -> Result<Vec<Row>> {
-        self.vec0_find(Sql::Vec0Rows, Param::I64(rowid))
+        self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 256.into()])
+    }
+
+    /// The row of a rowid.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn vec0_row(&self, rowid: i64) -> Result<Option<Row>> {
+        let found = self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 1.into()])?;
+        Ok(found.into_iter().next().filter(|row| row.rowid == rowid))
     }
 
     /// The row of a text key.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn vec0_row(&self, key: &str) -> Result<Option<Row>> {
-        Ok(self.vec0_find(Sql::Vec0Row, Param::Text(key))?.into_iter().next())
+    pub fn vec0_row_of_key(&self, key: &str) -> Result<Option<Row>> {
+        Ok(self.vec0_find(Sql::Vec0Row, &[key.into()])?.into_iter().next())
     }
 
-    fn vec0_find(&self, which: Sql, param: Param<'_>) -> Result<Vec<Row>> {
+    fn vec0_find(&self, which: Sql, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let mut statement = self.statement(which)?;
-        let mut rows = statement.query(&[param])?;
+        let mut rows = statement.query(params)?;
         let mut found = Vec::new();
         while rows.step()? {
             let id = if rows.kind(1) == Kind::Text { Some(rows.text(1)?.to_owned()) } else { None };
@@ -116,7 +126,8 @@ impl Tables {
                     return give(Param::Text(std::str::from_utf8(text).map_err(|_| self.vec0_corrupt(row))?));
                 }
                 let table = self.shadow(&format!("metadatatext{number:02}"));
-                self.vec0_query(Sql::Vec0Text, &table, row.rowid, row, |rows| lent(rows, 0, give))
+                let mut text = self.db().prepare(&self.text_with(Sql::Vec0Text, &table))?;
+                self.vec0_give(&mut text, row.rowid, 0, row, give)
             }
         }
     }
@@ -131,7 +142,7 @@ impl Tables {
         number: usize,
         give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.vec0_query(Sql::Vec0Chunk, "", row.chunk, row, |rows| lent(rows, 3 + number, give))
+        self.vec0_give(self.statement(Sql::Vec0Chunk)?, row.chunk, 3 + number, row, give)
     }
 
     /// Lends a row's value in auxiliary column `number`.
@@ -144,7 +155,7 @@ impl Tables {
         number: usize,
         give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.vec0_query(Sql::Vec0Auxiliary, "", row.rowid, row, |rows| lent(rows, 1 + number, give))
+        self.vec0_give(self.statement(Sql::Vec0Auxiliary)?, row.rowid, 1 + number, row, give)
     }
 
     /// Drops all that sqlite-vec keeps of the table.
@@ -166,20 +177,20 @@ impl Tables {
         Error::corrupt(format!("corrupt table: {name}, row {}: its values are not where it says", row.rowid))
     }
 
-    fn vec0_query(
+    /// Lends a column of what a statement finds by `key`.
+    fn vec0_give(
         &self,
-        which: Sql,
-        new: &str,
+        mut statement: impl DerefMut<Target = Statement>,
         key: i64,
+        column: usize,
         row: &Row,
-        read: impl FnOnce(&Rows<'_>) -> Result<()>,
+        give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut statement = self.db().prepare(&self.text_with(which, new))?;
         let mut rows = statement.query(&[Param::I64(key)])?;
         if !rows.step()? {
             return Err(self.vec0_corrupt(row));
         }
-        read(&rows)
+        give(rows.param(column)?)
     }
 
     #[allow(clippy::too_many_arguments)] // of a private helper: a place in a blob
@@ -206,17 +217,4 @@ impl Tables {
         };
         open[place].2.read_at(at, out).map_err(|_| self.vec0_corrupt(row))
     }
-}
-
-fn lent(rows: &Rows<'_>, column: usize, give: impl FnOnce(Param<'_>) -> Result<()>) -> Result<()> {
-    if column >= rows.columns() {
-        return give(Param::Null);
-    }
-    give(match rows.kind(column) {
-        Kind::Null => Param::Null,
-        Kind::Integer => Param::I64(rows.i64(column)),
-        Kind::Real => Param::F64(rows.f64(column)),
-        Kind::Text => Param::Text(rows.text(column)?),
-        Kind::Blob => Param::Blob(rows.blob(column)?),
-    })
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::index::{Condition, Datum, RowFilter, Test, TryExtend, TryGrow};
-use crate::sqlite::{Kind, Result, Value};
+use crate::sqlite::{Error, Kind, Result, Value};
 use crate::vtab::columns::{Columns, Role};
 use crate::vtab::plan::{Argument, Operator};
 
@@ -234,6 +234,16 @@ pub fn number(value: &Value<'_>) -> Option<f64> {
         }
         Kind::Blob | Kind::Null => None,
     }
+}
+
+/// The value of `k`.
+///
+/// # Errors
+/// No whole number from 0.
+pub fn k_of(value: &Value<'_>) -> Result<f64> {
+    number(value)
+        .filter(|k| *k >= 0.0 && k.fract() == 0.0)
+        .ok_or_else(|| Error::generic(format!("k must be a whole number from 0, got {}", shown(value))))
 }
 
 /// What messages show of a text: it may be of any length.

@@ -25,13 +25,6 @@ pub const BATCHED: i32 = 4;
 pub const SCAN_METADATA: i32 = 5;
 /// A search that does not say how many rows are wanted.
 pub const WITHOUT_K: i32 = 6;
-/// The error of running [`WITHOUT_K`].
-pub fn without_k() -> Error {
-    Error::generic(
-        "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
-         enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
-    )
-}
 /// Added to the number of a search whose answers' metadata is wanted.
 const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
@@ -54,6 +47,14 @@ impl Plan {
         let vector = (number / VECTOR).max(0) as usize;
         Self { number, kind: number % WITH_METADATA, vector, metadata: number & WITH_METADATA != 0 }
     }
+}
+
+/// The error of running [`WITHOUT_K`].
+pub fn without_k() -> Error {
+    Error::generic(
+        "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
+         enough from SQLite 3.41 on, where no other table, condition or order than ORDER BY distance is involved)",
+    )
 }
 
 /// What an argument of xFilter is.
@@ -110,6 +111,13 @@ pub enum Operator {
     Glob,
 }
 
+impl Operator {
+    /// What follows the column's name in a plan's text, and in SQL.
+    pub fn word(self) -> &'static str {
+        OPERATORS.iter().find(|(of, _)| *of == self).map_or("", |(_, word)| word)
+    }
+}
+
 /// What follows the column's name in a plan's text; none is the end of another.
 const OPERATORS: [(Operator, &str); 13] = [
     (Operator::In, " in"),
@@ -161,12 +169,13 @@ impl Argument {
         matches!(self, Self::RowidIn | Self::KeyIn | Self::DistanceIn | Self::Value(_, Operator::In))
     }
 
-    fn word(self, columns: &Columns) -> Cow<'static, str> {
+    /// What it is called in a plan's text: a column, and how it is compared.
+    pub fn word(self, columns: &Columns) -> Cow<'static, str> {
         if let Self::Value(value, operator) = self {
             let name = &columns.values()[value].name;
             let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            let word = OPERATORS.iter().find(|(of, _)| *of == operator).map_or("", |(_, word)| word);
+            let word = operator.word();
             // A name that is no plain word, or one of the words above, stands as a number.
             let reserved = WORDS.iter().any(|(_, word)| word.starts_with(name.as_str()));
             let text = if plain && !reserved { format!("{name}{word}") } else { format!("#{value}{word}") };

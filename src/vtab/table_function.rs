@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use crate::index::try_copy;
 use crate::sqlite::{
-    BestIndex, Context, Db, Error, IndexInfo, Kind, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
+    BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
     Value, register_module,
 };
 use crate::storage::codec::try_f32_bytes;
@@ -210,11 +210,5 @@ impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
 
 fn cell(value: &Option<Value<'_>>) -> Result<Cell> {
     let Some(value) = value else { return Ok(Cell::Null) };
-    Cell::copy(match value.kind() {
-        Kind::Null => Param::Null,
-        Kind::Integer => Param::I64(value.i64()),
-        Kind::Real => Param::F64(value.f64()),
-        Kind::Text => Param::Text(value.text()?),
-        Kind::Blob => Param::Blob(value.blob()?),
-    })
+    Cell::copy(value.param()?)
 }

@@ -16,15 +16,11 @@ use crate::vtab::{command, values, vector};
 /// What is wrong with the values, or what writing fails with.
 pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     let result = match update {
-        Update::Delete(row) => match row_of(table, &row) {
-            Ok(Some(rowid)) => delete(table, rowid),
-            gone => gone.map(|_| 0),
-        },
+        Update::Delete(row) => on_row(table, &row, |rowid| delete(table, rowid)),
         Update::Insert { rowid, columns } => insert(table, rowid, columns),
-        Update::Update { old, new, columns } => match row_of(table, &old) {
-            Ok(Some(rowid)) => change(table, rowid, &new, columns),
-            gone => gone.map(|_| 0),
-        },
+        Update::Update { old, new, columns } => {
+            on_row(table, &old, |rowid| change(table, rowid, &new, columns))
+        }
     };
     result.map_err(|error| settled(table, error))
 }
@@ -44,12 +40,12 @@ fn settled(table: &Table, mut error: Error) -> Error {
     error
 }
 
-/// The row that SQLite means; none if it has gone under its key.
-fn row_of(table: &Table, row: &Value<'_>) -> Result<Option<i64>> {
-    match table.options.columns.is_without_rowid() {
-        true => table.tables().row_of_key(row.text()?),
-        false => Ok(Some(row.i64())),
+/// Changes the row that SQLite names, by its rowid or its text key; nothing if it has gone under its key.
+fn on_row(table: &Table, row: &Value<'_>, change: impl FnOnce(i64) -> Result<i64>) -> Result<i64> {
+    if !table.options.columns.is_without_rowid() {
+        return change(row.i64());
     }
+    table.tables().row_of_key(row.text()?)?.map_or(Ok(0), change)
 }
 
 fn delete(table: &Table, rowid: i64) -> Result<i64> {
@@ -179,20 +175,14 @@ impl<'v> Auxiliary<'v> {
 
 /// A value of a text key or an auxiliary column. The latter gets the affinity of its type from the table that it goes to.
 fn param<'v>(dialect: Dialect, column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
-    Ok(match value.kind() {
-        kind if column.role == Role::Key => {
-            // To sqlite-vec the number 1 is no text.
-            if dialect == Dialect::Vec0 && kind != Kind::Text {
-                return Err(values::wrong(&column.name, "a text", value));
-            }
-            Param::Text(values::text(&column.name, value)?)
-        }
-        Kind::Text => Param::Text(value.text()?),
-        Kind::Null => Param::Null,
-        Kind::Integer => Param::I64(value.i64()),
-        Kind::Real => Param::F64(value.f64()),
-        Kind::Blob => Param::Blob(value.blob()?),
-    })
+    if column.role != Role::Key {
+        return value.param();
+    }
+    // To sqlite-vec the number 1 is no text.
+    if dialect == Dialect::Vec0 && value.kind() != Kind::Text {
+        return Err(values::wrong(&column.name, "a text", value));
+    }
+    values::text(&column.name, value).map(Param::Text)
 }
 
 /// The name and the value of the INTEGER PRIMARY KEY, if the table has one: it is the rowid, under another name.

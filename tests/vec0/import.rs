@@ -150,7 +150,9 @@ fn searches_of_them_give_the_rows_that_sqlite_vec_gives() {
         let before = std::fs::read(&path).unwrap();
         let key = if matches!(kind, 1 | 4) { "id" } else { "rowid" };
         let conditions: &[&str] = match kind {
-            0 | 4 => &["", "rowid IN (3, 6, 9, 12, 16, 25)", "rowid IN ()"],
+            0 | 4 => {
+                &["", "rowid IN (3, 6, 9, 12, 16, 25)", "rowid IN ()", "distance > 5.5 AND distance <= 30.25"]
+            }
             1 => &["", "t = ''", "t > 'text of some length text'", "t IN ('', 'text of some length ')"],
             2 => &["", "n > 0", "n BETWEEN -100 AND 100 AND ok = 1", "f < 3.5", "t != ''", "n IN (1, 2, 3)"],
             _ => &["p = 1", "p = 1 AND q = 'q0'", "p = 2 AND n > 0", "p IN (0, 1) AND q = 'q1'", "p = 7"],

@@ -155,14 +155,14 @@ impl VTab for Demo {
                 let id = rowid.map_or(Param::Null, |rowid| Param::I64(rowid.i64()));
                 let or = if conflict == Conflict::Replace { "OR REPLACE" } else { "" };
                 let mut insert = self.db.prepare(&format!("INSERT {or} INTO {data} VALUES (?1, ?2)"))?;
-                insert.insert(&[id, param(&columns[0])?])
+                insert.insert(&[id, columns[0].param()?])
             }
             Update::Update { old, new, columns } => {
                 if columns[1].nochange() && columns[0].nochange() {
                     self.script.calls.borrow_mut().push("nochange".to_owned());
                 }
                 let sql = format!("UPDATE {data} SET id = ?2, v = ?3 WHERE id = ?1");
-                self.db.run(&sql, &[old.i64().into(), new.i64().into(), param(&columns[0])?])?;
+                self.db.run(&sql, &[old.i64().into(), new.i64().into(), columns[0].param()?])?;
                 Ok(0)
             }
         }
@@ -222,16 +222,6 @@ impl Drop for Demo {
     }
 }
 
-fn param<'a>(value: &Value<'a>) -> Result<Param<'a>> {
-    Ok(match value.kind() {
-        Kind::Null => Param::Null,
-        Kind::Integer => Param::I64(value.i64()),
-        Kind::Real => Param::F64(value.f64()),
-        Kind::Text => Param::Text(value.text()?),
-        Kind::Blob => Param::Blob(value.blob()?),
-    })
-}
-
 #[derive(Clone)]
 enum Cell1 {
     Null,
@@ -265,11 +255,11 @@ impl VTabCursor<Demo> for Scan {
                 }
                 'e' => {
                     assert!(value.as_in_list()?.is_none(), "a scalar is no list");
-                    params.push(param(value)?);
+                    params.push(value.param()?);
                     conditions.push(format!("id = ?{}", params.len()));
                 }
                 'v' => {
-                    params.push(param(value)?);
+                    params.push(value.param()?);
                     conditions.push(format!("v = ?{}", params.len()));
                 }
                 _ => {}

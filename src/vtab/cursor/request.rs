@@ -16,7 +16,7 @@ use crate::index::{
 };
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::{ListNo, RowFinder, State, TableLists};
-use crate::vtab::filter::{Filter, number, shown};
+use crate::vtab::filter::{Filter, k_of, number};
 use crate::vtab::inspect::Profile;
 use crate::vtab::knobs::Knobs;
 use crate::vtab::plan::{self, Argument, Plan};
@@ -183,9 +183,7 @@ impl Request {
             }
             Argument::Batch => *queries = vector::read_batch("batch", value, column.element, column.dim)?,
             Argument::K => {
-                let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0).ok_or_else(|| {
-                    Error::generic(format!("k must be a whole number from 0, got {}", shown(value)))
-                })?;
+                let k = k_of(value)?;
                 (self.k, self.given_k) = (Some(k as usize), Some(k as i64));
             }
             // A LIMIT below 0 is none.

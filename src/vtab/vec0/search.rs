@@ -1,10 +1,10 @@
 //! A search of a table that sqlite-vec made: the statement of SQL that it stands for, over a scan of the table itself.
 
 use super::theirs::Theirs;
-use crate::sqlite::{Error, Kind, Param, Result, Value, quoted};
+use crate::sqlite::{Kind, Param, Result, Value, quoted};
 use crate::storage::{Element, Row};
-use crate::vtab::filter::{number, shown};
-use crate::vtab::plan::{self, Argument, Operator, Plan};
+use crate::vtab::filter::k_of;
+use crate::vtab::plan::{self, Argument, Plan};
 
 /// A SELECT in the making.
 #[derive(Default)]
@@ -21,50 +21,35 @@ struct Select<'v> {
 
 impl<'v> Select<'v> {
     fn param(&mut self, value: &Value<'v>) -> Result<String> {
-        self.params.push(match value.kind() {
-            Kind::Null => Param::Null,
-            Kind::Integer => Param::I64(value.i64()),
-            Kind::Real => Param::F64(value.f64()),
-            Kind::Text => Param::Text(value.text()?),
-            Kind::Blob => Param::Blob(value.blob()?),
-        });
+        self.params.push(value.param()?);
         Ok(format!("?{}", self.params.len()))
     }
 
-    /// `(?2, ?3)`, of the values of an IN.
-    fn list(&mut self, value: &Value<'v>) -> Result<String> {
-        let mut texts = Vec::new();
+    /// The values of an IN, written out: they go before the statement runs.
+    fn list(value: &Value<'v>) -> Result<String> {
+        let mut values = Vec::new();
         if let Some(mut list) = value.as_in_list()? {
             while let Some(value) = list.next_value()? {
-                // The list ends before the statement runs: its values are written out.
-                texts.push(match value.kind() {
-                    Kind::Null => "NULL".into(),
-                    Kind::Integer => value.i64().to_string(),
-                    Kind::Real => format!("{:?}", value.f64()),
-                    Kind::Text => format!("'{}'", value.text()?.replace('\'', "''")),
-                    Kind::Blob => {
-                        value.blob()?.iter().fold("x'".to_string(), |text, byte| format!("{text}{byte:02x}"))
-                            + "'"
-                    }
-                });
+                values.push(literal(value.param()?));
             }
         }
-        Ok(format!("({})", texts.join(", ")))
+        Ok(format!("({})", values.join(", ")))
     }
 
     fn take(&mut self, table: &Theirs, argument: Argument, value: &Value<'v>) -> Result<()> {
         use Argument as A;
         let columns = &table.options.columns;
         let key = columns.text_key().map_or("rowid".into(), |key| quoted(&key.name));
+        let word = argument.word(columns);
         let (what, operator) = match argument {
-            // Its distances are exact whatever they say; the query is the first parameter.
+            // Distances are exact whatever they say; the query is the first parameter.
             A::Match | A::Batch | A::Packed | A::Knob(_) | A::Params => return Ok(()),
+            A::K if value.is_null() => {
+                self.never = true;
+                return Ok(());
+            }
             A::K => {
-                let k = number(value).filter(|k| *k >= 0.0 && k.fract() == 0.0);
-                let wrong =
-                    || Error::generic(format!("k must be a whole number from 0, got {}", shown(value)));
-                self.never |= value.is_null();
-                self.limit = if value.is_null() { None } else { Some(k.ok_or_else(wrong)? as i64) };
+                self.limit = Some(k_of(value)? as i64);
                 return Ok(());
             }
             A::Limit => {
@@ -75,47 +60,39 @@ impl<'v> Select<'v> {
                 self.offset = value.i64().max(0);
                 return Ok(());
             }
-            A::RowidEq | A::KeyEq => (key, "="),
-            A::RowidIn | A::KeyIn => (key, "IN"),
-            A::RowidNe => (key, "!="),
-            A::RowidIsNot => (key, "IS NOT"),
-            A::RowidGt => (key, ">"),
-            A::RowidGe => (key, ">="),
-            A::RowidLt => (key, "<"),
-            A::RowidLe => (key, "<="),
-            A::RowidNull => (key, "IS"),
-            A::RowidNotNull => (key, "IS NOT"),
-            A::DistanceEq => ("d".into(), "="),
-            A::DistanceIn => ("d".into(), "IN"),
-            A::DistanceGt => ("d".into(), ">"),
-            A::DistanceGe => ("d".into(), ">="),
-            A::DistanceLt => ("d".into(), "<"),
-            A::DistanceLe => ("d".into(), "<="),
-            A::Value(column, operator) => {
-                let text = match operator {
-                    Operator::Eq => "=",
-                    Operator::In => "IN",
-                    Operator::Ne => "!=",
-                    Operator::Gt => ">",
-                    Operator::Ge => ">=",
-                    Operator::Lt => "<",
-                    Operator::Le => "<=",
-                    Operator::Is | Operator::IsNull => "IS",
-                    Operator::IsNot | Operator::IsNotNull => "IS NOT",
-                    Operator::Like => "LIKE",
-                    Operator::Glob => "GLOB",
-                };
-                (quoted(&columns.values()[column].name), text)
-            }
+            A::Value(column, operator) => (quoted(&columns.values()[column].name), operator.word()),
+            // Named as `rowid>=`, `key in`, `distance<`.
+            _ => match word.strip_prefix("distance") {
+                Some(operator) => ("d".into(), operator),
+                None => (key, word.strip_prefix("rowid").or(word.strip_prefix("key")).unwrap_or_default()),
+            },
         };
-        let right = if argument.is_list() { self.list(value)? } else { self.param(value)? };
-        let condition = format!("{what} {operator} {right}");
+        let right = match operator {
+            operator if operator.ends_with("null") => String::new(),
+            _ if argument.is_list() => Self::list(value)?,
+            _ => self.param(value)?,
+        };
+        let condition = format!("{what}{operator} {right}");
         if what == "d" {
             self.bounds.push(condition)
         } else {
             self.conditions.push(condition)
         }
         Ok(())
+    }
+}
+
+/// A value as SQL writes it.
+fn literal(value: Param<'_>) -> String {
+    match value {
+        Param::Null => "NULL".into(),
+        Param::I64(value) => value.to_string(),
+        Param::F64(value) if value.is_infinite() => format!("{}9e999", if value < 0.0 { "-" } else { "" }),
+        Param::F64(value) => format!("{value:?}"),
+        Param::Text(value) => format!("'{}'", value.replace('\'', "''")),
+        Param::Blob(value) => {
+            format!("x'{}'", value.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        }
     }
 }
 
@@ -165,8 +142,8 @@ pub fn search(table: &Theirs, plan: Plan, text: &str, args: &[Value<'_>]) -> Res
     let mut found = Vec::new();
     while rows.step()? {
         let row = match by_text {
-            Some(_) => tables.vec0_row(rows.text(0)?)?,
-            None => tables.vec0_rows(rows.i64(0))?.into_iter().next().filter(|row| row.rowid == rows.i64(0)),
+            Some(_) => tables.vec0_row_of_key(rows.text(0)?)?,
+            None => tables.vec0_row(rows.i64(0))?,
         };
         let distance = (rows.kind(1) != Kind::Null).then(|| f64::from(rows.f64(1) as f32));
         found.extend(row.map(|row| (row, distance)));
