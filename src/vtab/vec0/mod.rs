@@ -12,7 +12,9 @@ mod theirs;
 
 use std::borrow::Cow;
 
-use crate::sqlite::{Db, Error, Result, ffi, table_of};
+#[cfg(any(feature = "vec0", feature = "rusqlite"))]
+use crate::sqlite::{Db, ffi, table_of};
+use crate::sqlite::{Error, Result};
 
 pub use grammar::{Rewritten, rewrite};
 #[cfg(feature = "vec0")]
