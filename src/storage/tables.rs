@@ -213,11 +213,6 @@ impl Tables {
         self.db
     }
 
-    /// A name in the schema of the table, as SQL has it.
-    pub fn qualified(&self, name: &str) -> String {
-        format!("\"{}\".\"{}\"", escaped(&self.schema), escaped(name))
-    }
-
     /// The name of a shadow table, without its schema.
     pub fn shadow(&self, suffix: &str) -> String {
         format!("{}_{suffix}{}", self.table, self.name_end())

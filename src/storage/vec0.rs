@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::ops::DerefMut;
 
 use crate::index::{ValueKind, try_filled};
-use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement};
+use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement, quoted};
 use crate::storage::tables::{Sql, Tables};
 
 /// A row, and where its values are.
@@ -156,6 +156,11 @@ impl Tables {
         give: impl FnOnce(Param<'_>) -> Result<()>,
     ) -> Result<()> {
         self.vec0_give(self.statement(Sql::Vec0Auxiliary)?, row.rowid, 1 + number, row, give)
+    }
+
+    /// A name in the schema of the table, as SQL has it.
+    pub fn qualified(&self, name: &str) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(name))
     }
 
     /// Drops all that sqlite-vec keeps of the table.
