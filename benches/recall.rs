@@ -175,8 +175,8 @@ fn targets(name: &str) -> bool {
     header(&title);
     let mut is_met = true;
     for target in [0.9, 0.95, 0.98, 0.99] {
-        let reach = calibration.reach(target, index.data.k);
-        let found = index.ask(SearchParams { reach, ..SearchParams::new(index.data.k, usize::MAX) });
+        let probe_limit = calibration.probe_limit(target, index.data.k);
+        let found = index.ask(SearchParams { probe_limit, ..SearchParams::new(index.data.k, usize::MAX) });
         line(&format!("recall_target={target}"), &found);
         is_met &= (found.recall - target).abs() <= 0.01 || target == 0.99 || name == "seed";
         let nprobe = index.nprobe_for(found.recall);
@@ -224,8 +224,8 @@ fn copies(name: &str) {
                 search(&snapshot, &cache, &mut lists, &asked, SearchParams::new(k, usize::MAX)).unwrap();
             for (by, calibration) in [("rows", &by_rows), ("queries", &by_queries)] {
                 let recalls = targets.map(|target| {
-                    let reach = calibration.reach(target, k);
-                    let params = SearchParams { reach, ..SearchParams::new(k, usize::MAX) };
+                    let probe_limit = calibration.probe_limit(target, k);
+                    let params = SearchParams { probe_limit, ..SearchParams::new(k, usize::MAX) };
                     let found = search(&snapshot, &cache, &mut lists, &asked, params).unwrap();
                     let hits: usize = (0..exact.queries())
                         .map(|q| found.of(q).iter().filter(|row| exact.of(q).contains(row)).count())

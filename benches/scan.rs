@@ -8,7 +8,7 @@ mod common;
 use common::{Data, Notes, Peaks};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use sqlite_ivf::device::workers::Workers;
+use sqlite_ivf::index::Workers;
 use sqlite_ivf::index::{Answers, Buffers, Cache, Quantizer, SearchParams, search_into};
 
 static NOTES: Notes = Notes::new();

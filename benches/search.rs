@@ -13,7 +13,7 @@ use common::{Data, Notes, Peaks, blob};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use rusqlite::{Connection, Statement};
-use sqlite_ivf::device::workers::Workers;
+use sqlite_ivf::index::Workers;
 use sqlite_ivf::index::{
     Answers, Buffers, Cache, MemoryLists, Metric, Quantizer, SearchMode, SearchParams, Snapshot, search,
     search_into,

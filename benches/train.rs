@@ -8,8 +8,8 @@ mod common;
 use common::{Data, Notes, Peaks};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use sqlite_ivf::device::workers::Workers;
-use sqlite_ivf::index::kmeans::train;
+use sqlite_ivf::index::Workers;
+use sqlite_ivf::index::coarse::kmeans::train;
 
 static NOTES: Notes = Notes::new();
 

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sqlite_ivf::device::workers::Workers;
-use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
-use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::Workers;
+use sqlite_ivf::index::coarse::kmeans::{Sample, TrainParams, sample_size, train};
+use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
     Cache, CoarseQuantizer, IndexError, MemoryLists, Metric, Quantizer, SearchParams, Snapshot, search,
 };

@@ -10,6 +10,7 @@
 
 #[cfg(feature = "rusqlite")]
 mod api;
+pub(crate) mod base;
 pub mod device;
 pub mod index;
 #[allow(unsafe_code)]

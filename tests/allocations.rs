@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Statement};
-use sqlite_ivf::device::workers::Workers;
-use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::Workers;
+use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
     Answers, Buffers, Cache, CoarseQuantizer, MemoryLists, Metric, Quantizer, SearchMode, SearchParams,
     Snapshot, search, search_into,

@@ -13,10 +13,10 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use sqlite_ivf::device::accelerator::{Accelerator, Batch, DeviceRows, Found};
 use sqlite_ivf::device::tensors::TensorScan;
-use sqlite_ivf::device::{DeviceError, DeviceName, workers::Workers};
+use sqlite_ivf::device::{DeviceError, DeviceName};
 use sqlite_ivf::index::{
     Budget, BudgetStrategy, Cache, DeviceCache, Metric, Placement, Quantizer, RowFilter, SearchParams,
-    Snapshot, Version, search,
+    Snapshot, Version, Workers, search,
 };
 
 fn cases() -> u32 {

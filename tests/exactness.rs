@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force, data, of_metric};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use sqlite_ivf::device::workers::Workers;
-use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::Workers;
+use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
-    Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, Quantizer,
-    Reach, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, ProbeLimit,
+    Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 fn cases() -> u32 {
@@ -83,17 +83,17 @@ proptest! {
     }
 
     #[test]
-    fn budgets_and_reaches_give_each_query_the_same_alone_and_in_a_batch_in_any_mode(
+    fn budgets_and_probe_limits_give_each_query_the_same_alone_and_in_a_batch_in_any_mode(
         metric in 0..3_usize, shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
         nprobe in 1..20_usize, knobs in (0..400_u64, any::<bool>(), 0..30_u64, 0..60_u64, 0..300_u64),
-        reach in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)],
+        probe_limit in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)],
         only in any::<bool>(), k in 1..20_usize, seed in any::<u64>(),
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
         let (candidates, is_uniform, min_rows_per_list, max_rows_per_list, max_codes) = knobs;
         let strategy = if is_uniform { BudgetStrategy::Uniform } else { BudgetStrategy::DistanceWeighted };
         let budget = Budget { candidates, strategy, min_rows_per_list, max_rows_per_list };
-        let reach = reach.map(|(limit, lists)| Reach { limit, floor: limit / 8.0, lists });
+        let probe_limit = probe_limit.map(|(limit, lists)| ProbeLimit { limit, floor: limit / 8.0, lists });
         let most = [candidates, max_codes].into_iter().filter(|&most| most > 0).min().unwrap_or(u64::MAX);
         let cache = Cache::new(usize::MAX);
         let mut seen = Vec::new();
@@ -102,7 +102,7 @@ proptest! {
             let queries = f.queries(shape, 7, seed ^ 1);
             let odd: Vec<u32> = (0..f.snapshot.nlist() as u32).filter(|list_no| list_no % 2 == 1).collect();
             let lists = only.then_some(odd.as_slice());
-            let params = SearchParams { budget, reach, max_codes, lists, ..SearchParams::new(k, nprobe) };
+            let params = SearchParams { budget, probe_limit, max_codes, lists, ..SearchParams::new(k, nprobe) };
             let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
             for (i, query) in queries.chunks_exact(dim).enumerate() {
                 for mode in [SearchMode::Auto, SearchMode::Csr] {
@@ -185,10 +185,10 @@ proptest! {
     fn with_a_filter_each_query_gives_the_same_alone_and_in_a_batch_whatever_is_resident(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
         nprobe in 1..6_usize, modulo in 1..60_i64, max_codes in prop_oneof![3 => Just(0), 1 => 1..300_u64], k in 1..20_usize,
-        reach in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)], seed in any::<u64>(),
+        probe_limit in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)], seed in any::<u64>(),
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
-        let reach = reach.map(|(limit, lists)| Reach { limit, floor: limit / 8.0, lists });
+        let probe_limit = probe_limit.map(|(limit, lists)| ProbeLimit { limit, floor: limit / 8.0, lists });
         let (filter, cache) = (Every(modulo), Cache::new(usize::MAX));
         let most = if max_codes > 0 { max_codes } else { u64::MAX };
         let mut seen = BTreeSet::new();
@@ -198,7 +198,7 @@ proptest! {
                 f.preload(&cache);
             }
             let queries = f.queries(shape, 7, seed ^ 1);
-            let params = SearchParams { filter: Some(&filter), max_codes, reach, ..SearchParams::new(k, nprobe) };
+            let params = SearchParams { filter: Some(&filter), max_codes, probe_limit, ..SearchParams::new(k, nprobe) };
             let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
             let passing = f.rowids.iter().filter(|rowid| filter.accepts(**rowid)).count();
             for (i, query) in queries.chunks_exact(dim).enumerate() {
@@ -336,17 +336,19 @@ fn a_calibration_is_the_same_from_any_memory_and_reaches_further_for_more() {
         assert!(calibration.is_sound());
         let mut last = 0;
         for target in [0.3, 0.5, 0.55, 0.9, 0.93, 0.99, 0.999] {
-            let reach = calibration.reach(target, 10).unwrap();
-            let params = SearchParams { reach: Some(reach), ..SearchParams::new(10, usize::MAX) };
+            let probe_limit = calibration.probe_limit(target, 10).unwrap();
+            let params = SearchParams { probe_limit: Some(probe_limit), ..SearchParams::new(10, usize::MAX) };
             let queries = f.queries(Shape::Uniform, 100, 9);
             let found = search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &queries, params).unwrap();
             assert!(found.stats.lists_probed >= last, "{metric:?} {target}");
-            assert!(calibration.reach(target, 100).unwrap().limit >= reach.limit);
-            let between = calibration.reach(target, 30).unwrap().limit;
-            assert!((reach.limit..=calibration.reach(target, 1000).unwrap().limit).contains(&between));
+            assert!(calibration.probe_limit(target, 100).unwrap().limit >= probe_limit.limit);
+            let between = calibration.probe_limit(target, 30).unwrap().limit;
+            assert!(
+                (probe_limit.limit..=calibration.probe_limit(target, 1000).unwrap().limit).contains(&between)
+            );
             last = found.stats.lists_probed;
         }
-        assert_eq!(calibration.reach(1.0, 10), None);
+        assert_eq!(calibration.probe_limit(1.0, 10), None);
         let small = Fixture::new(metric, Shape::Uniform, 999, 12, 30, Quantizer::Int8, 3);
         let mut lists = small.lists;
         assert_eq!(calibrate(&small.snapshot, &Cache::new(0), &mut lists, 1).unwrap(), None);
@@ -379,11 +381,12 @@ fn copies_of_rows_change_no_limit_much_whatever_the_metric() {
             let asked =
                 prepare_rows(metric, dim, &of_metric(metric, data(Shape::Uniform, 400, dim, 77))).unwrap();
             for target in [0.8, 0.95] {
-                let reach = calibration.reach(target, 10);
+                let probe_limit = calibration.probe_limit(target, 10);
                 let params = SearchParams::new(10, usize::MAX);
                 let exact = search(&snapshot, &cache, &mut lists, &asked, params).unwrap();
                 let found =
-                    search(&snapshot, &cache, &mut lists, &asked, SearchParams { reach, ..params }).unwrap();
+                    search(&snapshot, &cache, &mut lists, &asked, SearchParams { probe_limit, ..params })
+                        .unwrap();
                 let is_hit = |q: usize, row: &Neighbor| exact.of(q).contains(row);
                 let hits =
                     (0..400).map(|q| found.of(q).iter().filter(|row| is_hit(q, row)).count()).sum::<usize>();

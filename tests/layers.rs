@@ -1,22 +1,41 @@
 //! The house keeps its floors: imports go down, `unsafe` lives in five places, files stay small.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, and what it may use beside itself.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
+    ("base", &[]),
     ("kernels", &[]),
-    ("device", &["kernels"]),
-    ("index", &["device", "kernels"]),
-    ("sqlite", &[]),
-    ("storage", &["sqlite", "index", "device", "kernels"]),
-    ("vtab", &["storage", "sqlite", "index", "device", "kernels"]),
+    ("device", &["base", "kernels"]),
+    ("index", &["base", "device", "kernels"]),
+    ("sqlite", &["base"]),
+    ("storage", &["base", "sqlite", "index", "device", "kernels"]),
+    ("vtab", &["base", "storage", "sqlite", "index", "device", "kernels"]),
 ];
+/// The rooms of a layer, from the lowest up: each may use itself and those before it. The tests of a room may use all of them.
+const ROOMS: [(&str, &[&str]); 1] = [(
+    "index",
+    &[
+        "error",
+        "metric",
+        "coarse",
+        "list",
+        "filter",
+        "resident",
+        "params",
+        "probe",
+        "scan",
+        "search",
+        "calibrate",
+    ],
+)];
 /// Files and folders at the top, that may use everything.
 const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api"];
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 5] = ["sqlite/", "kernels/", "device/fused/cuda.rs", "device/job.rs", "loadable.rs"];
+const UNSAFE: [&str; 5] =
+    ["sqlite/", "kernels/", "device/fused/cuda.rs", "base/workers/job.rs", "loadable.rs"];
 const MOST_LINES: usize = 700;
 
 /// The files of `src`, by their path below it.
@@ -116,6 +135,67 @@ fn imports_go_strictly_down() {
                 DOORS.iter().any(|door| door.trim_end_matches(".rs") == name) || name == "register_all";
             if is_door || (is_layer && name != layer && !below.contains(&name.as_str())) {
                 faults.push(format!("src/{path} uses {name}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// The room of each name that `mod.rs` of a layer re-exports.
+fn rooms_of_names(text: &str) -> BTreeMap<String, String> {
+    let mut rooms = BTreeMap::new();
+    for statement in text.split("pub use ").skip(1).map(|rest| rest.split_once(';').unwrap().0) {
+        let Some((path, names)) = statement.rsplit_once("::") else { continue };
+        let room = path.split("::").next().unwrap().to_string();
+        for name in names.trim_matches(['{', '}']).split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            rooms.insert(name.to_string(), room.clone());
+        }
+    }
+    rooms
+}
+
+/// The rooms that a file of a layer names, by `crate::layer::`, directly or through a name that the layer re-exports.
+fn rooms_named(
+    layer: &str,
+    text: &str,
+    rooms: &[&str],
+    names: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let text: Vec<&str> = text.lines().map(code).collect();
+    let joined = text.join("\n");
+    let joined = joined.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut found = BTreeSet::new();
+    let prefix = format!("crate::{layer}::");
+    for (at, _) in joined.match_indices(&prefix) {
+        for head in heads(&joined[at + prefix.len()..]) {
+            let room = names.get(head).map_or(head, String::as_str);
+            assert!(rooms.contains(&room) || names.contains_key(head), "{layer}: '{head}' is in no room");
+            found.extend(rooms.contains(&room).then(|| room.to_string()));
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_use_only_rooms_below_them() {
+    let mut faults = Vec::new();
+    for (layer, rooms) in ROOMS {
+        let all = sources();
+        let (_, text) = all.iter().find(|(path, _)| *path == format!("{layer}/mod.rs")).unwrap();
+        let names = rooms_of_names(text);
+        for (path, text) in &all {
+            let Some((of, rest)) = path.split_once('/') else { continue };
+            let room = rest.split(['/', '.']).next().unwrap();
+            if of != layer || rest == "mod.rs" || rest.contains("tests") {
+                continue;
+            }
+            let Some(floor) = rooms.iter().position(|name| *name == room) else {
+                panic!("src/{path} is in no room of '{layer}'");
+            };
+            for name in rooms_named(layer, text, rooms, &names) {
+                if !rooms[..=floor].contains(&name.as_str()) {
+                    faults.push(format!("src/{path} uses {name}"));
+                }
             }
         }
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use sqlite_ivf::device::workers::Workers;
-use sqlite_ivf::index::kmeans::{Sample, TrainParams, sample_size, train};
-use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::Workers;
+use sqlite_ivf::index::coarse::kmeans::{Sample, TrainParams, sample_size, train};
+use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{CoarseQuantizer, MemoryLists, Metric, Quantizer, Snapshot};
 
 /// The shortest of several runs, in seconds.

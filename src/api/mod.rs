@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rusqlite::{Connection, ffi};
 
+use crate::base::alloc::OutOfMemory;
 use crate::index::IndexError;
 use crate::sqlite;
 
@@ -118,6 +119,12 @@ impl From<IndexError> for Error {
             IndexError::OutOfMemory { .. } => Self::OutOfMemory,
             other => Self::invalid(other.to_string()),
         }
+    }
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
     }
 }
 

@@ -9,7 +9,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::options::Knob;
 use super::{Error, Progress, Result, Search, TableOptions, Train, filter, with_progress};
-use crate::index::{IndexError, Metric, TryExtend, TryGrow, try_copy, try_filled, try_vec};
+use crate::base::alloc::{TryExtend, TryGrow, try_copy, try_filled, try_vec};
+use crate::index::{IndexError, Metric};
 use crate::sqlite::{self, quoted};
 use crate::storage::Element;
 use crate::vtab::{Options, vec0};

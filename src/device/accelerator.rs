@@ -10,30 +10,7 @@ use std::ops::{Deref, Range};
 use candle_core::{DType, Tensor};
 
 use crate::device::DeviceError;
-use crate::kernels::{kernels, settle};
-
-/// What a device computes for a query q and a row x. The smaller, the nearer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Score {
-    /// |x|^2 / 2 - q x: the squared distance is |q|^2 plus twice that.
-    L2,
-    /// -q x.
-    Ip,
-    /// sum |q - x|.
-    L1,
-}
-
-impl Score {
-    /// The exact key of a row: |q - x|^2, -q x or sum |q - x|. The smaller, the nearer; the same bits on every device.
-    #[inline]
-    pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
-        settle(match self {
-            Self::L2 => kernels().l2_squared(query, row),
-            Self::Ip => -kernels().dot(query, row),
-            Self::L1 => kernels().l1(query, row),
-        })
-    }
-}
+use crate::kernels::Score;
 
 /// Packed rows in the memory of a device, as candle tensors.
 #[derive(Debug, Clone)]
@@ -268,48 +245,4 @@ pub trait Accelerator: Debug + Send + Sync {
     /// # Errors
     /// [`DeviceError::Backend`] when the device fails.
     fn scan(&self, batch: &Batch<'_>) -> Result<Found, DeviceError>;
-}
-
-/// A (score, row number) as one number that orders like the pair.
-#[inline]
-pub(crate) fn entry(score: f32, row: u32) -> u64 {
-    u64::from(ordered(score)) << 32 | u64::from(row)
-}
-
-/// A number that orders like `score` (NaN last or first by its sign, but always in one place).
-#[inline]
-fn ordered(score: f32) -> u32 {
-    let bits = score.to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
-}
-
-/// The two words of [`Found`] for an entry.
-pub(super) fn words(entry: u64) -> [u32; 2] {
-    let ordered = (entry >> 32) as u32;
-    [if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered }, entry as u32]
-}
-
-/// The entry of no row: it stands behind all others.
-pub(super) const NO_ENTRY: u64 = u64::MAX;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn integers_order_as_their_floats() {
-        let floats = [f32::NEG_INFINITY, -3.5, -1e-40, 0.0, 1e-40, 2.0, f32::INFINITY];
-        assert!(floats.windows(2).all(|w| ordered(w[0]) < ordered(w[1])));
-    }
-
-    #[test]
-    fn entries_order_like_scores_and_then_rows() {
-        let scores = [f32::MIN, -1.5, -1e-40, -0.0, 0.0, 1e-40, 2.0, f32::MAX];
-        let all: Vec<u64> = scores.iter().flat_map(|&score| [3, 9].map(|row| entry(score, row))).collect();
-        assert!(all.is_sorted_by(|a, b| a < b) && all.iter().all(|entry| *entry < NO_ENTRY));
-        for (i, score) in scores.iter().enumerate() {
-            assert_eq!(words(all[2 * i]), [score.to_bits(), 3]);
-        }
-        assert_eq!(words(NO_ENTRY)[1], Found::NONE);
-    }
 }

@@ -6,14 +6,9 @@
 
 pub mod accelerator;
 pub mod fused;
-#[allow(unsafe_code)]
-mod job;
-mod load;
 mod name;
-mod pool;
 mod resident;
 pub mod tensors;
-pub mod workers;
 
 pub use name::DeviceName;
 pub use resident::Resident;

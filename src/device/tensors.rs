@@ -5,10 +5,10 @@
 
 use candle_core::{D, Device, Tensor};
 
+use crate::base::order::{NO_ENTRY, entry, words};
 use crate::device::DeviceError;
-use crate::device::accelerator::{
-    Accelerator, Batch, DeviceRows, Found, NO_ENTRY, Piece, Score, entry, words,
-};
+use crate::device::accelerator::{Accelerator, Batch, DeviceRows, Found, Piece};
+use crate::kernels::Score;
 
 /// Scans by tensor operations.
 #[derive(Debug, Clone)]

@@ -20,14 +20,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::Workers;
-use crate::index::kmeans::{common_length, hash};
-use crate::index::reach::{scale, spread};
-use crate::index::schedule::for_each_ticking;
-use crate::index::search::Answers;
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
+use crate::base::workers::Workers;
+use crate::index::Answers;
+use crate::index::coarse::kmeans::{common_length, hash};
+use crate::index::params::recall::{scale, spread};
+use crate::index::search::execution::for_each_ticking;
 use crate::index::{
-    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot,
-    TryExtend, search, try_collect, try_filled, try_vec,
+    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot, search,
 };
 
 /// Rows that are searched for in a calibration, at most.

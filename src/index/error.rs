@@ -1,6 +1,6 @@
+use crate::base::alloc::OutOfMemory;
+use crate::base::workers::Cancelled;
 use crate::device::DeviceError;
-use crate::device::workers::Cancelled;
-use crate::index::Metric;
 
 /// What can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,12 @@ pub enum IndexError {
     #[error("a zero vector has no direction: cosine distance needs a non-zero vector")]
     ZeroVector,
     /// A vector so large that a distance to it may be beyond the largest f32.
-    #[error("the vector is too large for {}: {what} is {size:e} (element {at} is {value:e}), at most {limit:e}", metric.name())]
+    #[error(
+        "the vector is too large for {metric}: {what} is {size:e} (element {at} is {value:e}), at most {limit:e}"
+    )]
     TooLarge {
-        /// How distance is defined.
-        metric: Metric,
+        /// The name of the metric.
+        metric: &'static str,
         /// What is measured: the length of the vector, or the sum of its absolute elements.
         what: &'static str,
         /// How much that is.
@@ -78,5 +80,11 @@ impl From<DeviceError> for IndexError {
 impl From<Cancelled> for IndexError {
     fn from(_: Cancelled) -> Self {
         Self::Interrupted
+    }
+}
+
+impl From<OutOfMemory> for IndexError {
+    fn from(OutOfMemory { bytes }: OutOfMemory) -> Self {
+        Self::OutOfMemory { bytes }
     }
 }

@@ -19,8 +19,8 @@
 //! A zero vector has no direction, so its cosine distance is unknown: NaN. It is prepared as a point so far outside the unit
 //! sphere that its keys are above those of all vectors that have one, and all bounds hold for it as for any other point.
 
-use crate::device::accelerator::Score;
 use crate::index::IndexError;
+use crate::kernels::Score;
 use crate::kernels::{kernels, settle};
 
 /// The length that a vector of an l2 or ip table may have. The squared distance of two of them is at most (2 * 9e18)^2 = 3.24e38:
@@ -138,7 +138,7 @@ impl Metric {
         }
         let largest = vector.iter().enumerate().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
         let (at, value) = largest.map_or((0, 0.0), |(at, value)| (at, *value));
-        Err(IndexError::TooLarge { metric: self, what, size, limit, at, value })
+        Err(IndexError::TooLarge { metric: self.name(), what, size, limit, at, value })
     }
 
     /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].

@@ -16,6 +16,7 @@
 pub mod codes;
 mod panel;
 mod scalar;
+mod score;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,6 +31,7 @@ use once_cell::race::OnceRef;
 
 pub use codes::CodeRows;
 pub use panel::{CodePanel, Panel};
+pub use score::Score;
 
 /// Largest dimension that the int8 kernels take: below it no i32 sum of products can overflow.
 pub const MAX_CODE_DIM: usize = 16_384;

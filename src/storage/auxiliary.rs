@@ -1,6 +1,6 @@
 //! `t_auxiliary`: a text key and the values that rows carry along, in an ordinary row of SQLite's.
 
-use crate::index::TryExtend;
+use crate::base::alloc::TryExtend;
 use crate::sqlite::{Kind, Param, Result as SqliteResult};
 use crate::storage::{Shape, Sql, StorageError, Tables};
 

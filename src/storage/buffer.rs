@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::index::{CoarseQuantizer, Datum, IndexError, TryGrow, try_collect, try_vec};
+use crate::base::alloc::{TryGrow, try_collect, try_vec};
+use crate::index::{CoarseQuantizer, Datum, IndexError};
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;
 use crate::storage::order::StoredList;

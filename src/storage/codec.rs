@@ -5,7 +5,8 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId, try_collect, try_vec};
+use crate::base::alloc::{try_collect, try_vec};
+use crate::index::{Codes, IndexError, Quantizer, SegmentHead, SegmentId};
 use crate::kernels::codes::{blocks_len, padded_rows};
 use crate::storage::Element;
 
@@ -400,8 +401,9 @@ impl Seal {
             Ok(rowids) => rowids.chunks_exact(8),
             Err(fault) => return Ok(Err(fault)),
         };
-        try_collect(rowids.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])))
-            .map(Ok)
+        Ok(Ok(try_collect(
+            rowids.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
+        )?))
     }
 
     fn checked_rowids<'a>(&self, head: &SegmentHead, dim: usize, bytes: &'a [u8]) -> Result<&'a [u8], Fault> {

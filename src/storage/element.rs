@@ -5,7 +5,8 @@
 
 use half::{bf16, f16};
 
-use crate::index::{IndexError, Metric, TryExtend, try_filled};
+use crate::base::alloc::{TryExtend, try_filled};
+use crate::index::{IndexError, Metric};
 use crate::storage::codec::read_f32;
 
 /// The type of a vector's elements. The numbers are those of `t_vectors.data`.

@@ -1,3 +1,4 @@
+use crate::base::alloc::OutOfMemory;
 use crate::index::IndexError;
 use crate::sqlite::{self, ffi};
 
@@ -58,5 +59,17 @@ impl From<IndexError> for sqlite::Error {
             // A vector that the table cannot hold is no conflict: OR IGNORE must not skip it, so no SQLITE_CONSTRAINT.
             _ => Self::generic(error.to_string()),
         }
+    }
+}
+
+impl From<OutOfMemory> for StorageError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Index(error.into())
+    }
+}
+
+impl From<OutOfMemory> for sqlite::Error {
+    fn from(_: OutOfMemory) -> Self {
+        Self::nomem()
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::index::{
-    CoarseQuantizer, Codes, InvertedLists, Metadata, SegmentHead, SegmentId, TryExtend, try_filled,
-};
+use crate::base::alloc::{TryExtend, try_filled};
+use crate::index::{CoarseQuantizer, Codes, InvertedLists, Metadata, SegmentHead, SegmentId};
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
 use crate::storage::order::Rising;

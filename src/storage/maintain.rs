@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::Workers;
-use crate::index::coarse::ProbeScratch;
-use crate::index::kmeans::{Sample, sample_size, train as k_means};
-use crate::index::maintain::{NEIGHBOURS, Renumbered, Target, large_parts};
-use crate::index::{
-    CoarseQuantizer, IndexError, SegmentHead, TryExtend, try_collect, try_copy, try_filled, try_vec,
-};
+use crate::base::alloc::{TryExtend, try_collect, try_copy, try_filled, try_vec};
+use crate::base::workers::Workers;
+use crate::index::coarse::kmeans::{Sample, sample_size, train as k_means};
+use crate::index::coarse::quantizer::ProbeScratch;
+use crate::index::coarse::rebalance::{NEIGHBOURS, Renumbered, Target, large_parts};
+use crate::index::{CoarseQuantizer, IndexError, SegmentHead};
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
 use crate::storage::codec::next_ver;

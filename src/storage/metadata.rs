@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::index::metadata::{MetadataColumn, Values};
-use crate::index::{IndexError, Metadata, SegmentId, ValueKind, try_collect, try_copy, try_vec};
+use crate::base::alloc::{try_collect, try_copy, try_vec};
+use crate::index::list::metadata::{MetadataColumn, Values};
+use crate::index::{IndexError, Metadata, SegmentId, ValueKind};
 use crate::storage::codec::{FORMAT, Fault, Fields, Seal};
 
 const METADATA: [u8; 4] = *b"IVFm";

@@ -117,7 +117,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::TryExtend;
+    use crate::base::alloc::TryExtend;
     use crate::sqlite::linked_db;
 
     #[test]

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::index::{
-    CoarseQuantizer, Datum, IndexError, Metadata, SegmentHead, TryExtend, TryGrow, try_copy, try_vec,
-};
+use crate::base::alloc::{TryExtend, TryGrow, try_copy, try_vec};
+use crate::index::{CoarseQuantizer, Datum, IndexError, Metadata, SegmentHead};
 use crate::sqlite::{Kind, Param};
 use crate::storage::order::Rising;
 use crate::storage::rows::Rows;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use crate::base::alloc::{TryExtend, TryGrow, try_copy, try_filled};
 use crate::index::{
     CoarseQuantizer, Codes, IndexError, InvertedLists, Metadata, Metric, SegmentHead, SegmentId, Snapshot,
-    TryExtend, TryGrow, try_copy, try_filled,
 };
 use crate::sqlite::{BlobReader, Kind, Ticker, ffi};
 use crate::storage::codec::{Fault, Seal, VECTORS_HEADER, rowids_end, vector_stride};

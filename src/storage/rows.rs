@@ -1,8 +1,7 @@
 //! Rows on their way to a list, and their order there.
 
-use crate::index::{
-    CoarseQuantizer, IndexError, ListOrdering, Metadata, TryExtend, TryGrow, try_collect, try_copy,
-};
+use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy};
+use crate::index::{CoarseQuantizer, IndexError, ListOrdering, Metadata};
 use crate::kernels::kernels;
 use crate::storage::{Layout, Tables};
 
@@ -21,7 +20,7 @@ impl Rows {
     }
 
     /// Appends a row; its metadata is yet to come.
-    pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), IndexError> {
+    pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), crate::base::alloc::OutOfMemory> {
         self.rowids.try_push(rowid)?;
         self.vectors.try_append(vector)
     }

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use crate::index::{SegmentId, TextOrder, ValueKind, try_vec};
+use crate::base::alloc::try_vec;
+use crate::index::{SegmentId, TextOrder, ValueKind};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
 use crate::storage::auxiliary::placeholder;

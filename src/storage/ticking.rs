@@ -1,6 +1,6 @@
 //! Work on all threads that ticks.
 
-use crate::device::workers::{Cancelled, Workers};
+use crate::base::workers::{Cancelled, Workers};
 use crate::index::IndexError;
 use crate::sqlite::Ticker;
 use crate::storage::StorageError;

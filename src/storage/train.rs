@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::workers::Workers;
-use crate::index::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
-use crate::index::{
-    self, Cache, Calibration, CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId, TryExtend,
-    try_collect, try_filled, try_vec,
-};
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
+use crate::base::workers::Workers;
+use crate::index::coarse::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
+use crate::index::{self, Cache, Calibration, CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId};
 use crate::sqlite::{Param, Ticker};
 use crate::storage::codec::{centroids_per_chunk, next_ver, try_f32_bytes, vector_stride};
 use crate::storage::partitions::without_empty;

@@ -14,7 +14,8 @@
 use std::cell::RefCell;
 use std::ops::DerefMut;
 
-use crate::index::{ValueKind, try_filled};
+use crate::base::alloc::try_filled;
+use crate::index::ValueKind;
 use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement, quoted};
 use crate::storage::tables::{Sql, Tables};
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::index::segment::radius;
+use crate::base::alloc::{TryExtend, try_collect, try_copy, try_filled, try_vec};
+use crate::index::list::segment::radius;
 use crate::index::{
     CoarseQuantizer, Codes, IndexError, InvertedLists, ListOrdering, Metric, Quantizer, SegmentHead,
-    SegmentId, TryExtend, try_collect, try_copy, try_filled, try_vec,
+    SegmentId,
 };
 use crate::kernels::codes::{blocks_len, padded_rows};
 use crate::sqlite::{Param, Ticker};

@@ -6,7 +6,8 @@ use std::mem::take;
 use std::ops::DerefMut;
 use std::rc::Rc;
 
-use crate::index::{Datum, Neighbor, TryExtend};
+use crate::base::alloc::TryExtend;
+use crate::index::{Datum, Neighbor};
 use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value};
 use crate::storage::RowFinder;
 use crate::vtab::Ivf;

@@ -1,6 +1,6 @@
 //! Vectors with an element type, as the SQL functions take and give them.
 
-use crate::index::{TryExtend, try_collect, try_vec};
+use crate::base::alloc::{TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
 pub use crate::storage::Element;
 

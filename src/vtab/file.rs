@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::base::fork::PerProcess;
 use crate::index::Version;
-use crate::index::cache::PerProcess;
 use crate::sqlite::Db;
 use crate::vtab::table::cache;
 

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::index::{Condition, Datum, RowFilter, Test, TryExtend, TryGrow};
+use crate::base::alloc::{TryExtend, TryGrow};
+use crate::index::{Condition, Datum, RowFilter, Test};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::vtab::columns::{Columns, Role};
 use crate::vtab::plan::{Argument, Operator};

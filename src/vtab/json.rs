@@ -1,6 +1,6 @@
 //! JSON arrays of numbers, read as leniently as sqlite-vec reads them: `[.5, 1., +1,]` is one too. Nothing else of JSON is a vector.
 
-use crate::index::TryExtend;
+use crate::base::alloc::TryExtend;
 
 /// What messages say where memory runs out.
 pub const NO_ROOM: &str = "out of memory for the numbers of a vector";

@@ -324,8 +324,8 @@ impl Knobs {
             None => Nprobe::Auto.lists(nlist),
         };
         // Where nothing was measured, all those lists.
-        params.reach = match (all.recall_target, calibration) {
-            (Some(target), Some(calibration)) if !is_range => calibration.reach(target, params.k),
+        params.probe_limit = match (all.recall_target, calibration) {
+            (Some(target), Some(calibration)) if !is_range => calibration.probe_limit(target, params.k),
             _ => None,
         };
         Ok(())

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::base::alloc::try_collect;
 use crate::device::DeviceName;
 use crate::index::metric::Distances;
 use crate::index::{
-    Answers, Buffers, DeviceCache, IndexError, Placement, SearchParams, Snapshot, search_into, try_collect,
+    Answers, Buffers, DeviceCache, IndexError, Placement, SearchParams, Snapshot, search_into,
 };
 use crate::sqlite::{Error, Result, Value};
 use crate::storage::{State, StorageError, TableLists};

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use crate::base::fork::PerProcess;
 use crate::device::DeviceName;
-use crate::index::cache::PerProcess;
 use crate::index::{Buffers, Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker};
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::index::try_copy;
+use crate::base::alloc::try_copy;
 use crate::sqlite::{
     BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
     Value, register_module,

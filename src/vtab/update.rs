@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::index::{Metadata, TryExtend};
+use crate::base::alloc::TryExtend;
+use crate::index::Metadata;
 use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, shown_name};
 use crate::vtab::columns::{Role, ValueColumn};
 use crate::vtab::filter::beginning;

@@ -4,8 +4,8 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::metric::check;
-use crate::index::{TryExtend, TryGrow};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::vtab::element::{Element, Vector, element_of};
 use crate::vtab::json::{self, NO_ROOM};

@@ -1,7 +1,7 @@
 //! Data of many shapes, and an index of it in memory.
 #![allow(dead_code)]
 
-use sqlite_ivf::index::lists::prepare_rows;
+use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
     Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot,
 };

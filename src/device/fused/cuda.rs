@@ -12,7 +12,8 @@ use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tenso
 
 use super::plan::{TILE_QUERIES, TILE_WORDS, Table};
 use super::{MAX_KEEP, Probe, Scan};
-use crate::device::accelerator::{Score, Words};
+use crate::device::accelerator::Words;
+use crate::kernels::Score;
 
 /// Built from `kernels.cu` by `build.rs`.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));

@@ -6,7 +6,9 @@ use candle_core::WithDType;
 
 use super::plan::{TILE_WORDS, WARP_WORDS};
 use super::{Probe, Scan};
-use crate::device::accelerator::{DeviceRows, Found, NO_ENTRY, Score, entry, words};
+use crate::base::order::{NO_ENTRY, entry, words};
+use crate::device::accelerator::{DeviceRows, Found};
+use crate::kernels::Score;
 
 impl Scan<'_> {
     pub(super) fn on_cpu(&self, queries: &[f32], words: &[u32]) -> Vec<u32> {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::plan::PIECE_WORDS;
 use super::*;
-use crate::device::accelerator::{Pair, Piece, Score};
+use crate::device::accelerator::{Pair, Piece};
+use crate::kernels::Score;
 
 /// The program, compiled with the sanitizers that the compiler has; none without a C++ compiler.
 fn program(folder: &Path) -> Option<PathBuf> {

@@ -7,7 +7,7 @@
 
 use super::Scan;
 use crate::index::Metric;
-use crate::index::segment::{ResidentCodes, rounding};
+use crate::index::list::segment::{ResidentCodes, rounding};
 use crate::kernels::{Coeff, kernels};
 
 /// A query in the form that codes are compared with.

@@ -1,47 +1,12 @@
 //! Scanning codes: a kernel rules out most rows, the others are looked at query by query.
 
 use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, with_rowid};
-use crate::index::collect::Candidate;
-use crate::index::filter::{Mask, runs};
-use crate::index::segment::ResidentCodes;
-use crate::index::{IndexError, Metric, TryExtend, TryGrow};
-use crate::kernels::{CodeHit, CodeRows, codes, kernels, prefetch};
-
-/// Hits in the order of their columns.
-#[derive(Default)]
-pub(super) struct ByColumn {
-    hits: Vec<CodeHit>,
-    /// Those of column c begin at `starts[c]` and end at `starts[c + 1]`.
-    starts: Vec<u32>,
-}
-
-impl ByColumn {
-    /// A counting sort.
-    fn sort(&mut self, hits: &[CodeHit], columns: usize) -> Result<(), IndexError> {
-        self.starts.clear();
-        self.starts.try_resize(columns + 2, 0)?;
-        self.hits.clear();
-        self.hits.try_extend(hits.iter().copied())?;
-        if columns == 1 {
-            self.starts[1] = hits.len() as u32;
-            return Ok(());
-        }
-        hits.iter().for_each(|hit| self.starts[hit.column as usize + 2] += 1);
-        for c in 2..columns + 2 {
-            self.starts[c] += self.starts[c - 1];
-        }
-        for hit in hits {
-            let place = &mut self.starts[hit.column as usize + 1];
-            self.hits[*place as usize] = *hit;
-            *place += 1;
-        }
-        Ok(())
-    }
-
-    fn of(&self, column: usize) -> &[CodeHit] {
-        &self.hits[self.starts[column] as usize..self.starts[column + 1] as usize]
-    }
-}
+use crate::base::alloc::{TryExtend, TryGrow};
+use crate::index::filter::mask::{Mask, runs};
+use crate::index::list::segment::ResidentCodes;
+use crate::index::scan::collect::Candidate;
+use crate::index::{IndexError, Metric};
+use crate::kernels::{CodeRows, codes, kernels, prefetch};
 
 /// Rows that are scanned first for a query that has no threshold: all of them are candidates.
 const FIRST_CHUNK: usize = 32;
@@ -167,7 +132,7 @@ impl Scan<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
         let Scratch { code_hits, by_column, near, rescored, .. } = scratch;
-        by_column.sort(code_hits, members.len())?;
+        by_column.sort(members.len(), code_hits.iter().map(|hit| (hit.column, *hit)))?;
         let shared = members.len() >= TILE_QUERIES;
         for (column, member) in members.iter_mut().enumerate() {
             let hits = by_column.of(column);
@@ -176,7 +141,7 @@ impl Scan<'_> {
             let wanted = hits
                 .iter()
                 .map(|hit| (start as u32 + hit.row, hit.dot))
-                .filter(|&(slot, _)| slot < member.slots && self.snapshot.wants(loaded.at, mask, slot));
+                .filter(|&(slot, _)| slot < member.slots && self.wants(loaded.at, mask, slot));
             match loaded.vectors.filter(|_| shared) {
                 Some(vectors) => *rescored += self.keep_exactly(loaded, vectors, member, wanted, near)?,
                 None => self.keep_bounded(loaded, member, wanted, near),

@@ -5,21 +5,24 @@
 
 mod bounds;
 mod codes;
-mod state;
+pub(crate) mod collect;
+mod sparse;
+pub(crate) mod state;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::index::collect::Candidate;
-use crate::index::filter::{Mask, runs};
-use crate::index::masks::Masks;
-use crate::index::segment::{ResidentCodes, ResidentRows};
-use crate::index::snapshot::{Held, Segment};
-use crate::index::{IndexError, Metric, Quantizer, Snapshot, TryExtend, TryGrow, try_filled};
+use crate::base::alloc::{TryExtend, TryGrow, try_filled};
+use crate::base::groups::Groups;
+use crate::index::filter::mask::{Mask, runs};
+use crate::index::filter::masks::Masks;
+use crate::index::list::segment::{ResidentCodes, ResidentRows};
+use crate::index::resident::snapshot::{Held, Segment};
+use crate::index::scan::collect::Candidate;
+use crate::index::{IndexError, Metric, Quantizer, Snapshot};
 use crate::kernels::{CodeHit, CodePanel, Coeff, Panel, ScoreHit, kernels, prefetch};
 use bounds::{Approx, length};
-use codes::ByColumn;
-pub(crate) use state::State;
+use state::State;
 
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +74,7 @@ pub(crate) struct Scratch {
     limit: Vec<f32>,
     code_hits: Vec<CodeHit>,
     score_hits: Vec<ScoreHit>,
-    by_column: ByColumn,
+    by_column: Groups<CodeHit>,
     /// Rows for one query, with upper bounds of their keys.
     near: Vec<(Candidate, f32)>,
     dots: Vec<i32>,
@@ -116,7 +119,7 @@ impl Scratch {
             limit: Vec::new(),
             code_hits: Vec::new(),
             score_hits: Vec::new(),
-            by_column: ByColumn::default(),
+            by_column: Groups::default(),
             near: Vec::new(),
             dots: Vec::new(),
             lows: Vec::new(),
@@ -306,7 +309,7 @@ impl Scan<'_> {
                     &mut scratch.keys,
                 );
                 for (slot, &key) in (start as u32..).zip(&scratch.keys) {
-                    if key <= member.threshold && self.snapshot.wants(loaded.at, mask, slot) {
+                    if key <= member.threshold && self.wants(loaded.at, mask, slot) {
                         member.threshold = state.push(
                             Candidate { lower: key, key, ..self.candidate_at(loaded.at, loaded.codes, slot) },
                             key,
@@ -346,7 +349,7 @@ impl Scan<'_> {
             for hit in &scratch.score_hits {
                 let member = &mut members[hit.column as usize];
                 let slot = start as u32 + hit.row;
-                if slot >= member.slots || !self.snapshot.wants(loaded.at, mask, slot) {
+                if slot >= member.slots || !self.wants(loaded.at, mask, slot) {
                     continue;
                 }
                 // The row is still in the nearest cache: its key now makes the threshold exact.
@@ -374,6 +377,15 @@ impl Scan<'_> {
             return Candidate { segment: at as u32, slot, ..Candidate::default() };
         }
         with_rowid(at, codes, slot)
+    }
+
+    /// Whether a row may be returned: it is alive, and its mask, if there is one, has it.
+    #[inline]
+    fn wants(&self, at: usize, mask: Option<&Mask>, slot: u32) -> bool {
+        match mask {
+            Some(mask) => mask.has(slot),
+            None => self.snapshot.segments()[at].head.alive(slot),
+        }
     }
 
     /// The rows of a segment that pass the filter, if there is one.

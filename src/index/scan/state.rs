@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::base::alloc::OutOfMemory;
 use crate::index::IndexError;
-use crate::index::collect::{Bounds, Candidate, Collector};
+use crate::index::scan::collect::{Bounds, Candidate, Collector};
 use crate::kernels::prefetch_at;
 
 /// What is kept of a query, and a copy of its threshold that is read without the lock.
@@ -38,7 +39,7 @@ impl State {
     }
 
     /// [`Collector::is_full`].
-    pub fn is_full<E: From<IndexError>>(
+    pub fn is_full<E: From<IndexError> + From<OutOfMemory>>(
         &mut self,
         key_of: impl FnMut(&Candidate) -> Result<f32, E>,
     ) -> Result<bool, E> {

@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::index::metric::Distances;
-use crate::index::snapshot::Held;
-use crate::index::{Answers, InvertedLists, Metadata, Snapshot, TryExtend, try_collect, try_filled, try_vec};
+use crate::index::resident::snapshot::Held;
+use crate::index::{Answers, InvertedLists, Metadata, Snapshot};
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{State, TableLists};
 use crate::vtab::knobs::Knobs;

@@ -9,11 +9,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::found::{Found, OfSegments, Source};
 use super::rows_of_key;
+use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy};
 use crate::index::metric::Distances;
-use crate::index::{
-    Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot, TryExtend, TryGrow, try_collect,
-    try_copy,
-};
+use crate::index::{Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::{ListNo, RowFinder, State, TableLists};
 use crate::vtab::filter::{Filter, k_of, number};

@@ -1,6 +1,6 @@
 //! Scans in the order of rowids. They go by the map of rows, so that no change of the lists can hide a row from them.
 
-use crate::index::{TryExtend, try_filled};
+use crate::base::alloc::{TryExtend, try_filled};
 use crate::sqlite::Result;
 use crate::storage::State;
 use crate::vtab::table::Table;

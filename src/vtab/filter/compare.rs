@@ -9,7 +9,8 @@
 
 use std::cmp::Ordering;
 
-use crate::index::{Number, Pattern, Test, TextOrder, TryExtend, ValueKind, try_copy};
+use crate::base::alloc::{TryExtend, try_copy};
+use crate::index::{Number, Pattern, Test, TextOrder, ValueKind};
 use crate::sqlite::{Kind, Result, Value};
 use crate::vtab::plan::Operator;
 

@@ -1,7 +1,8 @@
 //! Vectors to other vectors, and to JSON.
 
 use super::Call;
-use crate::index::{Metric, try_collect, try_copy};
+use crate::base::alloc::{try_collect, try_copy};
+use crate::index::Metric;
 use crate::sqlite::{Error, Kind, Result};
 use crate::vtab::element::{Element, Vector};
 use crate::vtab::vec0::Dialect;

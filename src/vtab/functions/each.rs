@@ -1,6 +1,6 @@
 //! `vec_each(v)`: the elements of a vector, a row each.
 
-use crate::index::try_collect;
+use crate::base::alloc::try_collect;
 use crate::sqlite::{Db, Result, Value};
 use crate::vtab::element::Vector;
 use crate::vtab::functions::function_error;

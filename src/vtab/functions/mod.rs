@@ -7,8 +7,8 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+use crate::base::workers::Workers;
 use crate::device::DeviceName;
-use crate::device::workers::Workers;
 use crate::index::Metric;
 use crate::kernels::kernels;
 use crate::sqlite::{

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::index::{CoarseQuantizer, Datum, SegmentId, Snapshot, try_collect};
+use crate::base::alloc::try_collect;
+use crate::index::{CoarseQuantizer, Datum, SegmentId, Snapshot};
 use crate::sqlite::{Db, Result, Value};
 use crate::storage::{Partition, Sql};
 use crate::vtab::table::Connection;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::index::try_collect;
+use crate::base::alloc::try_collect;
 use crate::sqlite::{Db, Result, Step, Value};
 use crate::vtab::table::progress::{Running, running};
 use crate::vtab::table_function::{Cell, Column, TableFunction};

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::index::{Answers, SearchParams, SearchStats, try_collect};
+use crate::base::alloc::try_collect;
+use crate::index::{Answers, SearchParams, SearchStats};
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::vtab::filter::{number, shown};
 use crate::vtab::knobs::{Knob, Knobs};

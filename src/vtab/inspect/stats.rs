@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::device::workers::Workers;
+use crate::base::alloc::try_collect;
+use crate::base::workers::Workers;
 use crate::index::calibrate::sampled;
-use crate::index::{Datum, Quantizer, Snapshot, try_collect};
+use crate::index::{Datum, Quantizer, Snapshot};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::{Sql, State, Targets, is_due};

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::device::workers::Present;
-use crate::index::cache::PerProcess;
-use crate::index::{TryGrow, try_collect};
+use crate::base::alloc::{TryGrow, try_collect};
+use crate::base::fork::PerProcess;
+use crate::base::workers::Present;
 use crate::sqlite::{Error, Progress, Result, Step, Ticker, Watch, tell};
 use crate::vtab::table::Table;
 

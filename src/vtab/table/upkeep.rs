@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::index::CoarseQuantizer;
-use crate::index::maintain::Target;
+use crate::index::coarse::rebalance::Target;
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::{
     self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,

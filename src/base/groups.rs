@@ -1,0 +1,108 @@
+//! Items grouped by a small number.
+
+use crate::base::alloc::{OutOfMemory, TryExtend};
+
+/// Items in groups, within each in the order in which they came. Sorted by counting; the memory is kept between sorts.
+#[derive(Debug)]
+pub(crate) struct Groups<T> {
+    items: Vec<T>,
+    /// Group g is `items[starts[g]..starts[g + 1]]`.
+    starts: Vec<usize>,
+}
+
+impl<T> Default for Groups<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), starts: Vec::new() }
+    }
+}
+
+impl<T: Copy> Groups<T> {
+    /// Groups `all`, pairs of a group below `groups` and an item.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(groups: usize, all: impl Iterator<Item = (u32, T)> + Clone) -> Result<Self, OutOfMemory> {
+        let mut sorted = Self::default();
+        sorted.sort(groups, all)?;
+        Ok(sorted)
+    }
+
+    /// [`Groups::new`] in the memory of this one, whose items are forgotten.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn sort(
+        &mut self,
+        groups: usize,
+        all: impl Iterator<Item = (u32, T)> + Clone,
+    ) -> Result<(), OutOfMemory> {
+        self.items.clear();
+        self.items.try_extend(all.clone().map(|(_, item)| item))?;
+        // Counted two places on: where group g + 1 begins is where the next item of group g goes, until all of them are placed.
+        self.starts.clear();
+        self.starts.try_resize(groups + 2, 0)?;
+        if groups == 1 {
+            self.starts[1] = self.items.len();
+            return Ok(());
+        }
+        all.clone().for_each(|(group, _)| self.starts[group as usize + 2] += 1);
+        for group in 2..groups + 2 {
+            self.starts[group] += self.starts[group - 1];
+        }
+        for (group, item) in all {
+            let place = &mut self.starts[group as usize + 1];
+            self.items[*place] = item;
+            *place += 1;
+        }
+        Ok(())
+    }
+
+    /// The items of a group.
+    pub fn of(&self, group: usize) -> &[T] {
+        &self.items[self.range(group)]
+    }
+
+    /// The items of a group, to put in another order.
+    pub fn of_mut(&mut self, group: usize) -> &mut [T] {
+        let range = self.range(group);
+        &mut self.items[range]
+    }
+
+    /// Where the items of a group stand in [`Groups::items`].
+    pub fn range(&self, group: usize) -> std::ops::Range<usize> {
+        self.starts[group]..self.starts[group + 1]
+    }
+
+    /// All items, group by group.
+    pub fn items(&self) -> &[T] {
+        &self.items
+    }
+
+    /// The groups that have items, ascending, with these.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[T])> {
+        let groups = self.starts.len().saturating_sub(2);
+        (0..groups).map(|group| (group, self.of(group))).filter(|(_, items)| !items.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_stand_in_their_groups_in_the_order_in_which_they_came() {
+        let mut sorted = Groups::default();
+        for groups in [1, 2, 5, 40] {
+            for n in [0, 1, 7, 100_u32] {
+                let all = (0..n).map(|i| (i * i * 7 % groups, i));
+                sorted.sort(groups as usize, all.clone()).unwrap();
+                for group in 0..groups {
+                    let wanted: Vec<u32> =
+                        all.clone().filter(|(of, _)| *of == group).map(|(_, i)| i).collect();
+                    assert_eq!(sorted.of(group as usize), wanted);
+                }
+                assert_eq!(sorted.iter().map(|(_, items)| items.len() as u32).sum::<u32>(), n);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What every layer stands on: fallible allocation, counted memory, values that survive a fork, an order of floats, threads.
+//! It knows no vectors.
+
+pub(crate) mod alloc;
+pub(crate) mod fork;
+pub(crate) mod groups;
+pub mod memory;
+pub(crate) mod order;
+pub mod workers;

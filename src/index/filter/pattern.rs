@@ -1,0 +1,191 @@
+//! Patterns of texts: those of SQL's LIKE, and those of SQLite's GLOB.
+
+use crate::base::alloc::{TryExtend, try_copy};
+use crate::index::IndexError;
+
+/// What a pattern asks for at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// Any characters, or none.
+    Many,
+    /// Any character.
+    One,
+    /// This character.
+    Char(char),
+    /// A character of the ranges numbered `from` to `to`, or one of no other.
+    Set { from: usize, to: usize, inverted: bool },
+}
+
+/// A pattern. Like SQLite it reads a pattern and a text up to their first NUL.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pattern {
+    tokens: Vec<Token>,
+    /// First and last characters.
+    ranges: Vec<(char, char)>,
+    /// `A` and `a` are the same, as all letters of ASCII.
+    folds: bool,
+    /// No text matches: a set without an end.
+    is_never: bool,
+}
+
+impl Pattern {
+    /// A pattern of LIKE: `%` is any characters, `_` is one. `folds` says that letters of ASCII are compared without case.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn like(pattern: &str, folds: bool) -> Result<Self, IndexError> {
+        let mut made = Self { tokens: Vec::new(), ranges: Vec::new(), folds, is_never: false };
+        for c in until_nul(pattern).chars() {
+            made.tokens.try_push(match c {
+                '%' => Token::Many,
+                '_' => Token::One,
+                c if folds => Token::Char(c.to_ascii_lowercase()),
+                c => Token::Char(c),
+            })?;
+        }
+        Ok(made)
+    }
+
+    /// A pattern of GLOB: `*` is any characters, `?` is one, `[a-z]` is one of these and `[^a-z]` one of the others.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn glob(pattern: &str) -> Result<Self, IndexError> {
+        let mut made = Self { tokens: Vec::new(), ranges: Vec::new(), folds: false, is_never: false };
+        let mut rest = until_nul(pattern).chars();
+        while let Some(c) = rest.next() {
+            let token = match c {
+                '*' => Token::Many,
+                '?' => Token::One,
+                '[' => match made.set(&mut rest)? {
+                    Some(set) => set,
+                    None => {
+                        made.is_never = true;
+                        break;
+                    }
+                },
+                c => Token::Char(c),
+            };
+            made.tokens.try_push(token)?;
+        }
+        Ok(made)
+    }
+
+    /// Reads a set behind its bracket; none if it has no end.
+    fn set(&mut self, rest: &mut std::str::Chars<'_>) -> Result<Option<Token>, IndexError> {
+        let from = self.ranges.len();
+        let inverted = rest.as_str().starts_with('^');
+        if inverted {
+            rest.next();
+        }
+        // A bracket that comes first is one of the characters. A range after it has no beginning.
+        if rest.as_str().starts_with(']') {
+            rest.next();
+            self.ranges.try_push((']', ']'))?;
+        }
+        let mut before = None;
+        while let Some(c) = rest.next() {
+            match (c, before, rest.as_str().chars().next()) {
+                (']', ..) => return Ok(Some(Token::Set { from, to: self.ranges.len(), inverted })),
+                ('-', Some(first), Some(last)) if last != ']' => {
+                    rest.next();
+                    self.ranges.try_push((first, last))?;
+                    before = None;
+                }
+                _ => {
+                    self.ranges.try_push((c, c))?;
+                    before = Some(c);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn copied(&self) -> Result<Self, IndexError> {
+        let (tokens, ranges) = (try_copy(&self.tokens)?, try_copy(&self.ranges)?);
+        Ok(Self { tokens, ranges, folds: self.folds, is_never: self.is_never })
+    }
+
+    fn accepts(&self, token: Token, c: char) -> bool {
+        match token {
+            Token::Many => false,
+            Token::One => true,
+            Token::Char(of) => of == if self.folds { c.to_ascii_lowercase() } else { c },
+            Token::Set { from, to, inverted } => {
+                self.ranges[from..to].iter().any(|(first, last)| (first..=last).contains(&&c)) != inverted
+            }
+        }
+    }
+
+    /// Whether a text is like the pattern. It takes the product of their lengths at most.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        if self.is_never {
+            return false;
+        }
+        let mut rest = until_nul(text).chars();
+        let mut at = 0;
+        // Behind the last `Many`, and where its characters end so far.
+        let mut again: Option<(usize, std::str::Chars<'_>)> = None;
+        loop {
+            let mut ahead = rest.clone();
+            match (self.tokens.get(at), ahead.next()) {
+                (None, None) => return true,
+                (Some(Token::Many), _) => {
+                    at += 1;
+                    again = Some((at, rest.clone()));
+                }
+                (Some(token), Some(c)) if self.accepts(*token, c) => {
+                    at += 1;
+                    rest = ahead;
+                }
+                // What is left of the text is too short for any way on.
+                (Some(_), None) => return false,
+                _ => {
+                    let Some((behind, end)) = &mut again else { return false };
+                    if end.next().is_none() {
+                        return false;
+                    }
+                    at = *behind;
+                    rest = end.clone();
+                }
+            }
+        }
+    }
+}
+
+fn until_nul(text: &str) -> &str {
+    text.split('\0').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn patterns_match_the_texts_that_sqlite_says(
+            pattern in proptest::collection::vec(
+                proptest::sample::select(vec!["%", "_", "*", "?", "[", "]", "^", "-", "a", "B", "b", "c", "ä", "Ä", "\0"]), 0..9),
+            text in proptest::collection::vec(
+                proptest::sample::select(vec!["a", "A", "b", "B", "c", "ä", "Ä", "]", "-", "^", "\0", "%"]), 0..9),
+        ) {
+            let (pattern, text) = (pattern.concat(), text.concat());
+            let db = rusqlite::Connection::open_in_memory().unwrap();
+            let ask = |sql: &str| db.query_row(sql, (&text, &pattern), |row| row.get::<_, bool>(0)).unwrap();
+            let like = |folds| Pattern::like(&pattern, folds).unwrap();
+            prop_assert_eq!(like(true).matches(text.as_bytes()), ask("SELECT ?1 LIKE ?2"), "{} {}", text, pattern);
+            let glob = Pattern::glob(&pattern).unwrap();
+            prop_assert_eq!(glob.matches(text.as_bytes()), ask("SELECT ?1 GLOB ?2"), "{} {}", text, pattern);
+            prop_assert_eq!(&glob.copied().unwrap(), &glob);
+            db.execute_batch("PRAGMA case_sensitive_like = ON").unwrap();
+            prop_assert_eq!(like(false).matches(text.as_bytes()), ask("SELECT ?1 LIKE ?2"), "{} {}", text, pattern);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the lists come from.
+
+use crate::base::alloc::OutOfMemory;
+use crate::index::list::segment::radius;
+use crate::index::{CoarseQuantizer, Codes, IndexError, Metadata, Metric, Quantizer, SegmentHead, SegmentId};
+
+/// The inverted lists of one version of an index, as an engine reads them: by segment, when needed.
+///
+/// The one inversion of the layers: storage implements it over tables, [`MemoryLists`] over vectors.
+pub trait InvertedLists {
+    /// What reading can fail with.
+    type Error: From<IndexError> + From<OutOfMemory>;
+
+    /// Rowids and codes of a segment.
+    ///
+    /// # Errors
+    /// Whatever the source fails with; damaged content included.
+    fn codes(&mut self, head: &SegmentHead) -> Result<Codes, Self::Error>;
+
+    /// All rows of a segment, prepared (see [`Metric::prepare`]), `[head.rows][dim]`.
+    ///
+    /// # Errors
+    /// As [`InvertedLists::codes`].
+    fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, Self::Error>;
+
+    /// One row of a segment, prepared.
+    ///
+    /// # Errors
+    /// As [`InvertedLists::codes`].
+    fn vector(
+        &mut self,
+        head: &SegmentHead,
+        slot: u32,
+        rowid: i64,
+        out: &mut [f32],
+    ) -> Result<(), Self::Error>;
+
+    /// The metadata of a segment, a row per slot; without columns where the source has none.
+    ///
+    /// # Errors
+    /// As [`InvertedLists::codes`].
+    fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, Self::Error> {
+        let _ = head;
+        Ok(Metadata::default())
+    }
+
+    /// Called about every millisecond of a search: an error stops it.
+    ///
+    /// # Errors
+    /// When the host wants the search to end.
+    fn tick(&mut self) -> Result<(), Self::Error>;
+}
+
+/// In which order the rows of a list stand. It matters where a list is scanned partly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListOrdering {
+    /// As they came.
+    #[default]
+    None,
+    /// By their distance to the list's centroid, the nearest first; ties by rowid.
+    ResidualNormAsc,
+}
+
+impl ListOrdering {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 2] = ["none", "residual_norm_asc"];
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// The order of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "none" => Some(Self::None),
+            "residual_norm_asc" => Some(Self::ResidualNormAsc),
+            _ => None,
+        }
+    }
+}
+
+/// Lists in memory, for programs without a database, tests and benchmarks.
+#[derive(Debug, Clone)]
+pub struct MemoryLists {
+    dim: usize,
+    heads: Vec<SegmentHead>,
+    codes: Vec<Codes>,
+    vectors: Vec<Vec<f32>>,
+}
+
+impl MemoryLists {
+    /// Rows of one segment, at most.
+    pub const SEGMENT_ROWS: usize = 1024;
+
+    /// Puts prepared `rows` (`[rowids.len()][dim]`) into the lists of `coarse`, or into one list where
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub fn build(
+        dim: usize,
+        coarse: Option<&CoarseQuantizer>,
+        quantizer: Quantizer,
+        rowids: &[i64],
+        rows: &[f32],
+    ) -> Result<Self, IndexError> {
+        let mut assigned = vec![0_u32; rowids.len()];
+        if let Some(coarse) = coarse {
+            coarse.assign(rows, &mut assigned)?;
+        }
+        let origin = vec![0.0; dim];
+        let mut lists = Self { dim, heads: Vec::new(), codes: Vec::new(), vectors: Vec::new() };
+        for list_no in 0..coarse.map_or(1, CoarseQuantizer::nlist) {
+            let members: Vec<usize> =
+                (0..rowids.len()).filter(|&i| assigned[i] as usize == list_no).collect();
+            let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(list_no));
+            for (seq, members) in (0..).zip(members.chunks(Self::SEGMENT_ROWS)) {
+                let ids: Vec<i64> = members.iter().map(|&i| rowids[i]).collect();
+                let packed: Vec<f32> =
+                    members.iter().flat_map(|&i| &rows[i * dim..(i + 1) * dim]).copied().collect();
+                let id = SegmentId::new(0, list_no as u32, seq);
+                lists.heads.push(SegmentHead {
+                    id,
+                    sealed: true,
+                    rows: ids.len() as u32,
+                    dead: 0,
+                    min_rowid: ids.iter().copied().min().unwrap_or(0),
+                    max_rowid: ids.iter().copied().max().unwrap_or(0),
+                    stamp: [0; 16],
+                    radius: radius(dim, centroid, &packed),
+                    quantizer,
+                    validity: Vec::new(),
+                });
+                lists.codes.push(Codes::encode(quantizer, dim, centroid, ids, &packed)?);
+                lists.vectors.push(packed);
+            }
+        }
+        Ok(lists)
+    }
+
+    /// The heads of all segments, in order, for [`crate::index::Snapshot::new`].
+    pub fn heads(&self) -> &[SegmentHead] {
+        &self.heads
+    }
+
+    /// The metric-independent place of a segment.
+    fn at(&self, head: &SegmentHead) -> usize {
+        self.heads.partition_point(|h| h.id < head.id)
+    }
+}
+
+impl InvertedLists for MemoryLists {
+    type Error = IndexError;
+
+    fn codes(&mut self, head: &SegmentHead) -> Result<Codes, IndexError> {
+        Ok(self.codes[self.at(head)].clone())
+    }
+
+    fn vectors(&mut self, head: &SegmentHead, _rowids: &[i64]) -> Result<Vec<f32>, IndexError> {
+        Ok(self.vectors[self.at(head)].clone())
+    }
+
+    fn vector(
+        &mut self,
+        head: &SegmentHead,
+        slot: u32,
+        _rowid: i64,
+        out: &mut [f32],
+    ) -> Result<(), IndexError> {
+        let at = self.at(head);
+        out.copy_from_slice(&self.vectors[at][slot as usize * self.dim..][..self.dim]);
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), IndexError> {
+        Ok(())
+    }
+}
+
+/// Prepares a copy of `rows` (`[n][dim]`) for `metric`.
+///
+/// # Errors
+/// What [`crate::index::metric::check`] says of a row.
+pub fn prepare_rows(metric: Metric, dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
+    let mut prepared = rows.to_vec();
+    for row in prepared.chunks_exact_mut(dim) {
+        crate::index::metric::check(row, dim)?;
+        metric.prepare(row);
+    }
+    Ok(prepared)
+}

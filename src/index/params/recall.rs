@@ -1,0 +1,140 @@
+//! Adaptive probing: a query probes as many lists as its distances to their centroids ask for.
+//!
+//! A query near one centroid has its neighbours in few lists, one between many centroids has them in many. So a query does not
+//! go on to lists whose centroids are much farther than its nearest one, as in SPANN (Chen et al., NeurIPS 2021): list i, from
+//! 0, is probed while
+//!
+//! ```text
+//! (d_i - d_0) * sqrt(i) <= limit * scale
+//! ```
+//!
+//! where d_i is the key of the query and the i-th nearest centroid, and scale is the root of d_0, but of no less than a quarter of
+//! what is usual (a query may lie on a centroid). For inner products, whose keys have no zero, it is the length of the query. Of
+//! the rules that were tried on the data of docs/performance.md (d_i / d_0 as in SPANN, d_i - d_0, distances to the planes between
+//! centroids, each with several powers of rank and d_0) this one probes among the fewest lists for a recall, and its limits pass
+//! best from the rows that they are measured on to other queries.
+//!
+//! [`crate::index::calibrate`] measures which limit reaches which recall.
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{Metric, Snapshot};
+
+/// Up to which limit a query probes: see the module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeLimit {
+    /// Lists are probed up to this.
+    pub limit: f64,
+    /// The least scale.
+    pub floor: f64,
+    /// Lists that queries probe on average: what is looked at first.
+    pub lists: f64,
+}
+
+/// The limits that reach recalls, as they were measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// A quarter of the median of d_0.
+    pub floor: f32,
+    /// For each of [`Calibration::KS`].
+    pub curves: [Curve; 2],
+}
+
+/// Limits for searches of k rows.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Curve {
+    /// The limit for each of [`Calibration::TARGETS`].
+    pub limits: [f32; TARGETS],
+    /// The lists that are probed on average with each.
+    pub lists: [f32; TARGETS],
+}
+
+const TARGETS: usize = 15;
+/// Lists that are looked at together, at least.
+const FIRST_LISTS: usize = 8;
+
+impl Calibration {
+    /// The numbers of neighbours that limits are measured for. In between they are interpolated; below the first and above the
+    /// last its own are taken.
+    pub const KS: [u32; 2] = [10, 100];
+    /// The recalls that limits are measured for. In between they are interpolated; below the first, the first's limit is
+    /// taken; above the last, all lists are probed.
+    pub const TARGETS: [f64; TARGETS] =
+        [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999];
+    /// Tables of fewer rows are not calibrated: all lists are probed.
+    pub const LEAST_ROWS: u64 = 1000;
+
+    /// How far to reach for a recall of `target` in a search of `k` rows; none for all lists.
+    pub fn probe_limit(&self, target: f64, k: usize) -> Option<ProbeLimit> {
+        let [least, most] = Self::KS.map(|k| f64::from(k).sqrt());
+        let part = (((k as f64).sqrt() - least) / (most - least)).clamp(0.0, 1.0);
+        let [of_least, of_most] = &self.curves;
+        let limit = of_least.probe_limit(target)?.between(of_most.probe_limit(target)?, part)?;
+        Some(ProbeLimit { floor: self.floor.into(), ..limit })
+    }
+
+    /// Whether this may be what [`calibrate`](fn@crate::index::calibrate) makes.
+    pub fn is_sound(&self) -> bool {
+        let of = |curve: &Curve| {
+            curve.limits.iter().chain(&curve.lists).all(|&v| v >= 0.0) && curve.limits.is_sorted()
+        };
+        self.floor >= 0.0 && self.curves.iter().all(of)
+    }
+}
+
+impl Curve {
+    fn probe_limit(&self, target: f64) -> Option<ProbeLimit> {
+        let targets = &Calibration::TARGETS;
+        let at =
+            |i: usize| ProbeLimit { limit: self.limits[i].into(), floor: 0.0, lists: self.lists[i].into() };
+        let after = targets.iter().position(|&known| known >= target)?;
+        let before = after.saturating_sub(1);
+        let part = (target - targets[before]) / (targets[after] - targets[before]);
+        at(before).between(at(after), if after == 0 { 0.0 } else { part })
+    }
+}
+
+impl ProbeLimit {
+    /// The reach at `part` of the way to another; none where it has no end.
+    fn between(self, other: Self, part: f64) -> Option<Self> {
+        let mix = |a: f64, b: f64| match part {
+            0.0 => a,
+            1.0 => b,
+            _ => a + (b - a) * part,
+        };
+        let limit = mix(self.limit, other.limit);
+        limit.is_finite().then_some(Self { limit, floor: self.floor, lists: mix(self.lists, other.lists) })
+    }
+
+    /// How many lists to look at first, of `most`.
+    pub(crate) fn first(&self, most: usize) -> usize {
+        (2.0 * self.lists).min(most as f64).max(FIRST_LISTS.min(most) as f64) as usize
+    }
+
+    /// How many of `lists`, the nearest ones of `query`, it probes. At least one, where there is one.
+    pub(crate) fn width(&self, snapshot: &Snapshot, query: &[f32], lists: &[u32]) -> usize {
+        let metric = snapshot.metric();
+        // Computed here and directly, so that they do not depend on how the lists were chosen.
+        let key = |&list_no: &u32| metric.key(query, snapshot.centroid(list_no as usize));
+        let Some(nearest) = lists.first().map(key) else { return 0 };
+        let most = self.limit * scale(metric, query, nearest, self.floor);
+        lists
+            .iter()
+            .zip(0..)
+            .position(|(list_no, rank)| rank > 0 && spread(key(list_no), nearest, rank) > most)
+            .unwrap_or(lists.len())
+    }
+}
+
+/// What the list of that rank asks for.
+pub(crate) fn spread(key: f32, nearest: f32, rank: u32) -> f64 {
+    (f64::from(key) - f64::from(nearest)).max(0.0) * f64::from(rank).sqrt()
+}
+
+/// What spreads are held against.
+pub(crate) fn scale(metric: Metric, query: &[f32], nearest: f32, floor: f64) -> f64 {
+    match metric {
+        Metric::Ip => query.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt(),
+        Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => f64::from(nearest).max(floor).sqrt(),
+    }
+}

@@ -1,0 +1,342 @@
+//! Budgets: how many rows of each probed list a query scans.
+//!
+//! The names and the weights are those of torch-ivf. A budget here is a hard total, what one list cannot use goes to
+//! others, and each query's shares depend on nothing but the query and the lists.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::alloc::{TryExtend, TryGrow};
+use crate::index::{IndexError, Snapshot};
+
+/// How a budget is shared out among the lists that a query probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum BudgetStrategy {
+    /// Equal shares.
+    Uniform,
+    /// Shares fall with the distance of the centroid: exp(-3 z) with z = (d - d_min) / (d_median - d_min), at most 8.
+    #[default]
+    DistanceWeighted,
+}
+
+impl BudgetStrategy {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 2] = ["uniform", "distance_weighted"];
+
+    /// The strategy of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "uniform" => Some(Self::Uniform),
+            "distance_weighted" => Some(Self::DistanceWeighted),
+            _ => None,
+        }
+    }
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// How many rows a query scans, of all its lists and of each. Rows of a list count in the list's order, and before any
+/// filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Budget {
+    /// Rows scanned per query, at most; 0 for no limit.
+    pub candidates: u64,
+    /// How they are shared out.
+    pub strategy: BudgetStrategy,
+    /// Rows that each list gets before the rest is shared out, nearest lists first.
+    pub min_rows_per_list: u64,
+    /// Rows of a list that are scanned, at most; 0 for no limit.
+    pub max_rows_per_list: u64,
+}
+
+/// Sets of knobs under one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SearchProfile {
+    /// No budget: all rows of the lists that are probed.
+    #[default]
+    Exact,
+    /// 32,768 rows.
+    ApproxFast,
+    /// 65,536 rows.
+    ApproxBalanced,
+    /// 131,072 rows.
+    ApproxQuality,
+}
+
+impl SearchProfile {
+    /// The names that SQL accepts, in the order of the variants.
+    pub const NAMES: [&'static str; 4] = ["exact", "approx_fast", "approx_balanced", "approx_quality"];
+    const ALL: [Self; 4] = [Self::Exact, Self::ApproxFast, Self::ApproxBalanced, Self::ApproxQuality];
+
+    /// The profile of that name (any case).
+    pub fn from_name(name: &str) -> Option<Self> {
+        let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
+        Some(Self::ALL[at])
+    }
+
+    /// The name that SQL uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// The `candidate_budget` that it stands for; its strategy is [`BudgetStrategy::DistanceWeighted`].
+    pub fn candidate_budget(self) -> u64 {
+        match self {
+            Self::Exact => 0,
+            Self::ApproxFast => 32_768,
+            Self::ApproxBalanced => 65_536,
+            Self::ApproxQuality => 131_072,
+        }
+    }
+}
+
+/// All rows of a list.
+pub(crate) const ALL: u32 = u32::MAX;
+/// How fast weights fall, and the distance from which they fall no more.
+const ALPHA: f64 = 3.0;
+const Z_MAX: f64 = 8.0;
+
+/// Buffers of [`Budget::share`], kept between calls.
+#[derive(Debug, Default)]
+pub(crate) struct ShareScratch {
+    distances: Vec<f32>,
+    sorted: Vec<f32>,
+    /// The sum of the weights of a list and all after it.
+    weights: Vec<f64>,
+    weights_after: Vec<f64>,
+}
+
+impl Budget {
+    /// Whether a list may be scanned partly.
+    pub fn cuts(&self) -> bool {
+        self.candidates > 0 || self.max_rows_per_list > 0
+    }
+
+    /// Rows of a list that may be scanned, whatever the budget: [`ALL`] of them where that is no fewer.
+    pub(crate) fn of_list(&self, rows: u64) -> u32 {
+        if self.max_rows_per_list > 0 && self.max_rows_per_list < rows {
+            self.max_rows_per_list.min(u64::from(ALL - 1)) as u32
+        } else {
+            ALL
+        }
+    }
+
+    /// Appends to `shares` how many rows `query` scans of each of `lists`, the nearest first: together as many as the
+    /// budget, or all that there are. [`ALL`] stands for a list without a limit.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub(crate) fn share(
+        &self,
+        snapshot: &Snapshot,
+        query: &[f32],
+        lists: &[u32],
+        scratch: &mut ShareScratch,
+        shares: &mut Vec<u32>,
+    ) -> Result<(), IndexError> {
+        let rows_of = |list_no: u32| snapshot.list_rows(list_no as usize);
+        let most_of = |list_no: u32| match self.of_list(rows_of(list_no)) {
+            ALL => rows_of(list_no),
+            most => u64::from(most),
+        };
+        let wanted: u64 = lists.iter().map(|&list_no| most_of(list_no)).sum();
+        if self.candidates == 0 || wanted <= self.candidates {
+            shares.try_extend(lists.iter().map(|&list_no| self.of_list(rows_of(list_no))))?;
+            return Ok(());
+        }
+        self.weigh(snapshot, query, lists, scratch)?;
+        let first = shares.len();
+        let mut left = self.candidates;
+        shares.try_room(lists.len())?;
+        for &list_no in lists {
+            let least = most_of(list_no).min(self.min_rows_per_list).min(left);
+            left -= least;
+            shares.push(least as u32);
+        }
+        let shares = &mut shares[first..];
+        for (i, share) in shares.iter_mut().enumerate() {
+            let after = scratch.weights_after[i];
+            let part = if after > 0.0 { left as f64 * (scratch.weights[i] / after) } else { left as f64 };
+            let more = ((part + 0.5) as u64).min(left).min(most_of(lists[i]) - u64::from(*share));
+            *share += more as u32;
+            left -= more;
+        }
+        // What the farther lists had no rows for goes to the nearest that have.
+        for (share, &list_no) in shares.iter_mut().zip(lists) {
+            let more = left.min(most_of(list_no) - u64::from(*share));
+            *share += more as u32;
+            left -= more;
+            if u64::from(*share) == rows_of(list_no) && *share > 0 {
+                *share = ALL;
+            }
+        }
+        Ok(())
+    }
+
+    /// The weight of each list, and of each together with those after it.
+    fn weigh(
+        &self,
+        snapshot: &Snapshot,
+        query: &[f32],
+        lists: &[u32],
+        scratch: &mut ShareScratch,
+    ) -> Result<(), IndexError> {
+        let ShareScratch { distances, sorted, weights, weights_after } = scratch;
+        weights.clear();
+        match self.strategy {
+            BudgetStrategy::Uniform => weights.try_resize(lists.len(), 1.0)?,
+            BudgetStrategy::DistanceWeighted => {
+                distances.clear();
+                sorted.clear();
+                // Computed here and directly, so that they do not depend on how the lists were chosen.
+                let key = |&list_no: &u32| snapshot.metric().key(query, snapshot.centroid(list_no as usize));
+                distances.try_extend(lists.iter().map(key))?;
+                sorted.try_append(distances)?;
+                sorted.sort_unstable_by(f32::total_cmp);
+                let least = f64::from(sorted[0]);
+                let median = f64::from(sorted[(sorted.len() - 1) / 2]);
+                weights.try_extend(distances.iter().map(|&d| weight(f64::from(d), least, median)))?;
+            }
+        }
+        weights_after.clear();
+        weights_after.try_resize(weights.len(), 0.0)?;
+        let mut sum = 0.0;
+        for (weight, after) in weights.iter().zip(weights_after).rev() {
+            sum += weight;
+            *after = sum;
+        }
+        Ok(())
+    }
+}
+
+/// exp(-3 z), z = (d - least) / (median - least) between 0 and 8.
+fn weight(d: f64, least: f64, median: f64) -> f64 {
+    let z = (d - least) / (median - least);
+    // Not a number, or infinite, where half of the lists are equally near.
+    let z = if z.is_nan() { 0.0 } else { z.clamp(0.0, Z_MAX) };
+    exp(-ALPHA * z)
+}
+
+/// e^x for x in -32..=0, of additions and products only: the same bits on every machine, which a library's is not.
+fn exp(x: f64) -> f64 {
+    let halvings = (-x * std::f64::consts::LOG2_E).floor();
+    let rest = x + halvings * std::f64::consts::LN_2;
+    // The Taylor series: |rest| < 0.7.
+    let series = (1..=16).rev().fold(1.0, |sum, i| 1.0 + sum * rest / f64::from(i));
+    (0..halvings as u32).fold(series, |value, _| value / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{CoarseQuantizer, MemoryLists, Metric, Quantizer};
+
+    /// Lists of those many rows, with their centroids at 0, 1, 2, ... on a line.
+    fn snapshot(rows: &[usize]) -> Snapshot {
+        let centroids: Vec<f32> = (0..rows.len()).map(|i| i as f32).collect();
+        let vectors: Vec<f32> =
+            rows.iter().zip(&centroids).flat_map(|(&n, &c)| std::iter::repeat_n(c, n)).collect();
+        let coarse = CoarseQuantizer::new(Metric::L2, 1, centroids).unwrap();
+        let rowids: Vec<i64> = (0..vectors.len() as i64).collect();
+        let lists = MemoryLists::build(1, Some(&coarse), Quantizer::None, &rowids, &vectors).unwrap();
+        Snapshot::new(Metric::L2, 1, Some(coarse.into()), lists.heads().to_vec(), None).unwrap()
+    }
+
+    fn shares(rows: &[usize], budget: Budget) -> Vec<u32> {
+        let lists: Vec<u32> = (0..rows.len() as u32).collect();
+        let mut shares = vec![7];
+        budget.share(&snapshot(rows), &[0.0], &lists, &mut ShareScratch::default(), &mut shares).unwrap();
+        shares.split_off(1)
+    }
+
+    const UNIFORM: Budget = Budget {
+        candidates: 0,
+        strategy: BudgetStrategy::Uniform,
+        min_rows_per_list: 0,
+        max_rows_per_list: 0,
+    };
+
+    #[test]
+    fn equal_shares_are_equal_and_what_a_list_lacks_goes_on() {
+        assert_eq!(shares(&[50, 50, 50, 50], Budget { candidates: 100, ..UNIFORM }), [25, 25, 25, 25]);
+        assert_eq!(shares(&[50, 5, 50, 50], Budget { candidates: 100, ..UNIFORM }), [25, ALL, 35, 35]);
+        // The last cannot use what is left: the nearest that can does.
+        assert_eq!(shares(&[50, 50, 50, 5], Budget { candidates: 100, ..UNIFORM }), [45, 25, 25, ALL]);
+        assert_eq!(shares(&[50, 0, 50], Budget { candidates: 7, ..UNIFORM }), [2, 0, 5]);
+    }
+
+    #[test]
+    fn nearer_lists_get_more_by_the_weights() {
+        let weighted = Budget { strategy: BudgetStrategy::DistanceWeighted, candidates: 100, ..UNIFORM };
+        // Squared distances 0, 1, 4, 9: z = 0, 1, 4, 8 and weights 1, 0.0498, 6.1e-6, 3.8e-11.
+        assert_eq!(shares(&[500, 500, 500, 500], weighted), [95, 5, 0, 0]);
+        assert_eq!(shares(&[40, 30, 500, 500], weighted), [ALL, ALL, 30, 0]);
+        assert_eq!(
+            shares(&[500, 500, 500, 500], Budget { min_rows_per_list: 10, ..weighted }),
+            [67, 13, 10, 10]
+        );
+        assert_eq!(
+            shares(&[500, 500, 500, 500], Budget { max_rows_per_list: 30, ..weighted }),
+            [30, 30, 30, 10]
+        );
+    }
+
+    #[test]
+    fn a_budget_is_never_exceeded_and_used_up_where_there_are_rows() {
+        let mut state = 1_u64;
+        let mut next = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        for _ in 0..500 {
+            let rows: Vec<usize> = (0..1 + next(12)).map(|_| next(60) as usize).collect();
+            let max = next(2) * next(60);
+            let budget = Budget {
+                candidates: 1 + next(400),
+                strategy: if next(2) == 0 {
+                    BudgetStrategy::Uniform
+                } else {
+                    BudgetStrategy::DistanceWeighted
+                },
+                min_rows_per_list: next(20),
+                max_rows_per_list: max,
+            };
+            if rows.iter().sum::<usize>() == 0 {
+                continue;
+            }
+            let scanned: Vec<u64> = shares(&rows, budget)
+                .iter()
+                .zip(&rows)
+                .map(|(&share, &rows)| if share == ALL { rows as u64 } else { u64::from(share) })
+                .collect();
+            let most = |rows: usize| if max > 0 { max.min(rows as u64) } else { rows as u64 };
+            assert!(scanned.iter().zip(&rows).all(|(&scanned, &rows)| scanned <= most(rows)));
+            let there: u64 = rows.iter().map(|&rows| most(rows)).sum();
+            assert_eq!(scanned.iter().sum::<u64>(), there.min(budget.candidates), "{rows:?} {budget:?}");
+        }
+    }
+
+    #[test]
+    fn the_exponential_is_one_and_lists_at_one_distance_weigh_the_same() {
+        for i in 0..=2400 {
+            let x = -f64::from(i) / 100.0;
+            assert!((exp(x) / x.exp() - 1.0).abs() < 1e-13, "{x}");
+        }
+        assert_eq!((weight(2.0, 2.0, 2.0), weight(2.0, 2.0, 3.0)), (1.0, 1.0));
+        assert_eq!(weight(3.0, 2.0, 2.0), exp(-24.0));
+        assert_eq!(weight(f64::INFINITY, f64::INFINITY, f64::INFINITY), 1.0);
+    }
+
+    #[test]
+    fn names_are_read_in_any_case() {
+        for name in SearchProfile::NAMES {
+            assert_eq!(SearchProfile::from_name(&name.to_uppercase()).map(SearchProfile::name), Some(name));
+        }
+        for name in BudgetStrategy::NAMES {
+            assert_eq!(BudgetStrategy::from_name(&name.to_uppercase()).map(BudgetStrategy::name), Some(name));
+        }
+        assert_eq!((SearchProfile::from_name("approx"), BudgetStrategy::from_name("")), (None, None));
+    }
+}

@@ -1,0 +1,6 @@
+//! What of an index is in memory: snapshots, the cache that they share, copies on devices.
+
+pub(crate) mod cache;
+pub(crate) mod device_copies;
+pub(crate) mod device_whole;
+pub(crate) mod snapshot;

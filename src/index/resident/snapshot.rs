@@ -1,0 +1,452 @@
+//! One version of an index: which segments its lists are made of, and what of them is resident.
+
+use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::base::memory::Charge;
+use crate::index::resident::cache::Cache;
+
+use crate::base::alloc::{try_filled, try_vec};
+use crate::index::filter::masks::{KeptMasks, Masks};
+use crate::index::list::segment::{ResidentCodes, ResidentRows};
+use crate::index::resident::device_copies::{Copies, DeviceCache};
+use crate::index::resident::device_whole::Wholes;
+use crate::index::{
+    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, RowFilter, SegmentHead,
+};
+use crate::kernels::codes;
+
+/// A value and the memory that it was charged with. Without a charge it is transient: over the
+/// budget, held by one search, read again by the next.
+#[derive(Debug)]
+pub struct Held<T> {
+    value: T,
+    charge: Option<Charge>,
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A segment of a snapshot. Content arrives when a search first needs it, and never changes.
+#[derive(Debug)]
+pub struct Segment {
+    /// What the directory says.
+    pub head: SegmentHead,
+    codes: OnceLock<Arc<Held<ResidentCodes>>>,
+    vectors: OnceLock<Arc<Held<ResidentRows>>>,
+    metadata: OnceLock<Arc<Held<Metadata>>>,
+    pub(crate) copies: Copies,
+    /// Searches that read single vectors of it from the source.
+    cold_reads: AtomicU32,
+}
+
+/// A segment is kept resident as f32 once that many searches read vectors of it.
+const COLD_READS: u32 = 2;
+
+/// One version of an index.
+///
+/// Lists are CSR: the segments of list l are `segments[offsets[l]..offsets[l + 1]]`, packed rows within
+/// each. Cutting the rows at segments, not only at lists, lets a new version take over from the
+/// previous one whatever did not change, by stamp, without a copy.
+#[derive(Debug)]
+pub struct Snapshot {
+    metric: Metric,
+    dim: usize,
+    coarse: Option<Arc<CoarseQuantizer>>,
+    origin: Vec<f32>,
+    offsets: Vec<u32>,
+    segments: Vec<Segment>,
+    /// Live rows of each list, and of all.
+    list_rows: Vec<u64>,
+    rows: u64,
+    /// Masks of the last filters.
+    masks: KeptMasks,
+    /// What devices hold of it as a whole.
+    pub(crate) wholes: Wholes,
+    /// Bytes of codes that are not resident yet: vectors leave that much of the budget free.
+    codes_missing: AtomicUsize,
+}
+
+impl Snapshot {
+    /// A snapshot of `heads`, which stand in the order of their numbers. Resident content is taken over
+    /// from `previous` where number and stamp agree.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidParam`] if the heads are out of order or name a list that does not exist,
+    /// [`IndexError::OutOfMemory`].
+    pub fn new(
+        metric: Metric,
+        dim: usize,
+        coarse: Option<Arc<CoarseQuantizer>>,
+        heads: Vec<SegmentHead>,
+        previous: Option<&Self>,
+    ) -> Result<Self, IndexError> {
+        let nlist = coarse.as_ref().map_or(1, |coarse| coarse.nlist());
+        let mut offsets = try_vec(nlist + 1)?;
+        let mut segments = try_vec(heads.len())?;
+        let mut missing = 0;
+        let mut list_rows = try_filled(0, nlist)?;
+        let mut before = 0;
+        for head in heads {
+            let list_no = head.id.list_no() as usize;
+            if list_no >= nlist || segments.last().is_some_and(|last: &Segment| last.head.id >= head.id) {
+                return Err(IndexError::InvalidParam(format!("segment {} is out of order", head.id.raw())));
+            }
+            while offsets.len() <= list_no {
+                offsets.push(segments.len() as u32);
+            }
+            list_rows[list_no] += u64::from(head.live());
+            let mut segment = Segment {
+                head,
+                codes: OnceLock::new(),
+                vectors: OnceLock::new(),
+                metadata: OnceLock::new(),
+                copies: Copies::default(),
+                cold_reads: AtomicU32::new(0),
+            };
+            if let Some(previous) = previous {
+                // Both runs are in order: a linear merge.
+                while previous.segments.get(before).is_some_and(|s| s.head.id < segment.head.id) {
+                    before += 1;
+                }
+                if let Some(old) = previous.segments.get(before)
+                    && old.head.id == segment.head.id
+                    && old.head.stamp == segment.head.stamp
+                    && (old.head.rows, old.head.quantizer) == (segment.head.rows, segment.head.quantizer)
+                {
+                    segment.codes = old.codes.clone();
+                    segment.vectors = old.vectors.clone();
+                    segment.metadata = old.metadata.clone();
+                    segment.copies.adopt(&old.copies);
+                    segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
+                }
+            }
+            if segment.codes.get().is_none() {
+                missing += segment.codes_bytes(dim);
+            }
+            segments.push(segment);
+        }
+        while offsets.len() <= nlist {
+            offsets.push(segments.len() as u32);
+        }
+        let origin = try_filled(0.0, dim)?;
+        let codes_missing = AtomicUsize::new(missing);
+        let rows = list_rows.iter().sum();
+        let masks = KeptMasks::default();
+        Ok(Self {
+            metric,
+            dim,
+            coarse,
+            origin,
+            offsets,
+            segments,
+            list_rows,
+            rows,
+            masks,
+            wholes: Wholes::default(),
+            codes_missing,
+        })
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The dimension.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The coarse quantizer, if the index is trained.
+    pub fn coarse(&self) -> Option<&Arc<CoarseQuantizer>> {
+        self.coarse.as_ref()
+    }
+
+    /// Lists of the largest of `partitions` (of all, if there are none): probing so many is the exact search.
+    pub fn widest(&self, partitions: Option<&[u32]>) -> usize {
+        self.coarse.as_ref().map_or(1, |coarse| coarse.widest(partitions))
+    }
+
+    /// Lists that a query probes which probes `nprobe` of each of `partitions`.
+    pub(crate) fn width(&self, partitions: Option<&[u32]>, nprobe: usize) -> usize {
+        self.coarse.as_ref().map_or(1, |coarse| coarse.width(partitions, nprobe))
+    }
+
+    /// How many lists: 1 before training.
+    pub fn nlist(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Live rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// All segments, list by list.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The segments of a list, as places in [`Snapshot::segments`].
+    pub fn list(&self, list_no: usize) -> Range<usize> {
+        self.offsets[list_no] as usize..self.offsets[list_no + 1] as usize
+    }
+
+    /// Live rows of a list.
+    pub fn list_rows(&self, list_no: usize) -> u64 {
+        self.list_rows[list_no]
+    }
+
+    /// The centroid that a list's codes are relative to: the origin before training.
+    pub fn centroid(&self, list_no: usize) -> &[f32] {
+        self.coarse.as_ref().map_or(&self.origin, |coarse| coarse.centroid(list_no))
+    }
+
+    /// The zero vector.
+    pub(crate) fn origin(&self) -> &[f32] {
+        &self.origin
+    }
+
+    /// Bytes resident: of codes and metadata, and of vectors.
+    pub fn resident_bytes(&self) -> (usize, usize) {
+        self.segments.iter().fold((0, 0), |(codes, vectors), segment| {
+            (
+                codes
+                    + segment.codes.get().map_or(0, |c| c.bytes())
+                    + segment.metadata.get().map_or(0, |m| m.bytes()),
+                vectors + segment.vectors.get().map_or(0, |v| v.bytes()),
+            )
+        })
+    }
+
+    /// Bytes in the memory of a device.
+    pub fn device_bytes(&self, device: &DeviceCache) -> usize {
+        self.segments.iter().map(|segment| segment.copies.bytes(device)).sum::<usize>()
+            + self.wholes.bytes(device)
+    }
+
+    /// Forgets what is in the memory of a device.
+    pub(crate) fn forget_copies(&self, device: &DeviceCache) {
+        self.wholes.forget(device);
+        self.segments.iter().for_each(|segment| segment.copies.forget(device));
+    }
+
+    /// Takes over what another snapshot of the same version has made resident.
+    pub fn adopt(&self, same: &Self) {
+        for (segment, other) in self.segments.iter().zip(&same.segments) {
+            if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
+                // What is there already is as good.
+                if let Some(codes) = other.codes.get()
+                    && segment.codes.set(Arc::clone(codes)).is_ok()
+                {
+                    self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
+                }
+                other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
+                other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
+                segment.copies.adopt(&other.copies);
+            }
+        }
+    }
+
+    /// Whether a scan of a segment has to read nothing.
+    pub(crate) fn is_resident(&self, at: usize) -> bool {
+        let segment = &self.segments[at];
+        segment.codes.get().is_some()
+            && (segment.head.quantizer == Quantizer::Int8 || segment.vectors.get().is_some())
+    }
+
+    /// Rowids and codes of a segment, if they are resident.
+    pub(crate) fn resident_codes(&self, at: usize) -> Option<Arc<Held<ResidentCodes>>> {
+        self.segments[at].codes.get().map(Arc::clone)
+    }
+
+    /// Rowids and codes of a segment, read from `lists` if they are not resident.
+    ///
+    /// # Errors
+    /// What `lists` fails with.
+    pub fn codes<L: InvertedLists>(
+        &self,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<ResidentCodes>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.codes.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let codes = ResidentCodes::new(self.metric, lists.codes(&segment.head)?);
+        let bytes = codes.bytes();
+        cache.make_room(bytes, Some(self));
+        let charge = cache.budget().charge(bytes, 0);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value: codes, charge });
+        if keep && segment.codes.set(Arc::clone(&held)).is_ok() {
+            self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
+        }
+        Ok(held)
+    }
+
+    /// The metadata of a segment, read from `lists` if it is not resident.
+    ///
+    /// # Errors
+    /// What `lists` fails with.
+    pub fn metadata<L: InvertedLists>(
+        &self,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<Metadata>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.metadata.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let value = lists.metadata(&segment.head)?;
+        let bytes = value.bytes();
+        cache.make_room(bytes, Some(self));
+        let charge = cache.budget().charge(bytes, 0);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value, charge });
+        if keep {
+            let _ = segment.metadata.set(Arc::clone(&held));
+        }
+        Ok(held)
+    }
+
+    /// The masks of a filter.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    pub(crate) fn masks(&self, filter: &dyn RowFilter, cache: &Cache) -> Result<Arc<Masks>, IndexError> {
+        if !filter.accepts_all() || filter.conditions().is_empty() {
+            // Rowids are seldom asked for twice.
+            return KeptMasks::of_one(self.segments.len());
+        }
+        self.masks.of(filter.conditions(), self.segments.len(), self.rows, cache.budget())
+    }
+
+    /// What a scan reads of a segment, if it is resident: the codes, or the rows beside them where nothing is coded.
+    pub(crate) fn resident(&self, at: usize) -> Option<(&ResidentCodes, Option<&ResidentRows>)> {
+        let codes: &ResidentCodes = self.segments[at].codes.get()?;
+        match codes.quantizer {
+            Quantizer::Int8 => Some((codes, None)),
+            Quantizer::None => Some((codes, Some(self.resident_vectors(at)?))),
+        }
+    }
+
+    /// Whether the codes of a segment are resident.
+    pub(crate) fn has_codes(&self, at: usize) -> bool {
+        self.segments[at].codes.get().is_some()
+    }
+
+    /// The prepared rows of a segment, if they are resident.
+    pub fn resident_vectors(&self, at: usize) -> Option<&ResidentRows> {
+        self.segments[at].vectors.get().map(|held| &***held)
+    }
+
+    /// The prepared rows of a segment, read from `lists` if they are not resident.
+    ///
+    /// # Errors
+    /// As [`Snapshot::codes`].
+    pub fn vectors<L: InvertedLists>(
+        &self,
+        at: usize,
+        rowids: &[i64],
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<Arc<Held<ResidentRows>>, L::Error> {
+        let segment = &self.segments[at];
+        if let Some(resident) = segment.vectors.get() {
+            return Ok(Arc::clone(resident));
+        }
+        let rows = lists.vectors(&segment.head, rowids)?;
+        let rows = ResidentRows::new(self.metric, self.dim, rows)?;
+        let bytes = rows.bytes();
+        let spare = self.codes_missing.load(Ordering::Relaxed);
+        cache.make_room(bytes.saturating_add(spare), Some(self));
+        let charge = cache.budget().charge(bytes, spare);
+        let keep = charge.is_some();
+        let held = Arc::new(Held { value: rows, charge });
+        if keep {
+            let _ = segment.vectors.set(Arc::clone(&held));
+        }
+        Ok(held)
+    }
+
+    /// Whether a value stays resident after the search that holds it.
+    pub(crate) fn is_kept<T>(held: &Held<T>) -> bool {
+        held.charge.is_some()
+    }
+
+    /// Whether the vectors of a segment have room within the budget, and leave room for all codes.
+    pub fn fits(&self, at: usize, cache: &Cache) -> bool {
+        let bytes = self.segments[at].head.rows as usize * (self.dim * 4 + 4);
+        let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
+        cache.budget().used().saturating_add(bytes) <= room
+    }
+
+    /// Counts a search that wants `rows` vectors of a segment that is not resident; true if reading all
+    /// of it, to keep, is the better way.
+    pub(crate) fn worth_keeping(&self, at: usize, rows: usize, cache: &Cache) -> bool {
+        let segment = &self.segments[at];
+        let asked = segment.cold_reads.fetch_add(1, Ordering::Relaxed);
+        (asked >= COLD_READS || rows * 8 >= segment.head.rows as usize) && self.fits(at, cache)
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Bytes of codes that vectors leave free.
+    pub(crate) fn codes_missing(&self) -> usize {
+        self.codes_missing.load(Ordering::Relaxed)
+    }
+
+    /// As [`Snapshot::codes_missing`] should be.
+    pub(crate) fn missing_by_looking(&self) -> usize {
+        let missing = self.segments.iter().filter(|segment| segment.codes.get().is_none());
+        missing.map(|segment| segment.codes_bytes(self.dim)).sum()
+    }
+
+    /// What it holds within the budget: where that is, and how many bytes it has.
+    pub(crate) fn charged(&self) -> Vec<(usize, usize)> {
+        fn of<T>(held: &OnceLock<Arc<Held<T>>>, bytes: impl Fn(&T) -> usize) -> Option<(usize, usize)> {
+            held.get().map(|held| (Arc::as_ptr(held) as usize, bytes(held)))
+        }
+        let of_segment = |segment: &Segment| {
+            [
+                of(&segment.codes, ResidentCodes::bytes),
+                of(&segment.vectors, ResidentRows::bytes),
+                of(&segment.metadata, Metadata::bytes),
+            ]
+        };
+        self.segments.iter().flat_map(of_segment).flatten().chain(self.masks.charged()).collect()
+    }
+}
+
+impl Segment {
+    /// The resident codes.
+    pub(crate) fn resident_codes(&self) -> Option<&ResidentCodes> {
+        self.codes.get().map(|held| &***held)
+    }
+
+    /// The resident rows.
+    pub(crate) fn resident_rows(&self) -> Option<&ResidentRows> {
+        self.vectors.get().map(|held| &***held)
+    }
+
+    /// What the resident form of the codes takes.
+    fn codes_bytes(&self, dim: usize) -> usize {
+        let rows = self.head.rows as usize;
+        rows * 8
+            + match self.head.quantizer {
+                Quantizer::None => 0,
+                Quantizer::Int8 => codes::padded_rows(rows) * 12 + codes::blocks_len(dim, rows),
+            }
+    }
+}

@@ -1,0 +1,251 @@
+//! What is kept of a query while it is scanned: candidates with bounds of their keys.
+
+use std::collections::BinaryHeap;
+use std::mem::take;
+
+use crate::base::alloc::{OutOfMemory, TryGrow};
+use crate::base::order::Key;
+use crate::index::{IndexError, Snapshot};
+
+/// Half the candidates from which on they are pruned, at least.
+const PRUNED_FROM: usize = 16;
+
+/// A row that may be among the nearest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Candidate {
+    /// The key is not below this.
+    pub lower: f32,
+    /// The key, once it is known; NaN until then.
+    pub key: f32,
+    /// Place of the segment in the snapshot.
+    pub segment: u32,
+    /// Slot in the segment.
+    pub slot: u32,
+    /// The row's rowid, if that is known: where codes are resident, it is looked up once the row is an answer.
+    pub rowid: i64,
+    /// Whether it is.
+    pub has_rowid: bool,
+    /// Its key is known to be one that is wanted.
+    pub is_wanted: bool,
+}
+
+impl Candidate {
+    /// Its rowid.
+    pub fn rowid(&self, snapshot: &Snapshot) -> i64 {
+        if self.has_rowid {
+            return self.rowid;
+        }
+        let codes = snapshot.segments()[self.segment as usize].resident_codes();
+        codes.map_or(self.rowid, |codes| codes.rowids[self.slot as usize])
+    }
+
+    /// Its key is below its bound. That may have ruled other rows out: there is no answer.
+    pub fn wrong_bound(&self, snapshot: &Snapshot) -> IndexError {
+        IndexError::WrongBound { segment: self.segment, rowid: self.rowid(snapshot) }
+    }
+}
+
+/// Which keys a search wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Keys above it are not wanted.
+    pub max: f32,
+    /// Keys at or below it are not wanted (-inf: all are).
+    pub above: Option<f32>,
+}
+
+impl Bounds {
+    /// Whether all keys from `lower` to `upper` are wanted.
+    fn want(&self, lower: f32, upper: f32) -> bool {
+        upper <= self.max && self.above.is_none_or(|above| lower > above)
+    }
+}
+
+/// The candidates of one query.
+///
+/// The k-th smallest upper bound of the rows seen so far is a threshold: at least k rows are at or
+/// below it, so a row whose lower bound is above it cannot be among the k nearest, whatever the
+/// order in which rows are seen.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    k: usize,
+    bounds: Bounds,
+    upper: BinaryHeap<Key>,
+    pub candidates: Vec<Candidate>,
+    /// Candidates at the last pruning: pruning again waits until twice as many stand.
+    pruned: usize,
+    pub threshold: f32,
+    /// A row could not be taken: the answer is lost.
+    pub out_of_memory: bool,
+}
+
+impl Collector {
+    pub fn new(k: usize, bounds: Bounds) -> Self {
+        let threshold = if k == 0 { f32::NEG_INFINITY } else { bounds.max };
+        Self {
+            k,
+            bounds,
+            upper: BinaryHeap::new(),
+            candidates: Vec::new(),
+            pruned: 0,
+            threshold,
+            out_of_memory: false,
+        }
+    }
+
+    /// Starts anew, with the memory that it has.
+    pub fn reset(&mut self, k: usize, bounds: Bounds) {
+        let (mut upper, mut candidates) = (take(&mut self.upper), take(&mut self.candidates));
+        upper.clear();
+        candidates.clear();
+        *self = Self { upper, candidates, ..Self::new(k, bounds) };
+    }
+
+    /// Where the next candidate will stand, and where the upper bounds do.
+    pub fn touched(&self) -> [*const u8; 2] {
+        let next = self.candidates.as_ptr().wrapping_add(self.candidates.len());
+        [next.cast(), self.upper.as_slice().as_ptr().cast()]
+    }
+
+    /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.
+    #[inline]
+    pub fn push(&mut self, mut candidate: Candidate, upper: f32) {
+        if candidate.lower > self.threshold || self.bounds.above.is_some_and(|above| upper <= above) {
+            return;
+        }
+        candidate.is_wanted = self.bounds.want(candidate.lower, upper);
+        let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(PRUNED_FROM, 64) } else { 1 };
+        let room =
+            self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(first).is_ok();
+        if !room || self.upper.len() == self.upper.capacity() && self.upper.try_reserve(1).is_err() {
+            self.out_of_memory = true;
+            return;
+        }
+        self.candidates.push(candidate);
+        // Without a k (a range search) the threshold is the range, and nothing needs to be counted.
+        if candidate.is_wanted && self.k != usize::MAX {
+            self.count(upper);
+        }
+        if self.k != usize::MAX
+            && self.candidates.len() >= self.pruned.max(self.k).max(PRUNED_FROM).saturating_mul(2)
+        {
+            self.prune();
+        }
+    }
+
+    /// Counts a row that is wanted, for which there is room.
+    fn count(&mut self, upper: f32) {
+        if self.upper.len() < self.k {
+            self.upper.push(Key(upper));
+        } else if let Some(mut top) = self.upper.peek_mut()
+            && upper < top.0
+        {
+            *top = Key(upper);
+        }
+        if self.upper.len() == self.k
+            && let Some(top) = self.upper.peek()
+        {
+            self.threshold = self.threshold.min(top.0);
+        }
+    }
+
+    /// Whether k rows were seen whose keys are wanted. Where bounds do not tell, `key_of` is asked: so that the answer is the
+    /// same however tight they are.
+    ///
+    /// # Errors
+    /// What `key_of` fails with, [`IndexError::OutOfMemory`].
+    pub fn is_full<E: From<IndexError> + From<OutOfMemory>>(
+        &mut self,
+        mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+    ) -> Result<bool, E> {
+        if self.upper.len() >= self.k {
+            return Ok(true);
+        }
+        let missing = self.candidates.len() - self.candidates.iter().filter(|c| c.is_wanted).count();
+        self.upper.try_room(missing)?;
+        for at in 0..self.candidates.len() {
+            let candidate = &mut self.candidates[at];
+            if candidate.is_wanted || !candidate.key.is_nan() {
+                continue;
+            }
+            candidate.key = key_of(candidate)?;
+            candidate.is_wanted = self.bounds.want(candidate.key, candidate.key);
+            if candidate.is_wanted {
+                let key = candidate.key;
+                self.count(key);
+            }
+        }
+        Ok(self.upper.len() >= self.k)
+    }
+
+    /// Drops the candidates that the threshold has overtaken.
+    pub fn prune(&mut self) {
+        let threshold = self.threshold;
+        self.candidates.retain(|candidate| candidate.lower <= threshold);
+        self.pruned = self.candidates.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(lower: f32, slot: u32) -> Candidate {
+        let rowid = i64::from(slot);
+        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid, has_rowid: true, is_wanted: false }
+    }
+
+    #[test]
+    fn the_threshold_is_the_kth_upper_bound_and_ties_with_it_stay() {
+        let mut collector = Collector::new(2, Bounds { max: f32::INFINITY, above: None });
+        collector.push(candidate(1.0, 0), 3.0);
+        assert_eq!(collector.threshold, f32::INFINITY);
+        collector.push(candidate(2.0, 1), 4.0);
+        assert_eq!(collector.threshold, 4.0);
+        collector.push(candidate(4.0, 2), 9.0);
+        collector.push(candidate(4.1, 3), 9.0);
+        collector.push(candidate(0.5, 4), 0.6);
+        assert_eq!(collector.threshold, 3.0);
+        collector.prune();
+        assert_eq!(collector.candidates.iter().map(|c| c.slot).collect::<Vec<_>>(), [0, 1, 4]);
+    }
+
+    #[test]
+    fn rows_at_or_below_the_lower_limit_do_not_tighten_the_threshold() {
+        let mut collector = Collector::new(1, Bounds { max: 10.0, above: Some(2.0) });
+        collector.push(candidate(1.0, 0), 2.0);
+        collector.push(candidate(1.0, 1), 3.0);
+        assert_eq!((collector.candidates.len(), collector.upper.len(), collector.threshold), (1, 0, 10.0));
+        collector.push(candidate(2.5, 2), 4.0);
+        assert_eq!((collector.upper.len(), collector.threshold), (1, 4.0));
+    }
+
+    #[test]
+    fn rows_that_bounds_say_nothing_of_are_counted_by_their_keys() {
+        let mut collector = Collector::new(3, Bounds { max: 10.0, above: Some(2.0) });
+        for (slot, (lower, upper)) in
+            [(3.0, 4.0), (9.0, 11.0), (1.0, 3.0), (9.5, 12.0)].into_iter().enumerate()
+        {
+            collector.push(candidate(lower, slot as u32), upper);
+        }
+        let keys = [f32::NAN, 10.5, 2.0, 9.75];
+        let mut asked = Vec::new();
+        let mut ask = |collector: &mut Collector| {
+            collector.is_full(|c| {
+                asked.push(c.slot);
+                Ok::<f32, IndexError>(keys[c.slot as usize])
+            })
+        };
+        assert!(!ask(&mut collector).unwrap() && !ask(&mut collector).unwrap());
+        collector.push(candidate(5.0, 4), 6.0);
+        assert!(ask(&mut collector).unwrap());
+        assert_eq!((asked, collector.threshold), (vec![1, 2, 3], 9.75));
+    }
+
+    #[test]
+    fn with_k_of_zero_nothing_is_wanted() {
+        let mut collector = Collector::new(0, Bounds { max: f32::INFINITY, above: None });
+        collector.push(candidate(0.0, 0), 0.0);
+        assert!(collector.candidates.is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! What a search answers, and what it did.
+
+use crate::base::alloc::{OutOfMemory, TryExtend};
+
+/// A row of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbor {
+    /// Which row.
+    pub rowid: i64,
+    /// Its key; [`Metric::distance`](crate::index::Metric::distance) turns it into a distance.
+    pub key: f32,
+}
+
+/// What a search did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Lists probed, summed over the queries.
+    pub lists_probed: u64,
+    /// Rows scanned, summed over the queries. What a device scanned in vain, for a query that it could not answer, counts too.
+    pub rows_scanned: u64,
+    /// Those of them that a device scanned.
+    pub rows_on_device: u64,
+    /// Rows that codes or a device left, and for which the exact key was computed: at the end, in a batch while scanning, or there.
+    pub rows_rescored: u64,
+    /// Segments of which something was read.
+    pub segments_read: u64,
+    /// Microseconds for choosing lists.
+    pub probe_us: u64,
+    /// Microseconds for reading what was not resident.
+    pub load_us: u64,
+    /// Microseconds for scanning.
+    pub scan_us: u64,
+    /// Microseconds for scanning on a device.
+    pub device_us: u64,
+    /// Microseconds for re-scoring.
+    pub rescore_us: u64,
+}
+
+impl SearchStats {
+    /// Counts what another search did, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.lists_probed += other.lists_probed;
+        self.rows_scanned += other.rows_scanned;
+        self.rows_on_device += other.rows_on_device;
+        self.rows_rescored += other.rows_rescored;
+        self.segments_read += other.segments_read;
+        self.probe_us += other.probe_us;
+        self.load_us += other.load_us;
+        self.scan_us += other.scan_us;
+        self.device_us += other.device_us;
+        self.rescore_us += other.rescore_us;
+    }
+}
+
+/// The neighbours of each query, nearest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answers {
+    /// Neighbours of query i are `neighbors[offsets[i]..offsets[i + 1]]`.
+    pub offsets: Vec<usize>,
+    /// All neighbours.
+    pub neighbors: Vec<Neighbor>,
+    /// Where each of them stands: its segment, as a place in [`Snapshot::segments`], and its slot.
+    pub places: Vec<(u32, u32)>,
+    /// What the search did.
+    pub stats: SearchStats,
+}
+
+impl Answers {
+    /// How many queries.
+    pub fn queries(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Forgets all of it, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.offsets.clear();
+        self.neighbors.clear();
+        self.places.clear();
+        self.stats = SearchStats::default();
+    }
+
+    /// Adds the neighbours of one query.
+    pub(super) fn append(&mut self, of_query: &Self) -> Result<(), OutOfMemory> {
+        self.neighbors.try_append(&of_query.neighbors)?;
+        self.places.try_append(&of_query.places)
+    }
+
+    /// The neighbours of query `i`, nearest first.
+    pub fn of(&self, i: usize) -> &[Neighbor] {
+        &self.neighbors[self.offsets[i]..self.offsets[i + 1]]
+    }
+
+    /// Where the neighbours of query `i` stand.
+    pub fn places_of(&self, i: usize) -> &[(u32, u32)] {
+        &self.places[self.offsets[i]..self.offsets[i + 1]]
+    }
+}

@@ -1,0 +1,49 @@
+//! The lists that the queries of a round probe.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::base::alloc::try_collect;
+use crate::index::InvertedLists;
+use crate::index::probe::chooser::{Choice, Chooser};
+use crate::index::probe::probes::{Probes, Round};
+use crate::index::search::execution::{Execution, TASK_MIN};
+
+/// Queries that one task chooses for, at most.
+const BLOCK_QUERIES: usize = 64;
+
+impl<L: InvertedLists> Execution<'_, L> {
+    /// Gives each active query its lists in its round.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an interrupt.
+    pub fn choose(
+        &mut self,
+        active: &[u32],
+        round: impl Fn(u32) -> Round + Sync,
+        probes: &mut Probes,
+    ) -> Result<(), L::Error> {
+        let start = Instant::now();
+        probes.clear();
+        let params = self.params;
+        let choice = Choice { snapshot: self.snapshot, params: &params, queries: self.queries };
+        if let [q] = *active {
+            self.single.chooser.one(choice, q, round(q), probes)?;
+        } else {
+            let block = TASK_MIN as usize / (self.snapshot.nlist() * self.snapshot.dim());
+            let blocks = try_collect(active.chunks(block.clamp(1, BLOCK_QUERIES)))?;
+            let chosen: Vec<Mutex<Probes>> = try_collect(blocks.iter().map(|_| Mutex::default()))?;
+            self.for_each(blocks.len(), |i, _| {
+                let mut probes = Probes::default();
+                Chooser::default().block(choice, blocks[i], &round, &mut probes)?;
+                *chosen[i].lock().unwrap_or_else(PoisonError::into_inner) = probes;
+                Ok(())
+            })?;
+            for of_block in chosen {
+                probes.append(&of_block.into_inner().unwrap_or_else(PoisonError::into_inner))?;
+            }
+        }
+        self.stats.probe_us += start.elapsed().as_micros() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! A search under way.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::base::alloc::try_collect;
+use crate::base::workers::{Cancelled, TICK, Workers};
+use crate::index::filter::masks::Masks;
+use crate::index::params::row_budget::ALL;
+use crate::index::scan::state::State;
+use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
+use crate::index::search::coverage::Coverage;
+use crate::index::search::rescore::Rescore;
+use crate::index::search::rounds::Rounds;
+use crate::index::search::single::Single;
+use crate::index::{Cache, IndexError, InvertedLists, Quantizer, SearchParams, SearchStats, Snapshot};
+
+/// Multiplications that a task should have at least, so that handing it out does not cost more.
+pub(crate) const TASK_MIN: u64 = 1 << 20;
+/// Multiplications that a task should have at most: well under a millisecond.
+pub(crate) const TASK_MAX: u64 = 1 << 24;
+/// Multiplications from which on threads that are awake help with a query, and those that have to be woken.
+const HELPED_FROM: [u64; 2] = [1 << 18, 1 << 21];
+/// Queries of a search from which the vectors beside codes are opened.
+const EXACT_QUERIES: usize = 32;
+
+/// A search under way: what it reads, what it was asked for, and what it has so far.
+pub(crate) struct Execution<'a, L: InvertedLists> {
+    pub snapshot: &'a Snapshot,
+    pub cache: &'a Cache,
+    pub lists: &'a mut L,
+    pub params: SearchParams<'a>,
+    /// Prepared, `[nq][dim]`.
+    pub queries: &'a [f32],
+    /// By query, what was kept of the rows that were scanned.
+    pub states: Vec<State>,
+    /// By query, the rows that it may still scan.
+    pub allowance: Vec<u64>,
+    /// By query, how far the filter lets it probe.
+    pub coverage: Coverage,
+    pub rounds: Rounds,
+    pub single: Single,
+    pub rescore: Rescore,
+    /// Memory of threads that do nothing now.
+    pub scratch: Mutex<Vec<Scratch>>,
+    pub stats: SearchStats,
+    pub last_tick: Instant,
+}
+
+impl<'a, L: InvertedLists> Execution<'a, L> {
+    /// The threads for so many multiplications: one, where others would come too late.
+    pub fn workers_for(&self, multiplications: u64) -> Workers {
+        let workers = self.params.workers;
+        let [awake, asleep] = HELPED_FROM;
+        if multiplications < if workers.are_awake() { awake } else { asleep } {
+            Workers::new(1)
+        } else {
+            workers
+        }
+    }
+
+    /// The query at a list, with the rows that it may scan of it: its share, or what it may still scan if that is less; none
+    /// if it may scan none.
+    pub fn allow(&mut self, query: u32, list_no: u32, share: u32) -> Option<Member> {
+        let rows = self.snapshot.list_rows(list_no as usize);
+        let allowance = &mut self.allowance[query as usize];
+        let allowed = rows.min(*allowance).min(if share == ALL { u64::MAX } else { share.into() });
+        if *allowance != u64::MAX {
+            *allowance -= allowed;
+        }
+        (allowed > 0).then_some(Member { query, rows: if allowed < rows { allowed as u32 } else { ALL } })
+    }
+
+    /// Runs `work` with the segments open and the queries' states at hand.
+    pub fn with_open(
+        &mut self,
+        loaded: &[Loaded],
+        work: impl FnOnce(&mut Self, &[Opened<'_>], &Scan<'_>) -> Result<(), L::Error>,
+    ) -> Result<(), L::Error> {
+        let shared = self.states.len() >= EXACT_QUERIES;
+        let opened = try_collect(loaded.iter().map(|l| {
+            let beside = self.snapshot.resident_vectors(l.at).filter(|_| shared && l.rows.is_none());
+            Opened {
+                at: l.at,
+                codes: &l.codes,
+                rows: l.rows.as_ref().map(|rows| &***rows),
+                vectors: beside.map(|rows| &*rows.rows),
+            }
+        }))?;
+        let states = std::mem::take(&mut self.states);
+        let masks = self.coverage.masks.clone();
+        let masks = masks.as_deref();
+        let scan = self.scan_with(&states, masks);
+        let result = work(self, &opened, &scan);
+        self.states = states;
+        result
+    }
+
+    /// What all scans of the search share.
+    pub fn scan_with<'s>(&self, states: &'s [State], masks: Option<&'s Masks>) -> Scan<'s>
+    where
+        'a: 's,
+    {
+        let SearchParams { k, above_key, .. } = self.params;
+        Scan {
+            snapshot: self.snapshot,
+            queries: self.queries,
+            states,
+            k,
+            all_near: above_key.is_none(),
+            masks,
+        }
+    }
+
+    /// What a scan of a segment reads, and how many bytes had to be read over the budget.
+    pub fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
+        let start = Instant::now();
+        if start.duration_since(self.last_tick) >= TICK {
+            self.lists.tick()?;
+            self.last_tick = start;
+        }
+        self.mask(at)?;
+        let resident = self.snapshot.is_resident(at);
+        let codes = self.snapshot.codes(at, self.cache, self.lists)?;
+        let mut bytes = codes.bytes();
+        let rows = if codes.quantizer == Quantizer::None {
+            let rows = self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
+            bytes += rows.bytes();
+            Some(rows)
+        } else {
+            None
+        };
+        if !resident {
+            self.stats.segments_read += 1;
+            self.stats.load_us += start.elapsed().as_micros() as u64;
+        }
+        let kept = Snapshot::is_kept(&codes) && rows.as_ref().is_none_or(|rows| Snapshot::is_kept(rows));
+        Ok((Loaded { at, codes, rows }, if kept { 0 } else { bytes }))
+    }
+
+    /// Ticks, if the last one was a while ago.
+    pub fn tick_if_due(&mut self) -> Result<(), L::Error> {
+        if self.last_tick.elapsed() >= TICK {
+            self.lists.tick()?;
+            self.last_tick = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// [`Execution::for_each_on`] the threads of the search.
+    ///
+    /// # Errors
+    /// What a task fails with, or an interrupt.
+    pub fn for_each(
+        &mut self,
+        tasks: usize,
+        task: impl Fn(usize, &mut Scratch) -> Result<(), IndexError> + Sync,
+    ) -> Result<(), L::Error> {
+        self.for_each_on(self.params.workers, tasks, task)
+    }
+
+    /// Runs tasks on `workers`, ticking, each with a thread's own memory.
+    ///
+    /// # Errors
+    /// What a task fails with, or an interrupt.
+    pub fn for_each_on(
+        &mut self,
+        workers: Workers,
+        tasks: usize,
+        task: impl Fn(usize, &mut Scratch) -> Result<(), IndexError> + Sync,
+    ) -> Result<(), L::Error> {
+        let (scratch, dim) = (&self.scratch, self.snapshot.dim());
+        let done = for_each_ticking(self.lists, workers, tasks, |i| {
+            let free = scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut mine = free.map_or_else(|| Scratch::new(dim), Ok)?;
+            let done = task(i, &mut mine);
+            scratch.lock().unwrap_or_else(PoisonError::into_inner).push(mine);
+            done
+        });
+        self.last_tick = Instant::now();
+        done
+    }
+}
+
+/// Runs tasks on `workers`, while `lists` ticks.
+///
+/// # Errors
+/// What a tick or a task fails with.
+pub(crate) fn for_each_ticking<L: InvertedLists>(
+    lists: &mut L,
+    workers: Workers,
+    tasks: usize,
+    task: impl Fn(usize) -> Result<(), IndexError> + Sync,
+) -> Result<(), L::Error> {
+    let mut failure = None;
+    let mut tick = || {
+        lists.tick().map_err(|error| {
+            failure = Some(error);
+            Cancelled
+        })
+    };
+    let done = workers.try_for_each(tasks, &mut tick, task);
+    match (done, failure) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(error.into()),
+    }
+}

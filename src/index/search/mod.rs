@@ -1,0 +1,242 @@
+//! Searches: params -> probes -> scans -> candidates -> exact keys -> answers.
+//!
+//! | step | where |
+//! |---|---|
+//! | what is asked for | [`SearchParams`](crate::index::SearchParams) |
+//! | which lists each query probes | `choose`, by `probe` |
+//! | scans, round by round until a query has enough | `rounds`: by `single` for one query, `batch` for many, `offload` on a device |
+//! | how far a filter lets a query probe | `coverage`, `few` |
+//! | the exact keys of what the scans kept, and the answers | `rescore` |
+//!
+//! Queries that probe the same list meet there: the list's rows are read once for all of them. A query's nearest list comes first
+//! where that pays, so that the threshold is tight when its other lists are scanned. Scans keep candidates with bounds
+//! of their keys or, in a batch whose rows are resident, with the keys; candidates with bounds are re-scored with
+//! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one cannot win. The answer is the k
+//! smallest pairs (key, rowid) of all rows in the lists probed: neither grouping, threads, nor the order of lists can change it.
+
+pub(crate) mod answers;
+mod batch;
+mod choose;
+mod coverage;
+pub(crate) mod execution;
+mod few;
+mod offload;
+mod rescore;
+mod rounds;
+mod single;
+
+use std::mem::take;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::base::alloc::{TryExtend, TryGrow, try_vec};
+use crate::base::workers::{Turn, Workers};
+use crate::index::scan::Scratch;
+use crate::index::scan::collect::{Bounds, Collector};
+use crate::index::scan::state::State;
+use crate::index::{
+    Answers, Cache, DeviceCache, IndexError, InvertedLists, Placement, SearchParams, SearchStats, Snapshot,
+};
+use coverage::Coverage;
+use execution::Execution;
+use rescore::Rescore;
+use rounds::Rounds;
+use single::Single;
+
+/// Multiplications below which a search is better done by one thread where others want the cores: a helper that loses its core in
+/// the middle of a task keeps the search for longer.
+const ALONE_BELOW: u64 = 1 << 26;
+/// Candidates for which the room is kept between searches.
+const CANDIDATES_KEPT: usize = 1 << 14;
+
+/// The memory of searches of one query, kept between them: a warm one allocates nothing on its own thread.
+#[derive(Default)]
+pub struct Buffers {
+    dim: usize,
+    states: Vec<State>,
+    allowance: Vec<u64>,
+    scratch: Vec<Scratch>,
+    rounds: Rounds,
+    single: Single,
+    rescore: Rescore,
+}
+
+impl std::fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
+}
+
+/// The nearest rows of each prepared query in `queries` (`[nq][dim]`).
+///
+/// # Errors
+/// What `lists` fails with when a segment is read or it ticks, [`IndexError::InvalidParam`] if `queries` is no multiple of `dim` long
+/// or `params` names a list that does not exist, [`IndexError::OutOfMemory`], [`IndexError::Device`], [`IndexError::WrongBound`] if
+/// a stored code is damaged.
+pub fn search<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    params: SearchParams<'_>,
+) -> Result<Answers, L::Error> {
+    let mut answers = Answers::default();
+    search_into(snapshot, cache, lists, queries, params, &mut Buffers::default(), &mut answers)?;
+    Ok(answers)
+}
+
+/// [`search()`] with memory from before: `buffers` serve searches of one query, `answers` is overwritten.
+///
+/// # Errors
+/// As [`search()`].
+pub fn search_into<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    params: SearchParams<'_>,
+    buffers: &mut Buffers,
+    answers: &mut Answers,
+) -> Result<(), L::Error> {
+    check(snapshot, queries, &params)?;
+    let nq = queries.len() / snapshot.dim();
+    answers.clear();
+    let turn = Turn::new(params.workers);
+    let params = resolve(snapshot, params, &turn, nq);
+    let is_empty = params.k == 0 || snapshot.rows() == 0;
+    let device = if is_empty { None } else { offload::device_for(snapshot, &params, nq)? };
+    if let Some(device) = &device
+        && search_whole(snapshot, cache, lists, device, queries, &params, answers)?
+    {
+        return Ok(());
+    }
+    let mut kept = if nq == 1 { take(buffers) } else { Buffers::default() };
+    let mut execution = kept.begin(snapshot, cache, lists, queries, params)?;
+    if !is_empty {
+        execution.rounds(device.as_deref())?;
+    }
+    execution.rescore(answers)?;
+    if nq == 1 {
+        *buffers = Buffers::after(execution);
+    }
+    Ok(())
+}
+
+fn check(snapshot: &Snapshot, queries: &[f32], params: &SearchParams<'_>) -> Result<(), IndexError> {
+    let dim = snapshot.dim();
+    if !queries.len().is_multiple_of(dim) {
+        let detail =
+            format!("queries must be a multiple of {dim} elements (dim) long, got {}", queries.len());
+        return Err(IndexError::InvalidParam(detail));
+    }
+    match params.lists.unwrap_or_default().iter().find(|no| **no as usize >= snapshot.nlist()) {
+        Some(stray) => {
+            let detail = format!("list number must be below {} (nlist), got {stray}", snapshot.nlist());
+            Err(IndexError::InvalidParam(detail))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The params as far as the snapshot and the machine have a say.
+fn resolve<'a>(
+    snapshot: &Snapshot,
+    params: SearchParams<'a>,
+    turn: &Turn,
+    queries: usize,
+) -> SearchParams<'a> {
+    // Limits are not measured for lists in partitions.
+    let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
+    let probe_limit = params.probe_limit.filter(|_| params.lists.is_none() && !is_parted);
+    let is_alone = turn.is_crowded() && multiplications(snapshot, &params, queries) < ALONE_BELOW;
+    let workers = if is_alone { Workers::new(1) } else { turn.workers() };
+    SearchParams { probe_limit, workers, ..params }
+}
+
+/// About how many multiplications the scans of a search take.
+fn multiplications(snapshot: &Snapshot, params: &SearchParams<'_>, queries: usize) -> u64 {
+    let nlist = snapshot.nlist().max(1);
+    let lists = match (params.lists, params.probe_limit) {
+        (Some(only), _) => only.len(),
+        (None, Some(limit)) => limit.lists.ceil() as usize,
+        (None, None) => snapshot.width(params.partitions, params.nprobe),
+    };
+    let rows = u128::from(snapshot.rows()) * lists.min(nlist) as u128 / nlist as u128;
+    (rows as u64).saturating_mul((snapshot.dim() * queries) as u64)
+}
+
+/// Has a device that holds the whole index answer a batch, and the CPU those queries that the device cannot be sure of. False, with
+/// nothing done, if the batch is not for it.
+fn search_whole<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    device: &DeviceCache,
+    queries: &[f32],
+    params: &SearchParams<'_>,
+    answers: &mut Answers,
+) -> Result<bool, L::Error> {
+    let dim = snapshot.dim();
+    let open = offload::whole::answer(snapshot, cache, lists, device, queries, params, answers)?;
+    let Some(open) = open else { return Ok(false) };
+    if !open.is_empty() {
+        let mut of_open = try_vec(open.len() * dim)?;
+        open.iter().for_each(|&q| of_open.extend_from_slice(&queries[q as usize * dim..][..dim]));
+        let params = SearchParams { device: Placement::Cpu, ..*params };
+        let found = search(snapshot, cache, lists, &of_open, params)?;
+        offload::whole::join(answers, &open, &found, params.k)?;
+    }
+    Ok(true)
+}
+
+impl Buffers {
+    /// Begins a search in this memory.
+    fn begin<'a, L: InvertedLists>(
+        &mut self,
+        snapshot: &'a Snapshot,
+        cache: &'a Cache,
+        lists: &'a mut L,
+        queries: &'a [f32],
+        params: SearchParams<'a>,
+    ) -> Result<Execution<'a, L>, IndexError> {
+        let dim = snapshot.dim();
+        if self.dim != dim {
+            *self = Self { dim, ..Self::default() };
+        }
+        let Self { mut states, mut allowance, scratch, rounds, single, rescore, .. } = take(self);
+        let nq = queries.len() / dim;
+        let bounds = Bounds { max: params.max_key, above: params.above_key };
+        states.iter_mut().for_each(|state| state.reset(params.k, bounds));
+        states.try_room(nq.saturating_sub(states.len()))?;
+        states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
+        allowance.clear();
+        let most = [params.max_codes, params.budget.candidates].into_iter().filter(|&most| most > 0).min();
+        allowance.try_resize(nq, most.unwrap_or(u64::MAX))?;
+        Ok(Execution {
+            snapshot,
+            cache,
+            lists,
+            params,
+            queries,
+            states,
+            allowance,
+            coverage: Coverage::default(),
+            rounds,
+            single,
+            rescore,
+            scratch: Mutex::new(scratch),
+            stats: SearchStats::default(),
+            last_tick: Instant::now(),
+        })
+    }
+
+    /// The memory of a search that has ended, unless it took much.
+    fn after<L: InvertedLists>(execution: Execution<'_, L>) -> Self {
+        let Execution { snapshot, mut states, allowance, scratch, rounds, single, rescore, .. } = execution;
+        if states.iter_mut().any(|state| state.get_mut().candidates.capacity() > CANDIDATES_KEPT) {
+            return Self::default();
+        }
+        let scratch = scratch.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Self { dim: snapshot.dim(), states, allowance, scratch, rounds, single, rescore }
+    }
+}

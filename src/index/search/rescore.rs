@@ -1,0 +1,260 @@
+//! The exact keys of candidates, and the order of the answers.
+
+use std::collections::BinaryHeap;
+use std::mem::take;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::base::alloc::{OutOfMemory, TryExtend, TryGrow, try_collect};
+use crate::base::order::Key;
+use crate::base::workers::TICK;
+use crate::index::resident::snapshot::Segment;
+use crate::index::scan::collect::Candidate;
+use crate::index::search::execution::Execution;
+use crate::index::{Answers, IndexError, InvertedLists, Neighbor, SearchParams, Snapshot};
+use crate::kernels::prefetch;
+
+/// Queries that one task re-scores.
+const RESCORE_QUERIES: usize = 16;
+/// Candidates that are asked for ahead: they lie all over memory.
+const RESCORE_AHEAD: usize = 32;
+/// Queries that one thread re-scores: to call others would cost more.
+const RESCORE_ALONE: usize = 8;
+/// Elements of a vector that are asked for ahead: the processor sees the rest coming.
+const ELEMENTS_AHEAD: usize = 128;
+
+/// The memory of re-scoring, kept between searches.
+#[derive(Debug, Default)]
+pub(crate) struct Rescore {
+    top: Top,
+    /// Room for a vector that has to be read.
+    row: Vec<f32>,
+    /// Segments of candidates whose vectors are not resident, with repetitions.
+    cold: Vec<u32>,
+}
+
+impl<L: InvertedLists> Execution<'_, L> {
+    /// Whether a query has seen k rows whose keys are wanted.
+    ///
+    /// # Errors
+    /// What reading fails with, [`IndexError::OutOfMemory`].
+    pub fn is_full(&mut self, q: u32) -> Result<bool, L::Error> {
+        let (snapshot, dim, q) = (self.snapshot, self.snapshot.dim(), q as usize);
+        let query = &self.queries[q * dim..][..dim];
+        let (lists, row) = (&mut *self.lists, &mut self.rescore.row);
+        self.states[q].is_full(|candidate| key_of(snapshot, lists, query, candidate, row))
+    }
+
+    /// Re-scores the candidates of all queries, and writes the answers.
+    ///
+    /// # Errors
+    /// What reading fails with, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
+    pub fn rescore(&mut self, answers: &mut Answers) -> Result<(), L::Error> {
+        let start = Instant::now();
+        for state in &mut self.states {
+            let collector = state.get_mut();
+            if collector.out_of_memory {
+                return Err(IndexError::OutOfMemory { bytes: size_of_val(&*collector.candidates) }.into());
+            }
+            collector.prune();
+        }
+        self.warm()?;
+        let results = match self.states.len() {
+            0..=RESCORE_ALONE => Vec::new(),
+            _ => self.rescore_resident()?,
+        };
+        let mut results = results.into_iter();
+        let (snapshot, params, dim) = (self.snapshot, self.params, self.snapshot.dim());
+        answers.offsets.try_room(self.states.len() + 1)?;
+        answers.offsets.push(0);
+        let Rescore { top, row, .. } = &mut self.rescore;
+        for (state, query) in self.states.iter_mut().zip(self.queries.chunks_exact(dim)) {
+            self.stats.rows_rescored += match results.next().flatten() {
+                Some((found, rescored)) => {
+                    answers.append(&found)?;
+                    rescored
+                }
+                None => {
+                    let lists = &mut *self.lists;
+                    let candidates = &mut state.get_mut().candidates;
+                    candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+                    rescore(snapshot, candidates, &params, top, answers, |c| {
+                        key_of(snapshot, lists, query, c, row)
+                    })?
+                }
+            };
+            if self.last_tick.elapsed() >= TICK {
+                self.lists.tick()?;
+                self.last_tick = Instant::now();
+            }
+            answers.offsets.push(answers.neighbors.len());
+        }
+        for scratch in self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            self.stats.rows_scanned += take(&mut scratch.scanned);
+            self.stats.rows_rescored += take(&mut scratch.rescored);
+        }
+        self.stats.rescore_us = start.elapsed().as_micros() as u64;
+        answers.stats = self.stats;
+        Ok(())
+    }
+
+    /// Re-scores, on all threads, the queries whose rows are all resident.
+    fn rescore_resident(&mut self) -> Result<Vec<Option<Rescored>>, L::Error> {
+        let (snapshot, params, queries, dim) =
+            (self.snapshot, self.params, self.queries, self.snapshot.dim());
+        let results: Vec<Mutex<Option<Rescored>>> =
+            try_collect(self.states.iter().map(|_| Mutex::default()))?;
+        let states = take(&mut self.states);
+        let tasks = states.len().div_ceil(RESCORE_QUERIES);
+        let done = self.for_each(tasks, |task, _| {
+            let mut top = Top::new();
+            for q in task * RESCORE_QUERIES..states.len().min((task + 1) * RESCORE_QUERIES) {
+                let mut collector = states[q].lock();
+                let candidates = &mut collector.candidates;
+                candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+                let row = |c: &Candidate| -> Option<&[f32]> {
+                    let rows = &snapshot.resident_vectors(c.segment as usize)?.rows;
+                    rows.get(c.slot as usize * dim..(c.slot as usize + 1) * dim)
+                };
+                if candidates.iter().any(|c| c.key.is_nan() && row(c).is_none()) {
+                    continue;
+                }
+                let query = &queries[q * dim..][..dim];
+                let mut found = Answers::default();
+                // Every row is there.
+                let rescored = rescore(snapshot, candidates, &params, &mut top, &mut found, |c| {
+                    Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
+                })?;
+                *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
+            }
+            Ok(())
+        });
+        self.states = states;
+        done?;
+        Ok(try_collect(results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner)))?)
+    }
+
+    /// Makes the vectors of segments resident from which enough rows are wanted.
+    fn warm(&mut self) -> Result<(), L::Error> {
+        let mut wanted = take(&mut self.rescore.cold);
+        wanted.clear();
+        let snapshot = self.snapshot;
+        for state in &mut self.states {
+            let cold =
+                |c: &&Candidate| c.key.is_nan() && snapshot.resident_vectors(c.segment as usize).is_none();
+            wanted.try_extend(state.get_mut().candidates.iter().filter(cold).map(|c| c.segment))?;
+        }
+        wanted.sort_unstable();
+        for of_one in wanted.chunk_by(|a, b| a == b) {
+            let at = of_one[0] as usize;
+            if self.snapshot.worth_keeping(at, of_one.len(), self.cache) {
+                let codes = self.snapshot.codes(at, self.cache, self.lists)?;
+                self.snapshot.vectors(at, &codes.rowids, self.cache, self.lists)?;
+                self.tick_if_due()?;
+            }
+        }
+        self.rescore.cold = wanted;
+        Ok(())
+    }
+}
+
+/// Neighbours of one query, nearest first, and how many keys were computed for them.
+type Rescored = (Answers, u64);
+
+/// The nearest rows so far with their places, the farthest of them on top.
+type Top = BinaryHeap<(Key, i64, (u32, u32))>;
+
+/// The key of a candidate. `row` is memory for its vector, where that has to be read.
+fn key_of<L: InvertedLists>(
+    snapshot: &Snapshot,
+    lists: &mut L,
+    query: &[f32],
+    candidate: &Candidate,
+    row: &mut Vec<f32>,
+) -> Result<f32, L::Error> {
+    let (segment, slot, dim) = (candidate.segment as usize, candidate.slot, snapshot.dim());
+    if let Some(rows) = snapshot.resident_vectors(segment) {
+        return Ok(snapshot.metric().key(query, &rows.rows[slot as usize * dim..][..dim]));
+    }
+    row.try_resize(dim, 0.0)?;
+    lists.vector(&snapshot.segments()[segment].head, slot, candidate.rowid(snapshot), row)?;
+    Ok(snapshot.metric().key(query, row))
+}
+
+/// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
+/// says how many keys had to be computed.
+fn rescore<E: From<IndexError> + From<OutOfMemory>>(
+    snapshot: &Snapshot,
+    candidates: &[Candidate],
+    params: &SearchParams<'_>,
+    top: &mut Top,
+    out: &mut Answers,
+    mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+) -> Result<u64, E> {
+    top.clear();
+    let mut computed = 0;
+    for (i, candidate) in candidates.iter().enumerate() {
+        let full = top.len() >= params.k;
+        if full && top.peek().is_none_or(|worst| candidate.lower > worst.0.0) {
+            break;
+        }
+        if i % RESCORE_AHEAD == 0 {
+            announce(snapshot, &candidates[i..candidates.len().min(i + RESCORE_AHEAD)]);
+        }
+        let key = if candidate.key.is_nan() {
+            computed += 1;
+            key_of(candidate)?
+        } else {
+            candidate.key
+        };
+        if key < candidate.lower {
+            return Err(candidate.wrong_bound(snapshot).into());
+        }
+        if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
+            continue;
+        }
+        let row = (Key(key), candidate.rowid(snapshot), (candidate.segment, candidate.slot));
+        if !full {
+            top.try_room(1)?;
+            top.push(row);
+        } else if let Some(mut worst) = top.peek_mut()
+            && row < *worst
+        {
+            *worst = row;
+        }
+    }
+    let mut rows = take(top).into_sorted_vec();
+    out.neighbors.try_extend(rows.iter().map(|(key, rowid, _)| Neighbor { rowid: *rowid, key: key.0 }))?;
+    out.places.try_extend(rows.drain(..).map(|(_, _, place)| place))?;
+    *top = rows.into();
+    Ok(computed)
+}
+
+/// Brings near what answers need of candidates: rowids, and vectors whose keys are not known. Step by step for all of them, since
+/// each step needs an address that the one before brings, from anywhere in memory.
+fn announce(snapshot: &Snapshot, candidates: &[Candidate]) {
+    if candidates.iter().all(|candidate| candidate.has_rowid && !candidate.key.is_nan()) {
+        return;
+    }
+    let segment = |candidate: &Candidate| -> &Segment { &snapshot.segments()[candidate.segment as usize] };
+    candidates.iter().map(segment).for_each(|segment| prefetch(std::slice::from_ref(segment)));
+    for segment in candidates.iter().map(segment) {
+        segment.resident_codes().into_iter().for_each(|codes| prefetch(std::slice::from_ref(codes)));
+        segment.resident_rows().into_iter().for_each(|rows| prefetch(std::slice::from_ref(rows)));
+    }
+    let dim = snapshot.dim();
+    for candidate in candidates {
+        let slot = candidate.slot as usize;
+        if !candidate.has_rowid
+            && let Some(codes) = segment(candidate).resident_codes()
+        {
+            prefetch(&codes.rowids[slot..=slot]);
+        }
+        if candidate.key.is_nan()
+            && let Some(vectors) = segment(candidate).resident_rows()
+        {
+            let start = slot * dim;
+            vectors.rows.get(start..start + dim.min(ELEMENTS_AHEAD)).into_iter().for_each(prefetch);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Scans for one query: nothing is sorted or grouped, and with warm buffers nothing is allocated.
+
+use std::mem::take;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::base::alloc::TryExtend;
+use crate::base::workers::Workers;
+use crate::index::InvertedLists;
+use crate::index::params::SearchMode;
+use crate::index::probe::chooser::Chooser;
+use crate::index::probe::probes::{Probes, Wave};
+use crate::index::scan::Member;
+use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
+
+/// What is kept between searches.
+#[derive(Debug, Default)]
+pub(crate) struct Single {
+    pub chooser: Chooser,
+    visits: Vec<Visit>,
+}
+
+/// Segments of a list to scan, all of them resident, after `before` live rows of the list.
+#[derive(Debug)]
+struct Visit {
+    list_no: usize,
+    member: Member,
+    segments: Range<usize>,
+    before: u64,
+    cost: u64,
+}
+
+impl<L: InvertedLists> Execution<'_, L> {
+    /// Scans the lists of a wave for the one query of the search.
+    ///
+    /// # Errors
+    /// What reading fails with, or an interrupt.
+    pub fn visit(&mut self, probes: &Probes, wave: Wave) -> Result<(), L::Error> {
+        let mut visits = take(&mut self.single.visits);
+        visits.clear();
+        for (list_no, share) in probes.of(0, wave) {
+            if let Some(member) = self.allow(0, list_no, share) {
+                self.stats.lists_probed += 1;
+                self.cut(list_no as usize, member, &mut visits)?;
+            }
+        }
+        let start = Instant::now();
+        let total: u64 = visits.iter().map(|visit| visit.cost).sum();
+        let alone = self.params.mode == SearchMode::Matrix;
+        let workers = if alone { Workers::new(1) } else { self.workers_for(total) };
+        let fair = visits.len().div_ceil(4 * workers.threads());
+        let many = (TASK_MAX * visits.len() as u64 / total.max(1)) as usize;
+        let run = many.clamp(1, fair.max(1));
+        let states = take(&mut self.states);
+        let masks = self.coverage.masks.clone();
+        let masks = masks.as_deref();
+        let scan = self.scan_with(&states, masks);
+        let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
+            let mine = &visits[task * run..visits.len().min((task + 1) * run)];
+            for (i, visit) in mine.iter().enumerate() {
+                if let Some((codes, _)) =
+                    mine.get(i + 1).and_then(|v| scan.snapshot.resident(v.segments.start))
+                {
+                    scan.announce(codes);
+                }
+                scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch)?;
+            }
+            Ok(())
+        });
+        self.states = states;
+        self.single.visits = visits;
+        self.stats.scan_us += start.elapsed().as_micros() as u64;
+        done
+    }
+
+    /// Cuts a list into visits of about a task's worth. What does not stay resident is scanned here and now.
+    fn cut(&mut self, list_no: usize, member: Member, visits: &mut Vec<Visit>) -> Result<(), L::Error> {
+        let mut before = 0;
+        let mut open: Option<Visit> = None;
+        for at in self.snapshot.list(list_no) {
+            if before >= u64::from(member.rows) {
+                break;
+            }
+            let rows = u64::from(self.snapshot.segments()[at].head.live());
+            self.mask(at)?;
+            let mask = self.coverage.mask(at);
+            let (work, passes) = mask.map_or((rows, true), |mask| (mask.cost(), !mask.is_empty()));
+            if !passes {
+                // Nothing of it is read.
+                visits.try_extend(open.take())?;
+                before += rows;
+                continue;
+            }
+            if self.snapshot.resident(at).is_none()
+                && let (transient, 1..) = self.load(at)?
+            {
+                visits.try_extend(open.take())?;
+                self.with_open(&[transient], |search, opened, scan| {
+                    search.for_each_on(Workers::new(1), 1, |_, scratch| {
+                        scan.list(list_no, &[member], opened, before, scratch)
+                    })
+                })?;
+            } else {
+                let visit = open.get_or_insert(Visit { list_no, member, segments: at..at, before, cost: 0 });
+                visit.segments.end = at + 1;
+                visit.cost += work * self.snapshot.dim() as u64;
+                if visit.cost >= TASK_MIN {
+                    visits.try_extend(open.take())?;
+                }
+            }
+            before += rows;
+        }
+        visits.try_extend(open)?;
+        Ok(())
+    }
+}
