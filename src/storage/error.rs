@@ -19,7 +19,7 @@ pub enum StorageError {
     /// A table of a newer format.
     #[error(
         "table '{table}' has format {found}, this sqlite-ivf reads format {}: it was written by a newer sqlite-ivf",
-        super::codec::FORMAT
+        super::format::FORMAT
     )]
     UnsupportedFormat {
         /// The table.

@@ -1,34 +1,30 @@
-//! Shadow tables to lists and back. The only place that knows the bytes of `docs/format.md`.
+//! Shadow tables to lists and back. `format` is the only place that knows the bytes of `docs/format.md`.
 
-mod auxiliary;
-mod buffer;
-pub mod codec;
-mod element;
+mod check;
 mod error;
-mod integrity;
-mod maintain;
-mod metadata;
-mod order;
-mod partitions;
-mod reader;
-mod rows;
-mod tables;
+pub(crate) mod format;
+pub(crate) mod read;
+pub(crate) mod rebuild;
+pub(crate) mod tables;
 mod ticking;
-mod train;
 #[cfg(feature = "vec0")]
 mod vec0;
-mod writer;
+pub(crate) mod write;
 
-pub use buffer::{Buffer, Written};
-pub use element::Element;
+pub use check::check;
 pub use error::StorageError;
-pub use integrity::check;
-pub use maintain::{Targets, Upkeep, is_due, maintain};
-pub use order::ListNo;
-pub use partitions::Partition;
-pub use reader::{RowFinder, TableLists, load_snapshot, read_all_heads, read_coarse};
-pub use tables::{SHADOW_NAMES, Shape, Sql, State, Tables};
-pub use train::{Training, auto_nlist, calibrate, delete_all, optimize, train};
+pub use format::element::Element;
+pub use format::settings::{Knobs, Measured, Settings};
+pub use read::finder::RowFinder;
+pub use read::lists::TableLists;
+pub use read::snapshot::{load_snapshot, read_all_heads, read_coarse};
+pub use rebuild::calibrate::calibrate;
+pub use rebuild::optimize::{delete_all, optimize};
+pub use rebuild::train::{Training, auto_nlist, train};
+pub use rebuild::upkeep::{Targets, Upkeep, is_due, maintain};
+pub use tables::order::ListNo;
+pub use tables::partitions::Partition;
+pub use tables::{Layout, SHADOW_NAMES, Shape, Sql, State, Tables};
 #[cfg(feature = "vec0")]
 pub use vec0::{Open, Row};
-pub use writer::Layout;
+pub use write::buffer::{Buffer, Written};

@@ -17,7 +17,7 @@ use std::ops::DerefMut;
 use crate::base::alloc::try_filled;
 use crate::index::ValueKind;
 use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement, quoted};
-use crate::storage::tables::{Sql, Tables};
+use crate::storage::{Sql, Tables};
 
 /// A row, and where its values are.
 #[derive(Debug, Clone)]

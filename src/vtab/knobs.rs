@@ -3,10 +3,9 @@
 //! Who stands nearer to the query has its way. Where one level says how lists are chosen (nprobe, recall_target), or how many rows
 //! of them are scanned (profile and the knobs that it stands for), nothing that farther levels say of it counts.
 
-use serde::{Deserialize, Serialize};
-
 use crate::index::{Budget, BudgetStrategy, Calibration, Datum, SearchMode, SearchParams, SearchProfile};
 use crate::sqlite::{Error, Kind, Result, Value};
+use crate::storage::Knobs;
 use crate::vtab::filter::{beginning, number, shown};
 
 /// A knob.
@@ -46,29 +45,6 @@ impl Knob {
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].1
     }
-}
-
-/// What one level says. None: nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Knobs {
-    /// -1 exact, below 1 a share, else lists.
-    pub nprobe: Option<f64>,
-    /// Rows scanned at most, 0 for no limit.
-    pub max_codes: Option<u64>,
-    /// Rows scanned at most, shared out among the lists; 0 for no limit.
-    pub candidate_budget: Option<u64>,
-    /// How they are shared out.
-    pub budget_strategy: Option<BudgetStrategy>,
-    /// Rows that each list gets of the budget first.
-    pub min_rows_per_list: Option<u64>,
-    /// Rows of a list that are scanned at most, 0 for no limit.
-    pub max_rows_per_list: Option<u64>,
-    /// A set of knobs; one that is given itself has its way.
-    pub profile: Option<SearchProfile>,
-    /// The recall that lists are chosen for.
-    pub recall_target: Option<f64>,
-    /// How the work is cut.
-    pub search_mode: Option<SearchMode>,
 }
 
 /// What is given for a knob.

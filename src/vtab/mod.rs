@@ -13,7 +13,6 @@ mod knobs;
 mod options;
 mod plan;
 mod search;
-mod settings;
 mod table;
 mod table_function;
 mod update;

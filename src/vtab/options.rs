@@ -3,9 +3,10 @@
 use crate::device::DeviceName;
 use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
+use crate::storage::Knobs;
 use crate::storage::{Element, Shape};
 use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
-use crate::vtab::knobs::{Knob, Knobs, Nprobe};
+use crate::vtab::knobs::{Knob, Nprobe};
 use crate::vtab::vec0::{self, Dialect};
 
 /// When a table is trained on its own.

@@ -9,15 +9,15 @@ use crate::base::fork::PerProcess;
 use crate::device::DeviceName;
 use crate::index::{Buffers, Cache, CoarseQuantizer, DeviceCache, SearchParams, Snapshot, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker};
+use crate::storage::Knobs;
+use crate::storage::Settings;
 use crate::storage::{self, Buffer, Layout, RowFinder, State, StorageError, TableLists, Tables};
 use crate::vtab::columns::Column;
 use crate::vtab::cursor::Searches;
 use crate::vtab::file::OpenFile;
 use crate::vtab::filter::Host;
 use crate::vtab::inspect::Profile;
-use crate::vtab::knobs::Knobs;
 use crate::vtab::options::Options;
-use crate::vtab::settings::Settings;
 use crate::vtab::table::private::Private;
 use crate::vtab::table_function::Cell as OfRow;
 #[cfg(feature = "vec0")]
@@ -183,7 +183,8 @@ impl Table {
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();
             let uuid = draw_uuid();
-            let created = index.tables().create(uuid, &Settings::default().encode()?, fenced);
+            let created =
+                index.tables().create(uuid, &Settings::default().encode().map_err(Error::internal)?, fenced);
             db.set_last_insert_rowid(last_rowid);
             created?;
             index.made.set(Some(uuid));
@@ -452,10 +453,10 @@ impl Table {
     /// What writing fails with.
     pub fn write_settings(&self, settings: &Settings) -> Result<()> {
         self.flush()?;
-        let bytes = settings.encode()?;
+        let bytes = settings.encode().map_err(Error::internal)?;
         self.writing(|tables, _| {
             let mut state = tables.read_state()?;
-            state.ver = storage::codec::next_ver(&state.ver, b'S', &[&bytes]);
+            state.ver = storage::format::next_ver(&state.ver, b'S', &[&bytes]);
             tables.write_settings(state.seal(), &bytes)?;
             tables.write_state(&state)
         })

@@ -7,7 +7,7 @@ use crate::sqlite::{
     BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
     Value, register_module,
 };
-use crate::storage::codec::try_f32_bytes;
+use crate::storage::format::f32_bytes;
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +57,7 @@ impl Cell {
 
     /// One vector, as its blob.
     pub fn floats(vector: &[f32]) -> Self {
-        try_f32_bytes(vector).map_or(Self::Refused, Self::Blob)
+        f32_bytes(vector).map_or(Self::Refused, Self::Blob)
     }
 }
 

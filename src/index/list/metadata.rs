@@ -236,10 +236,15 @@ impl Metadata {
         }
     }
 
+    /// Bytes of the text in a row of a column; 0 where there is no text.
+    pub(crate) fn text_len(&self, column: usize, row: usize) -> usize {
+        self.columns.get(column).filter(|_| row < self.rows).map_or(0, |column| column.text(row).len())
+    }
+
     /// Appends a row, one value per column.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`OutOfMemory`].
     pub fn push<'d>(&mut self, row: impl IntoIterator<Item = Datum<'d>>) -> Result<(), IndexError> {
         for (column, value) in self.columns.iter_mut().zip(row) {
             column.push(self.rows, value)?;
@@ -251,7 +256,7 @@ impl Metadata {
     /// Makes room for a row: then [`Metadata::push`] of it is not refused.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`OutOfMemory`].
     pub fn try_room(&mut self, row: &[Datum<'_>]) -> Result<(), OutOfMemory> {
         let rows = self.rows;
         self.columns.iter_mut().zip(row).try_for_each(|(column, value)| column.try_room(rows, value))
@@ -260,7 +265,7 @@ impl Metadata {
     /// Appends row `i` of `other`, which has the same columns.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`OutOfMemory`].
     pub fn push_from(&mut self, other: &Self, i: usize) -> Result<(), IndexError> {
         self.push(other.columns.iter().map(|column| column.get(i)))
     }
@@ -268,7 +273,7 @@ impl Metadata {
     /// Rows out of `other`, which has the same columns, in that order.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`OutOfMemory`].
     pub fn append(&mut self, other: &Self, rows: impl IntoIterator<Item = usize>) -> Result<(), IndexError> {
         rows.into_iter().try_for_each(|i| self.push_from(other, i))
     }
@@ -276,7 +281,7 @@ impl Metadata {
     /// The rows `rows` alone.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`OutOfMemory`].
     pub fn range(&self, rows: std::ops::Range<usize>) -> Result<Self, IndexError> {
         let mut columns = try_vec(self.columns.len())?;
         columns.extend(self.columns.iter().map(|column| MetadataColumn::new(column.kind())));

@@ -14,8 +14,8 @@ use crate::index::metric::Distances;
 use crate::index::resident::snapshot::Held;
 use crate::index::{Answers, InvertedLists, Metadata, Snapshot};
 use crate::sqlite::{Error, Result, ffi};
+use crate::storage::Knobs;
 use crate::storage::{State, TableLists};
-use crate::vtab::knobs::Knobs;
 use crate::vtab::table::{Known, Table};
 use crate::vtab::table_function::Cell as OfRow;
 

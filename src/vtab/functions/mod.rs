@@ -139,7 +139,7 @@ fn debug(context: &Context<'_>) -> Result<()> {
     context.text(&format!(
         "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\ngpu: {}\nresident: {} of {} bytes\nsqlite: {}",
         env!("CARGO_PKG_VERSION"),
-        crate::storage::codec::FORMAT,
+        crate::storage::format::FORMAT,
         kernels().isa,
         Workers::all().threads(),
         match DeviceName::automatic() {

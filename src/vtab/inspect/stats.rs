@@ -10,10 +10,11 @@ use crate::index::calibrate::sampled;
 use crate::index::{Datum, Quantizer, Snapshot};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
+use crate::storage::Knobs;
+use crate::storage::{Measured, Settings};
 use crate::storage::{Sql, State, Targets, is_due};
-use crate::vtab::knobs::{Knob, Knobs};
+use crate::vtab::knobs::Knob;
 use crate::vtab::options::TrainAt;
-use crate::vtab::settings::{Measured, Settings};
 use crate::vtab::table::{Connection, Table, cache};
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 

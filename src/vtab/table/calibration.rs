@@ -4,9 +4,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::index::Calibration;
 use crate::sqlite::{Error, Result};
-use crate::storage::codec::try_f32_bytes;
+use crate::storage::format::f32_bytes;
 use crate::storage::{self, State, StorageError};
-use crate::vtab::settings::{Measured, Settings};
+use crate::storage::{Measured, Settings};
 use crate::vtab::table::Table;
 
 impl Table {
@@ -85,5 +85,5 @@ impl Measured {
 }
 
 fn hash(queries: &[f32]) -> Result<u64> {
-    Ok(xxh3_64(&try_f32_bytes(queries)?))
+    Ok(xxh3_64(&f32_bytes(queries)?))
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::index::CoarseQuantizer;
 use crate::index::coarse::rebalance::Target;
 use crate::sqlite::{Error, Result, ffi};
+use crate::storage::Settings;
 use crate::storage::{
     self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
     read_coarse,
 };
 use crate::vtab::options::TrainAt;
-use crate::vtab::settings::Settings;
 use crate::vtab::table::Table;
 
 /// Rows of long and short lists that a transaction moves for each row that it wrote: so the work of a commit is in proportion

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::base::alloc::{TryGrow, try_collect, try_vec};
 use crate::index::{CoarseQuantizer, Datum, IndexError};
 use crate::sqlite::Ticker;
-use crate::storage::codec::next_ver;
-use crate::storage::order::StoredList;
-use crate::storage::partitions::with_lists_for;
-use crate::storage::reader::RowFinder;
-use crate::storage::rows::Rows;
-use crate::storage::writer::{Layout, Writer};
-use crate::storage::{Element, Sql, StorageError, Tables};
+use crate::storage::format::next_ver;
+use crate::storage::read::finder::RowFinder;
+use crate::storage::tables::order::StoredList;
+use crate::storage::write::partitions::with_lists_for;
+use crate::storage::write::rows::Rows;
+use crate::storage::write::writer::Writer;
+use crate::storage::{Element, Layout, Sql, StorageError, Tables};
 
 /// Rows and the bytes that may wait before they are written.
 const BUFFER_BYTES: usize = 64 << 20;

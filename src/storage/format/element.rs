@@ -5,9 +5,9 @@
 
 use half::{bf16, f16};
 
-use crate::base::alloc::{TryExtend, try_filled};
-use crate::index::{IndexError, Metric};
-use crate::storage::codec::read_f32;
+use crate::base::alloc::{OutOfMemory, TryExtend, try_filled};
+use crate::index::Metric;
+use crate::storage::format::read_f32;
 
 /// The type of a vector's elements. The numbers are those of `t_vectors.data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -124,8 +124,8 @@ impl Element {
     /// [`Element::narrow`] into bytes of their own.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
-    pub fn try_bytes(self, values: &[f32]) -> Result<Vec<u8>, IndexError> {
+    /// [`OutOfMemory`].
+    pub fn try_bytes(self, values: &[f32]) -> Result<Vec<u8>, OutOfMemory> {
         let mut bytes = try_filled(0, self.bytes(values.len()))?;
         self.narrow(values, &mut bytes);
         Ok(bytes)
@@ -134,8 +134,8 @@ impl Element {
     /// [`Element::narrow`], appended to `out`.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
-    pub fn try_append(self, values: &[f32], out: &mut Vec<u8>) -> Result<(), IndexError> {
+    /// [`OutOfMemory`].
+    pub fn try_append(self, values: &[f32], out: &mut Vec<u8>) -> Result<(), OutOfMemory> {
         let start = out.len();
         out.try_resize(start + self.bytes(values.len()), 0)?;
         self.narrow(values, &mut out[start..]);

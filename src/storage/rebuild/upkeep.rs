@@ -11,11 +11,14 @@ use crate::index::coarse::rebalance::{NEIGHBOURS, Renumbered, Target, large_part
 use crate::index::{CoarseQuantizer, IndexError, SegmentHead};
 use crate::kernels::kernels;
 use crate::sqlite::Ticker;
-use crate::storage::codec::next_ver;
-use crate::storage::rows::Rows;
+use crate::storage::format::next_ver;
+use crate::storage::rebuild::MOVE_BYTES;
+use crate::storage::rebuild::rewrite::stamped;
+use crate::storage::rebuild::train::train_params;
+use crate::storage::tables::centroids::write_centroids;
 use crate::storage::ticking::{parallel, ticking};
-use crate::storage::train::{MOVE_BYTES, stamped, train_params, write_centroids};
-use crate::storage::writer::Writer;
+use crate::storage::write::rows::Rows;
+use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
 
 /// What is asked of [`maintain`].

@@ -6,7 +6,7 @@ use crate::sqlite::Kind;
 use crate::storage::{Sql, State, StorageError, Tables};
 
 /// Keys that rise within a range: so many of them at most as the range has, each once.
-pub(super) struct Rising {
+pub(crate) struct Rising {
     /// The least key that may come; none after the largest of all.
     next: Option<i64>,
     last: i64,

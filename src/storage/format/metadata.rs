@@ -1,11 +1,10 @@
 //! `t_metadata.data`: the metadata of a segment, in bytes and back.
 
-use std::ops::Range;
-
-use crate::base::alloc::{try_collect, try_copy, try_vec};
+use crate::base::alloc::{OutOfMemory, try_collect, try_copy, try_vec};
 use crate::index::list::metadata::{MetadataColumn, Values};
-use crate::index::{IndexError, Metadata, SegmentId, ValueKind};
-use crate::storage::codec::{FORMAT, Fault, Fields, Seal};
+use crate::index::{Metadata, SegmentId, ValueKind};
+use crate::storage::format::seal::{Fields, Seal};
+use crate::storage::format::{DecodeError, FORMAT, Fault};
 
 const METADATA: [u8; 4] = *b"IVFm";
 const HEADER: usize = 16;
@@ -20,30 +19,29 @@ fn number(kind: ValueKind) -> u8 {
     }
 }
 
-/// Bytes of the blob of some rows of `metadata`.
-pub(super) fn blob_bytes(metadata: &Metadata, rows: Range<usize>) -> usize {
-    let of_column = |column: &MetadataColumn| {
-        4 + rows.len().div_ceil(8)
+/// Bytes of the blob of some rows of tables with the same columns.
+pub(crate) fn blob_bytes<'a>(rows: impl ExactSizeIterator<Item = (&'a Metadata, usize)> + Clone) -> usize {
+    let n = rows.len();
+    let columns = rows.clone().next().map_or(&[][..], |(metadata, _)| metadata.columns());
+    let of_column = |(at, column): (usize, &MetadataColumn)| {
+        4 + n.div_ceil(8)
             + match &column.values {
-                Values::Integers(_) | Values::Floats(_) => rows.len() * 8,
-                Values::Booleans(_) => rows.len(),
-                Values::Texts { ends, .. } => {
-                    let end = |rows: usize| {
-                        rows.checked_sub(1).and_then(|i| ends.get(i)).map_or(0, |&end| end as usize)
-                    };
-                    rows.len() * 4 + end(rows.end).saturating_sub(end(rows.start))
+                Values::Integers(_) | Values::Floats(_) => n * 8,
+                Values::Booleans(_) => n,
+                Values::Texts { .. } => {
+                    n * 4 + rows.clone().map(|(of, row)| of.text_len(at, row)).sum::<usize>()
                 }
             }
     };
-    HEADER + metadata.columns().iter().map(of_column).sum::<usize>() + 8
+    HEADER + columns.iter().enumerate().map(of_column).sum::<usize>() + 8
 }
 
 impl Seal {
     /// `t_metadata.data` of a segment.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
-    pub fn encode_metadata(&self, id: SegmentId, metadata: &Metadata) -> Result<Vec<u8>, IndexError> {
+    /// [`OutOfMemory`].
+    pub fn encode_metadata(&self, id: SegmentId, metadata: &Metadata) -> Result<Vec<u8>, OutOfMemory> {
         let rows = metadata.rows();
         let of_columns = metadata.columns().len() * (4 + rows.div_ceil(8));
         let mut bytes = try_vec(HEADER + of_columns + metadata.bytes() + 8)?;
@@ -75,33 +73,24 @@ impl Seal {
     /// The metadata in `t_metadata.data`, of `rows` rows and columns of `kinds`.
     ///
     /// # Errors
-    /// What is wrong with the blob, or [`IndexError::OutOfMemory`].
+    /// [`DecodeError`].
     pub fn decode_metadata(
         &self,
         id: SegmentId,
         rows: usize,
         kinds: &[ValueKind],
         blob: &[u8],
-    ) -> Result<Result<Metadata, Fault>, IndexError> {
-        let body = match self.unseal(b'm', id.raw(), blob) {
-            Ok(body) => body,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let mut fields = Fields { bytes: body };
-        if let Err(fault) = header(&mut fields, rows, kinds) {
-            return Ok(Err(fault));
-        }
+    ) -> Result<Metadata, DecodeError> {
+        let mut fields = Fields { bytes: self.unseal(b'm', id.raw(), blob)? };
+        header(&mut fields, rows, kinds)?;
         let mut columns = try_vec(kinds.len())?;
         for &kind in kinds {
-            match column(&mut fields, rows, kind)? {
-                Ok(column) => columns.push(column),
-                Err(fault) => return Ok(Err(fault)),
-            }
+            columns.push(column(&mut fields, rows, kind)?);
         }
         if !fields.bytes.is_empty() {
-            return Ok(Err(format!("{} bytes after the last column", fields.bytes.len())));
+            return Err(format!("{} bytes after the last column", fields.bytes.len()).into());
         }
-        Ok(Ok(Metadata { columns, rows }))
+        Ok(Metadata { columns, rows })
     }
 }
 
@@ -120,32 +109,21 @@ fn run<'a>(fields: &mut Fields<'a>, len: usize) -> Result<&'a [u8], Fault> {
     Ok(run)
 }
 
-fn column(
-    fields: &mut Fields<'_>,
-    rows: usize,
-    kind: ValueKind,
-) -> Result<Result<MetadataColumn, Fault>, IndexError> {
-    let parts = (|| {
-        let [found, has_nulls, ..] = fields.take::<4>("column")?;
-        Fields::expect(found, number(kind), "the kind of a column")?;
-        let nulls = run(fields, if has_nulls == 0 { 0 } else { rows.div_ceil(8) })?;
-        let width = match kind {
-            ValueKind::Integer | ValueKind::Float => 8,
-            ValueKind::Text => 4,
-            ValueKind::Boolean => 1,
-        };
-        let values = run(fields, rows * width)?;
-        let texts = match kind {
-            ValueKind::Text => {
-                run(fields, values.last_chunk().map_or(0, |end| u32::from_le_bytes(*end) as usize))?
-            }
-            _ => &[],
-        };
-        Ok((nulls, values, texts))
-    })();
-    let (nulls, values, texts) = match parts {
-        Ok(parts) => parts,
-        Err(fault) => return Ok(Err(fault)),
+fn column(fields: &mut Fields<'_>, rows: usize, kind: ValueKind) -> Result<MetadataColumn, DecodeError> {
+    let [found, has_nulls, ..] = fields.take::<4>("column")?;
+    Fields::expect(found, number(kind), "the kind of a column")?;
+    let nulls = run(fields, if has_nulls == 0 { 0 } else { rows.div_ceil(8) })?;
+    let width = match kind {
+        ValueKind::Integer | ValueKind::Float => 8,
+        ValueKind::Text => 4,
+        ValueKind::Boolean => 1,
+    };
+    let values = run(fields, rows * width)?;
+    let texts = match kind {
+        ValueKind::Text => {
+            run(fields, values.last_chunk().map_or(0, |end| u32::from_le_bytes(*end) as usize))?
+        }
+        _ => &[],
     };
     let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     let nulls = try_collect(nulls.chunks(8).map(word))?;
@@ -162,10 +140,10 @@ fn column(
             Values::Texts { ends, bytes: try_copy(texts)? }
         }
     };
-    if let Some(fault) = fault(&values) {
-        return Ok(Err(fault));
+    match fault(&values) {
+        Some(fault) => Err(fault.into()),
+        None => Ok(MetadataColumn { values, nulls }),
     }
-    Ok(Ok(MetadataColumn { values, nulls }))
 }
 
 /// What no column of this program holds.
@@ -215,7 +193,7 @@ mod tests {
             }
             let (seal, id) = (Seal::new([3; 16]), SegmentId::new(1, 2, 3));
             let bytes = seal.encode_metadata(id, &metadata).unwrap();
-            let decoded = seal.decode_metadata(id, values.len(), &kinds, &bytes).unwrap().unwrap();
+            let decoded = seal.decode_metadata(id, values.len(), &kinds, &bytes).unwrap();
             for row in 0..values.len() {
                 for column in 0..kinds.len() {
                     prop_assert_eq!(decoded.get(column, row), metadata.get(column, row));
@@ -223,10 +201,10 @@ mod tests {
             }
             let mut damaged = bytes.clone();
             damaged[at.index(bytes.len())] ^= 1 << bit;
-            prop_assert!(seal.decode_metadata(id, values.len(), &kinds, &damaged).unwrap().is_err());
-            prop_assert!(seal.decode_metadata(id, values.len() + 1, &kinds, &bytes).unwrap().is_err());
-            prop_assert!(seal.decode_metadata(id, values.len(), &kinds[1..], &bytes).unwrap().is_err());
-            prop_assert!(seal.decode_metadata(SegmentId::new(1, 2, 4), values.len(), &kinds, &bytes).unwrap().is_err());
+            prop_assert!(seal.decode_metadata(id, values.len(), &kinds, &damaged).is_err());
+            prop_assert!(seal.decode_metadata(id, values.len() + 1, &kinds, &bytes).is_err());
+            prop_assert!(seal.decode_metadata(id, values.len(), &kinds[1..], &bytes).is_err());
+            prop_assert!(seal.decode_metadata(SegmentId::new(1, 2, 4), values.len(), &kinds, &bytes).is_err());
         }
 
         #[test]
@@ -243,7 +221,7 @@ mod tests {
             header.extend_from_slice(&[0, 0, 0, 0, 3, 0, 0, 0]);
             for bytes in [body.clone(), [header, body].concat()] {
                 let sealed = seal.seal(b'm', id.raw(), bytes);
-                if let Ok(metadata) = seal.decode_metadata(id, rows, &kinds, &sealed).unwrap() {
+                if let Ok(metadata) = seal.decode_metadata(id, rows, &kinds, &sealed) {
                     (0..rows).for_each(|row| _ = metadata.get(0, row));
                 }
             }

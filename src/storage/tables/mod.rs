@@ -1,15 +1,27 @@
-//! The shadow tables: their names, their statements, their state row.
+//! The shadow tables: their names, their statements, and rows that are read and written whole.
+
+mod auxiliary;
+pub(crate) mod centroids;
+pub(crate) mod order;
+pub(crate) mod partitions;
+pub(crate) mod shape;
+mod sql;
+mod state;
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::base::alloc::try_vec;
-use crate::index::{SegmentId, TextOrder, ValueKind};
+use crate::index::{SegmentId, TextOrder};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
 use crate::storage::StorageError;
-use crate::storage::auxiliary::placeholder;
-use crate::storage::codec::{FORMAT, Seal};
+use crate::storage::format::seal::Seal;
+use crate::storage::format::{DecodeError, FORMAT};
+use auxiliary::placeholder;
+pub use shape::{Layout, Shape};
+pub use sql::Sql;
+pub use state::State;
 
 /// What follows the table's name and an underscore in the names of its shadow tables.
 pub const SHADOW_NAMES: [&str; 10] = [
@@ -25,124 +37,11 @@ pub const SHADOW_NAMES: [&str; 10] = [
     "partitions",
 ];
 
-/// More rows than any file has: sums of what a state says do not overflow.
-const MOST_ROWS: i64 = 1 << 48;
-
-macro_rules! statements {
-    ($($name:ident $file:literal),* $(,)?) => {
-        /// The statements of `sql/`, by file.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Sql { $(#[doc = concat!("`sql/", $file, ".sql`")] $name),* }
-
-        impl Sql {
-            /// All of them.
-            pub const ALL: &'static [Sql] = &[$(Sql::$name),*];
-
-            fn template(self) -> &'static str {
-                match self {
-                    $(Sql::$name => const { without_comment(include_str!(concat!("../../sql/", $file, ".sql"))) }),*
-                }
-            }
-        }
-    };
-}
-
-/// A file of `sql/` without its first line, which is a comment for its readers. No statement has one: a host may have switched
-/// comments off (`SQLITE_DBCONFIG_ENABLE_COMMENTS`), and no name that is filled in can end one.
-const fn without_comment(file: &'static str) -> &'static str {
-    let bytes = file.as_bytes();
-    assert!(bytes[0] == b'-' && bytes[1] == b'-', "a file of sql/ begins with a comment");
-    let mut start = 2;
-    while bytes[start] != b'\n' {
-        start += 1;
-    }
-    let mut at = start;
-    while at + 1 < bytes.len() {
-        let is_comment = matches!((bytes[at], bytes[at + 1]), (b'-', b'-') | (b'/', b'*'));
-        assert!(!is_comment, "a file of sql/ has no comment but its first line");
-        at += 1;
-    }
-    file.split_at(start + 1).1
-}
-
-statements! {
-    Create "create", Drop "drop", Rename "rename",
-    ConfigRead "config_read", ConfigStrays "config_strays", ConfigWrite "config_write",
-    ConfigDelete "config_delete",
-    StateRead "state_read", StateStrays "state_strays", StateWrite "state_write",
-    StateLock "state_lock",
-    CentroidsRead "centroids_read", CentroidsWrite "centroids_write", CentroidsDelete "centroids_delete",
-    ListsRead "lists_read", ListsWrite "lists_write", ListsDelete "lists_delete",
-    CodesRead "codes_read", CodesScan "codes_scan", CodesWrite "codes_write", CodesDelete "codes_delete",
-    VectorsRead "vectors_read", VectorsScan "vectors_scan", VectorsWrite "vectors_write",
-    VectorsDelete "vectors_delete",
-    RowidsRead "rowids_read", RowidsScan "rowids_scan", RowidsMax "rowids_max", RowidsCount "rowids_count",
-    RowidsWrite "rowids_write", RowidsWriteKeyed "rowids_write_keyed", RowidsKey "rowids_key", RowidsDelete "rowids_delete", RowidsCreate "rowids_create",
-    RowidsFence "rowids_fence",
-    MetadataCreate "metadata_create", MetadataDrop "metadata_drop", MetadataRename "metadata_rename",
-    MetadataRead "metadata_read", MetadataScan "metadata_scan", MetadataWrite "metadata_write",
-    MetadataDelete "metadata_delete", MetadataBytes "metadata_bytes",
-    PartitionsCreate "partitions_create", PartitionsDrop "partitions_drop", PartitionsRename "partitions_rename",
-    PartitionsFind "partitions_find", PartitionsAdd "partitions_add", PartitionsCount "partitions_count",
-    PartitionsScan "partitions_scan", PartitionsMax "partitions_max", PartitionsRows "partitions_rows", PartitionsDelete "partitions_delete",
-    PartitionsRemove "partitions_remove",
-    AuxiliaryCreate "auxiliary_create", AuxiliaryDrop "auxiliary_drop", AuxiliaryRename "auxiliary_rename",
-    AuxiliaryRead "auxiliary_read", AuxiliaryFind "auxiliary_find", AuxiliaryNumbers "auxiliary_numbers", AuxiliaryWrite "auxiliary_write",
-    AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
-    AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
-    BytesRead "bytes_read", SegmentsBytes "segments_bytes",
-    Vec0Rows "vec0_rows", Vec0Row "vec0_row", Vec0Chunk "vec0_chunk", Vec0Auxiliary "vec0_auxiliary", Vec0Text "vec0_text", Vec0Drop "vec0_drop",
-    EncodingRead "encoding_read", LikeRead "like_read", LikeProbe "like_probe",
-}
-
-/// The one row of `t_state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
-    /// Drawn when the table was created.
-    pub uuid: [u8; 16],
-    /// The hash chain over all that was done.
-    pub ver: [u8; 16],
-    /// The hash chain over what was written to the lists: equal stamps, equal segments.
-    pub stamp: [u8; 16],
-    /// Live rows.
-    pub rows: i64,
-    /// The generation whose segments count.
-    pub generation: i64,
-    /// Lists; 0 before training.
-    pub nlist: i64,
-    /// Hash of the centroids; 0 where there are none.
-    pub centroids: i64,
-}
-
-/// What a table has beside vectors. It says which shadow tables there are beside those that every table has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shape {
-    /// Which of the vector columns: the tables of the first one are named without a number.
-    pub number: usize,
-    /// The kinds of its metadata columns, partition columns included.
-    pub metadata: Vec<ValueKind>,
-    /// Which of them are partition columns.
-    pub partitions: Vec<usize>,
-    /// Whether a text is its primary key.
-    pub text_key: bool,
-    /// Whether the map has it, too.
-    pub has_keys_in_map: bool,
-    /// The types of its auxiliary columns.
-    pub auxiliary: Vec<&'static str>,
-}
-
-impl Shape {
-    /// Columns of `t_auxiliary` beside the rowid; there is no such table if there are none.
-    pub fn auxiliary_columns(&self) -> usize {
-        usize::from(self.text_key) + self.auxiliary.len()
-    }
-}
-
 /// The shadow tables of one table, with their prepared statements.
 #[derive(Debug)]
 pub struct Tables {
     db: Db,
-    pub(super) schema: String,
+    pub(crate) schema: String,
     table: String,
     shape: Rc<Shape>,
     statements: RefCell<Vec<Option<Statement>>>,
@@ -229,7 +128,7 @@ impl Tables {
     }
 
     /// The text of a statement with its `{names}` filled in, one pass over the template: a name may have braces too.
-    pub(super) fn text_with(&self, which: Sql, new: &str) -> String {
+    pub(crate) fn text_with(&self, which: Sql, new: &str) -> String {
         let mut text = String::new();
         let mut rest = which.template();
         while let Some((before, (name, after))) =
@@ -397,65 +296,6 @@ impl Tables {
         Ok(())
     }
 
-    /// The state, as the current statement's snapshot of the database has it.
-    ///
-    /// # Errors
-    /// [`StorageError::Corrupt`].
-    pub fn read_state(&self) -> Result<State, StorageError> {
-        let corrupt = |detail: &str| self.corrupt("state", 1, detail);
-        let mut statement = self.statement(Sql::StateRead)?;
-        let mut rows = statement.query(&[])?;
-        if !rows.step()? {
-            return Err(corrupt("the row is missing"));
-        }
-        let id = |column: usize, what: &str| -> Result<[u8; 16], StorageError> {
-            let blob = if rows.kind(column) == Kind::Blob { rows.blob(column)? } else { &[] };
-            blob.try_into().map_err(|_| corrupt(&format!("{what} is not a blob of 16 bytes")))
-        };
-        let state = State {
-            uuid: id(0, "uuid")?,
-            ver: id(1, "ver")?,
-            stamp: id(2, "stamp")?,
-            rows: rows.i64(3),
-            generation: rows.i64(4),
-            nlist: rows.i64(5),
-            centroids: rows.i64(6),
-        };
-        if (3..8).any(|column| rows.kind(column) != Kind::Integer) {
-            return Err(corrupt("a number is not an integer"));
-        }
-        if rows.i64(7) != state.checksum() {
-            return Err(corrupt("the checksum does not match"));
-        }
-        if !(0..MOST_ROWS).contains(&state.rows)
-            || !(0..SegmentId::GENERATIONS).contains(&state.generation)
-            || !(0..=SegmentId::MAX_LISTS as i64).contains(&state.nlist)
-        {
-            return Err(corrupt("a number is out of range"));
-        }
-        Ok(state)
-    }
-
-    /// Writes the state.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn write_state(&self, state: &State) -> SqliteResult<()> {
-        self.run(
-            Sql::StateWrite,
-            &[
-                Param::Blob(&state.uuid),
-                Param::Blob(&state.ver),
-                Param::Blob(&state.stamp),
-                state.rows.into(),
-                state.generation.into(),
-                state.nlist.into(),
-                state.centroids.into(),
-                state.checksum().into(),
-            ],
-        )
-    }
-
     /// The order of texts in the database.
     ///
     /// # Errors
@@ -506,46 +346,24 @@ impl Tables {
         })
     }
 
+    /// The error of a blob of a segment that was not decoded.
+    pub fn undecoded(&self, suffix: &str, id: SegmentId, error: DecodeError) -> StorageError {
+        match error {
+            DecodeError::Fault(fault) => self.corrupt(suffix, id.raw(), fault),
+            DecodeError::OutOfMemory(error) => error.into(),
+        }
+    }
+
     /// The error that names a row of a shadow table.
     pub fn corrupt(&self, suffix: &str, row: i64, detail: impl Into<String>) -> StorageError {
         StorageError::Corrupt { table: self.shadow(suffix), row, detail: detail.into() }
     }
 }
 
-impl State {
-    fn checksum(&self) -> i64 {
-        Seal::new(self.uuid).state_checksum(
-            &self.ver,
-            &self.stamp,
-            [self.rows, self.generation, self.nlist, self.centroids],
-        )
-    }
-
-    /// The seal of the table.
-    pub fn seal(&self) -> Seal {
-        Seal::new(self.uuid)
-    }
-
-    /// The first and the last number that segments of the generation can have.
-    pub fn segments(&self) -> (i64, i64) {
-        (
-            SegmentId::new(self.generation, 0, 0).raw(),
-            SegmentId::new(self.generation, SegmentId::MAX_LISTS as u32 - 1, SegmentId::MAX_SEQ - 1).raw(),
-        )
-    }
-
-    /// The first and the last number that segments of a list can have.
-    pub fn list_segments(&self, list_no: u32) -> (i64, i64) {
-        (
-            SegmentId::new(self.generation, list_no, 0).raw(),
-            SegmentId::new(self.generation, list_no, SegmentId::MAX_SEQ - 1).raw(),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::ValueKind;
     use crate::sqlite::linked_db;
 
     #[test]

@@ -6,9 +6,10 @@ use crate::base::alloc::{TryExtend, try_filled};
 use crate::index::{CoarseQuantizer, Codes, InvertedLists, Metadata, SegmentHead, SegmentId};
 use crate::kernels::codes::read_row;
 use crate::sqlite::{Kind, Ticker};
-use crate::storage::order::Rising;
-use crate::storage::partitions::key_of;
-use crate::storage::reader::{TableLists, read_coarse};
+use crate::storage::read::lists::TableLists;
+use crate::storage::read::snapshot::read_coarse;
+use crate::storage::tables::order::Rising;
+use crate::storage::tables::partitions::key_of;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// Findings that one check reports, at most.

@@ -1,0 +1,79 @@
+//! The bytes of docs/format.md: encoding and decoding side by side, a file per blob.
+//!
+//! Decoding trusts nothing: every length, count and checksum is checked before it is used, and the error says what is wrong.
+
+mod centroids;
+mod codes;
+mod config;
+pub(crate) mod element;
+mod head;
+mod metadata;
+pub(crate) mod seal;
+pub(crate) mod settings;
+mod vectors;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::base::alloc::{OutOfMemory, try_vec};
+
+pub(crate) use centroids::centroids_per_chunk;
+pub(crate) use codes::rowids_end;
+pub(crate) use metadata::blob_bytes;
+pub(crate) use vectors::{VECTORS_HEADER, vector_stride};
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT: i64 = 1;
+
+/// Rows of a segment, at most: a small head cannot claim many.
+pub const SEGMENT_ROWS: u32 = 2048;
+
+/// What is wrong with a blob.
+pub type Fault = String;
+
+/// Why a blob was not decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// It is damaged.
+    Fault(Fault),
+    /// There is no memory for what it holds.
+    OutOfMemory(OutOfMemory),
+}
+
+impl From<Fault> for DecodeError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<&str> for DecodeError {
+    fn from(fault: &str) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
+impl From<OutOfMemory> for DecodeError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
+    }
+}
+
+/// The little-endian bytes of a run of f32.
+pub(crate) fn f32_bytes(values: &[f32]) -> Result<Vec<u8>, OutOfMemory> {
+    let mut bytes = try_vec(values.len().saturating_mul(4))?;
+    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    Ok(bytes)
+}
+
+/// The version after an operation: `argument` is the concatenation of `parts`.
+pub fn next_ver(ver: &[u8; 16], op: u8, parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Xxh3::new();
+    hash.update(ver);
+    hash.update(&[op]);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.digest128().to_le_bytes()
+}
+
+/// Appends little-endian f32 to `out`; `bytes` need not be aligned.
+pub fn read_f32(bytes: &[u8], out: &mut Vec<f32>) {
+    out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+}

@@ -1,0 +1,330 @@
+//! What a table's commands and trainings leave behind: `settings` in `t_config`.
+//!
+//! A blob is a frozen [`Body`], and sections behind it. A new field becomes a section: programs that know nothing of it read the blob, and
+//! write the section back as it was.
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{BudgetStrategy, Calibration, Curve, SearchMode, SearchProfile};
+use crate::storage::format::Fault;
+
+/// How a table is searched, as one level says it: a query, the settings of the table or its CREATE statement. None: that level does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Knobs {
+    /// -1 exact, below 1 a share, else lists.
+    pub nprobe: Option<f64>,
+    /// Rows scanned at most, 0 for no limit.
+    pub max_codes: Option<u64>,
+    /// Rows scanned at most, shared out among the lists; 0 for no limit.
+    pub candidate_budget: Option<u64>,
+    /// How they are shared out.
+    pub budget_strategy: Option<BudgetStrategy>,
+    /// Rows that each list gets of the budget first.
+    pub min_rows_per_list: Option<u64>,
+    /// Rows of a list that are scanned at most, 0 for no limit.
+    pub max_rows_per_list: Option<u64>,
+    /// A set of knobs; one that is given itself has its way.
+    pub profile: Option<SearchProfile>,
+    /// The recall that lists are chosen for.
+    pub recall_target: Option<f64>,
+    /// How the work is cut.
+    pub search_mode: Option<SearchMode>,
+}
+
+/// `settings` in `t_config`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// How the table is searched, as commands have set it.
+    pub knobs: Knobs,
+    /// Lists that the last training was told to make; none where it chose itself.
+    pub nlist: Option<u64>,
+    /// Rows at the last training.
+    pub trained_rows: u64,
+    /// Seed of the last training.
+    pub seed: u64,
+    /// Lists split since the last training.
+    pub splits: u64,
+    /// Lists joined with their neighbours since the last training.
+    pub joins: u64,
+    /// Rows that either moved.
+    pub moved: u64,
+    /// Long lists that do not fall into parts (list_no, rows when that was found), ascending.
+    pub solid: Vec<(u32, u64)>,
+    /// What `recall_target` goes by, once it was measured.
+    pub calibration: Option<Calibration>,
+    /// `moved` when it was measured.
+    pub calibrated: u64,
+    /// How it was measured.
+    pub measured: Measured,
+    /// Sections of a newer program, as they were read.
+    pub unknown: Vec<u8>,
+}
+
+/// How a calibration was measured, and by what it is to be measured again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// Rows of the table when it was measured, 0 where that is not known.
+    pub rows: u64,
+    /// Queries in `t_config` that are measured by; 0 for the rows themselves.
+    pub queries: u64,
+    /// The hash of these queries: so a version of the settings says which they are.
+    pub hash: u64,
+}
+
+/// The bytes that every blob begins with, in bincode. Frozen: bincode has no names, so that one more field would make all older
+/// blobs unreadable.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    nprobe: Option<f64>,
+    max_codes: Option<u64>,
+    candidate_budget: Option<u64>,
+    budget_strategy: Option<u32>,
+    min_rows_per_list: Option<u64>,
+    max_rows_per_list: Option<u64>,
+    profile: Option<u32>,
+    recall_target: Option<f64>,
+    search_mode: Option<u32>,
+    nlist: Option<u64>,
+    trained_rows: u64,
+    seed: u64,
+    splits: u64,
+    joins: u64,
+    moved: u64,
+    solid: Vec<(u32, u64)>,
+    calibration: Option<(f32, [([f32; TARGETS], [f32; TARGETS]); 2])>,
+    calibrated: u64,
+}
+
+const TARGETS: usize = Calibration::TARGETS.len();
+
+type Config = bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Fixint,
+    bincode::config::Limit<MAX_BYTES>,
+>;
+const MAX_BYTES: usize = 1 << 16;
+const CONFIG: Config = bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
+/// The tag of the section that holds [`Measured`], the only one without a length.
+const MEASURED: u8 = 1;
+/// At most that many solid lists are kept; lists beyond them are tried again in vain.
+const MAX_SOLID: usize = 4096;
+
+impl Settings {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// Settings of more than 64 KiB.
+    pub fn encode(&self) -> Result<Vec<u8>, Fault> {
+        let failed = |error: bincode::error::EncodeError| error.to_string();
+        let mut bytes = bincode::serde::encode_to_vec(Body::from(self), CONFIG).map_err(failed)?;
+        if self.measured != Measured::default() {
+            bytes.push(MEASURED);
+            bytes.extend(bincode::serde::encode_to_vec(self.measured, CONFIG).map_err(failed)?);
+        }
+        bytes.extend_from_slice(&self.unknown);
+        Ok(bytes)
+    }
+
+    /// What the bytes say, none if no program writes such.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, read): (Body, usize) = bincode::serde::decode_from_slice(bytes, CONFIG).ok()?;
+        let mut settings = body.settings()?;
+        let mut sections = bytes.get(read..)?;
+        if let Some((&MEASURED, rest)) = sections.split_first() {
+            let (measured, read) = bincode::serde::decode_from_slice(rest, CONFIG).ok()?;
+            (settings.measured, sections) = (measured, &rest[read..]);
+        }
+        settings.unknown = sections.to_vec();
+        // A tag above those before it, a length, and as many bytes.
+        let mut last = MEASURED;
+        while let Some((&tag, rest)) = sections.split_first() {
+            let (len, rest) = rest.split_first_chunk()?;
+            sections = rest.get(u32::from_le_bytes(*len) as usize..).filter(|_| tag > last)?;
+            last = tag;
+        }
+        Some(settings)
+            .filter(|settings| settings.calibration.is_none_or(|calibration| calibration.is_sound()))
+    }
+
+    /// Whether the lists or the rows have changed so much since the calibration that it may not hold; false where there is none. That
+    /// table has `rows` rows.
+    pub fn is_stale(&self, rows: u64) -> bool {
+        let (then, moved) = (self.measured.rows, self.moved.saturating_sub(self.calibrated));
+        self.calibration.is_some() && (moved > rows / 2 || (then > 0 && rows.abs_diff(then) > then / 2))
+    }
+
+    /// Lists have other numbers now, or are gone.
+    pub fn renumber(&mut self, numbers: &[Option<u32>]) {
+        let number = |(list_no, rows)| Some((numbers.get(list_no as usize).copied()??, rows));
+        self.solid = self.solid.drain(..).filter_map(number).collect();
+    }
+
+    /// Keeps the solid lists.
+    pub fn set_solid(&mut self, solid: impl IntoIterator<Item = (u32, u64)>) {
+        self.solid = solid.into_iter().take(MAX_SOLID).collect();
+    }
+}
+
+impl From<&Settings> for Body {
+    fn from(settings: &Settings) -> Self {
+        let Settings { knobs, calibration, .. } = settings;
+        Self {
+            nprobe: knobs.nprobe,
+            max_codes: knobs.max_codes,
+            candidate_budget: knobs.candidate_budget,
+            budget_strategy: knobs.budget_strategy.map(|strategy| strategy as u32),
+            min_rows_per_list: knobs.min_rows_per_list,
+            max_rows_per_list: knobs.max_rows_per_list,
+            profile: knobs.profile.map(|profile| profile as u32),
+            recall_target: knobs.recall_target,
+            search_mode: knobs.search_mode.map(|mode| mode as u32),
+            nlist: settings.nlist,
+            trained_rows: settings.trained_rows,
+            seed: settings.seed,
+            splits: settings.splits,
+            joins: settings.joins,
+            moved: settings.moved,
+            solid: settings.solid.clone(),
+            calibration: calibration.map(|of| (of.floor, of.curves.map(|curve| (curve.limits, curve.lists)))),
+            calibrated: settings.calibrated,
+        }
+    }
+}
+
+impl Body {
+    /// None where a number names nothing.
+    fn settings(self) -> Option<Settings> {
+        fn named<T>(
+            number: Option<u32>,
+            from_name: impl Fn(&str) -> Option<T>,
+            names: &[&str],
+        ) -> Option<Option<T>> {
+            number.map_or(Some(None), |number| Some(from_name(names.get(number as usize)?)))
+        }
+        Some(Settings {
+            knobs: Knobs {
+                nprobe: self.nprobe,
+                max_codes: self.max_codes,
+                candidate_budget: self.candidate_budget,
+                budget_strategy: named(
+                    self.budget_strategy,
+                    BudgetStrategy::from_name,
+                    &BudgetStrategy::NAMES,
+                )?,
+                min_rows_per_list: self.min_rows_per_list,
+                max_rows_per_list: self.max_rows_per_list,
+                profile: named(self.profile, SearchProfile::from_name, &SearchProfile::NAMES)?,
+                recall_target: self.recall_target,
+                search_mode: named(self.search_mode, SearchMode::from_name, &SearchMode::NAMES)?,
+            },
+            nlist: self.nlist,
+            trained_rows: self.trained_rows,
+            seed: self.seed,
+            splits: self.splits,
+            joins: self.joins,
+            moved: self.moved,
+            solid: self.solid,
+            calibration: self.calibration.map(|(floor, curves)| Calibration {
+                floor,
+                curves: curves.map(|(limits, lists)| Curve { limits, lists }),
+            }),
+            calibrated: self.calibrated,
+            ..Settings::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_their_bytes_and_nothing_else_passes_for_them() {
+        let mut settings = Settings {
+            knobs: Knobs {
+                nprobe: Some(0.25),
+                max_codes: Some(7),
+                profile: Some(SearchProfile::ApproxFast),
+                ..Knobs::default()
+            },
+            nlist: None,
+            trained_rows: 9,
+            seed: 11,
+            splits: 1,
+            joins: 2,
+            moved: 3,
+            solid: Vec::new(),
+            calibration: Some(Calibration { floor: 0.5, curves: Default::default() }),
+            calibrated: 2,
+            ..Settings::default()
+        };
+        settings.set_solid((0..10_000).map(|list_no| (list_no, 5)));
+        for measured in [Measured::default(), Measured { rows: 9, queries: 20, hash: 7 }] {
+            settings.measured = measured;
+            let bytes = settings.encode().unwrap();
+            assert_eq!(Settings::decode(&bytes), Some(settings.clone()));
+            assert_eq!(Settings::decode(&bytes[1..]), None);
+            assert_eq!(Settings::decode(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(Settings::decode(&[bytes.clone(), vec![0]].concat()), None);
+            assert_eq!(Settings::decode(&[bytes, vec![1]].concat()), None);
+        }
+    }
+
+    #[test]
+    fn a_blob_from_before_it_was_known_how_a_calibration_was_measured_is_read() {
+        // nprobe = 0.5, nothing else set; 2000 rows, seed 11, 1 split, 2 joins, 3 rows moved; list 4 solid at 5 rows; a calibration.
+        let mut bytes = [&[1][..], &0.5_f64.to_le_bytes(), &[0; 9]].concat();
+        [2000_u64, 11, 1, 2, 3, 1].iter().for_each(|n| bytes.extend(n.to_le_bytes()));
+        bytes.extend(4_u32.to_le_bytes());
+        bytes.extend(5_u64.to_le_bytes());
+        bytes.push(1);
+        bytes.extend(0.25_f32.to_le_bytes());
+        (0..60_u8).for_each(|at| bytes.extend(f32::from(at % 15).to_le_bytes()));
+        bytes.extend(2_u64.to_le_bytes());
+        let settings = Settings::decode(&bytes).unwrap();
+        assert_eq!((settings.knobs.nprobe, settings.trained_rows, settings.moved), (Some(0.5), 2000, 3));
+        assert_eq!((settings.solid.as_slice(), settings.calibrated), (&[(4, 5)][..], 2));
+        assert_eq!(settings.calibration.map(|calibration| calibration.floor), Some(0.25));
+        assert_eq!(settings.measured, Measured::default());
+        assert!(!settings.is_stale(100_000));
+        assert_eq!(settings.encode().unwrap(), bytes);
+    }
+
+    #[test]
+    fn sections_of_a_newer_program_are_kept_as_they_were() {
+        for measured in [Measured::default(), Measured { rows: 9, queries: 20, hash: 7 }] {
+            let settings = Settings { seed: 4, measured, ..Settings::default() };
+            let known = settings.encode().unwrap();
+            let of = |tag: u8, len: u32, bytes: &[u8]| [&[tag], &len.to_le_bytes()[..], bytes].concat();
+            let newer = [of(2, 3, b"abc"), of(9, 0, b"")].concat();
+            let blob = [known.clone(), newer.clone()].concat();
+            let mut read = Settings::decode(&blob).unwrap();
+            assert_eq!(read.unknown, newer);
+            read.knobs.nprobe = Some(7.0);
+            let written = Settings::decode(&read.encode().unwrap()).unwrap();
+            assert_eq!(
+                (written.knobs.nprobe, written.measured, written.unknown),
+                (Some(7.0), measured, newer)
+            );
+            for damaged in
+                [of(2, 4, b"abc"), of(2, 2, b"abc"), of(0, 0, b""), [of(3, 0, b""), of(3, 0, b"")].concat()]
+            {
+                assert_eq!(Settings::decode(&[known.clone(), damaged].concat()), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_calibration_is_stale_when_half_of_the_rows_moved_or_came_or_went() {
+        let calibration = Some(Calibration { floor: 0.5, curves: Default::default() });
+        let measured = Measured { rows: 1000, ..Measured::default() };
+        let settings = Settings { calibration, measured, calibrated: 10, ..Settings::default() };
+        let stale = |rows, moved| Settings { moved, ..settings.clone() }.is_stale(rows);
+        assert_eq!(
+            [1000, 1500, 1501, 500, 499].map(|rows| stale(rows, 10)),
+            [false, false, true, false, true]
+        );
+        assert_eq!([stale(1000, 510), stale(1000, 511)], [false, true]);
+        assert!(!Settings { calibration: None, ..settings }.is_stale(9000));
+    }
+}

@@ -1,0 +1,190 @@
+//! Every row moves to a new generation of lists, in one pass.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
+use crate::index::{CoarseQuantizer, SegmentHead, SegmentId};
+use crate::sqlite::Ticker;
+use crate::storage::format::next_ver;
+use crate::storage::rebuild::MOVE_BYTES;
+use crate::storage::ticking::parallel;
+use crate::storage::write::assign::assign_rows;
+use crate::storage::write::rows::{Pick, Rows, order};
+use crate::storage::write::segment::{Encoded, cut, encode};
+use crate::storage::write::writer::Writer;
+use crate::storage::{Layout, Sql, State, StorageError, Tables};
+
+/// Segments that are read at a time, so that all threads have rows to assign.
+const GROUP_SEGMENTS: usize = 16;
+/// Segments that are encoded at a time, so that few bytes wait.
+const ENCODED_SEGMENTS: usize = 64;
+/// Rows of the map between two reports of how far it is.
+const MAP_ROWS: usize = 1 << 10;
+
+pub(super) fn next_generation(state: &State) -> i64 {
+    (state.generation + 1) % SegmentId::GENERATIONS
+}
+
+/// The state with the stamp of what is written under it.
+pub(super) fn stamped(state: State) -> State {
+    State { stamp: next_ver(&state.stamp, b'F', &[&state.ver]), ..state }
+}
+
+/// Which list a row goes to.
+#[derive(Clone, Copy)]
+pub(super) enum Goes<'a> {
+    /// The one that it came from.
+    Back,
+    /// That one, by its new number.
+    To(&'a [Option<u32>]),
+    /// The nearest one, of the partition that it has in these old lists if there are such.
+    Nearest(Option<&'a CoarseQuantizer>),
+}
+
+/// A move of all rows.
+pub(super) struct Rewrite<'a> {
+    pub tables: &'a Tables,
+    pub layout: &'a Layout,
+    /// What the tables say.
+    pub old: &'a State,
+    /// What they are to say. Segments carry its stamp.
+    pub new: State,
+    /// The lists of the new generation.
+    pub coarse: Option<&'a CoarseQuantizer>,
+    pub goes: Goes<'a>,
+}
+
+/// Rows that wait to be written to their new lists.
+struct Waiting {
+    groups: Vec<Rows>,
+    /// By list, which rows of which group.
+    lists: Vec<Vec<(u32, u32)>>,
+    /// By list, the number of its next segment.
+    next_seq: Vec<u32>,
+    bytes: usize,
+}
+
+impl Rewrite<'_> {
+    /// Moves every live row of `heads`. Returns where the rows are now, unless all are in the lists that they were in.
+    ///
+    /// # Errors
+    /// What reading, writing and the ticker fail with: the transaction must then not go on.
+    pub fn run(&self, heads: &[SegmentHead], ticker: &mut Ticker) -> Result<Vec<(i64, u32)>, StorageError> {
+        let Self { tables, layout, old, coarse, goes, .. } = *self;
+        let nlist = coarse.map_or(1, CoarseQuantizer::nlist);
+        let (lists, next_seq) = (try_collect((0..nlist).map(|_| Vec::new()))?, try_filled(0_u32, nlist)?);
+        let mut waiting = Waiting { groups: Vec::new(), lists, next_seq, bytes: 0 };
+        let mut map = try_vec(if matches!(goes, Goes::Back) { 0 } else { old.rows as usize })?;
+        // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
+        let stage = if matches!(goes, Goes::Nearest(_)) { "assign and write" } else { "pack" };
+        ticker.stage(stage, 2 * old.rows as u64)?;
+        for group in heads.chunks(GROUP_SEGMENTS) {
+            let mut rows = Rows::new(tables);
+            let mut lists_of = Vec::new();
+            for head in group {
+                let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
+                let live = reader.live_rows(head)?;
+                let list_no = head.id.list_no();
+                let list_no = match goes {
+                    Goes::To(numbers) => numbers.get(list_no as usize).copied().flatten().unwrap_or(0),
+                    Goes::Back | Goes::Nearest(_) => list_no,
+                };
+                lists_of.try_extend(std::iter::repeat_n(list_no, live.rowids.len()))?;
+                rows.append(&live)?;
+                // Gone at once: the new segments can have their pages.
+                reader.delete_segment(head.id)?;
+            }
+            if let (Goes::Nearest(partitioned), Some(coarse)) = (goes, coarse) {
+                let row = |i: usize| Rows::vector((&rows, i as u32), layout.dim);
+                let partitions = match partitioned {
+                    Some(old) => try_collect(lists_of.iter().map(|&list_no| old.partition(list_no)))?,
+                    None => Vec::new(),
+                };
+                lists_of = assign_rows(coarse, layout, rows.rowids.len(), &partitions, ticker, row)?;
+            }
+            if !matches!(goes, Goes::Back) {
+                map.try_extend(rows.rowids.iter().copied().zip(lists_of.iter().copied()))?;
+            }
+            ticker.advance(rows.rowids.len() as u64);
+            let number = waiting.groups.len() as u32;
+            for (i, &list_no) in (0..).zip(&lists_of) {
+                waiting.lists[list_no as usize].try_push((number, i))?;
+            }
+            waiting.bytes += rows.bytes();
+            waiting.groups.try_push(rows)?;
+            ticker.tick()?;
+            if waiting.bytes >= MOVE_BYTES {
+                self.flush(&mut waiting, false, ticker)?;
+            }
+        }
+        self.flush(&mut waiting, true, ticker)?;
+        Ok(map)
+    }
+
+    /// Writes what waits as segments; with the last of the rows, the last segment of a list is its tail if it is small.
+    fn flush(&self, waiting: &mut Waiting, is_last: bool, ticker: &mut Ticker) -> Result<(), StorageError> {
+        let Self { tables, layout, coarse, .. } = *self;
+        let state = stamped(self.new);
+        let Waiting { groups, lists, next_seq, bytes } = waiting;
+        let mut segments: Vec<(SegmentId, bool, Vec<Pick<'_>>)> = Vec::new();
+        for (list_no, places) in lists.iter_mut().enumerate() {
+            let rows = places.iter().map(|&(group, i)| (&groups[group as usize], i));
+            let mut rows = try_collect(rows)?;
+            *places = Vec::new();
+            // The list as a whole, before it is cut.
+            order(layout, coarse, list_no as u32, &mut rows)?;
+            ticker.tick()?;
+            for part in cut(tables, layout, &rows)? {
+                let id = SegmentId::new(state.generation, list_no as u32, next_seq[list_no]);
+                next_seq[list_no] += 1;
+                let may_be_tail = is_last && part.end == rows.len();
+                let sealed = !may_be_tail || part.len() >= layout.tail_rows();
+                segments.try_push((id, sealed, try_collect(rows[part].iter().copied())?))?;
+            }
+        }
+        let mut ticks = 0;
+        // Encoded on all threads, written by this one.
+        for group in segments.chunks(ENCODED_SEGMENTS) {
+            let encoded: Vec<Mutex<Option<Result<Encoded, StorageError>>>> =
+                try_collect(group.iter().map(|_| Mutex::default()))?;
+            parallel(group.len(), ticker, |i| {
+                let (id, sealed, rows) = &group[i];
+                let segment = encode(layout, coarse, &state, *id, *sealed, rows);
+                *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
+            })?;
+            let writer = Writer::new(tables, layout, coarse, state, ticker);
+            for (segment, (_, _, rows)) in encoded.into_iter().zip(group) {
+                if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                    writer.write(&segment?)?;
+                }
+                writer.ticker.advance(rows.len() as u64);
+                ticks += 1;
+                if ticks % 8 == 0 {
+                    writer.ticker.tick()?;
+                }
+            }
+        }
+        drop(segments);
+        (*bytes, *groups) = (0, Vec::new());
+        Ok(())
+    }
+
+    /// Writes where the rows are and the state.
+    ///
+    /// # Errors
+    /// As [`Rewrite::run`].
+    pub fn finish(&self, mut map: Vec<(i64, u32)>, ticker: &mut Ticker) -> Result<State, StorageError> {
+        // Every row has a new list: writing the map anew, in order, beats changing it row by row.
+        self.tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
+        map.sort_unstable();
+        let state = stamped(self.new);
+        ticker.stage("map", map.len() as u64)?;
+        let mut writer = Writer::new(self.tables, self.layout, self.coarse, state, ticker);
+        for part in map.chunks(MAP_ROWS) {
+            writer.write_map(part)?;
+            writer.ticker.advance(part.len() as u64);
+        }
+        self.tables.write_state(&state)?;
+        Ok(state)
+    }
+}

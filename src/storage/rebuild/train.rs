@@ -1,0 +1,255 @@
+//! Training: new centroids, and every row in its new list.
+
+use std::collections::BTreeMap;
+
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
+use crate::base::workers::Workers;
+use crate::index::coarse::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
+use crate::index::{CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId};
+use crate::sqlite::Ticker;
+use crate::storage::format::{f32_bytes, next_ver, vector_stride};
+use crate::storage::read::lists::TableLists;
+use crate::storage::read::snapshot::{read_all_heads, read_coarse};
+use crate::storage::rebuild::optimize::optimize;
+use crate::storage::rebuild::rewrite::{Goes, Rewrite, next_generation};
+use crate::storage::tables::centroids::write_centroids;
+use crate::storage::ticking::ticking_at;
+use crate::storage::{Layout, Sql, State, StorageError, Tables};
+
+/// What a training is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Training {
+    /// Lists wanted; fewer come where there are fewer distinct rows.
+    pub nlist: usize,
+    /// Whether that number was asked for in place of the table's own.
+    pub explicit: bool,
+    /// Same rows, same seed: same centroids.
+    pub seed: u64,
+    /// Iterations of k-means, at most; none for the default.
+    pub max_iterations: Option<usize>,
+    /// Where rows have partitions: those of fewer rows keep a single list.
+    pub partition_rows: u64,
+}
+
+/// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
+/// rows stays as it is, but for partitions: those without rows go.
+///
+/// # Errors
+/// What reading, writing and the ticker fail with: the transaction must then not go on.
+pub fn train(
+    tables: &Tables,
+    layout: &Layout,
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<State, StorageError> {
+    let state = tables.read_state()?;
+    if state.rows == 0 {
+        let has_partitions = tables.is_partitioned() && state.nlist > 0;
+        return if has_partitions { Ok(optimize(tables, layout, ticker)?.state) } else { Ok(state) };
+    }
+    let heads = read_all_heads(tables, &state)?;
+    let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
+    let old = if tables.is_partitioned() {
+        read_coarse(tables, &state, layout.metric, layout.dim, None)?
+    } else {
+        None
+    };
+    let coarse = match &old {
+        Some(old) => train_partitions(tables, layout, &state, old, &heads, training, ticker)?,
+        None => {
+            let centroids = centroids(tables, layout, &state, &heads, nlist, training, ticker)?;
+            CoarseQuantizer::new(layout.metric, layout.dim, centroids)?
+        }
+    };
+    let generation = next_generation(&state);
+    let new = State {
+        ver: next_ver(
+            &state.ver,
+            b'T',
+            &[
+                &generation.to_le_bytes(),
+                &(coarse.nlist() as i64).to_le_bytes(),
+                &f32_bytes(coarse.centroids())?,
+            ],
+        ),
+        generation,
+        nlist: coarse.nlist() as i64,
+        centroids: coarse.hash() as i64,
+        ..state
+    };
+    write_centroids(tables, layout, &new, &coarse, None)?;
+    let goes = Goes::Nearest(old.as_deref());
+    let rewrite = Rewrite { tables, layout, old: &state, new, coarse: Some(&coarse), goes };
+    let map = rewrite.run(&heads, ticker)?;
+    rewrite.finish(map, ticker)
+}
+
+/// The centroids of `nlist` lists for the live rows of `heads`, as many as `state` counts.
+fn centroids(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    heads: &[SegmentHead],
+    nlist: usize,
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    let sample = sample(tables, layout, state, heads, nlist, training.seed, ticker)?;
+    let mut params = train_params(layout, &sample, nlist, training.seed);
+    if let Some(most) = training.max_iterations {
+        params.max_iterations = most;
+        params.refinements = params.refinements.min(most.max(1));
+    }
+    k_means(&sample, layout.dim, &params, ticker)
+}
+
+/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one that has rows, at the
+/// origin. A partition without rows is forgotten.
+fn train_partitions(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    old: &CoarseQuantizer,
+    heads: &[SegmentHead],
+    training: &Training,
+    ticker: &mut Ticker,
+) -> Result<CoarseQuantizer, StorageError> {
+    let mut of_partition: BTreeMap<u32, Vec<SegmentHead>> =
+        old.partitions().iter().map(|&partition| (partition, Vec::new())).collect();
+    for head in heads {
+        let of_one = of_partition.entry(old.partition(head.id.list_no())).or_default();
+        of_one.try_push(head.clone())?;
+    }
+    let (mut all, mut partitions) = (Vec::new(), Vec::new());
+    for (partition, heads) in of_partition {
+        let rows = heads.iter().map(|head| u64::from(head.live())).sum::<u64>();
+        if rows == 0 {
+            tables.remove_partition(partition)?;
+            continue;
+        }
+        let mut found = Vec::new();
+        if rows >= training.partition_rows.max(1) {
+            let nlist = if training.explicit { training.nlist } else { auto_nlist(rows) };
+            let of_rows = State { rows: rows as i64, ..*state };
+            found = centroids(tables, layout, &of_rows, &heads, nlist, training, ticker)?;
+        }
+        if found.is_empty() {
+            found = try_filled(0.0, layout.dim)?;
+        }
+        partitions.try_extend(std::iter::repeat_n(partition, found.len() / layout.dim))?;
+        all.try_append(&found)?;
+        if partitions.len() > SegmentId::MAX_LISTS {
+            return Err(IndexError::InvalidParam(format!("more than {} lists", SegmentId::MAX_LISTS)).into());
+        }
+    }
+    Ok(CoarseQuantizer::with_partitions(layout.metric, layout.dim, all, partitions)?)
+}
+
+/// Lists for that many rows: the square root, so that scanning lists and scanning centroids cost alike.
+pub fn auto_nlist(rows: u64) -> usize {
+    ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
+}
+
+/// How the centroids of `sample` are trained.
+pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
+    // Cosine compares directions; inner products of vectors of one length do, too.
+    let length = match layout.metric {
+        Metric::Cosine | Metric::Ip => common_length(sample, layout.dim),
+        Metric::L2 | Metric::L1 | Metric::Hamming => None,
+    };
+    TrainParams { seed, length, ..TrainParams::new(nlist) }
+}
+
+/// The centroids of `sample`.
+fn k_means(
+    sample: &[f32],
+    dim: usize,
+    params: &TrainParams,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    ticker.stage("k-means", 0)?;
+    let passes = Passes::default();
+    let at = |ticker: &mut Ticker| ticker.reach(passes.done() as u64, passes.total() as u64);
+    ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
+}
+
+/// As many vectors as the heads claim are there: room is made for a sample of them.
+fn check_bytes(tables: &Tables, layout: &Layout, state: &State) -> Result<(), StorageError> {
+    let mut statement = tables.statement(Sql::BytesRead)?;
+    let mut sums = statement.query(&[])?;
+    let held = if sums.step()? { sums.i64(3) } else { 0 };
+    if i128::from(held) >= i128::from(state.rows) * vector_stride(layout.element, layout.dim) as i128 {
+        return Ok(());
+    }
+    Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of vectors", state.rows)))
+}
+
+/// A sample of the prepared rows, `[sample_size][dim]`.
+fn sample(
+    tables: &Tables,
+    layout: &Layout,
+    state: &State,
+    heads: &[SegmentHead],
+    nlist: usize,
+    seed: u64,
+    ticker: &mut Ticker,
+) -> Result<Vec<f32>, StorageError> {
+    let dim = layout.dim;
+    let rows = state.rows as usize;
+    let wanted = sample_size(nlist, rows);
+    check_bytes(tables, layout, state)?;
+    let mut takes = Sample::new(wanted, rows, seed);
+    let mut sample = try_vec(wanted * dim)?;
+    ticker.stage("sample", rows as u64)?;
+    for head in heads {
+        ticker.advance(head.live().into());
+        let chosen = try_collect((0..head.rows).filter(|&slot| head.alive(slot) && takes.takes_next()))?;
+        if chosen.is_empty() {
+            continue;
+        }
+        let lists = TableLists::new(tables, state, layout, ticker);
+        let rowids = lists.rowids(head)?;
+        let vectors = lists.raw_vectors(head, &rowids)?;
+        for slot in chosen {
+            let start = sample.len();
+            sample.try_append(&vectors[slot as usize * dim..][..dim])?;
+            layout.metric.prepare(&mut sample[start..]);
+        }
+        ticker.tick()?;
+    }
+    Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{ListOrdering, Quantizer};
+    use crate::sqlite::linked_db;
+    use crate::storage::{Buffer, Element, check};
+
+    #[test]
+    fn a_training_that_writes_several_times_leaves_one_tail_in_each_list() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let db = linked_db(&connection).unwrap();
+        let tables = Tables::new(db, "main", "t", Default::default());
+        tables.create([7; 16], b"", false).unwrap();
+        let (metric, quantizer, ordering) = (Metric::L2, Quantizer::Int8, ListOrdering::None);
+        let layout = Layout { metric, element: Element::F32, dim: 2, quantizer, ordering };
+        let mut ticker = Ticker::new(db);
+        let mut buffer = Buffer::default();
+        for rowid in 0..2000 {
+            let vector = [(rowid * 7 % 100) as f32, (rowid * 13 % 97) as f32];
+            buffer.insert(&tables, layout.element, rowid, &vector, &[], &[]).unwrap();
+        }
+        buffer.flush(&tables, &layout, None, &mut ticker).unwrap();
+        // The second training reads forty segments, in groups of sixteen.
+        for seed in 0..2 {
+            let training =
+                Training { nlist: 40, explicit: true, seed, max_iterations: None, partition_rows: 0 };
+            assert_eq!(train(&tables, &layout, &training, &mut ticker).unwrap().nlist, 40);
+            assert_eq!(check(&tables, &layout, &mut ticker).unwrap(), Vec::<String>::new());
+        }
+        let state = tables.read_state().unwrap();
+        assert!(read_all_heads(&tables, &state).unwrap().len() > 60);
+    }
+}

@@ -1,0 +1,115 @@
+//! Rows on their way to a list, and their order there.
+
+use crate::base::alloc::{OutOfMemory, TryExtend, try_collect, try_filled};
+use crate::index::{CoarseQuantizer, IndexError, ListOrdering, Metadata};
+use crate::kernels::kernels;
+use crate::storage::{Layout, Tables};
+
+/// Rows as they were given.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub rowids: Vec<i64>,
+    pub vectors: Vec<f32>,
+    pub metadata: Metadata,
+}
+
+impl Rows {
+    /// No rows, of the columns that a table has.
+    pub fn new(tables: &Tables) -> Self {
+        Self { metadata: Metadata::new(&tables.shape().metadata), ..Self::default() }
+    }
+
+    /// Appends a row; its metadata is yet to come.
+    pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), OutOfMemory> {
+        self.rowids.try_push(rowid)?;
+        self.vectors.try_append(vector)
+    }
+
+    /// Appends row `i` of rows with the same columns.
+    pub fn push_from(&mut self, rows: &Self, i: usize, dim: usize) -> Result<(), IndexError> {
+        self.push(rows.rowids[i], &rows.vectors[i * dim..(i + 1) * dim])?;
+        self.metadata.push_from(&rows.metadata, i)
+    }
+
+    /// Appends rows with the same columns.
+    pub fn append(&mut self, rows: &Self) -> Result<(), IndexError> {
+        self.rowids.try_append(&rows.rowids)?;
+        self.vectors.try_append(&rows.vectors)?;
+        self.metadata.append(&rows.metadata, 0..rows.rowids.len())
+    }
+
+    /// The places of the rows in the order of their rowids.
+    pub fn by_rowid(&self) -> Result<Vec<usize>, OutOfMemory> {
+        let mut order = try_collect(0..self.rowids.len())?;
+        order.sort_unstable_by_key(|&i| self.rowids[i]);
+        Ok(order)
+    }
+
+    /// The memory that they take.
+    pub fn bytes(&self) -> usize {
+        self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes()
+    }
+}
+
+/// A row where it is, among others: rows are put in order without copies.
+pub(crate) type Pick<'a> = (&'a Rows, u32);
+
+impl Rows {
+    /// All of them, in their order.
+    pub fn picks(&self) -> impl Iterator<Item = Pick<'_>> {
+        (0..self.rowids.len() as u32).map(move |i| (self, i))
+    }
+
+    /// The rowid of a row.
+    pub fn rowid((rows, i): Pick<'_>) -> i64 {
+        rows.rowids[i as usize]
+    }
+
+    /// The vector of a row.
+    pub fn vector((rows, i): Pick<'_>, dim: usize) -> &[f32] {
+        &rows.vectors[i as usize * dim..][..dim]
+    }
+}
+
+/// The metadata of rows, in the order of the picks.
+///
+/// # Errors
+/// [`IndexError::OutOfMemory`], [`IndexError::InvalidParam`] for texts of more than 4 GiB.
+pub(crate) fn metadata_of(picks: &[Pick<'_>]) -> Result<Metadata, IndexError> {
+    let Some((first, _)) = picks.first() else { return Ok(Metadata::default()) };
+    let mut metadata = first.metadata.range(0..0)?;
+    for of_one in picks.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
+        metadata.append(&of_one[0].0.metadata, of_one.iter().map(|(_, i)| *i as usize))?;
+    }
+    Ok(metadata)
+}
+
+/// Puts the rows of one list in the order that the layout asks for. Before a training there is no centroid, and no order.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub(crate) fn order(
+    layout: &Layout,
+    coarse: Option<&CoarseQuantizer>,
+    list_no: u32,
+    picks: &mut [Pick<'_>],
+) -> Result<(), OutOfMemory> {
+    let (ListOrdering::ResidualNormAsc, Some(coarse)) = (layout.ordering, coarse) else { return Ok(()) };
+    let centroid = coarse.centroid(list_no as usize);
+    let mut prepared = try_filled(0.0, layout.dim)?;
+    let norm = |pick: &Pick<'_>| {
+        prepared.copy_from_slice(Rows::vector(*pick, layout.dim));
+        layout.metric.prepare(&mut prepared);
+        kernels().l2_squared(&prepared, centroid)
+    };
+    let norms = try_collect(picks.iter().map(norm))?;
+    let mut ordered = try_collect(norms.into_iter().zip(picks.iter().copied()))?;
+    let before = |(norm, pick): &(f32, Pick<'_>), (other, of): &(f32, Pick<'_>)| {
+        norm.total_cmp(other).then(Rows::rowid(*pick).cmp(&Rows::rowid(*of)))
+    };
+    if !ordered.is_sorted_by(|a, b| before(a, b).is_le()) {
+        ordered.sort_unstable_by(before);
+        picks.iter_mut().zip(ordered).for_each(|(pick, (_, of))| *pick = of);
+    }
+    Ok(())
+}
