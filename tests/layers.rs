@@ -15,22 +15,29 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("vtab", &["base", "storage", "sqlite", "index", "device", "kernels"]),
 ];
 /// The rooms of a layer, from the lowest up: each may use itself and those before it. The tests of a room may use all of them.
-const ROOMS: [(&str, &[&str]); 1] = [(
-    "index",
-    &[
-        "error",
-        "metric",
-        "coarse",
-        "list",
-        "filter",
-        "resident",
-        "params",
-        "probe",
-        "scan",
-        "search",
-        "calibrate",
-    ],
-)];
+const ROOMS: [(&str, &[&str]); 3] = [
+    (
+        "index",
+        &[
+            "error",
+            "metric",
+            "coarse",
+            "list",
+            "filter",
+            "resident",
+            "params",
+            "probe",
+            "scan",
+            "search",
+            "calibrate",
+        ],
+    ),
+    ("storage", &["error", "format", "tables", "ticking", "read", "write", "rebuild", "check", "vec0"]),
+    (
+        "vtab",
+        &["values", "schema", "table_function", "table", "query", "write", "functions", "inspect", "vec0"],
+    ),
+];
 /// Files and folders at the top, that may use everything.
 const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api"];
 /// Where `unsafe` may stand.
@@ -157,7 +164,7 @@ fn rooms_of_names(text: &str) -> BTreeMap<String, String> {
 /// The rooms that a file of a layer names, by `crate::layer::`, directly or through a name that the layer re-exports.
 fn rooms_named(
     layer: &str,
-    text: &str,
+    (is_head, text): (bool, &str),
     rooms: &[&str],
     names: &BTreeMap<String, String>,
 ) -> BTreeSet<String> {
@@ -166,8 +173,11 @@ fn rooms_named(
     let joined = joined.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let mut found = BTreeSet::new();
     let prefix = format!("crate::{layer}::");
-    for (at, _) in joined.match_indices(&prefix) {
-        for head in heads(&joined[at + prefix.len()..]) {
+    let starts = joined.match_indices(&prefix).map(|(at, _)| at + prefix.len());
+    // From the head of a room, `super` is the layer.
+    let ups = joined.match_indices("super::").map(|(at, _)| at + "super::".len()).filter(|_| is_head);
+    for at in starts.chain(ups) {
+        for head in heads(&joined[at..]) {
             let room = names.get(head).map_or(head, String::as_str);
             assert!(rooms.contains(&room) || names.contains_key(head), "{layer}: '{head}' is in no room");
             found.extend(rooms.contains(&room).then(|| room.to_string()));
@@ -192,7 +202,7 @@ fn rooms_use_only_rooms_below_them() {
             let Some(floor) = rooms.iter().position(|name| *name == room) else {
                 panic!("src/{path} is in no room of '{layer}'");
             };
-            for name in rooms_named(layer, text, rooms, &names) {
+            for name in rooms_named(layer, (rest == format!("{room}/mod.rs"), text), rooms, &names) {
                 if !rooms[..=floor].contains(&name.as_str()) {
                     faults.push(format!("src/{path} uses {name}"));
                 }
@@ -211,6 +221,28 @@ fn the_reader_of_imports_sees_what_it_should() {
     assert_eq!(see("index/a.rs", "use super::super::vtab::x;"), "vtab");
     assert_eq!(see("index/mod.rs", "use super::vtab::x;"), "vtab");
     assert_eq!(see("index/mod.rs", "mod tests { use super::search; }"), "");
+}
+
+#[test]
+fn the_reader_of_rooms_sees_what_it_should() {
+    let names = rooms_of_names("pub use upper::deep::{A, B};\npub use lower::C;\npub use crate::base::X;");
+    let see = |is_head: bool, text: &str| {
+        let rooms = rooms_named("layer", (is_head, text), &["lower", "upper"], &names);
+        rooms.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(see(false, "use crate::layer::{A, C};"), "lower upper");
+    assert_eq!(see(false, "use crate::layer::lower::x;\nlet x = crate::layer::B::new();"), "lower upper");
+    assert_eq!(
+        (see(false, "use super::upper::x;").as_str(), see(true, "use super::upper::x;").as_str()),
+        ("", "upper")
+    );
+    assert_eq!(
+        see(
+            false,
+            "// crate::layer::A\nuse crate::other::A;\n#[cfg(test)]\nmod tests { use crate::layer::A; }"
+        ),
+        ""
+    );
 }
 
 #[test]

@@ -1,33 +1,26 @@
 //! The SQL face: what a person types, in terms of the engine.
 
-mod columns;
-mod command;
-mod cursor;
-mod element;
-mod file;
-mod filter;
 mod functions;
 mod inspect;
-mod json;
-mod knobs;
-mod options;
-mod plan;
-mod search;
+mod query;
+mod schema;
 mod table;
 mod table_function;
-mod update;
 mod values;
 pub mod vec0;
-mod vector;
+mod write;
 
 use std::rc::Rc;
 
 use crate::sqlite::{BestIndex, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, register_module};
 use crate::storage::SHADOW_NAMES;
-use cursor::Cursor;
-pub use options::Options;
-use table::{Connection, Table};
-pub use vec0::Dialect;
+use query::cursor::Cursor;
+use query::plan;
+pub use schema::options::Options;
+pub use schema::vec0::Dialect;
+use table::registry::Connection;
+use table::{Ivf, Table};
+use write::update;
 
 /// Registers the module `ivf`, with feature `vec0` under that name too, and the SQL functions on a connection. `dialect` is that
 /// of the library's name: a file that is loaded in sqlite-vec's place has its functions print as sqlite-vec's do.
@@ -44,11 +37,6 @@ pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     Ok(())
 }
 
-/// The virtual table.
-pub struct Ivf {
-    table: Rc<Table>,
-}
-
 impl VTab for Ivf {
     type Aux = Rc<Connection>;
     type Cursor = Cursor;
@@ -60,7 +48,7 @@ impl VTab for Ivf {
     fn create(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::of_module(args.module, &args.arguments)?;
         let declaration = options.declaration(args.table);
-        let fenced = options.columns.dialect == vec0::Dialect::Vec0;
+        let fenced = options.columns.dialect == Dialect::Vec0;
         Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options, fenced)? }))
     }
 

@@ -4,9 +4,9 @@ use super::Call;
 use crate::base::alloc::{try_collect, try_copy};
 use crate::index::Metric;
 use crate::sqlite::{Error, Kind, Result};
-use crate::vtab::element::{Element, Vector};
-use crate::vtab::vec0::Dialect;
-use crate::vtab::vector;
+use crate::vtab::schema::vec0::Dialect;
+use crate::vtab::values::element::{Element, Vector};
+use crate::vtab::values::vector;
 
 /// The subtype by which SQLite's JSON functions know a text as JSON.
 const SUBTYPE_JSON: u32 = 74;

@@ -4,8 +4,8 @@ use super::Call;
 use crate::index::Metric;
 use crate::index::metric::{Distances, check};
 use crate::sqlite::Result;
-use crate::vtab::element::Vector;
-use crate::vtab::vec0::Dialect;
+use crate::vtab::schema::vec0::Dialect;
+use crate::vtab::values::element::Vector;
 
 /// The distance of two vectors: the very number that a search of a column of their type returns.
 pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {

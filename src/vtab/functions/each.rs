@@ -2,9 +2,9 @@
 
 use crate::base::alloc::try_collect;
 use crate::sqlite::{Db, Result, Value};
-use crate::vtab::element::Vector;
 use crate::vtab::functions::function_error;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
+use crate::vtab::values::element::Vector;
 
 pub struct Each;
 

@@ -15,10 +15,10 @@ use crate::sqlite::{
     Context, Db, Error, FunctionFlags, Kind, Result, Value, functions_with_prefix, module_exists,
     register_aggregate, register_scalar,
 };
-use crate::vtab::element::{Element, Vector};
-use crate::vtab::json::NO_ROOM;
+use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::table_function;
-use crate::vtab::vec0::Dialect;
+use crate::vtab::values::element::{Element, Vector};
+use crate::vtab::values::json::NO_ROOM;
 
 /// A scalar function: its name for messages, where the result goes, the arguments.
 type Scalar = fn(&Call<'_>) -> Result<()>;
@@ -135,7 +135,7 @@ pub fn stands_in(db: Db) -> bool {
 }
 
 fn debug(context: &Context<'_>) -> Result<()> {
-    let budget = super::table::cache().budget();
+    let budget = crate::vtab::table::registry::cache().budget();
     context.text(&format!(
         "sqlite-ivf v{}\nformat: {}\nkernels: {}\nthreads: {}\ngpu: {}\nresident: {} of {} bytes\nsqlite: {}",
         env!("CARGO_PKG_VERSION"),

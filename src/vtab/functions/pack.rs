@@ -1,6 +1,6 @@
 use crate::sqlite::{Aggregate, Context, Error, Result, Value};
-use crate::vtab::element::{Element, Vector, subtype};
 use crate::vtab::functions::function_error;
+use crate::vtab::values::element::{Element, Vector, subtype};
 
 /// `vec_pack(v)`: vectors of one type and dimension, one after the other, as `batch MATCH` takes them.
 ///

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, register_scalar};
 use crate::storage::Sql;
-use crate::vtab::command;
-use crate::vtab::table::{Connection, Table};
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::Connection;
+use crate::vtab::write::command;
 
 const NAME: &str = "ivf_command";
 
@@ -39,7 +40,7 @@ fn run(table: &Table, text: &str) -> Result<()> {
             "{NAME}: only commands that write nothing are run here ({}), got '{}'; all commands are run by INSERT INTO \
              {name}({name}) VALUES ('...'), where the database may be written",
             command::WRITE_NOTHING.join(", "),
-            crate::vtab::filter::beginning(text)
+            crate::vtab::values::number::beginning(text)
         )));
     }
     // A SELECT without a table has no read transaction. A statement that is not at its end holds one, so that all that the command

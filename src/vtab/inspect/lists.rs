@@ -9,9 +9,9 @@ use crate::base::alloc::try_collect;
 use crate::index::{CoarseQuantizer, Datum, SegmentId, Snapshot};
 use crate::sqlite::{Db, Result, Value};
 use crate::storage::{Partition, Sql};
-use crate::vtab::table::Connection;
+use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
-use crate::vtab::vector::to_json;
+use crate::vtab::values::vector::to_json;
 
 /// The lists of a table, a row each. Reads the heads of the segments and the lengths of their blobs, not the blobs.
 pub struct IvfLists;

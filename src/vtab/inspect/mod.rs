@@ -12,11 +12,10 @@ mod stats;
 use std::rc::Rc;
 
 use crate::sqlite::{Db, Error, Kind, Result, Value, open_table, tables_named};
-use crate::vtab::filter::beginning;
-use crate::vtab::table::{Connection, Table};
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::register as register_function;
-
-pub use search::Profile;
+use crate::vtab::values::number::beginning;
 
 /// Registers the functions.
 ///

@@ -1,40 +1,17 @@
 //! `ivf_profile(t)` and `ivf_recall(t, of_queries, of_k, of_nprobe, of_knobs)`.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::base::alloc::try_collect;
-use crate::index::{Answers, SearchParams, SearchStats};
+use crate::index::SearchParams;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::Knobs;
-use crate::vtab::filter::{number, shown};
-use crate::vtab::knobs::Knob;
-use crate::vtab::table::Connection;
+use crate::vtab::schema::knobs::Knob;
+use crate::vtab::table::profile::Profile;
+use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
-use crate::vtab::vector;
-
-/// What a search took.
-#[derive(Debug, Clone, Copy)]
-pub struct Profile {
-    queries: u64,
-    answers: u64,
-    plan_us: u64,
-    total_us: u64,
-    stats: SearchStats,
-}
-
-impl Profile {
-    /// The profile of a search: the time until it began, and until its answers were there.
-    pub fn new(answers: &Answers, plan: Duration, total: Duration) -> Self {
-        Self {
-            queries: answers.queries() as u64,
-            answers: answers.neighbors.len() as u64,
-            plan_us: plan.as_micros() as u64,
-            total_us: total.as_micros() as u64,
-            stats: answers.stats,
-        }
-    }
-}
+use crate::vtab::values::number::{number, shown};
+use crate::vtab::values::vector;
 
 /// The last search of a table on this connection, stage by stage. Reads nothing but the table's name.
 pub struct IvfProfile;
@@ -58,7 +35,8 @@ impl TableFunction for IvfProfile {
 
     fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Stage>> {
         let table = super::table(db, connection, Self::NAME, arguments)?;
-        let Some(Profile { queries, answers, plan_us, total_us, stats }) = table.profile.get() else {
+        let Some(Profile { queries, answers, plan_us, total_us, stats }) = table.searching.profile.get()
+        else {
             return Ok(Vec::new());
         };
         Ok(vec![

@@ -13,9 +13,10 @@ use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{Measured, Settings};
 use crate::storage::{Sql, State, Targets, is_due};
-use crate::vtab::knobs::Knob;
-use crate::vtab::options::TrainAt;
-use crate::vtab::table::{Connection, Table, cache};
+use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::options::TrainAt;
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::{Connection, cache};
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
 /// One row about a table. Reads the heads of the segments and the lengths of the blobs in the shadow tables, not the blobs.

@@ -124,8 +124,8 @@ mod tests {
 
     use super::*;
     use crate::sqlite::linked_db;
-    use crate::vtab::options::Options;
-    use crate::vtab::table::Connection;
+    use crate::vtab::schema::options::Options;
+    use crate::vtab::table::registry::Connection;
 
     fn of(table: &str) -> Vec<(&'static str, Step)> {
         let running = running().unwrap();

@@ -11,7 +11,7 @@ use crate::storage::{
     self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
     read_coarse,
 };
-use crate::vtab::options::TrainAt;
+use crate::vtab::schema::options::TrainAt;
 use crate::vtab::table::Table;
 
 /// Rows of long and short lists that a transaction moves for each row that it wrote: so the work of a commit is in proportion
@@ -27,13 +27,13 @@ impl Table {
     pub fn settle(&self) -> Result<()> {
         self.flush()?;
         self.reconcile();
-        if self.options.train_at == TrainAt::Off || !self.layers.borrow().has_written() {
+        if self.options.train_at == TrainAt::Off || !self.transaction.layers.borrow().has_written() {
             return Ok(());
         }
-        let written = self.layers.borrow().written();
+        let written = self.transaction.layers.borrow().written();
         self.look_after(&written)?;
         // COMMIT may fail after that: what it did then counts, until a savepoint takes it back.
-        self.layers.borrow_mut().settle();
+        self.transaction.layers.borrow_mut().settle();
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl Table {
     /// # Errors
     /// What reading fails with.
     pub fn coarse_of(&self, state: &State) -> Result<Arc<CoarseQuantizer>> {
-        let known = self.coarse.borrow().clone();
+        let known = self.versions.coarse.borrow().clone();
         let coarse = read_coarse(&self.tables(), state, self.layout.metric, self.layout.dim, known.as_ref())?;
         coarse.ok_or_else(|| Error::internal("there are no lists"))
     }
@@ -178,7 +178,7 @@ impl Table {
                 ..Settings::default()
             })?;
         }
-        self.layers.borrow_mut().settle();
+        self.transaction.layers.borrow_mut().settle();
         Ok(state)
     }
 
@@ -206,7 +206,7 @@ impl Table {
         } else if done.numbers.is_some() {
             self.write_settings(&settings)?;
         }
-        self.layers.borrow_mut().settle();
+        self.transaction.layers.borrow_mut().settle();
         Ok(())
     }
 
@@ -241,7 +241,7 @@ impl Table {
         let kept = self
             .writing(|tables, ticker| Ok(storage::maintain(tables, &self.layout, &coarse, asked, ticker)?))?;
         if let Some(coarse) = kept.coarse {
-            *self.coarse.borrow_mut() = Some(Arc::new(coarse));
+            *self.versions.coarse.borrow_mut() = Some(Arc::new(coarse));
         }
         let changed = kept.splits + kept.joins > 0;
         let before = settings.clone();

@@ -7,9 +7,9 @@ use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
     schema_names, table_of,
 };
-use crate::vtab::filter::beginning;
 use crate::vtab::inspect::table_called;
-use crate::vtab::table::Connection;
+use crate::vtab::table::registry::Connection;
+use crate::vtab::values::number::beginning;
 
 const NAME: &str = "ivf_import_vec0";
 

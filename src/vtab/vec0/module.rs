@@ -7,9 +7,9 @@ use super::theirs::{Scan, Theirs};
 use crate::sqlite::{
     BestIndex, Context, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, VTabCursor, Value,
 };
-use crate::vtab::Ivf;
-use crate::vtab::cursor::Cursor;
-use crate::vtab::table::Connection;
+use crate::vtab::query::cursor::Cursor;
+use crate::vtab::table::Ivf;
+use crate::vtab::table::registry::Connection;
 
 /// A table of the module.
 pub enum Vec0 {

@@ -3,8 +3,8 @@
 use super::theirs::Theirs;
 use crate::sqlite::{Kind, Param, Result, Value, quoted};
 use crate::storage::{Element, Row};
-use crate::vtab::filter::k_of;
-use crate::vtab::plan::{self, Argument, Plan};
+use crate::vtab::query::plan::{Argument, Plan};
+use crate::vtab::values::number::k_of;
 
 /// A SELECT in the making.
 #[derive(Default)]
@@ -100,8 +100,8 @@ fn literal(value: Param<'_>) -> String {
 ///
 /// # Errors
 /// Arguments that are wrong, or what reading fails with.
-pub fn search(table: &Theirs, plan: Plan, text: &str, args: &[Value<'_>]) -> Result<Vec<(Row, Option<f64>)>> {
-    let given = plan::arguments(text, &table.options.columns).zip(args);
+pub fn search(table: &Theirs, plan: &Plan, args: &[Value<'_>]) -> Result<Vec<(Row, Option<f64>)>> {
+    let given = plan.given(args);
     let Some((_, query)) = given.clone().find(|(argument, _)| *argument == Argument::Match) else {
         return Ok(Vec::new());
     };

@@ -1,14 +1,14 @@
 //! A table that sqlite-vec made, where the module `vec0` is ours: it can be read, searched, taken over and dropped.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::search::search;
 use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, VTabArgs, Value};
 use crate::storage::{Open, Row, Tables};
-use crate::vtab::columns::{At, Hidden, Role};
-use crate::vtab::options::Options;
-use crate::vtab::plan::{self, Plan};
+use crate::vtab::query::plan::{self, Plan};
+use crate::vtab::schema::columns::{At, Hidden, Role};
+use crate::vtab::schema::options::Options;
+use crate::vtab::table::registry::Seen;
 
 /// The table.
 pub struct Theirs {
@@ -16,9 +16,6 @@ pub struct Theirs {
     pub options: Options,
     pub name: String,
 }
-
-/// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
-pub type Seen = RefCell<Vec<(String, String, Vec<String>)>>;
 
 impl Theirs {
     /// Opens it.
@@ -78,11 +75,11 @@ impl Scan {
     /// What reading fails with.
     pub fn filter(&mut self, table: &Theirs, number: i32, text: &str, args: &[Value<'_>]) -> Result<()> {
         *self = Self::default();
-        let plan = Plan::from_number(number);
+        let plan = Plan::parse(number, text, &table.options.columns);
         match plan.kind {
             plan::WITHOUT_K => return Err(plan::without_k()),
             plan::KNN => {
-                let (rows, distances) = search(table, plan, text, args)?.into_iter().unzip();
+                let (rows, distances) = search(table, &plan, args)?.into_iter().unzip();
                 (self.rows, self.distances) = (rows, Some(distances));
             }
             _ => self.rows = table.tables.vec0_rows(i64::MIN)?,
@@ -142,7 +139,7 @@ impl Scan {
             At::Vector(number) => {
                 let of = &options.vectors[number];
                 context.blob(&tables.vec0_vector(row, number, of.element.bytes(of.dim), &self.open)?);
-                context.subtype(crate::vtab::element::subtype(of.element));
+                context.subtype(crate::vtab::values::element::subtype(of.element));
                 return Ok(());
             }
             At::Value(value) => &options.columns.values()[value],

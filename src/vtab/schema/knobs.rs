@@ -6,7 +6,7 @@
 use crate::index::{Budget, BudgetStrategy, Calibration, Datum, SearchMode, SearchParams, SearchProfile};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
-use crate::vtab::filter::{beginning, number, shown};
+use crate::vtab::values::number::{beginning, number, shown};
 
 /// A knob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

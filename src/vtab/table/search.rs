@@ -2,43 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::base::alloc::try_collect;
 use crate::device::DeviceName;
 use crate::index::metric::Distances;
 use crate::index::{
     Answers, Buffers, DeviceCache, IndexError, Placement, SearchParams, Snapshot, search_into,
 };
 use crate::sqlite::{Error, Result, Value};
-use crate::storage::{State, StorageError, TableLists};
-use crate::vtab::columns::Column;
-use crate::vtab::element::element_of;
-use crate::vtab::filter::Filter;
-use crate::vtab::table::{Table, cache};
-use crate::vtab::vec0::Dialect;
+use crate::storage::{Knobs, State, StorageError, TableLists};
+use crate::vtab::schema::columns::Column;
+use crate::vtab::schema::vec0::Dialect;
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::cache;
+use crate::vtab::values::element::element_of;
 
 impl Table {
-    /// The partitions that a filter asks for, ascending; none for all of them.
-    ///
-    /// # Errors
-    /// What reading fails with.
-    pub fn partitions(&self, filter: &Filter) -> Result<Option<Vec<u32>>> {
-        if filter.partitions.is_empty() {
-            return Ok(None);
-        }
-        let tables = self.tables();
-        if let Some(values) = filter.one_partition(tables.shape().partitions.len()) {
-            if !filter.accepts_partition(&values) {
-                return Ok(Some(Vec::new()));
-            }
-            let mut key = Vec::new();
-            values.iter().try_for_each(|value| value.write(&mut key))?;
-            return Ok(Some(tables.partition_of_key(&key)?.into_iter().collect()));
-        }
-        let all = tables.all_partitions()?;
-        let wanted = all.iter().filter(|partition| filter.accepts_partition(&partition.values()));
-        Ok(Some(try_collect(wanted.map(|partition| partition.partition))?))
-    }
-
     /// Brings queries (`[n][dim]`) into the form that searches take.
     ///
     /// # Errors
@@ -92,17 +69,17 @@ impl Table {
     /// The device is not there.
     pub fn use_device(&self, name: DeviceName) -> Result<()> {
         DeviceCache::of_process(name).map_err(|error| Error::generic(error.to_string()))?;
-        self.indexes().for_each(|index| index.device.set(name));
+        self.indexes().for_each(|index| index.searching.device.set(name));
         Ok(())
     }
 
     /// [`Table::device`], and whether there is one at all: `auto` that no search was large enough for is neither opened nor told.
     pub fn device_so_far(&self) -> (DeviceName, Option<Arc<DeviceCache>>) {
-        let device = match self.device.get() {
+        let device = match self.searching.device.get() {
             DeviceName::Auto => DeviceCache::opened_before(DeviceName::Auto),
             _ => self.device(),
         };
-        let name = match (&device, self.device.get(), DeviceName::automatic()) {
+        let name = match (&device, self.searching.device.get(), DeviceName::automatic()) {
             (Some(device), ..) => device.name(),
             (None, DeviceName::Auto, DeviceName::Cpu) => DeviceName::Cpu,
             (None, name, _) => name,
@@ -112,9 +89,9 @@ impl Table {
 
     /// The device that searches of this connection compute on, as far as it takes them; none for the CPU.
     pub fn device(&self) -> Option<Arc<DeviceCache>> {
-        DeviceCache::of_process(self.device.get()).unwrap_or_else(|_| {
+        DeviceCache::of_process(self.searching.device.get()).unwrap_or_else(|_| {
             // The table was made where it was there.
-            self.device.set(DeviceName::Cpu);
+            self.searching.device.set(DeviceName::Cpu);
             None
         })
     }
@@ -149,7 +126,7 @@ impl Table {
         answers: &mut Answers,
     ) -> Result<()> {
         // What `auto` is shows only where a search is large enough for it.
-        let is_automatic = self.device.get() == DeviceName::Auto;
+        let is_automatic = self.searching.device.get() == DeviceName::Auto;
         let device = if is_automatic { None } else { self.device() };
         let device = match &device {
             Some(device) => Placement::On(device),
@@ -168,5 +145,22 @@ impl Table {
                 other => other,
             })?)
         })
+    }
+
+    /// Fills in the parameters of a search of `params.k` rows: with the knobs of the query, and where it does not say those of
+    /// the table.
+    ///
+    /// # Errors
+    /// Knobs that cannot be true together, or as [`Table::settings`].
+    pub fn turn(
+        &self,
+        state: &State,
+        knobs: &Knobs,
+        params: &mut SearchParams<'_>,
+        nlist: usize,
+    ) -> Result<()> {
+        let settings = self.settings(state)?;
+        let farther = settings.knobs.over(&self.options.knobs);
+        knobs.fill(&farther, params, nlist, settings.calibration.as_ref())
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
             let text = self.number();
             let value = number(text).ok_or_else(|| match text {
                 "" => self.expected("a number"),
-                _ => format!("'{}' is not in range", crate::vtab::filter::beginning(text)),
+                _ => format!("'{}' is not in range", crate::vtab::values::number::beginning(text)),
             })?;
             out.try_push(value).map_err(|_| NO_ROOM)?;
             self.at += text.len();

@@ -8,28 +8,29 @@ use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
 use crate::index::{Datum, Neighbor};
-use crate::sqlite::{Context, Error, Kind, Result, VTabCursor, Value};
+use crate::sqlite::{Context, Error, Result, VTabCursor, Value};
 use crate::storage::RowFinder;
-use crate::vtab::Ivf;
-use crate::vtab::columns::{At, Hidden};
-use crate::vtab::element::subtype;
-use crate::vtab::filter::{self, exact_rowid, number, shown};
-use crate::vtab::plan::{self, Argument, Plan};
-use crate::vtab::table::{Known, Table};
+use crate::vtab::query::plan::{self, Argument, Plan};
+use crate::vtab::query::{filter, request};
+use crate::vtab::schema::columns::{At, Hidden};
+use crate::vtab::table::Ivf;
+use crate::vtab::table::Table;
+use crate::vtab::table::found::Found;
+use crate::vtab::table::rows::Known;
+use crate::vtab::values::element::subtype;
+use crate::vtab::values::number::{exact_rowid, number, shown};
 
-mod found;
 mod lists;
-mod request;
 mod scan;
 
-use found::Found;
-pub use found::Searches;
 use lists::ListScan;
 use scan::RowidScan;
 
 /// A scan of a table.
 pub struct Cursor {
     table: Rc<Table>,
+    /// That of the statement, once it was read.
+    plan: Plan,
     rows: Rows,
     /// By vector column, as far as they were needed.
     finders: RefCell<Vec<Known>>,
@@ -63,54 +64,11 @@ impl VTabCursor<Ivf> for Cursor {
         self.rows = Rows::None;
         let table = &vtab.table;
         let text = idx_str.unwrap_or_default();
-        let plan = Plan::from_number(idx_num);
-        let mut given = plan::arguments(text, &table.options.columns).zip(args);
-        match plan.kind {
-            kind @ (plan::KNN | plan::BATCHED) => {
-                let packed = match given.find(|(argument, _)| *argument == Argument::Packed) {
-                    Some((_, value)) => is_set(value)?,
-                    None => false,
-                };
-                let found = request::search(table, plan, text, args, packed)?;
-                let batch = kind == plan::BATCHED;
-                if packed {
-                    self.rows = Rows::Packed { found, query: 0, batch };
-                } else {
-                    self.rows = Rows::Search { found, at: 0, query: 0, batch };
-                    self.settle()?;
-                }
-            }
-            plan::WITHOUT_K => {
-                return Err(plan::without_k());
-            }
-            plan::POINT => {
-                table.flush()?;
-                let mut rows = match given.next() {
-                    Some((Argument::KeyEq | Argument::KeyIn, value)) => rows_of_key(table, value)?,
-                    Some((_, value)) => exact_rowid(value).into_iter().collect(),
-                    None => Vec::new(),
-                };
-                let tables = table.tables();
-                let mut there = Vec::new();
-                rows.sort_unstable_by(|a, b| b.cmp(a));
-                for rowid in rows {
-                    there.try_extend(RowFinder::contains(&tables, rowid)?.then_some(rowid))?;
-                }
-                self.rows = Rows::Points(there);
-            }
-            kind @ (plan::SCAN_LISTS | plan::SCAN_METADATA) => {
-                self.rows = Rows::Lists(Box::new(ListScan::new(table, kind == plan::SCAN_LISTS)?));
-                self.settle()?;
-            }
-            _ => {
-                let mut rowids = filter::Rowids::default();
-                for (argument, value) in given {
-                    rowids.narrow(argument, value)?;
-                }
-                self.rows = Rows::Scan(RowidScan::new(table, rowids.low, rowids.high)?);
-            }
+        if !self.plan.is(idx_num, text) {
+            self.plan = Plan::parse(idx_num, text, &table.options.columns);
         }
-        Ok(())
+        self.rows = rows(table, &self.plan, args)?;
+        self.settle()
     }
 
     fn next(&mut self, vtab: &Ivf) -> Result<()> {
@@ -187,11 +145,57 @@ impl VTabCursor<Ivf> for Cursor {
     }
 }
 
+/// The rows that a statement asks for.
+fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
+    let mut given = plan.given(args);
+    Ok(match plan.kind {
+        kind @ (plan::KNN | plan::BATCHED) => {
+            let packed = match given.find(|(argument, _)| *argument == Argument::Packed) {
+                Some((_, value)) => is_set(value)?,
+                None => false,
+            };
+            let found = request::search(table, plan, args, packed)?;
+            let batch = kind == plan::BATCHED;
+            match packed {
+                true => Rows::Packed { found, query: 0, batch },
+                false => Rows::Search { found, at: 0, query: 0, batch },
+            }
+        }
+        plan::WITHOUT_K => return Err(plan::without_k()),
+        plan::POINT => {
+            table.flush()?;
+            let mut rows = match given.next() {
+                Some((Argument::KeyEq | Argument::KeyIn, value)) => request::rows_of_key(table, value)?,
+                Some((_, value)) => exact_rowid(value).into_iter().collect(),
+                None => Vec::new(),
+            };
+            let tables = table.tables();
+            let mut there = Vec::new();
+            rows.sort_unstable_by(|a, b| b.cmp(a));
+            for rowid in rows {
+                there.try_extend(RowFinder::contains(&tables, rowid)?.then_some(rowid))?;
+            }
+            Rows::Points(there)
+        }
+        kind @ (plan::SCAN_LISTS | plan::SCAN_METADATA) => {
+            Rows::Lists(Box::new(ListScan::new(table, kind == plan::SCAN_LISTS)?))
+        }
+        _ => {
+            let mut rowids = filter::Rowids::default();
+            for (argument, value) in given {
+                rowids.narrow(argument, value)?;
+            }
+            Rows::Scan(RowidScan::new(table, rowids.low, rowids.high)?)
+        }
+    })
+}
+
 impl Cursor {
     /// A scan that has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
-        table.searches.borrow_mut().opened();
-        Self { table: Rc::clone(table), rows: Rows::None, finders: RefCell::default() }
+        table.searching.searches.borrow_mut().opened();
+        let (table, plan) = (Rc::clone(table), Plan::default());
+        Self { table, plan, rows: Rows::None, finders: RefCell::default() }
     }
 
     /// Goes to a row that can be given, from the current place on.
@@ -320,23 +324,8 @@ impl Cursor {
 impl Drop for Cursor {
     fn drop(&mut self) {
         drop(take(&mut self.rows));
-        self.table.searches.borrow_mut().closed();
+        self.table.searching.searches.borrow_mut().closed();
     }
-}
-
-/// The rows whose TEXT PRIMARY KEY equals a value.
-fn rows_of_key(table: &Table, key: &Value<'_>) -> Result<Vec<i64>> {
-    let tables = table.tables();
-    Ok(match key.kind() {
-        Kind::Blob | Kind::Null => Vec::new(),
-        Kind::Text => tables.row_of_key(key.text()?)?.into_iter().collect(),
-        // A parameter is compared as its text.
-        Kind::Integer | Kind::Real if key.is_bound() => tables.row_of_key(key.text()?)?.into_iter().collect(),
-        // An expression or column may be of another affinity, and then the keys that read as that number are equal to it.
-        // SQLite looks at the rows again.
-        Kind::Integer => tables.rows_of_number(key.i64().into())?,
-        Kind::Real => tables.rows_of_number(key.f64().into())?,
-    })
 }
 
 fn give(context: &Context<'_>, value: Datum<'_>) {

@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::found::{Found, OfSegments, Source};
-use super::rows_of_key;
 use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy};
 use crate::index::metric::Distances;
 use crate::index::{Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{ListNo, RowFinder, State, TableLists};
-use crate::vtab::filter::{Filter, k_of, number};
-use crate::vtab::inspect::Profile;
-use crate::vtab::plan::{self, Argument, Plan};
-use crate::vtab::table::{Table, cache};
-use crate::vtab::vector;
+use crate::vtab::query::filter::Filter;
+use crate::vtab::query::plan::{Argument, Plan};
+use crate::vtab::table::Table;
+use crate::vtab::table::found::{Found, OfSegments, Source};
+use crate::vtab::table::profile::Profile;
+use crate::vtab::table::registry::cache;
+use crate::vtab::values::number::{k_of, number};
+use crate::vtab::values::vector;
 
 /// Rows of an IN list up to which their lists are looked up, and only those scanned.
 const LOOKED_UP: usize = 10_000;
@@ -28,41 +29,34 @@ const LOOKED_UP: usize = 10_000;
 ///
 /// # Errors
 /// Arguments that are wrong, or what the search fails with.
-pub fn search(
-    table: &Rc<Table>,
-    plan: Plan,
-    text: &str,
-    args: &[Value<'_>],
-    packed: bool,
-) -> Result<Rc<Found>> {
+pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) -> Result<Rc<Found>> {
     let start = Instant::now();
     let index = table.indexes().nth(plan.vector).unwrap_or(table);
     table.indexes().try_for_each(Table::flush)?;
     let state = index.tables().read_state()?;
     let own = if plan.vector == 0 { state } else { table.tables().read_state()? };
-    let given = plan::arguments(text, &table.options.columns).zip(args);
-    let key = key(table.seed, plan, text, given.clone(), [&state, &own])?;
-    if let Some(found) = table.searches.borrow().get(key) {
+    let key = key(table.searching.seed, plan, args, [&state, &own])?;
+    if let Some(found) = table.searching.searches.borrow().get(key) {
         return Ok(found);
     }
     let snapshot = index.snapshot_of(&state)?;
-    let mut kept = table.searches.borrow_mut().take();
+    let mut kept = table.searching.searches.borrow_mut().take();
     let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
     found.clear();
     let mut request = Request { packed, ..Request::default() };
-    for (argument, value) in given {
+    for (argument, value) in plan.given(args) {
         request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
     }
     (found.key, found.index) = (key, plan.vector);
     (found.k, found.knobs, found.params) = (request.given_k, request.knobs, request.params.take());
     let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !packed };
-    let mut warm = table.warm.take().unwrap_or_default();
+    let mut warm = table.searching.buffers.take().unwrap_or_default();
     let planned = request.run(&within, &mut warm, found, start)?;
-    table.warm.set(Some(warm));
+    table.searching.buffers.set(Some(warm));
     if let Some(planned) = planned {
         let profile = Profile::new(&found.answers, planned, start.elapsed());
-        index.profile.set(Some(profile));
-        table.profile.set(Some(profile));
+        index.searching.profile.set(Some(profile));
+        table.searching.profile.set(Some(profile));
         let snapshot = Arc::downgrade(&snapshot);
         found.source = Some(Source { state, snapshot, changes: table.changes() });
     } else {
@@ -70,24 +64,18 @@ pub fn search(
         found.answers = Answers::default();
         found.answers.offsets.try_resize(found.queries.len() / index.layout.dim + 1, 0)?;
     }
-    table.searches.borrow_mut().keep(&kept)?;
+    table.searching.searches.borrow_mut().keep(&kept)?;
     Ok(kept)
 }
 
 /// The hash of all that answers depend on: the plan, its arguments and the versions of the table. Its seed is this process's
 /// secret, so that no two queries can be made that have the same.
-fn key<'v>(
-    seed: u64,
-    plan: Plan,
-    text: &str,
-    given: impl Iterator<Item = (Argument, &'v Value<'v>)>,
-    states: [&State; 2],
-) -> Result<u128> {
+fn key(seed: u64, plan: &Plan, args: &[Value<'_>], states: [&State; 2]) -> Result<u128> {
     let mut hash = Xxh3::with_seed(seed);
     states.iter().for_each(|state| [state.uuid, state.ver].iter().for_each(|id| hash.update(id)));
     hash.update(&plan.number.to_le_bytes());
-    hash.update(text.as_bytes());
-    for (argument, value) in given {
+    hash.update(plan.text.as_bytes());
+    for (argument, value) in plan.given(args) {
         match if argument.is_list() { value.as_in_list()? } else { None } {
             Some(mut list) => {
                 while let Some(value) = list.next_value()? {
@@ -409,6 +397,21 @@ impl Within<'_> {
         })?;
         Ok(found)
     }
+}
+
+/// The rows whose TEXT PRIMARY KEY equals a value.
+pub(super) fn rows_of_key(table: &Table, key: &Value<'_>) -> Result<Vec<i64>> {
+    let tables = table.tables();
+    Ok(match key.kind() {
+        Kind::Blob | Kind::Null => Vec::new(),
+        Kind::Text => tables.row_of_key(key.text()?)?.into_iter().collect(),
+        // A parameter is compared as its text.
+        Kind::Integer | Kind::Real if key.is_bound() => tables.row_of_key(key.text()?)?.into_iter().collect(),
+        // An expression or column may be of another affinity, and then the keys that read as that number are equal to it.
+        // SQLite looks at the rows again.
+        Kind::Integer => tables.rows_of_number(key.i64().into())?,
+        Kind::Real => tables.rows_of_number(key.f64().into())?,
+    })
 }
 
 /// The keys of a distance: from one above the first to the second.

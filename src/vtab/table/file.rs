@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::fork::PerProcess;
 use crate::index::Version;
 use crate::sqlite::Db;
-use crate::vtab::table::cache;
+use crate::vtab::table::registry::cache;
 
 /// A file that a table of this process is in: device and inode. As long as the file is open no other file can have them.
 pub struct OpenFile {

@@ -16,7 +16,8 @@ use crate::index::{Answers, InvertedLists, Metadata, Snapshot};
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::Knobs;
 use crate::storage::{State, TableLists};
-use crate::vtab::table::{Known, Table};
+use crate::vtab::table::Table;
+use crate::vtab::table::rows::Known;
 use crate::vtab::table_function::Cell as OfRow;
 
 /// Numbers that are kept of the queries, and as many neighbours: a batch's are given back.

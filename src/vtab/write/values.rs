@@ -6,8 +6,8 @@
 
 use crate::index::{Datum, ValueKind};
 use crate::sqlite::{Error, Kind, Result, Value, ffi};
-use crate::vtab::columns::ValueColumn;
-use crate::vtab::filter;
+use crate::vtab::schema::columns::ValueColumn;
+use crate::vtab::values::number;
 
 /// Bytes of a text of metadata, at most: a search that looks at texts reads all those of a segment.
 const MAX_TEXT: usize = 16 << 20;
@@ -87,7 +87,7 @@ pub fn wrong(name: &str, expected: &str, value: &Value<'_>) -> Error {
     let found = match value.kind() {
         // In SQLite's text: 1e300 has 301 digits otherwise.
         Kind::Real => value.text().map_or_else(|_| "a real".into(), str::to_owned),
-        _ => filter::shown(value),
+        _ => number::shown(value),
     };
     Error::mismatch(format!("{name}: {expected} is expected, got {found}"))
 }

@@ -8,11 +8,12 @@ use crate::device::DeviceName;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result, Value};
 use crate::storage::{TableLists, Training};
-use crate::vtab::filter::beginning;
-use crate::vtab::knobs::Knob;
-use crate::vtab::table::{Table, cache};
-use crate::vtab::vec0::{self, Dialect};
-use crate::vtab::vector;
+use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::vec0::{self, Dialect};
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::cache;
+use crate::vtab::values::number::beginning;
+use crate::vtab::values::vector;
 
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, calibrate, integrity-check, \
                         delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \

@@ -5,9 +5,9 @@ use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::Knobs;
 use crate::storage::{Element, Shape};
-use crate::vtab::columns::{self, Column, Columns, Role, identifier, unquoted};
-use crate::vtab::knobs::{Knob, Nprobe};
-use crate::vtab::vec0::{self, Dialect};
+use crate::vtab::schema::columns::{self, Column, Columns, Role, identifier, unquoted};
+use crate::vtab::schema::knobs::{Knob, Nprobe};
+use crate::vtab::schema::vec0::{self, Dialect};
 
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result, quoted};
 use crate::storage::Element;
-use crate::vtab::knobs::Knob;
-use crate::vtab::options::OPTION_NAMES;
-use crate::vtab::vec0::Dialect;
+use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::options::OPTION_NAMES;
+use crate::vtab::schema::vec0::Dialect;
 
 /// A vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]

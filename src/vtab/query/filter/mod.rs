@@ -2,14 +2,15 @@
 //!
 //! They compare as SQLite does, since SQLite looks at the rows again: a value that a comparison would convert is converted here.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::base::alloc::{TryExtend, TryGrow};
-use crate::index::{Condition, Datum, RowFilter, Test};
-use crate::sqlite::{Error, Kind, Result, Value};
-use crate::vtab::columns::{Columns, Role};
-use crate::vtab::plan::{Argument, Operator};
+use crate::base::alloc::{TryExtend, TryGrow, try_collect};
+use crate::index::{Condition, Datum, RowFilter, Test, TextOrder};
+use crate::sqlite::{Result, Value};
+use crate::vtab::query::plan::{Argument, Operator};
+use crate::vtab::schema::columns::{Columns, Role};
+use crate::vtab::table::Table;
+use crate::vtab::values::number::{exact_rowid, rowids_around};
 
 mod compare;
 pub use compare::Host;
@@ -193,75 +194,36 @@ fn keep_only(kept: &mut Option<HashSet<i64>>, only: HashSet<i64>) {
     }
 }
 
-/// The rowid that equals a value, if one does: 5, 5.0 and '5' do.
-pub fn exact_rowid(value: &Value<'_>) -> Option<i64> {
-    let (floor, ceil) = rowids_around(value);
-    floor.filter(|_| floor == ceil)
-}
-
-/// The largest rowid that is not above a value, and the smallest that is not below it. To SQLite any text or blob that is no
-/// number is above all numbers.
-fn rowids_around(value: &Value<'_>) -> (Option<i64>, Option<i64>) {
-    let exact = match value.kind() {
-        Kind::Integer => Some(value.i64()),
-        Kind::Text => value.text().ok().and_then(|text| trimmed(text).parse().ok()),
-        _ => None,
-    };
-    if exact.is_some() {
-        return (exact, exact);
-    }
-    const END: f64 = 9_223_372_036_854_775_808.0;
-    match number(value) {
-        Some(n) if n < -END => (None, Some(i64::MIN)),
-        Some(n) if n < END => (Some(n.floor() as i64), Some(n.ceil() as i64)),
-        _ => (Some(i64::MAX), None),
-    }
-}
-
-/// A text without what SQLite takes for space at its ends.
-fn trimmed(text: &str) -> &str {
-    text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r'))
-}
-
-/// A value as a number, if it is one or reads as one.
-pub fn number(value: &Value<'_>) -> Option<f64> {
-    match value.kind() {
-        Kind::Integer | Kind::Real => Some(value.f64()),
-        // To SQLite, 'nan' and 'inf' are texts like any other, while '1e999' is infinite.
-        Kind::Text => {
-            let text = value.text().ok()?;
-            let is_number = text.contains(|c: char| c.is_ascii_digit());
-            trimmed(text).parse().ok().filter(|_| is_number)
+impl Table {
+    /// The partitions that a filter asks for, ascending; none for all of them.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn partitions(&self, filter: &Filter) -> Result<Option<Vec<u32>>> {
+        if filter.partitions.is_empty() {
+            return Ok(None);
         }
-        Kind::Blob | Kind::Null => None,
+        let tables = self.tables();
+        if let Some(values) = filter.one_partition(tables.shape().partitions.len()) {
+            if !filter.accepts_partition(&values) {
+                return Ok(Some(Vec::new()));
+            }
+            let mut key = Vec::new();
+            values.iter().try_for_each(|value| value.write(&mut key))?;
+            return Ok(Some(tables.partition_of_key(&key)?.into_iter().collect()));
+        }
+        let all = tables.all_partitions()?;
+        let wanted = all.iter().filter(|partition| filter.accepts_partition(&partition.values()));
+        Ok(Some(try_collect(wanted.map(|partition| partition.partition))?))
     }
 }
 
-/// The value of `k`.
-///
-/// # Errors
-/// No whole number from 0.
-pub fn k_of(value: &Value<'_>) -> Result<f64> {
-    number(value)
-        .filter(|k| *k >= 0.0 && k.fract() == 0.0)
-        .ok_or_else(|| Error::generic(format!("k must be a whole number from 0, got {}", shown(value))))
-}
-
-/// What messages show of a text: it may be of any length.
-pub fn beginning(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
-        None => Cow::Borrowed(text),
+impl Host for Table {
+    fn text_order(&self) -> Result<TextOrder> {
+        Table::text_order(self)
     }
-}
 
-/// A value as messages show it.
-pub fn shown(value: &Value<'_>) -> String {
-    match value.kind() {
-        Kind::Null => "NULL".into(),
-        Kind::Blob => "a blob".into(),
-        Kind::Text => format!("'{}'", beginning(value.text().unwrap_or_default())),
-        Kind::Integer => value.i64().to_string(),
-        Kind::Real => value.f64().to_string(),
+    fn patterns_are_own(&self) -> Result<[bool; 2]> {
+        self.tables().patterns_are_own()
     }
 }

@@ -4,8 +4,59 @@
 //! `slug TEXT NOT NULL DEFAULT ''` is a TEXT to it. Its key comes first, wherever it was written, and a table without one
 //! has a column `rowid` there.
 
+use std::borrow::Cow;
+
 use crate::sqlite::{Error, Result};
-use crate::vtab::columns::{identifier, is_vector, unquoted};
+use crate::vtab::schema::columns::{identifier, is_vector, unquoted};
+
+/// sqlite-vec's module.
+pub const MODULE: &str = "vec0";
+
+/// Whose habits a table has: those of the module that it was made by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Ivf,
+    Vec0,
+}
+
+impl Dialect {
+    /// That of a module.
+    pub fn of_module(module: &str) -> Self {
+        if module.eq_ignore_ascii_case(MODULE) { Self::Vec0 } else { Self::Ivf }
+    }
+}
+
+/// A command of sqlite-vec's in words of this crate; none if nothing is to be done for it.
+///
+/// # Errors
+/// A command that has no counterpart here, a number that sqlite-vec would refuse.
+pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
+    let (name, argument) = match text.find([':', '=']) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    };
+    Ok(Some(match name {
+        "compute-centroids" if argument.is_empty() => "train".into(),
+        "compute-centroids" => format!("train:{argument}").into(),
+        // One list: every search reads all rows.
+        "clear-centroids" => "train:{\"nlist\":1}".into(),
+        // Training has assigned them.
+        "assign-vectors" => return Ok(None),
+        "set-centroid" => {
+            let text =
+                "set-centroid: centroids are computed here, by the command 'train' (or compute-centroids)";
+            return Err(Error::generic(text));
+        }
+        // How far an approximate search of theirs looks: what is found here is at least as near.
+        "oversample" | "search_list_size" | "search_list_size_search" | "search_list_size_insert" => {
+            return match argument.trim_ascii().parse::<u32>() {
+                Ok(1..) => Ok(None),
+                _ => Err(Error::generic(format!("{name} must be 1 or more, got '{argument}'"))),
+            };
+        }
+        _ => text.into(),
+    }))
+}
 
 /// What `ivf` would be told.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 
 use crate::index::ValueKind;
-use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result};
-use crate::vtab::columns::{At, Columns, Hidden, Role};
-use crate::vtab::knobs::Knob;
-use crate::vtab::vec0::Dialect;
+use crate::sqlite::{BestIndex, Constraint, Error, IndexInfo, Op, Result, Value};
+use crate::vtab::schema::columns::{At, Columns, Hidden, Role};
+use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::vec0::Dialect;
 
 /// All rows, in the order of their rowids.
 pub const SCAN: i32 = 0;
@@ -29,23 +29,46 @@ pub const WITHOUT_K: i32 = 6;
 const WITH_METADATA: i32 = 8;
 /// The number of the vector column that a search asks, times this, is added too.
 const VECTOR: i32 = 16;
-/// A plan, as its number says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+
+/// A plan, as its number and its text say it. SQLite hands both back with each xFilter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     pub number: i32,
+    pub text: String,
     /// One of the constants above.
     pub kind: i32,
     /// The number of the vector column that is searched.
     pub vector: usize,
     /// Whether the metadata of answers is read.
     pub metadata: bool,
+    /// What the arguments of xFilter are.
+    pub arguments: Vec<Argument>,
 }
 
 impl Plan {
-    /// The plan of a number.
-    pub fn from_number(number: i32) -> Self {
-        let vector = (number / VECTOR).max(0) as usize;
-        Self { number, kind: number % WITH_METADATA, vector, metadata: number & WITH_METADATA != 0 }
+    /// Reads a plan for a table of `columns`.
+    pub fn parse(number: i32, text: &str, columns: &Columns) -> Self {
+        Self {
+            number,
+            text: text.into(),
+            kind: number % WITH_METADATA,
+            vector: (number / VECTOR).max(0) as usize,
+            metadata: number & WITH_METADATA != 0,
+            arguments: text.split(',').filter_map(|word| Argument::of_word(word, columns)).collect(),
+        }
+    }
+
+    /// Whether it is that of the number and the text.
+    pub fn is(&self, number: i32, text: &str) -> bool {
+        (self.number, self.text.as_str()) == (number, text)
+    }
+
+    /// The arguments with their values.
+    pub fn given<'a, 'v>(
+        &'a self,
+        args: &'a [Value<'v>],
+    ) -> impl Iterator<Item = (Argument, &'a Value<'v>)> + Clone {
+        self.arguments.iter().copied().zip(args)
     }
 }
 
@@ -202,14 +225,6 @@ impl Argument {
         };
         value.map(|value| Self::Value(value, operator))
     }
-}
-
-/// The arguments that a plan's text names.
-pub fn arguments<'t>(
-    text: &'t str,
-    columns: &'t Columns,
-) -> impl Iterator<Item = Argument> + Clone + use<'t> {
-    text.split(',').filter_map(|word| Argument::of_word(word, columns))
 }
 
 /// What a term of the WHERE clause can be for this table.

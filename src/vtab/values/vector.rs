@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::metric::check;
 use crate::sqlite::{Error, Kind, Result, Value};
-use crate::vtab::element::{Element, Vector, element_of};
-use crate::vtab::json::{self, NO_ROOM};
+use crate::vtab::values::element::{Element, Vector, element_of};
+use crate::vtab::values::json::{self, NO_ROOM};
 
 fn wrong(name: &str, what: String) -> Error {
     if what == NO_ROOM { Error::nomem() } else { Error::generic(format!("{name}: {what}")) }

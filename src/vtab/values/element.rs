@@ -4,8 +4,8 @@ use crate::base::alloc::{TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
 pub use crate::storage::Element;
 
-use crate::vtab::json::NO_ROOM;
-use crate::vtab::vector::{from_json, int8_from_json};
+use crate::vtab::values::json::NO_ROOM;
+use crate::vtab::values::vector::{from_json, int8_from_json};
 
 /// sqlite-vec's three numbers, and two of our own after them. Bytes alone do not tell what they hold: a blob carries it as
 /// its subtype, and one without is f32.

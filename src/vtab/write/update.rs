@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use crate::base::alloc::TryExtend;
 use crate::index::Metadata;
 use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, shown_name};
-use crate::vtab::columns::{Role, ValueColumn};
-use crate::vtab::filter::beginning;
+use crate::vtab::schema::columns::{Role, ValueColumn};
+use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::table::Table;
-use crate::vtab::vec0::Dialect;
-use crate::vtab::{command, values, vector};
+use crate::vtab::values::number::beginning;
+use crate::vtab::values::vector;
+use crate::vtab::write::{command, values};
 
 /// One change of xUpdate; the rowid of an inserted row.
 ///

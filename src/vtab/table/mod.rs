@@ -1,0 +1,348 @@
+//! A table on a connection.
+//!
+//! SQLite may have several objects for one table; on one connection they share a [`Table`]. What it knows is in three parts: the
+//! [`Transaction`] under way, the [`Versions`] that statements see, and the memory of its [`Searching`].
+
+mod calibration;
+mod file;
+pub mod found;
+mod layers;
+pub mod profile;
+pub mod progress;
+pub mod registry;
+pub mod rows;
+mod search;
+mod transaction;
+mod upkeep;
+mod versions;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::device::DeviceName;
+use crate::index::{Buffers, TextOrder};
+use crate::sqlite::{Db, Error, Result, Ticker};
+use crate::storage::{self, Buffer, Layout, Tables};
+use crate::vtab::schema::columns::Column;
+use crate::vtab::schema::options::Options;
+use file::OpenFile;
+use found::Searches;
+use layers::Layers;
+use profile::Profile;
+use registry::Dropped;
+use transaction::Transaction;
+use versions::Versions;
+
+/// The object of SQLite's virtual table.
+pub struct Ivf {
+    pub table: Rc<Table>,
+}
+
+/// A table, shared by all objects that stand for it on one connection.
+pub struct Table {
+    db: Db,
+    schema: String,
+    name: RefCell<String>,
+    pub options: Options,
+    pub layout: Layout,
+    tables: RefCell<Rc<Tables>>,
+    buffer: RefCell<Buffer>,
+    transaction: Transaction,
+    versions: Versions,
+    pub searching: Searching,
+    ticker: RefCell<Ticker>,
+    /// How often this connection has changed the table, or undone a change.
+    changes: Cell<u64>,
+    text_order: OnceCell<TextOrder>,
+    /// The second vector column and so on: each is an index of its own, in shadow tables of its own, under the same rowids.
+    others: Vec<Rc<Table>>,
+}
+
+/// What searches of a table leave for the next.
+pub struct Searching {
+    /// Where searches compute on this connection.
+    device: Cell<DeviceName>,
+    /// The memory of the last one.
+    pub buffers: Cell<Option<Box<Buffers>>>,
+    /// What those of statements under way found.
+    pub searches: RefCell<Searches>,
+    /// What queries are hashed with.
+    pub seed: u64,
+    /// What the last one took.
+    pub profile: Cell<Option<Profile>>,
+}
+
+impl Table {
+    fn new(db: Db, dropped: &Dropped, schema: &str, name: &str, options: Options) -> Self {
+        let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
+        let others =
+            more.map(|number| Rc::new(Self::new(db, dropped, schema, name, options.about(number)))).collect();
+        let Column { element, dim, metric, .. } = options.column;
+        let (quantizer, ordering) = (options.quantizer(), options.list_ordering);
+        let layout = Layout { metric, element, dim, quantizer, ordering };
+        let (shape, device) = (Rc::new(options.shape()), options.device);
+        let searching = Searching {
+            device: Cell::new(device),
+            buffers: Cell::default(),
+            searches: RefCell::default(),
+            seed: RandomState::new().hash_one(0),
+            profile: Cell::default(),
+        };
+        Self {
+            db,
+            schema: schema.to_string(),
+            name: RefCell::new(name.to_string()),
+            options,
+            layout,
+            tables: RefCell::new(Rc::new(Tables::new(db, schema, name, shape))),
+            buffer: RefCell::default(),
+            transaction: Transaction::new(dropped, name),
+            versions: Versions::default(),
+            searching,
+            ticker: RefCell::new(Ticker::new(db)),
+            changes: Cell::default(),
+            text_order: OnceCell::new(),
+            others,
+        }
+    }
+
+    /// A number that differs after each change of the table by this connection, and after each change that was undone.
+    pub fn changes(&self) -> u64 {
+        self.indexes().map(|index| index.changes.get()).sum()
+    }
+
+    fn change(&self) {
+        self.changes.set(self.changes.get() + 1);
+    }
+
+    /// The vector columns, each as an index.
+    pub fn indexes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.others.iter().map(|other| &**other))
+    }
+
+    fn find_file(&self) {
+        // Before the old one goes: what is known of a file that stays the same stays known.
+        let file = OpenFile::of(self.db, &self.schema);
+        *self.versions.file.borrow_mut() = file;
+    }
+
+    /// The shadow tables.
+    pub fn tables(&self) -> Rc<Tables> {
+        Rc::clone(&self.tables.borrow())
+    }
+
+    /// Whether rows have values in a table of their own.
+    pub fn has_auxiliary(&self) -> bool {
+        self.tables.borrow().shape().auxiliary_columns() > 0
+    }
+
+    /// The name, as it is now.
+    pub fn name(&self) -> String {
+        self.name.borrow().clone()
+    }
+
+    /// Drops the shadow tables.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn destroy(&self) -> Result<()> {
+        self.buffer.borrow_mut().clear();
+        self.reconcile();
+        let is_new = self.transaction.layers.borrow().is_new();
+        let uuid = if is_new { None } else { self.tables().read_state().ok().map(|state| state.uuid) };
+        // As in `rename`.
+        let made = self.transaction.made.take();
+        self.tables().drop_all().inspect_err(|_| self.transaction.made.set(made))?;
+        self.transaction.gone.set(true);
+        let layers = self.transaction.layers.replace(Layers::new(self.name()));
+        self.transaction.dropped.borrow_mut().extend(uuid.map(|uuid| (uuid, layers)));
+        Ok(())
+    }
+
+    /// Renames the shadow tables.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn rename(&self, new: &str) -> Result<()> {
+        self.flush()?;
+        self.transaction.layers.borrow_mut().touch();
+        // Half-way there is no table of either name: that does not say that it was unmade.
+        let (made, rollbacks) = (self.transaction.made.take(), self.transaction.rollbacks.get());
+        let done = self.tables().rename(new);
+        if rollbacks == self.transaction.rollbacks.get() {
+            self.transaction.made.set(made);
+        }
+        done?;
+        self.call(new);
+        Ok(())
+    }
+
+    /// From now on that is its name.
+    fn call(&self, name: &str) {
+        if *self.name.borrow() != name {
+            let shape = Rc::clone(self.tables().shape());
+            *self.tables.borrow_mut() = Rc::new(Tables::new(self.db, &self.schema, name, shape));
+            *self.name.borrow_mut() = name.to_string();
+        }
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if self.transaction.broken.get().is_some() {
+            let text = format!("a write to '{}' failed in this transaction: ROLLBACK first", self.name());
+            return Err(Error::generic(text));
+        }
+        Ok(())
+    }
+
+    /// Before the first change of a transaction: with a shared cache, who cannot have the lock has changed nothing, and may try
+    /// again.
+    fn lock(&self) -> Result<()> {
+        if !self.transaction.locked.get() {
+            self.tables().lock()?;
+            self.transaction.locked.set(true);
+        }
+        Ok(())
+    }
+
+    /// Runs a change of the tables; if it fails half-way the transaction cannot go on.
+    fn writing<T>(&self, change: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
+        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
+        self.changing(|tables| change(tables, &mut ticker))
+    }
+
+    /// [`Table::writing`] of what takes no time. A statement of `change` may open a savepoint, before which what waits is written.
+    ///
+    /// # Errors
+    /// What `change` fails with.
+    pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
+        self.check_whole()?;
+        self.lock()?;
+        let tables = self.tables();
+        let last_rowid = self.db.last_insert_rowid();
+        let rollbacks = self.transaction.rollbacks.get();
+        self.reconcile();
+        self.transaction.layers.borrow_mut().touch();
+        let done = change(&tables);
+        self.change();
+        // What the user inserted last, not what went into the shadow tables.
+        self.db.set_last_insert_rowid(last_rowid);
+        // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
+        if done.is_err() && rollbacks == self.transaction.rollbacks.get() {
+            self.transaction.broken.set(Some(self.transaction.layers.borrow().level()));
+        }
+        done
+    }
+
+    fn in_use(&self) -> Error {
+        Error::misuse(format!("'{}' is in use by the statement that a trigger belongs to", self.name()))
+    }
+
+    /// Runs `change` on the buffer, then writes it to the tables if it is full.
+    ///
+    /// # Errors
+    /// What `change` or writing fails with.
+    pub fn buffered<T>(&self, change: impl FnOnce(&mut Buffer, &Tables) -> Result<T>) -> Result<T> {
+        self.check_whole()?;
+        self.lock()?;
+        let rollbacks = self.transaction.rollbacks.get();
+        let done = {
+            let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
+            let done = change(&mut buffer, &self.tables());
+            self.change();
+            // SQLite rolls back where an inner statement runs out of memory, even one that only reads.
+            if rollbacks != self.transaction.rollbacks.get() {
+                buffer.clear();
+            }
+            done?
+        };
+        if self.buffer.borrow().is_full() {
+            self.flush()?;
+        }
+        Ok(done)
+    }
+
+    /// Writes what waits to the tables.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn flush(&self) -> Result<()> {
+        if self.forget_if_unmade()? {
+            return Ok(());
+        }
+        self.check_whole()?;
+        let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let Layout { metric, dim, .. } = self.layout;
+        let known = self.versions.coarse.borrow().clone();
+        let done = self.writing(|tables, ticker| {
+            let coarse = storage::read_coarse(tables, &tables.read_state()?, metric, dim, known.as_ref())?;
+            let (written, wider) = buffer.flush(tables, &self.layout, coarse.as_deref(), ticker)?;
+            self.transaction.layers.borrow_mut().add(written);
+            *self.versions.coarse.borrow_mut() = wider.map(Arc::new).or(coarse);
+            Ok(())
+        });
+        if done.is_err() {
+            buffer.clear();
+        }
+        done
+    }
+
+    /// Deletes all rows and the training.
+    ///
+    /// # Errors
+    /// What writing fails with.
+    pub fn delete_all(&self) -> Result<()> {
+        self.check_whole()?;
+        self.flush()?;
+        self.buffer.try_borrow_mut().map_err(|_| self.in_use())?.clear();
+        self.writing(|tables, _| Ok(storage::delete_all(tables)?))?;
+        self.transaction.layers.borrow_mut().settle();
+        Ok(())
+    }
+
+    /// What is wrong with the tables.
+    ///
+    /// # Errors
+    /// What keeps the check from being done.
+    pub fn check(&self) -> Result<Vec<String>> {
+        let _watched = self.watched("integrity-check")?;
+        self.flush()?;
+        let tables = self.tables();
+        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
+        let mut faults = storage::check(&tables, &self.layout, &mut ticker)?;
+        if faults.is_empty() {
+            // As they stand there now, whatever is remembered.
+            self.versions.settings.take();
+            let state = tables.read_state()?;
+            let settings = self.settings(&state);
+            let queries = settings.and_then(|settings| self.own_queries(&settings));
+            faults.extend(queries.err().map(|error| error.message));
+        }
+        Ok(faults)
+    }
+
+    /// Runs `read` with a ticker, for interrupts.
+    ///
+    /// # Errors
+    /// What `read` fails with.
+    pub fn reading<T>(&self, read: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
+        let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
+        read(&self.tables(), &mut ticker)
+    }
+
+    /// The order of texts in the database.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn text_order(&self) -> Result<TextOrder> {
+        if let Some(order) = self.text_order.get() {
+            return Ok(*order);
+        }
+        let order = self.tables().text_order()?;
+        Ok(*self.text_order.get_or_init(|| order))
+    }
+}

@@ -1,0 +1,139 @@
+//! The tables that a connection has open, and the cache that all connections of a process share.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::{Rc, Weak};
+
+use crate::base::fork::PerProcess;
+use crate::device::DeviceName;
+use crate::index::{Cache, DeviceCache};
+use crate::sqlite::{Db, Error, Result};
+use crate::storage::Settings;
+use crate::vtab::schema::options::Options;
+use crate::vtab::table::Table;
+use crate::vtab::table::layers::Layers;
+
+/// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// The cache of this process, which all its connections share.
+pub fn cache() -> &'static Cache {
+    static CACHES: PerProcess<Cache> = PerProcess::new();
+    CACHES.get(|| {
+        let limit = std::env::var("SQLITE_IVF_CACHE_BYTES").ok().and_then(|text| text.parse().ok());
+        Cache::new(limit.unwrap_or(CACHE_BYTES))
+    })
+}
+
+/// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
+pub type Seen = RefCell<Vec<(String, String, Vec<String>)>>;
+
+/// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
+/// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
+#[derive(Default)]
+pub struct Connection {
+    open: RefCell<Vec<Weak<Table>>>,
+    dropped: Dropped,
+    /// Tables that sqlite-vec made.
+    #[cfg(feature = "vec0")]
+    pub seen: Seen,
+}
+
+/// What a transaction did to tables that it then dropped, by uuid: ROLLBACK TO may bring them back.
+pub(super) type Dropped = Rc<RefCell<Vec<([u8; 16], Layers)>>>;
+
+impl Connection {
+    /// An open table by its exact names.
+    pub fn find(&self, schema: &str, name: &str) -> Option<Rc<Table>> {
+        let mut named = self.named(schema, name).into_iter();
+        named.find(|table| !table.is_unmade().unwrap_or(false))
+    }
+
+    /// The open tables of those names, the newest first.
+    fn named(&self, schema: &str, name: &str) -> Vec<Rc<Table>> {
+        let is_it = |table: &Rc<Table>| table.schema == schema && *table.name.borrow() == name;
+        self.open.borrow().iter().rev().filter_map(Weak::upgrade).filter(is_it).collect()
+    }
+
+    fn keep(&self, table: Table) -> Rc<Table> {
+        let table = Rc::new(table);
+        let mut open = self.open.borrow_mut();
+        open.retain(|table| table.strong_count() > 0);
+        open.push(Rc::downgrade(&table));
+        table
+    }
+}
+
+impl Table {
+    /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
+    ///
+    /// # Errors
+    /// What SQLite says of them.
+    pub fn create(
+        db: Db,
+        connection: &Connection,
+        schema: &str,
+        name: &str,
+        options: Options,
+        fenced: bool,
+    ) -> Result<Rc<Self>> {
+        // An existing table that names a device opens without it; a new one is told that it is not there.
+        if options.device != DeviceName::Auto {
+            DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
+        }
+        let table = Self::new(db, &connection.dropped, schema, name, options);
+        for index in table.indexes() {
+            let last_rowid = db.last_insert_rowid();
+            let uuid = draw_uuid();
+            let created =
+                index.tables().create(uuid, &Settings::default().encode().map_err(Error::internal)?, fenced);
+            db.set_last_insert_rowid(last_rowid);
+            created?;
+            index.transaction.made.set(Some(uuid));
+            index.find_file();
+        }
+        Ok(connection.keep(table))
+    }
+
+    /// Opens a table that exists.
+    ///
+    /// # Errors
+    /// A format that this program does not read.
+    pub fn connect(
+        db: Db,
+        connection: &Connection,
+        schema: &str,
+        name: &str,
+        options: Options,
+    ) -> Result<Rc<Self>> {
+        for table in connection.named(schema, name) {
+            if table.options != options || table.is_unmade()? {
+                continue;
+            }
+            // A statement may have kept it while another file was attached under the name of the schema.
+            for index in table.indexes() {
+                index.find_file();
+                *index.versions.private.borrow_mut() = None;
+                *index.versions.settings.borrow_mut() = None;
+                *index.versions.coarse.borrow_mut() = None;
+            }
+            return Ok(table);
+        }
+        let table = Self::new(db, &connection.dropped, schema, name, options);
+        for index in table.indexes() {
+            index.tables().check_format()?;
+            // After that, which waits if the file is locked: nothing waits twice.
+            index.find_file();
+        }
+        Ok(connection.keep(table))
+    }
+}
+
+/// 16 bytes that no other table has. They need not be secret.
+fn draw_uuid() -> [u8; 16] {
+    let mut uuid = [0; 16];
+    for (half, number) in uuid.chunks_exact_mut(8).zip(0_u64..) {
+        half.copy_from_slice(&RandomState::new().hash_one((number, std::process::id())).to_le_bytes());
+    }
+    uuid
+}

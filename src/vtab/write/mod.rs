@@ -1,0 +1,5 @@
+//! Writing statements: rows and commands.
+
+pub mod command;
+pub mod update;
+mod values;
