@@ -51,11 +51,16 @@ unsafe fn load(
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // The helper keeps neither code nor text of an error, so the result goes around it.
         let result = Cell::new(Ok(()));
-        register_entrypoint_load_permanently(db.cast(), message, routines.cast_mut().cast(), |_| {
-            result.set(crate::vtab::register(ours, dialect));
-            Ok(())
-        });
-        result.into_inner()
+        let code =
+            register_entrypoint_load_permanently(db.cast(), message, routines.cast_mut().cast(), |_| {
+                result.set(crate::vtab::register(ours, dialect));
+                Ok(())
+            });
+        result.into_inner()?;
+        match code as c_int {
+            ffi::SQLITE_OK_LOAD_PERMANENTLY => Ok(()),
+            code => Err(sqlite::Error::new(code, "sqlite-loadable could not register the extension")),
+        }
     };
     // `enter` looks at the host's version before sqlite-loadable touches the host's routines.
     // SAFETY: SQLite's own arguments.

@@ -34,12 +34,14 @@ fn ordered(score: f32) -> u32 {
 }
 
 /// The bits of the score of an entry, and its row number.
+#[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub(crate) fn words(entry: u64) -> [u32; 2] {
     let ordered = (entry >> 32) as u32;
     [if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered }, entry as u32]
 }
 
 /// The entry of no row: it stands behind all others.
+#[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub(crate) const NO_ENTRY: u64 = u64::MAX;
 
 #[cfg(test)]

@@ -7,10 +7,19 @@
 use std::fmt::Debug;
 use std::ops::{Deref, Range};
 
-use candle_core::{DType, Tensor};
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
+
+/// A tensor where there is no device: none can be made.
+#[cfg(not(feature = "candle"))]
+#[derive(Debug, Clone)]
+pub(crate) enum Tensor {}
 
 use crate::device::DeviceError;
 use crate::kernels::Score;
+
+/// Rows of a piece that one warp compares: a query keeps its nearest ones of each such run.
+pub const WARP_ROWS: usize = 64;
 
 /// Packed rows in the memory of a device, as candle tensors.
 #[derive(Debug, Clone)]
@@ -23,6 +32,7 @@ pub struct DeviceRows {
 
 impl DeviceRows {
     /// Copies `rows` (`[half_norms.len()][dim]`) to a candle device.
+    #[cfg(feature = "candle")]
     pub(super) fn new(
         device: &candle_core::Device,
         dim: usize,
@@ -38,7 +48,10 @@ impl DeviceRows {
 
     /// How many rows.
     pub fn len(&self) -> usize {
-        self.half_norms.elem_count()
+        #[cfg(feature = "candle")]
+        return self.half_norms.elem_count();
+        #[cfg(not(feature = "candle"))]
+        match self.half_norms {}
     }
 
     /// Whether there is none.
@@ -48,7 +61,7 @@ impl DeviceRows {
 
     /// What `n` rows take in the device's memory, in bytes.
     pub fn bytes_of(n: usize, dim: usize) -> usize {
-        n * (dim + 1) * DType::F32.size_in_bytes()
+        n * (dim + 1) * size_of::<f32>()
     }
 }
 
@@ -174,13 +187,16 @@ pub struct DeviceIndex {
     /// What the words of `table` say the addresses of.
     pub(super) pieces: Vec<(DeviceRows, u32)>,
     pub(super) table: Tensor,
+    #[cfg(feature = "candle")]
     pub(super) at: super::fused::IndexTable,
+    /// Pieces of a list, at most.
+    pub(super) pieces_max: usize,
 }
 
 impl DeviceIndex {
     /// Pieces of a list, at most.
     pub fn pieces_max(&self) -> usize {
-        self.at.pieces_max
+        self.pieces_max
     }
 }
 

@@ -1,13 +1,18 @@
-//! Where resident rows live and which cores work on them.
+//! Where resident rows live: host memory, and devices with memory of their own.
 //!
 //! [`Resident`] is a buffer in host memory, which the CPU kernels read in place, and
 //! [`accelerator::DeviceRows`] one in the memory of a device that an [`accelerator::Accelerator`] drives. Both are candle's: its
-//! storage, and its tensors.
+//! storage, and its tensors. Without the feature `candle` a buffer is a plain vector, and there is no device but the CPU: the engine is the
+//! same code.
 
+// Without candle nothing makes or drives what it describes.
+#[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub mod accelerator;
+#[cfg(feature = "candle")]
 pub mod fused;
 mod name;
 mod resident;
+#[cfg(feature = "candle")]
 pub mod tensors;
 
 pub use name::DeviceName;
@@ -26,16 +31,17 @@ pub enum DeviceError {
         reason: String,
     },
     /// A large buffer of the host could not be had.
-    #[error("out of memory: {bytes} bytes could not be had")]
+    #[error("out of memory: {bytes} bytes could not be allocated")]
     OutOfMemory {
         /// How many bytes were asked for.
         bytes: usize,
     },
-    /// candle reported an error.
+    /// The device or its driver reported an error.
     #[error("device error: {0}")]
     Backend(String),
 }
 
+#[cfg(feature = "candle")]
 impl From<candle_core::Error> for DeviceError {
     fn from(error: candle_core::Error) -> Self {
         // Only the first line: with RUST_BACKTRACE set the text carries a stack trace.

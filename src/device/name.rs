@@ -1,10 +1,13 @@
 //! Devices by their names in SQL.
 
+#[cfg(feature = "candle")]
 use candle_core::Device;
 
 use crate::device::DeviceError;
 use crate::device::accelerator::Accelerator;
+#[cfg(feature = "candle")]
 use crate::device::fused::FusedScan;
+#[cfg(feature = "candle")]
 use crate::device::tensors::TensorScan;
 
 /// What `device=` names.
@@ -57,18 +60,25 @@ impl DeviceName {
         match self {
             Self::Cpu => Ok(None),
             Self::Auto => Ok(Self::automatic().open().unwrap_or(None)),
+            #[cfg(feature = "candle")]
             Self::Emulated => self.fused(Device::Cpu),
+            #[cfg(not(feature = "candle"))]
+            Self::Emulated => Err(self.missing("candle", "candle")),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Err(self.missing("CUDA", "cuda")),
             Self::Metal if !cfg!(feature = "metal") => Err(self.missing("Metal", "metal")),
             // A stream of its own: candle's other way gives each thread another.
+            #[cfg(feature = "candle")]
             Self::Cuda(ordinal) => match Device::new_cuda_with_stream(ordinal.into()) {
                 Ok(device) => self.fused(device),
                 Err(error) => Err(self.refused(error.into())),
             },
+            #[cfg(feature = "candle")]
             Self::Metal => match Device::new_metal(0) {
                 Ok(device) => Ok(Some(Box::new(TensorScan::new(device)))),
                 Err(error) => Err(self.refused(error.into())),
             },
+            #[cfg(not(feature = "candle"))]
+            Self::Cuda(_) | Self::Metal => Err(self.missing("candle", "candle")),
         }
     }
 
@@ -81,11 +91,13 @@ impl DeviceName {
         }
     }
 
+    #[cfg(feature = "candle")]
     fn fused(self, device: Device) -> Result<Option<Box<dyn Accelerator>>, DeviceError> {
         let scan = FusedScan::new(TensorScan::new(device));
         scan.map(|scan| Some(Box::new(scan) as Box<dyn Accelerator>)).map_err(|error| self.refused(error))
     }
 
+    #[cfg(feature = "candle")]
     fn refused(self, error: DeviceError) -> DeviceError {
         let reason = match error {
             DeviceError::Backend(text) => text,

@@ -1,23 +1,43 @@
 //! Buffers in host memory.
 
-use std::marker::PhantomData;
 use std::ops::Deref;
 
-use candle_core::{CpuStorage, WithDType};
+#[cfg(feature = "candle")]
+use candle_core::{CpuStorage, WithDType as Element};
 
 /// A vector of numbers in host memory, in candle's storage, read in place.
 ///
 /// Not in a tensor: a search looks at rows all over memory, and each pointer on the way to one, and a lock, is a wait.
+#[cfg(feature = "candle")]
 #[derive(Debug)]
 pub struct Resident<T> {
     storage: CpuStorage,
-    _element: PhantomData<T>,
+    _element: std::marker::PhantomData<T>,
 }
 
-impl<T: WithDType> Resident<T> {
+/// A vector of numbers in host memory.
+#[cfg(not(feature = "candle"))]
+#[derive(Debug)]
+pub struct Resident<T>(Vec<T>);
+
+/// What a buffer is made of.
+#[cfg(not(feature = "candle"))]
+pub trait Element {}
+
+#[cfg(not(feature = "candle"))]
+impl<T> Element for T {}
+
+impl<T: Element> Resident<T> {
     /// The vector itself becomes the buffer.
+    #[cfg(feature = "candle")]
     pub fn new(host: Vec<T>) -> Self {
-        Self { storage: T::to_cpu_storage_owned(host), _element: PhantomData }
+        Self { storage: T::to_cpu_storage_owned(host), _element: std::marker::PhantomData }
+    }
+
+    /// The vector itself becomes the buffer.
+    #[cfg(not(feature = "candle"))]
+    pub fn new(host: Vec<T>) -> Self {
+        Self(host)
     }
 
     /// How many bytes of memory.
@@ -26,13 +46,16 @@ impl<T: WithDType> Resident<T> {
     }
 }
 
-impl<T: WithDType> Deref for Resident<T> {
+impl<T: Element> Deref for Resident<T> {
     type Target = [T];
 
     #[inline]
     fn deref(&self) -> &[T] {
         // The storage was made of such elements.
-        T::cpu_storage_as_slice(&self.storage).unwrap_or(&[])
+        #[cfg(feature = "candle")]
+        return T::cpu_storage_as_slice(&self.storage).unwrap_or(&[]);
+        #[cfg(not(feature = "candle"))]
+        return &self.0;
     }
 }
 

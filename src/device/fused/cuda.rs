@@ -360,11 +360,11 @@ impl Probe<'_> {
         let centred = unsafe { device.alloc::<f32>(nq * dim)? };
         let table = address(&index.table);
         let lists = Room::new(device, (nq, dim), (nprobe, 1), (Score::L2, at.centroids))?;
-        let rows = Room::new(device, (nq, dim), (keep, nprobe * at.pieces_max), (index.score, at.rows))?;
+        let rows = Room::new(device, (nq, dim), (keep, nprobe * index.pieces_max), (index.score, at.rows))?;
         let out = device.alloc_zeros::<u32>((2 * keep + 1) * nq + 2 * at.nlist)?;
         // Where things stand in `work`: members that were placed, the first pair of each bucket, pairs, and the tiles of each wave, whose
         // number is less than that of all queries in one list, and one more for each piece.
-        let tiles = |pairs: usize| pairs.div_ceil(TILE_QUERIES) * at.pieces_max + index.pieces.len();
+        let tiles = |pairs: usize| pairs.div_ceil(TILE_QUERIES) * index.pieces_max + index.pieces.len();
         let tiles = [tiles(nq), tiles(nq * (nprobe - 1))];
         let firsts = 2 * at.nlist;
         let pairs = 2 * firsts;

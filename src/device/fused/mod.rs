@@ -18,8 +18,6 @@ use crate::device::accelerator::{
 use crate::device::tensors::TensorScan;
 use plan::{Plan, Table, room};
 
-pub use plan::WARP_ROWS;
-
 /// Rows that the kernels keep of a query: what has room in the shared memory of a multiprocessor.
 const MAX_KEEP: usize = 96;
 
@@ -41,8 +39,6 @@ pub struct IndexTable {
     /// The first piece of each list, and the number of pieces.
     starts: usize,
     nlist: usize,
-    /// Pieces of a list, at most.
-    pub(super) pieces_max: usize,
 }
 
 impl FusedScan {
@@ -112,13 +108,8 @@ impl Accelerator for FusedScan {
             mean: Tensor::from_slice(parts.mean, parts.dim, device)?,
             pieces: parts.pieces.to_vec(),
             table: Tensor::from_slice(&words, words.len(), device)?,
-            at: IndexTable {
-                centroids: of_centroids,
-                rows,
-                starts,
-                nlist: centroids.len(),
-                pieces_max: of_list.max().unwrap_or(0),
-            },
+            at: IndexTable { centroids: of_centroids, rows, starts, nlist: centroids.len() },
+            pieces_max: of_list.max().unwrap_or(0),
             centroids,
         })
     }

@@ -3,13 +3,11 @@
 use std::ops::Range;
 
 use crate::device::DeviceError;
-use crate::device::accelerator::{Batch, DeviceRows};
+use crate::device::accelerator::{Batch, DeviceRows, WARP_ROWS};
 
 /// Queries of a tile, and the queries at a piece up to which each gets warps of its own instead.
 pub(super) const TILE_QUERIES: usize = 64;
 const FEW: usize = 4;
-/// Rows of a warp's part.
-pub const WARP_ROWS: usize = 64;
 /// Integers of a piece: the addresses of its rows and half norms, the number of its first row, its rows.
 pub(super) const PIECE_WORDS: usize = 6;
 /// Integers of a tile: piece, first pair, pairs.

@@ -214,9 +214,9 @@ fn run_probe(program: &Path, folder: &Path, seed: u64, case: &Lists) {
     let numbers_of = all.numbers;
     let mut header = vec![words.len(), queries.len() + dim, numbers_of.len(), nq, dim, keep, score as usize];
     header.extend([seed as usize, at.rows.pieces, n, at.rows.wanted, at.rows.piece_of]);
-    header.extend([nprobe * at.pieces_max, 0, 0]);
+    header.extend([nprobe * index.pieces_max, 0, 0]);
     header.extend([0; 8]);
-    header.extend([nprobe, at.nlist, at.starts, at.centroids.pieces, at.centroids.wanted, at.pieces_max]);
+    header.extend([nprobe, at.nlist, at.starts, at.centroids.pieces, at.centroids.wanted, index.pieces_max]);
     let bits = queries.iter().chain(&mean).map(|v| v.to_bits());
     let out = run(program, folder, &header, words.into_iter().chain(bits).chain(numbers_of));
     let what = format!("{score:?}, dim {dim}, keep {keep}, nprobe {nprobe}, rows {rows:?}");

@@ -26,6 +26,7 @@ pub fn cache() -> &'static Cache {
 }
 
 /// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
+#[cfg(feature = "vec0")]
 pub type Seen = RefCell<Vec<(String, String, Vec<String>)>>;
 
 /// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the

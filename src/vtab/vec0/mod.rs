@@ -13,7 +13,9 @@ mod theirs;
 use crate::sqlite::{Db, ffi, table_of};
 use crate::sqlite::{Error, Result};
 
-pub use crate::vtab::schema::vec0::{MODULE, rewrite};
+pub use crate::vtab::schema::vec0::MODULE;
+#[cfg(feature = "vec0")]
+pub use crate::vtab::schema::vec0::rewrite;
 
 /// Registers the module `vec0`, and `vec_version()` and `vec_debug()`, unless somebody else has brought them.
 ///
