@@ -35,7 +35,18 @@ const ROOMS: [(&str, &[&str]); 3] = [
     ("storage", &["error", "format", "tables", "ticking", "read", "write", "rebuild", "check", "vec0"]),
     (
         "vtab",
-        &["values", "schema", "table_function", "table", "query", "write", "functions", "inspect", "vec0"],
+        &[
+            "values",
+            "schema",
+            "plan",
+            "table_function",
+            "table",
+            "query",
+            "write",
+            "functions",
+            "inspect",
+            "vec0",
+        ],
     ),
 ];
 /// Files and folders at the top, that may use everything.

@@ -18,14 +18,12 @@
 //! With both, limits that were measured on rows pass to queries from outside within about a point of recall, whether the rows
 //! have copies or not (docs/performance.md). What no row can tell is that queries are of another kind than all rows.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::base::workers::Workers;
 use crate::index::Answers;
 use crate::index::coarse::kmeans::{common_length, hash};
 use crate::index::params::recall::{scale, spread};
-use crate::index::search::execution::for_each_ticking;
+use crate::index::search::execution::map_ticking;
 use crate::index::{
     Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot, search,
 };
@@ -216,15 +214,10 @@ fn measure<L: InvertedLists>(
     near: &[Near],
 ) -> Result<Calibration, L::Error> {
     let dim = snapshot.dim();
-    let asked: Vec<Mutex<Asked>> = try_collect(near.iter().map(|_| Mutex::default()))?;
     let step = near.len().div_ceil(WIDTH_QUERIES).max(1);
-    for_each_ticking(lists, Workers::all(), near.len(), |i| {
-        let of_query = Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], &near[i], i % step == 0)?;
-        *asked[i].lock().unwrap_or_else(PoisonError::into_inner) = of_query;
-        Ok(())
+    let mut asked = map_ticking(lists, Workers::all(), near.len(), |i| {
+        Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], &near[i], i % step == 0)
     })?;
-    let mut asked =
-        try_collect(asked.into_iter().map(|a| a.into_inner().unwrap_or_else(PoisonError::into_inner)))?;
     let mut nearest = try_collect(asked.iter().map(|of_query| of_query.nearest))?;
     nearest.sort_unstable_by(f32::total_cmp);
     let floor = match snapshot.metric() {

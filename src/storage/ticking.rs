@@ -5,16 +5,16 @@ use crate::index::IndexError;
 use crate::sqlite::Ticker;
 use crate::storage::StorageError;
 
-/// Runs tasks on all threads, ticking.
+/// Runs tasks on all threads, ticking: what they give, in the order of the tasks.
 ///
 /// # Errors
-/// What the ticker says.
-pub(super) fn parallel(
+/// What a task fails with, or what the ticker says.
+pub(super) fn parallel_map<T: Send + Sync>(
     tasks: usize,
     ticker: &mut Ticker,
-    task: impl Fn(usize) + Sync,
-) -> Result<(), StorageError> {
-    ticking(ticker, |tick| Ok(Workers::all().for_each(tasks, tick, task)?))
+    task: impl Fn(usize) -> Result<T, IndexError> + Sync,
+) -> Result<Vec<T>, StorageError> {
+    ticking(ticker, |tick| Workers::all().try_map(tasks, tick, task))
 }
 
 /// Runs work that ticks; where a tick stopped it, the error is the ticker's own.

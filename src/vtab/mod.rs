@@ -2,6 +2,7 @@
 
 mod functions;
 mod inspect;
+mod plan;
 mod query;
 mod schema;
 mod table;
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use crate::sqlite::{BestIndex, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, register_module};
 use crate::storage::SHADOW_NAMES;
 use query::cursor::Cursor;
-use query::plan;
 pub use schema::options::Options;
 pub use schema::vec0::Dialect;
 use table::registry::Connection;

@@ -8,10 +8,12 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use once_cell::race::{OnceBox, OnceNonZeroUsize};
+
+use crate::base::alloc::{OutOfMemory, try_collect};
 
 #[allow(unsafe_code)]
 mod job;
@@ -177,6 +179,27 @@ impl Workers {
     }
 }
 
+impl Workers {
+    /// [`Workers::try_for_each`] with tasks that give something: all of that, in the order of the tasks.
+    ///
+    /// # Errors
+    /// What a task failed with, [`Cancelled`], or [`OutOfMemory`].
+    pub fn try_map<T: Send + Sync, E: From<Cancelled> + From<OutOfMemory> + Send>(
+        self,
+        tasks: usize,
+        tick: &mut dyn FnMut() -> Result<(), Cancelled>,
+        task: impl Fn(usize) -> Result<T, E> + Sync,
+    ) -> Result<Vec<T>, E> {
+        let given: Vec<OnceLock<T>> = try_collect((0..tasks).map(|_| OnceLock::new()))?;
+        self.try_for_each(tasks, tick, |i| {
+            // Each task runs once.
+            let _ = given[i].set(task(i)?);
+            Ok::<(), E>(())
+        })?;
+        Ok(try_collect(given.into_iter().filter_map(OnceLock::into_inner))?)
+    }
+}
+
 /// Works while `step` does a task, and ticks in between.
 pub(super) fn work(
     mut step: impl FnMut() -> bool,
@@ -229,6 +252,35 @@ mod tests {
                 std::thread::sleep(3 * AWAKE_FOR);
             }
         }
+    }
+
+    #[derive(Debug)]
+    enum Failed {
+        Task,
+        Other,
+    }
+
+    impl From<Cancelled> for Failed {
+        fn from(_: Cancelled) -> Self {
+            Self::Other
+        }
+    }
+
+    impl From<OutOfMemory> for Failed {
+        fn from(_: OutOfMemory) -> Self {
+            Self::Other
+        }
+    }
+
+    #[test]
+    fn what_tasks_give_comes_in_their_order_and_an_error_of_one_is_the_error_of_all() {
+        let squares =
+            |n: usize| {
+                Workers::new(3)
+                    .try_map(n, &mut || Ok(()), |i| if i == 77 { Err(Failed::Task) } else { Ok(i * i) })
+            };
+        assert_eq!(squares(50).unwrap(), (0..50).map(|i| i * i).collect::<Vec<_>>());
+        assert!(matches!(squares(100), Err(Failed::Task)));
     }
 
     #[test]

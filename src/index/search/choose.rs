@@ -1,13 +1,12 @@
 //! The lists that the queries of a round probe.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::base::alloc::try_collect;
 use crate::index::InvertedLists;
 use crate::index::probe::chooser::{Choice, Chooser};
 use crate::index::probe::probes::{Probes, Round};
-use crate::index::search::execution::{Execution, TASK_MIN};
+use crate::index::search::execution::{Execution, TASK_MIN, map_ticking};
 
 /// Queries that one task chooses for, at most.
 const BLOCK_QUERIES: usize = 64;
@@ -32,16 +31,13 @@ impl<L: InvertedLists> Execution<'_, L> {
         } else {
             let block = TASK_MIN as usize / (self.snapshot.nlist() * self.snapshot.dim());
             let blocks = try_collect(active.chunks(block.clamp(1, BLOCK_QUERIES)))?;
-            let chosen: Vec<Mutex<Probes>> = try_collect(blocks.iter().map(|_| Mutex::default()))?;
-            self.for_each(blocks.len(), |i, _| {
+            let chosen = map_ticking(self.lists, self.params.workers, blocks.len(), |i| {
                 let mut probes = Probes::default();
                 Chooser::default().block(choice, blocks[i], &round, &mut probes)?;
-                *chosen[i].lock().unwrap_or_else(PoisonError::into_inner) = probes;
-                Ok(())
+                Ok(probes)
             })?;
-            for of_block in chosen {
-                probes.append(&of_block.into_inner().unwrap_or_else(PoisonError::into_inner))?;
-            }
+            self.last_tick = Instant::now();
+            chosen.iter().try_for_each(|of_block| probes.append(of_block))?;
         }
         self.stats.probe_us += start.elapsed().as_micros() as u64;
         Ok(())

@@ -192,16 +192,35 @@ pub(crate) fn for_each_ticking<L: InvertedLists>(
     tasks: usize,
     task: impl Fn(usize) -> Result<(), IndexError> + Sync,
 ) -> Result<(), L::Error> {
+    ticking(lists, |tick| workers.try_for_each(tasks, tick, task))
+}
+
+/// [`for_each_ticking`] with tasks that give something: all of that, in the order of the tasks.
+///
+/// # Errors
+/// What a tick or a task fails with.
+pub(crate) fn map_ticking<L: InvertedLists, T: Send + Sync>(
+    lists: &mut L,
+    workers: Workers,
+    tasks: usize,
+    task: impl Fn(usize) -> Result<T, IndexError> + Sync,
+) -> Result<Vec<T>, L::Error> {
+    ticking(lists, |tick| workers.try_map(tasks, tick, task))
+}
+
+fn ticking<L: InvertedLists, T>(
+    lists: &mut L,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
+) -> Result<T, L::Error> {
     let mut failure = None;
-    let mut tick = || {
+    let done = work(&mut || {
         lists.tick().map_err(|error| {
             failure = Some(error);
             Cancelled
         })
-    };
-    let done = workers.try_for_each(tasks, &mut tick, task);
+    });
     match (done, failure) {
-        (Ok(()), _) => Ok(()),
+        (Ok(done), _) => Ok(done),
         (Err(_), Some(error)) => Err(error),
         (Err(error), None) => Err(error.into()),
     }

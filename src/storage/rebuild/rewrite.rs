@@ -1,16 +1,14 @@
 //! Every row moves to a new generation of lists, in one pass.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::index::{CoarseQuantizer, SegmentHead, SegmentId};
 use crate::sqlite::Ticker;
 use crate::storage::format::next_ver;
 use crate::storage::rebuild::MOVE_BYTES;
-use crate::storage::ticking::parallel;
+use crate::storage::ticking::parallel_map;
 use crate::storage::write::assign::assign_rows;
 use crate::storage::write::rows::{Pick, Rows, order};
-use crate::storage::write::segment::{Encoded, cut, encode};
+use crate::storage::write::segment::{cut, encode};
 use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
@@ -145,18 +143,13 @@ impl Rewrite<'_> {
         let mut ticks = 0;
         // Encoded on all threads, written by this one.
         for group in segments.chunks(ENCODED_SEGMENTS) {
-            let encoded: Vec<Mutex<Option<Result<Encoded, StorageError>>>> =
-                try_collect(group.iter().map(|_| Mutex::default()))?;
-            parallel(group.len(), ticker, |i| {
+            let encoded = parallel_map(group.len(), ticker, |i| {
                 let (id, sealed, rows) = &group[i];
-                let segment = encode(layout, coarse, &state, *id, *sealed, rows);
-                *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(segment);
+                encode(layout, coarse, &state, *id, *sealed, rows)
             })?;
             let writer = Writer::new(tables, layout, coarse, state, ticker);
-            for (segment, (_, _, rows)) in encoded.into_iter().zip(group) {
-                if let Some(segment) = segment.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                    writer.write(&segment?)?;
-                }
+            for (segment, (_, _, rows)) in encoded.iter().zip(group) {
+                writer.write(segment)?;
                 writer.ticker.advance(rows.len() as u64);
                 ticks += 1;
                 if ticks % 8 == 0 {

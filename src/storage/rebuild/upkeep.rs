@@ -1,7 +1,6 @@
 //! Splits long lists and joins short ones, in the transaction that made them so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use crate::base::alloc::{TryExtend, try_collect, try_copy, try_filled, try_vec};
 use crate::base::workers::Workers;
@@ -16,7 +15,7 @@ use crate::storage::rebuild::MOVE_BYTES;
 use crate::storage::rebuild::rewrite::stamped;
 use crate::storage::rebuild::train::train_params;
 use crate::storage::tables::centroids::write_centroids;
-use crate::storage::ticking::{parallel, ticking};
+use crate::storage::ticking::{parallel_map, ticking};
 use crate::storage::write::rows::Rows;
 use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
@@ -323,14 +322,8 @@ fn strays(
             lists.extend(of_list.map(|(_, rows)| (list_no, rows)));
             writer.ticker.advance(1);
         }
-        let found: Vec<Mutex<Result<Rows, IndexError>>> =
-            try_collect(lists.iter().map(|_| Mutex::new(Ok(Rows::default()))))?;
-        parallel(lists.len(), writer.ticker, |i| {
-            let rows = nearer(lists[i].0, &lists[i].1);
-            *found[i].lock().unwrap_or_else(PoisonError::into_inner) = rows;
-        })?;
-        for (found, (list_no, _)) in found.into_iter().zip(lists) {
-            let rows = found.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        let found = parallel_map(lists.len(), writer.ticker, |i| nearer(lists[i].0, &lists[i].1))?;
+        for (rows, (list_no, _)) in found.into_iter().zip(lists) {
             if !rows.rowids.is_empty() {
                 strays.try_push((list_no, rows))?;
             }

@@ -1,11 +1,9 @@
 //! The nearest list of each row.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::base::alloc::{try_collect, try_filled, try_vec};
-use crate::index::{CoarseQuantizer, IndexError};
+use crate::index::CoarseQuantizer;
 use crate::sqlite::Ticker;
-use crate::storage::ticking::parallel;
+use crate::storage::ticking::parallel_map;
 use crate::storage::{Layout, StorageError};
 
 /// Rows that one task of an assignment takes, at least and at most.
@@ -70,12 +68,11 @@ fn assign_in<'r>(
 ) -> Result<Vec<u32>, StorageError> {
     let dim = layout.dim;
     let of_task = rows_of_task(partition.map_or(coarse.nlist(), |of| coarse.lists_of(of).len()), dim);
-    let parts: Vec<Mutex<Result<Vec<u32>, IndexError>>> =
-        try_collect((0..n.div_ceil(of_task)).map(|_| Mutex::new(Ok(Vec::new()))))?;
-    let assign = |of_part: std::ops::Range<usize>| {
-        let mut out = try_filled(0, of_part.len())?;
-        let mut prepared = try_vec(of_part.len() * dim)?;
-        of_part.for_each(|i| prepared.extend_from_slice(row(i)));
+    let parts = parallel_map(n.div_ceil(of_task), ticker, |i| {
+        let rows = i * of_task..n.min((i + 1) * of_task);
+        let mut out = try_filled(0, rows.len())?;
+        let mut prepared = try_vec(rows.len() * dim)?;
+        rows.for_each(|i| prepared.extend_from_slice(row(i)));
         for row in prepared.chunks_exact_mut(dim) {
             layout.metric.prepare(row);
         }
@@ -84,15 +81,9 @@ fn assign_in<'r>(
             None => coarse.assign(&prepared, &mut out)?,
         }
         Ok(out)
-    };
-    parallel(parts.len(), ticker, |i| {
-        let done = assign(i * of_task..n.min((i + 1) * of_task));
-        *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = done;
     })?;
     let mut assigned = try_vec(n)?;
-    for part in parts {
-        assigned.extend(part.into_inner().unwrap_or_else(PoisonError::into_inner)?);
-    }
+    parts.iter().for_each(|part| assigned.extend_from_slice(part));
     Ok(assigned)
 }
 

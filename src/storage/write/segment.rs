@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::index::list::segment::radius;
-use crate::index::{CoarseQuantizer, Codes, SegmentHead, SegmentId};
+use crate::index::{CoarseQuantizer, Codes, IndexError, SegmentHead, SegmentId};
 use crate::kernels::codes::{blocks_len, padded_rows};
 use crate::storage::format::{VECTORS_HEADER, blob_bytes, rowids_end, vector_stride};
 use crate::storage::write::rows::{Pick, Rows, metadata_of};
@@ -72,7 +72,7 @@ pub(crate) fn cut(
 /// A segment of rows in its bytes. The rows stand in the order of the layout.
 ///
 /// # Errors
-/// [`StorageError::Index`] of [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
+/// [`IndexError::OutOfMemory`], [`IndexError::InvalidParam`] for texts of more than 4 GiB.
 pub(crate) fn encode(
     layout: &Layout,
     coarse: Option<&CoarseQuantizer>,
@@ -80,7 +80,7 @@ pub(crate) fn encode(
     id: SegmentId,
     sealed: bool,
     picks: &[Pick<'_>],
-) -> Result<Encoded, StorageError> {
+) -> Result<Encoded, IndexError> {
     let (dim, quantizer) = (layout.dim, layout.quantizer);
     let mut prepared = try_vec(picks.len() * dim)?;
     picks.iter().for_each(|&pick| prepared.extend_from_slice(Rows::vector(pick, dim)));

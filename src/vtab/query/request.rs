@@ -13,8 +13,8 @@ use crate::index::{Answers, Budget, Buffers, InvertedLists, SearchParams, Snapsh
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{ListNo, RowFinder, State, TableLists};
+use crate::vtab::plan::{Argument, Plan};
 use crate::vtab::query::filter::Filter;
-use crate::vtab::query::plan::{Argument, Plan};
 use crate::vtab::table::Table;
 use crate::vtab::table::found::{Found, OfSegments, Source};
 use crate::vtab::table::profile::Profile;

@@ -25,6 +25,7 @@ use crate::device::DeviceName;
 use crate::index::{Buffers, TextOrder};
 use crate::sqlite::{Db, Error, Result, Ticker};
 use crate::storage::{self, Buffer, Layout, Tables};
+use crate::vtab::plan::Plan;
 use crate::vtab::schema::columns::Column;
 use crate::vtab::schema::options::Options;
 use file::OpenFile;
@@ -70,6 +71,8 @@ pub struct Searching {
     pub searches: RefCell<Searches>,
     /// What queries are hashed with.
     pub seed: u64,
+    /// The plan of the last one.
+    plan: RefCell<Rc<Plan>>,
     /// What the last one took.
     pub profile: Cell<Option<Profile>>,
 }
@@ -88,6 +91,7 @@ impl Table {
             buffers: Cell::default(),
             searches: RefCell::default(),
             seed: RandomState::new().hash_one(0),
+            plan: RefCell::default(),
             profile: Cell::default(),
         };
         Self {
@@ -106,6 +110,15 @@ impl Table {
             text_order: OnceCell::new(),
             others,
         }
+    }
+
+    /// The plan of that number and text, read once as long as statements use the same.
+    pub fn plan(&self, number: i32, text: &str) -> Rc<Plan> {
+        let mut plan = self.searching.plan.borrow_mut();
+        if !plan.is(number, text) {
+            *plan = Rc::new(Plan::parse(number, text, &self.options.columns));
+        }
+        Rc::clone(&plan)
     }
 
     /// A number that differs after each change of the table by this connection, and after each change that was undone.

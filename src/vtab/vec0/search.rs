@@ -3,7 +3,7 @@
 use super::theirs::Theirs;
 use crate::sqlite::{Kind, Param, Result, Value, quoted};
 use crate::storage::{Element, Row};
-use crate::vtab::query::plan::{Argument, Plan};
+use crate::vtab::plan::{Argument, Plan};
 use crate::vtab::values::number::k_of;
 
 /// A SELECT in the making.

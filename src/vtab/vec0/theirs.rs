@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::search::search;
 use crate::sqlite::{BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, VTabArgs, Value};
 use crate::storage::{Open, Row, Tables};
-use crate::vtab::query::plan::{self, Plan};
+use crate::vtab::plan::{self, Plan};
 use crate::vtab::schema::columns::{At, Hidden, Role};
 use crate::vtab::schema::options::Options;
 use crate::vtab::table::registry::Seen;

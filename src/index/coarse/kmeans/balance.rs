@@ -6,8 +6,6 @@
 //! Hence the discrete step: the smallest lists give their centroids up, and each splits one of the
 //! biggest in equal halves. faiss does that for empty lists only.
 
-use std::sync::Mutex;
-
 use super::{Members, Training};
 use crate::base::alloc::{try_collect, try_copy, try_filled};
 use crate::index::IndexError;
@@ -47,16 +45,14 @@ pub(super) fn exchange(
         if from.is_empty() {
             return Ok(());
         }
-        let found = try_collect(from.iter().map(|_| Mutex::new(None)))?;
-        workers.try_for_each(from.len(), tick, |i| {
+        let found = workers.try_map(from.len(), tick, |i| {
             let rows = members.list(from[i]);
             let step = rows.len().div_ceil(HALVES_ROWS).max(1);
             let picks = try_collect(rows.iter().copied().step_by(step))?;
-            *found[i].lock().expect("no task panics") = halves(&space.gather(&picks)?, dim)?;
-            Ok::<(), IndexError>(())
+            halves(&space.gather(&picks)?, dim)
         })?;
         for (&from, found) in from.iter().zip(found) {
-            if let Some([left, right]) = found.into_inner().expect("no task panics") {
+            if let Some([left, right]) = found {
                 centroids[from * dim..][..dim].copy_from_slice(&left);
                 centroids[small[moved] * dim..][..dim].copy_from_slice(&right);
                 moved += 1;

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
 use crate::base::workers::{Cancelled, Workers};
@@ -221,33 +221,27 @@ impl<'a> Space<'a> {
         tick: &mut dyn FnMut() -> Result<(), Cancelled>,
     ) -> Result<Self, IndexError> {
         let chunk = TASK_ELEMENTS.div_ceil(dim) * dim;
-        let mut parts: Vec<Mutex<Vec<f64>>> = try_vec(sample.len().div_ceil(chunk))?;
-        for _ in 0..sample.len().div_ceil(chunk) {
-            parts.push(Mutex::new(try_filled(0.0, dim)?));
-        }
-        workers.for_each(parts.len(), tick, |i| {
-            let rows = &sample[i * chunk..sample.len().min((i + 1) * chunk)];
-            let mut sum = parts[i].lock().expect("no task panics");
-            for row in rows.chunks_exact(dim) {
+        let chunks = sample.len().div_ceil(chunk);
+        let rows_of = |i: usize| sample[i * chunk..sample.len().min((i + 1) * chunk)].chunks_exact(dim);
+        let sums = workers.try_map(chunks, tick, |i| {
+            let mut sum: Vec<f64> = try_filled(0.0, dim)?;
+            for row in rows_of(i) {
                 sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
             }
+            Ok::<_, IndexError>(sum)
         })?;
         let rows = (sample.len() / dim) as f64;
         let mut mean = try_filled(0.0, dim)?;
-        for part in &parts {
-            let part = part.lock().expect("no task panics");
-            mean.iter_mut().zip(part.iter()).for_each(|(m, s)| *m += s / rows);
+        for sum in &sums {
+            mean.iter_mut().zip(sum).for_each(|(m, s)| *m += s / rows);
         }
-        let widest: Vec<Mutex<f64>> = try_collect(parts.iter().map(|_| Mutex::new(0.0)))?;
-        workers.for_each(parts.len(), tick, |i| {
-            let rows = &sample[i * chunk..sample.len().min((i + 1) * chunk)];
+        let widest = workers.try_map(chunks, tick, |i| {
             let far = |row: &[f32]| {
                 row.iter().zip(&mean).fold(0.0, |far, (&x, m)| f64::max(far, (f64::from(x) - m).abs()))
             };
-            *widest[i].lock().expect("no task panics") = rows.chunks_exact(dim).map(far).fold(0.0, f64::max);
+            Ok::<f64, IndexError>(rows_of(i).map(far).fold(0.0, f64::max))
         })?;
-        let widest =
-            widest.iter().map(|w| *w.lock().expect("no task panics")).fold(f64::MIN_POSITIVE, f64::max);
+        let widest = widest.into_iter().fold(f64::MIN_POSITIVE, f64::max);
         // A power of two, so that scaling rounds nothing.
         let scale = (-widest.log2().floor()).clamp(-126.0, 126.0).exp2() as f32;
         let mean = try_collect(mean.iter().map(|m| (m * f64::from(scale)) as f32))?;
@@ -440,7 +434,7 @@ impl Training<'_> {
             )?;
         }
         workers.try_for_each(tasks.len(), tick, |i| {
-            let mut task = tasks[i].lock().expect("no task panics");
+            let mut task = tasks[i].lock().unwrap_or_else(PoisonError::into_inner);
             let (g, rows, best) = &mut *task;
             let mut score = try_filled(0.0, rows.len())?;
             kernels().assign(&panels[*g], &space.gather(rows)?, best, &mut score);
@@ -462,24 +456,21 @@ impl Training<'_> {
         let tasks = try_collect(
             (0..lists).flat_map(|list| members.list(list).chunks(chunk).map(move |rows| (list, rows))),
         )?;
-        let sums: Vec<Mutex<Vec<f64>>> = try_collect(tasks.iter().map(|_| Mutex::new(Vec::new())))?;
-        workers.try_for_each(tasks.len(), tick, |i| {
-            let mut sum = try_filled(0.0, dim)?;
+        let sums = workers.try_map(tasks.len(), tick, |i| {
+            let mut sum: Vec<f64> = try_filled(0.0, dim)?;
             let mut copy = try_filled(0.0, dim)?;
             for &row in tasks[i].1 {
                 space.copy(row, &mut copy);
                 sum.iter_mut().zip(&copy).for_each(|(s, &x)| *s += f64::from(x));
             }
-            *sums[i].lock().expect("no task panics") = sum;
-            Ok::<(), IndexError>(())
+            Ok::<_, IndexError>(sum)
         })?;
         let mut tasks = tasks.iter().zip(&sums).peekable();
         let mut sum = try_filled(0.0, dim)?;
         for list in 0..lists {
             sum.fill(0.0);
             while let Some((_, part)) = tasks.next_if(|(task, _)| task.0 == list) {
-                let part = part.lock().expect("no task panics");
-                sum.iter_mut().zip(part.iter()).for_each(|(s, p)| *s += p);
+                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
             }
             let size = members.list(list).len();
             if size > 0 {

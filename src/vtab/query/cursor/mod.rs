@@ -10,7 +10,7 @@ use crate::base::alloc::TryExtend;
 use crate::index::{Datum, Neighbor};
 use crate::sqlite::{Context, Error, Result, VTabCursor, Value};
 use crate::storage::RowFinder;
-use crate::vtab::query::plan::{self, Argument, Plan};
+use crate::vtab::plan::{self, Argument, Plan};
 use crate::vtab::query::{filter, request};
 use crate::vtab::schema::columns::{At, Hidden};
 use crate::vtab::table::Ivf;
@@ -29,8 +29,6 @@ use scan::RowidScan;
 /// A scan of a table.
 pub struct Cursor {
     table: Rc<Table>,
-    /// That of the statement, once it was read.
-    plan: Plan,
     rows: Rows,
     /// By vector column, as far as they were needed.
     finders: RefCell<Vec<Known>>,
@@ -63,11 +61,8 @@ impl VTabCursor<Ivf> for Cursor {
     fn filter(&mut self, vtab: &Ivf, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         self.rows = Rows::None;
         let table = &vtab.table;
-        let text = idx_str.unwrap_or_default();
-        if !self.plan.is(idx_num, text) {
-            self.plan = Plan::parse(idx_num, text, &table.options.columns);
-        }
-        self.rows = rows(table, &self.plan, args)?;
+        let plan = table.plan(idx_num, idx_str.unwrap_or_default());
+        self.rows = rows(table, &plan, args)?;
         self.settle()
     }
 
@@ -194,8 +189,7 @@ impl Cursor {
     /// A scan that has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
         table.searching.searches.borrow_mut().opened();
-        let (table, plan) = (Rc::clone(table), Plan::default());
-        Self { table, plan, rows: Rows::None, finders: RefCell::default() }
+        Self { table: Rc::clone(table), rows: Rows::None, finders: RefCell::default() }
     }
 
     /// Goes to a row that can be given, from the current place on.

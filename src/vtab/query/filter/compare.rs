@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use crate::base::alloc::{TryExtend, try_copy};
 use crate::index::{Number, Pattern, Test, TextOrder, ValueKind};
 use crate::sqlite::{Kind, Result, Value};
-use crate::vtab::query::plan::Operator;
+use crate::vtab::plan::Operator;
 
 /// Bytes of a pattern from which on it is left to SQLite, which refuses longer ones.
 const MAX_PATTERN: usize = 50_000;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::base::alloc::{TryExtend, TryGrow, try_collect};
 use crate::index::{Condition, Datum, RowFilter, Test, TextOrder};
 use crate::sqlite::{Result, Value};
-use crate::vtab::query::plan::{Argument, Operator};
+use crate::vtab::plan::{Argument, Operator};
 use crate::vtab::schema::columns::{Columns, Role};
 use crate::vtab::table::Table;
 use crate::vtab::values::number::{exact_rowid, rowids_around};
