@@ -1,10 +1,10 @@
-//! Copies vectors from a file into a table, with the row's number, from 0, as its rowid: the id that faiss gives it.
+//! Copies vectors from a file into a table. The rowid of a row is its position in the file, from 0, as in faiss.
 //!
 //! `cargo run --release --example import -- FILE DATABASE TABLE [l2|cosine|ip]`
 //!
 //! FILE is a `.npy` of two dimensions (float16, float32 or float64), a `.fvecs`, or a column of lists of such numbers in a
 //! `.parquet`: `FILE.parquet:COLUMN` where there are several, `FILE.parquet:COLUMN:ID` to have the rowids from a column of
-//! integers. The table is made if it is not there.
+//! integers. The table is created if it does not exist.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// All vectors of a file, in one transaction; how many.
+/// Inserts all vectors of a file in one transaction. Returns how many.
 fn import(db: &Connection, file: &str, name: &str, metric: Metric) -> Result<usize> {
     let mut rows = open(file)?.peekable();
     let dim = match rows.peek() {
@@ -98,7 +98,7 @@ fn open(file: &str) -> Result<Rows> {
     }
 }
 
-/// Vectors with their numbers as rowids.
+/// Vectors with their positions as rowids.
 fn numbered(vectors: impl Iterator<Item = io::Result<Vec<f32>>> + 'static) -> Rows {
     Box::new((0..).zip(vectors).map(|(number, vector)| Ok((number, vector?))))
 }
@@ -137,7 +137,7 @@ struct Parquet {
     /// The row group to open next.
     group: usize,
     open: Option<(ColumnReader, Option<ColumnReader>)>,
-    /// Rows that were read.
+    /// Rows read so far.
     read: i64,
 }
 
@@ -175,7 +175,7 @@ impl Parquet {
         })
     }
 
-    /// The next rows, none at the end of the file.
+    /// The next rows; `None` at the end of the file.
     fn next_rows(&mut self) -> Result<Vec<(i64, Vec<f32>)>> {
         loop {
             let Some((vectors, ids)) = &mut self.open else {
@@ -228,10 +228,10 @@ impl Parquet {
     }
 }
 
-/// The columns of a schema that are good for something, with their places among the leaves.
+/// The usable columns of a schema, with their positions among the leaves.
 fn columns(schema: &SchemaDescPtr, good: fn(&ColumnDescPtr) -> bool) -> Vec<(usize, ColumnDescPtr)> {
     let leaves = || schema.columns().iter();
-    // Of a structure or a map no leaf is a column.
+    // A leaf of a structure or a map is not a column.
     let is_whole = |leaf: &ColumnDescPtr| leaves().filter(|other| name(other) == name(leaf)).count() == 1;
     leaves().cloned().enumerate().filter(|(_, leaf)| good(leaf) && is_whole(leaf)).collect()
 }
@@ -266,7 +266,7 @@ fn pick(columns: &[(usize, ColumnDescPtr)], wanted: &str, what: &str) -> Result<
     })
 }
 
-/// The next lists of a column; none in the place of one that is null, empty or has a null.
+/// The next lists of a column; `None` for one that is null, empty or contains a null.
 fn lists<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     column: &ColumnDescPtr,
@@ -290,7 +290,7 @@ fn lists<T: DataType>(
     Ok(rows)
 }
 
-/// The next numbers of a column, none in the place of a null.
+/// The next numbers of a column; `None` for a null.
 fn numbers<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     column: &ColumnDescPtr,

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for i in Sample::new(sample_size(NLIST, ROWS), ROWS, 1234) {
         sample.extend_from_slice(&rows[i * DIM..][..DIM]);
     }
-    // The last argument is asked about once a millisecond, and may cancel.
+    // The last argument is called about once a millisecond, and may cancel.
     let centroids = train(&sample, DIM, &TrainParams::new(NLIST), Workers::all(), &mut || Ok(()));
     let centroids = centroids.map_err(|_| IndexError::Interrupted)?;
     let coarse = Arc::new(CoarseQuantizer::new(METRIC, DIM, centroids)?);
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let snapshot = Snapshot::new(METRIC, DIM, Some(coarse), heads, None)?;
     println!("{ROWS} x {DIM}: {} lists in {:.2} s", snapshot.nlist(), start.elapsed().as_secs_f64());
 
-    // What may stay in memory, of all snapshots together.
+    // The memory budget of all snapshots together.
     let cache = Cache::new(1 << 30);
     let queries = &rows[..1000 * DIM];
     let exact = search(&snapshot, &cache, &mut lists, queries, SearchParams::new(10, NLIST))?;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use sqlite_ivf::{Metric, Search, Table, TableOptions, Train};
 
 const DIM: usize = 384;
-/// Packages to ask about: rows of the fixture, so that their embeddings are at hand.
+/// Packages to search for. They are rows of the fixture, so their embeddings are known.
 const ASKED: [&str; 8] =
     ["keepassxc", "rosegarden", "gpredict", "gnuchess", "gnome-weather", "grisbi", "klavaro", "calibre"];
 
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         }
     }
 
-    // Measure: every 22nd row is a query, and its own row does not count.
+    // Measure: every 22nd row is a query, and the row itself does not count.
     let asked: Vec<usize> = (0..texts.len()).step_by(22).collect();
     let queries: Vec<f32> = asked.iter().flat_map(|&i| &vectors[i * DIM..][..DIM]).copied().collect();
     let exact = items.search_batch(&queries, &Search::new(11).exact())?;
@@ -129,7 +129,7 @@ fn read_f16(path: &Path) -> Result<Vec<f32>> {
     Ok(halves.chunks_exact(2).map(widen).collect())
 }
 
-/// How far the work is: a bar that overwrites itself where a person is looking, else a line for each stage.
+/// Shows progress: a bar on a terminal, otherwise a line for each stage.
 #[derive(Default)]
 struct Bar {
     stage: String,
@@ -181,7 +181,7 @@ fn fit(text: &str, width: usize) -> String {
     format!("{}...", kept.trim_end())
 }
 
-/// The path as it is typed from the current folder.
+/// The path relative to the current folder.
 fn from_here(path: &Path) -> &Path {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path)

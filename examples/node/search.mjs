@@ -1,4 +1,4 @@
-// What else in Debian is like a package? `npm install sqlite-ivf`, then `node search.mjs gnuchess` (Node 22.13 or newer).
+// Finds Debian packages like a given one. `npm install sqlite-ivf`, then `node search.mjs gnuchess` (Node 22.13 or newer).
 
 import { readFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";

@@ -1,4 +1,4 @@
-"""The texts of examples/data in one SQLite file: what is like a package, by SQL and by Table.
+"""Finds Debian packages like a given one in the texts of examples/data, by SQL and by Table.
 
     pip install 'sqlite-ivf[numpy]' && python examples/python/texts.py
 """

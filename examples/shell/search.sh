@@ -1,6 +1,6 @@
 #!/bin/sh
-# What else in Debian is like a package? `./search.sh gnuchess`, with the sqlite3 shell and a library that cargo built,
-# or that SQLITE_IVF_LIBRARY names.
+# Finds Debian packages like a given one: `./search.sh gnuchess`. Needs the sqlite3 shell, and the library that cargo built or
+# that SQLITE_IVF_LIBRARY names.
 set -eu
 data=$(cd "$(dirname "$0")/../data" && pwd)
 library=${SQLITE_IVF_LIBRARY:-$(dirname "$0")/../../target/release/libsqlite_ivf}
@@ -26,7 +26,7 @@ SELECT printf('%.3f', distance), text FROM packages
  WHERE vec MATCH (SELECT vec FROM packages WHERE rowid = (SELECT rowid FROM texts WHERE text LIKE '$name: %')) AND k = 6
  ORDER BY distance;
 
--- From 10,000 rows on a table trains by itself; before, a command does it, and searches read the nearest lists.
+-- A table trains by itself at 10,000 rows. A command trains a smaller one; searches then read the nearest lists.
 INSERT INTO packages(packages) VALUES ('train');
 SELECT training FROM ivf_stats('packages');
 SQL
