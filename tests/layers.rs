@@ -280,3 +280,59 @@ fn no_file_is_longer_than_a_reader_can_hold() {
         assert!(lines <= MOST_LINES, "src/{path} has {lines} lines, split it along a seam");
     }
 }
+
+/// The place of a file in the house, the lower the smaller: its layer, and the room in it.
+fn floor(path: &str) -> (usize, usize) {
+    let (layer, rest) = path.split_once('/').unwrap();
+    let of_layer = LAYERS.iter().position(|(name, _)| *name == layer).unwrap();
+    let room = rest.split(['/', '.']).next().unwrap();
+    let rooms = ROOMS.iter().find(|(name, _)| *name == layer);
+    (of_layer, rooms.and_then(|(_, rooms)| rooms.iter().position(|name| *name == room)).unwrap_or(0))
+}
+
+#[test]
+fn the_walks_of_the_design_name_functions_that_are_there_and_go_down() {
+    let sources: BTreeMap<String, String> = sources().into_iter().collect();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design.md")).unwrap();
+    let mut callers: Vec<(usize, (usize, usize))> = Vec::new();
+    let mut steps = 0;
+    for line in page.lines() {
+        let Some((path, rest)) = line.trim_start().strip_prefix("- `").and_then(|step| step.split_once("::"))
+        else {
+            if line.starts_with("**") {
+                callers.clear();
+            }
+            continue;
+        };
+        let function = word(rest);
+        let text = sources.get(path).unwrap_or_else(|| panic!("{line}: there is no src/{path}"));
+        let is_defined =
+            [format!("fn {function}("), format!("fn {function}<")].iter().any(|form| text.contains(form));
+        assert!(is_defined, "{line}: src/{path} has no such function");
+        let indent = line.len() - line.trim_start().len();
+        callers.retain(|(of, _)| *of < indent);
+        if let Some((_, caller)) = callers.last() {
+            assert!(floor(path) <= *caller, "{line}: it is in a higher room than its caller");
+        }
+        callers.push((indent, floor(path)));
+        steps += 1;
+    }
+    assert!(steps > 40, "{steps} steps");
+}
+
+#[test]
+fn files_that_the_pages_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        for quoted in fs::read_to_string(&page).unwrap().split('`').skip(1).step_by(2) {
+            let path = quoted.split("::").next().unwrap();
+            let is_source = path.ends_with(".rs")
+                || LAYERS.iter().any(|(layer, _)| path.starts_with(&format!("{layer}/")));
+            if is_source && !path.contains([' ', '*', '$', '<', '{']) {
+                let exists = [root.join("src").join(path), root.join(path)].iter().any(|path| path.exists());
+                assert!(exists, "{}: there is no {path}", page.display());
+            }
+        }
+    }
+}
