@@ -141,6 +141,11 @@ impl Metric {
         Err(IndexError::TooLarge { metric: self.name(), what, size, limit, at, value })
     }
 
+    /// [`Metric::prepare`] of each of `rows` (`[n][dim]`).
+    pub fn prepare_all(self, dim: usize, rows: &mut [f32]) {
+        rows.chunks_exact_mut(dim).for_each(|row| self.prepare(row));
+    }
+
     /// The key of two prepared vectors, in the fixed order of summation of [`crate::kernels`].
     pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
         self.score().key(query, row)

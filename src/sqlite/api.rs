@@ -297,7 +297,7 @@ impl Db {
 
     /// The number that each change of a schema's tables raises; None where it cannot be read.
     pub fn schema_version(&self, schema: &str) -> Option<i64> {
-        let sql = format!("PRAGMA \"{}\".schema_version", schema.replace('"', "\"\""));
+        let sql = format!("PRAGMA {}.schema_version", crate::sqlite::quoted(schema));
         self.query_i64(&sql, &[]).ok().flatten()
     }
 

@@ -84,9 +84,14 @@ pub fn module_exists(db: Db, name: &str) -> Result<bool> {
     Ok(module_names(db)?.iter().any(|module| module.eq_ignore_ascii_case(name)))
 }
 
+/// A name as it is written between double quotes.
+pub fn escaped(name: &str) -> String {
+    name.replace('"', "\"\"")
+}
+
 /// A name as an identifier of SQL.
 pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    format!("\"{}\"", escaped(name))
 }
 
 /// A name as a statement in a message has it: in quotes only where it is no plain word.

@@ -283,11 +283,8 @@ impl Snapshot {
         }
         let codes = ResidentCodes::new(self.metric, lists.codes(&segment.head)?);
         let bytes = codes.bytes();
-        cache.make_room(bytes, Some(self));
-        let charge = cache.budget().charge(bytes, 0);
-        let keep = charge.is_some();
-        let held = Arc::new(Held { value: codes, charge });
-        if keep && segment.codes.set(Arc::clone(&held)).is_ok() {
+        let (held, is_first) = self.hold(&segment.codes, codes, bytes, 0, cache);
+        if is_first {
             self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
         }
         Ok(held)
@@ -307,16 +304,9 @@ impl Snapshot {
         if let Some(resident) = segment.metadata.get() {
             return Ok(Arc::clone(resident));
         }
-        let value = lists.metadata(&segment.head)?;
-        let bytes = value.bytes();
-        cache.make_room(bytes, Some(self));
-        let charge = cache.budget().charge(bytes, 0);
-        let keep = charge.is_some();
-        let held = Arc::new(Held { value, charge });
-        if keep {
-            let _ = segment.metadata.set(Arc::clone(&held));
-        }
-        Ok(held)
+        let metadata = lists.metadata(&segment.head)?;
+        let bytes = metadata.bytes();
+        Ok(self.hold(&segment.metadata, metadata, bytes, 0, cache).0)
     }
 
     /// The masks of a filter.
@@ -369,14 +359,25 @@ impl Snapshot {
         let rows = ResidentRows::new(self.metric, self.dim, rows)?;
         let bytes = rows.bytes();
         let spare = self.codes_missing.load(Ordering::Relaxed);
+        Ok(self.hold(&segment.vectors, rows, bytes, spare, cache).0)
+    }
+
+    /// Keeps a value in its place, if the budget has room for its bytes and leaves `spare` free; and whether it is the first one
+    /// there.
+    fn hold<T>(
+        &self,
+        place: &OnceLock<Arc<Held<T>>>,
+        value: T,
+        bytes: usize,
+        spare: usize,
+        cache: &Cache,
+    ) -> (Arc<Held<T>>, bool) {
         cache.make_room(bytes.saturating_add(spare), Some(self));
         let charge = cache.budget().charge(bytes, spare);
-        let keep = charge.is_some();
-        let held = Arc::new(Held { value: rows, charge });
-        if keep {
-            let _ = segment.vectors.set(Arc::clone(&held));
-        }
-        Ok(held)
+        let is_kept = charge.is_some();
+        let held = Arc::new(Held { value, charge });
+        let is_first = is_kept && place.set(Arc::clone(&held)).is_ok();
+        (held, is_first)
     }
 
     /// Whether a value stays resident after the search that holds it.

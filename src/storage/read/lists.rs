@@ -139,9 +139,7 @@ impl InvertedLists for TableLists<'_> {
 
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
         let mut rows = self.raw_vectors(head, rowids)?;
-        for row in rows.chunks_exact_mut(self.layout.dim) {
-            self.layout.metric.prepare(row);
-        }
+        self.layout.metric.prepare_all(self.layout.dim, &mut rows);
         Ok(rows)
     }
 

@@ -296,9 +296,7 @@ fn strays(
     let nearer = |list_no: u32, rows: &Rows| -> Result<Rows, IndexError> {
         let own = coarse.centroid(list_no as usize);
         let mut prepared = try_copy(&rows.vectors)?;
-        for row in prepared.chunks_exact_mut(dim) {
-            layout.metric.prepare(row);
-        }
+        layout.metric.prepare_all(dim, &mut prepared);
         let mut best = try_filled(0, rows.rowids.len())?;
         fresh.assign(&prepared, &mut best)?;
         // (The shape of the shadow tables belongs to the calling thread.)

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use crate::base::alloc::try_vec;
 use crate::index::{SegmentId, TextOrder};
-use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement};
+use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement, escaped};
 use crate::storage::StorageError;
 use crate::storage::format::seal::Seal;
 use crate::storage::format::{DecodeError, FORMAT};
@@ -82,10 +82,6 @@ impl DerefMut for Lent<'_> {
             .as_mut()
             .unwrap_or_else(|| unreachable!("a lent statement is there until it is dropped"))
     }
-}
-
-fn escaped(name: &str) -> String {
-    name.replace('"', "\"\"")
 }
 
 impl Tables {

@@ -73,9 +73,7 @@ fn assign_in<'r>(
         let mut out = try_filled(0, rows.len())?;
         let mut prepared = try_vec(rows.len() * dim)?;
         rows.for_each(|i| prepared.extend_from_slice(row(i)));
-        for row in prepared.chunks_exact_mut(dim) {
-            layout.metric.prepare(row);
-        }
+        layout.metric.prepare_all(dim, &mut prepared);
         match partition {
             Some(partition) => coarse.assign_in(partition, &prepared, &mut out)?,
             None => coarse.assign(&prepared, &mut out)?,

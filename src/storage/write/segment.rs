@@ -84,9 +84,7 @@ pub(crate) fn encode(
     let (dim, quantizer) = (layout.dim, layout.quantizer);
     let mut prepared = try_vec(picks.len() * dim)?;
     picks.iter().for_each(|&pick| prepared.extend_from_slice(Rows::vector(pick, dim)));
-    for row in prepared.chunks_exact_mut(dim) {
-        layout.metric.prepare(row);
-    }
+    layout.metric.prepare_all(dim, &mut prepared);
     let origin = try_filled(0.0, if coarse.is_none() { dim } else { 0 })?;
     let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(id.list_no() as usize));
     let radius = radius(dim, centroid, &prepared);
