@@ -54,7 +54,7 @@ const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api"];
 /// Where `unsafe` may stand.
 const UNSAFE: [&str; 5] =
     ["sqlite/", "kernels/", "device/fused/cuda.rs", "base/workers/job.rs", "loadable.rs"];
-const MOST_LINES: usize = 700;
+const MOST_LINES: usize = 520;
 
 /// The files of `src`, by their path below it.
 fn sources() -> Vec<(String, String)> {

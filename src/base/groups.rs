@@ -57,6 +57,11 @@ impl<T: Copy> Groups<T> {
         Ok(())
     }
 
+    /// How many groups.
+    pub fn len(&self) -> usize {
+        self.starts.len().saturating_sub(2)
+    }
+
     /// The items of a group.
     pub fn of(&self, group: usize) -> &[T] {
         &self.items[self.range(group)]
@@ -80,8 +85,7 @@ impl<T: Copy> Groups<T> {
 
     /// The groups that have items, ascending, with these.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[T])> {
-        let groups = self.starts.len().saturating_sub(2);
-        (0..groups).map(|group| (group, self.of(group))).filter(|(_, items)| !items.is_empty())
+        (0..self.len()).map(|group| (group, self.of(group))).filter(|(_, items)| !items.is_empty())
     }
 }
 

@@ -4,3 +4,4 @@ pub mod columns;
 pub mod knobs;
 pub mod options;
 pub mod vec0;
+pub mod words;

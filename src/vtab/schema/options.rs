@@ -5,9 +5,10 @@ use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::Knobs;
 use crate::storage::{Element, Shape};
-use crate::vtab::schema::columns::{self, Column, Columns, Role, identifier, unquoted};
+use crate::vtab::schema::columns::{self, Column, Columns, Role};
 use crate::vtab::schema::knobs::{Knob, Nprobe};
 use crate::vtab::schema::vec0::{self, Dialect};
+use crate::vtab::schema::words::{self, identifier, unquoted};
 
 /// When a table is trained on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl Options {
                 options.columns.push_vector(&parsed.name)?;
                 options.vectors.push(parsed);
                 for setting in index {
-                    let (name, value) = columns::setting(setting)?;
+                    let (name, value) = words::setting(setting)?;
                     options.set_once(&mut seen, &name, value)?;
                 }
             }

@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 
 use crate::sqlite::{Error, Result};
-use crate::vtab::schema::columns::{identifier, is_vector, unquoted};
+use crate::vtab::schema::columns::is_vector;
+use crate::vtab::schema::words::{identifier, unquoted};
 
 /// sqlite-vec's module.
 pub const MODULE: &str = "vec0";

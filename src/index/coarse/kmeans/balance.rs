@@ -6,8 +6,9 @@
 //! Hence the discrete step: the smallest lists give their centroids up, and each splits one of the
 //! biggest in equal halves. faiss does that for empty lists only.
 
-use super::{Members, Training};
+use super::level::Training;
 use crate::base::alloc::{try_collect, try_copy, try_filled};
+use crate::base::groups::Groups;
 use crate::index::IndexError;
 use crate::kernels::kernels;
 
@@ -24,13 +25,13 @@ const HALVES_ROWS: usize = 256;
 /// `centroids`, `[lists][dim]`, are the means of `members`.
 pub(super) fn exchange(
     training: &mut Training<'_>,
-    members: &Members,
+    members: &Groups<u32>,
     centroids: &mut [f32],
 ) -> Result<(), IndexError> {
     let Training { space, workers, tick, .. } = training;
     let dim = space.dim;
     let lists = centroids.len() / dim;
-    let size = |list: usize| members.list(list).len();
+    let size = |list: usize| members.of(list).len();
     let mut by_size = try_collect(0..lists)?;
     by_size.sort_unstable_by_key(|&list| (size(list), list));
     let empty = by_size.partition_point(|&list| size(list) == 0);
@@ -46,7 +47,7 @@ pub(super) fn exchange(
             return Ok(());
         }
         let found = workers.try_map(from.len(), tick, |i| {
-            let rows = members.list(from[i]);
+            let rows = members.of(from[i]);
             let step = rows.len().div_ceil(HALVES_ROWS).max(1);
             let picks = try_collect(rows.iter().copied().step_by(step))?;
             halves(&space.gather(&picks)?, dim)

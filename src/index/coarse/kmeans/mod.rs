@@ -12,17 +12,17 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy, try_filled, try_vec};
+use crate::base::alloc::{TryExtend, TryGrow, try_collect};
 use crate::base::workers::{Cancelled, Workers};
 use crate::index::IndexError;
-use crate::index::coarse::quantizer::panel;
-use crate::kernels::kernels;
+use level::{Level, Training};
+use space::Space;
 
 mod balance;
+mod level;
 mod sample;
+mod space;
 
 pub(crate) use sample::hash;
 pub use sample::{Sample, sample_size};
@@ -146,16 +146,16 @@ pub fn train_watched(
     let mut centroids = training.start(nlist, early, params.max_iterations)?;
     for pass in 0..refinements {
         let step = if pass + FULL_PASSES < refinements { early } else { 1 };
-        let all = Groups::one(training.some(step, pass), nlist)?;
+        let all = Level::one(training.some(step, pass), nlist)?;
         let best = training.assign(&all, &centroids)?;
-        let members = Members::of(&all.order, &best, nlist)?;
+        let members = all.members(&best, nlist)?;
         training.means(&members, &mut centroids)?;
         if pass + 1 < refinements {
             balance::exchange(&mut training, &members, &mut centroids)?;
             training.rescale(&mut centroids);
         } else {
             // Lists that are empty to the end are those for which there were no rows to part.
-            let used = (0..nlist).filter(|&list| !members.list(list).is_empty());
+            let used = (0..nlist).filter(|&list| !members.of(list).is_empty());
             centroids =
                 try_collect(used.flat_map(|list| training.space.restored(&centroids[list * dim..][..dim])))?;
         }
@@ -201,303 +201,6 @@ fn few_distinct(
         }
     }
     Ok(Some(found))
-}
-
-/// The sample as the arithmetic sees it: less its mean, because the expanded form of the distance
-/// cancels under a common offset, and scaled by a power of two, so that no square overflows.
-struct Space<'a> {
-    sample: &'a [f32],
-    dim: usize,
-    /// Of the scaled rows.
-    mean: Vec<f32>,
-    scale: f32,
-}
-
-impl<'a> Space<'a> {
-    fn of(
-        sample: &'a [f32],
-        dim: usize,
-        workers: Workers,
-        tick: &mut dyn FnMut() -> Result<(), Cancelled>,
-    ) -> Result<Self, IndexError> {
-        let chunk = TASK_ELEMENTS.div_ceil(dim) * dim;
-        let chunks = sample.len().div_ceil(chunk);
-        let rows_of = |i: usize| sample[i * chunk..sample.len().min((i + 1) * chunk)].chunks_exact(dim);
-        let sums = workers.try_map(chunks, tick, |i| {
-            let mut sum: Vec<f64> = try_filled(0.0, dim)?;
-            for row in rows_of(i) {
-                sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
-            }
-            Ok::<_, IndexError>(sum)
-        })?;
-        let rows = (sample.len() / dim) as f64;
-        let mut mean = try_filled(0.0, dim)?;
-        for sum in &sums {
-            mean.iter_mut().zip(sum).for_each(|(m, s)| *m += s / rows);
-        }
-        let widest = workers.try_map(chunks, tick, |i| {
-            let far = |row: &[f32]| {
-                row.iter().zip(&mean).fold(0.0, |far, (&x, m)| f64::max(far, (f64::from(x) - m).abs()))
-            };
-            Ok::<f64, IndexError>(rows_of(i).map(far).fold(0.0, f64::max))
-        })?;
-        let widest = widest.into_iter().fold(f64::MIN_POSITIVE, f64::max);
-        // A power of two, so that scaling rounds nothing.
-        let scale = (-widest.log2().floor()).clamp(-126.0, 126.0).exp2() as f32;
-        let mean = try_collect(mean.iter().map(|m| (m * f64::from(scale)) as f32))?;
-        Ok(Self { sample, dim, mean, scale })
-    }
-
-    fn rows(&self) -> usize {
-        self.sample.len() / self.dim
-    }
-
-    /// Row `row`, scaled and centred, into `out`, `[dim]`.
-    fn copy(&self, row: u32, out: &mut [f32]) {
-        let row = &self.sample[row as usize * self.dim..][..self.dim];
-        for ((out, &x), mean) in out.iter_mut().zip(row).zip(&self.mean) {
-            *out = x * self.scale - mean;
-        }
-    }
-
-    /// The rows `rows`, `[rows.len()][dim]`.
-    fn gather(&self, rows: &[u32]) -> Result<Vec<f32>, IndexError> {
-        let mut out = try_filled(0.0, rows.len() * self.dim)?;
-        rows.iter().zip(out.chunks_exact_mut(self.dim)).for_each(|(&row, out)| self.copy(row, out));
-        Ok(out)
-    }
-
-    /// A centroid of this space back among the rows' own values.
-    fn restored(&self, centroid: &[f32]) -> impl Iterator<Item = f32> {
-        let restore =
-            |(&c, &mean): (&f32, &f32)| ((f64::from(c) + f64::from(mean)) / f64::from(self.scale)) as f32;
-        centroid.iter().zip(&self.mean).map(restore)
-    }
-}
-
-/// Which rows may go to which lists: each group's rows choose among the group's lists only.
-struct Groups {
-    /// Row numbers, group after group, ascending in each.
-    order: Vec<u32>,
-    groups: Vec<Group>,
-}
-
-struct Group {
-    /// Positions in `order`.
-    rows: Range<usize>,
-    lists: Range<usize>,
-}
-
-impl Groups {
-    /// One group of the rows `rows`.
-    fn one(rows: impl Iterator<Item = usize>, lists: usize) -> Result<Self, IndexError> {
-        let order = try_collect(rows.map(|row| row as u32))?;
-        Ok(Self { groups: vec![Group { rows: 0..order.len(), lists: 0..lists }], order })
-    }
-
-    /// A group for each list of `members`, with lists in proportion to its members: largest
-    /// remainder, at least one for any member.
-    fn proportional(members: Members, lists: usize) -> Result<Self, IndexError> {
-        let sizes = try_collect(members.offsets.windows(2).map(|o| o[1] - o[0]))?;
-        let used = sizes.iter().filter(|&&size| size > 0).count();
-        let spare = lists.saturating_sub(used);
-        let total = members.rows.len();
-        let mut shares = try_collect(sizes.iter().map(|&size| usize::from(size > 0) + spare * size / total))?;
-        let mut by_remainder = try_collect((0..sizes.len()).filter(|&i| sizes[i] > 0))?;
-        by_remainder.sort_unstable_by_key(|&i| (std::cmp::Reverse(spare * sizes[i] % total), i));
-        let left = lists - shares.iter().sum::<usize>();
-        by_remainder.iter().take(left).for_each(|&i| shares[i] += 1);
-        let mut first = 0;
-        let groups =
-            try_collect(std::iter::zip(members.offsets.windows(2), shares).map(|(offset, share)| {
-                first += share;
-                Group { rows: offset[0]..offset[1], lists: first - share..first }
-            }))?;
-        Ok(Self { order: members.rows, groups })
-    }
-
-    fn lists(&self) -> usize {
-        self.groups.last().map_or(0, |group| group.lists.end)
-    }
-}
-
-/// The rows of each list, ascending: `rows[offsets[list] .. offsets[list + 1]]`.
-struct Members {
-    rows: Vec<u32>,
-    offsets: Vec<usize>,
-}
-
-impl Members {
-    /// By counting: row `order[i]` belongs to list `best[i]`.
-    fn of(order: &[u32], best: &[u32], lists: usize) -> Result<Self, IndexError> {
-        let mut offsets = try_filled(0, lists + 1)?;
-        best.iter().for_each(|&list| offsets[list as usize + 1] += 1);
-        for list in 0..lists {
-            offsets[list + 1] += offsets[list];
-        }
-        let mut next = try_copy(&offsets)?;
-        let mut rows = try_filled(0, order.len())?;
-        for (&row, &list) in order.iter().zip(best) {
-            let at = &mut next[list as usize];
-            rows[*at] = row;
-            *at += 1;
-        }
-        Ok(Self { rows, offsets })
-    }
-
-    fn list(&self, list: usize) -> &[u32] {
-        &self.rows[self.offsets[list]..self.offsets[list + 1]]
-    }
-}
-
-/// What every pass needs. Centroids are `[lists][dim]`, in the arithmetic's own space.
-struct Training<'a> {
-    space: Space<'a>,
-    seed: u64,
-    length: Option<f32>,
-    workers: Workers,
-    passes: &'a Passes,
-    tick: &'a mut dyn FnMut() -> Result<(), Cancelled>,
-}
-
-impl Training<'_> {
-    /// About one of `step` rows, all of them once in `step` passes. Not every `step`-th: rows may come in a
-    /// rhythm.
-    fn some(&self, step: usize, pass: usize) -> impl Iterator<Item = usize> + use<> {
-        let (key, step) = (hash(self.seed, 0x726f_7773), step as u64);
-        (0..self.space.rows()).filter(move |&row| hash(key, row as u64) % step == pass as u64 % step)
-    }
-
-    /// First centroids, from one of `step` rows.
-    fn start(&mut self, nlist: usize, step: usize, iterations: usize) -> Result<Vec<f32>, IndexError> {
-        let rows = self.space.rows();
-        let some = Groups::one(self.some(step, 0), nlist)?;
-        if nlist < FLAT_BELOW {
-            return self.level(&some, iterations);
-        }
-        let lists = (nlist as f64).sqrt().round() as usize;
-        let few = (rows / (MESO_ROWS * lists)).max(1);
-        let centroids = self.level(&Groups::one(self.some(few, 0), lists)?, iterations)?;
-        let meso = Groups { groups: vec![Group { rows: 0..some.order.len(), lists: 0..lists }], ..some };
-        let best = self.assign(&meso, &centroids)?;
-        let members = Members::of(&meso.order, &best, lists)?;
-        self.level(&Groups::proportional(members, nlist)?, iterations)
-    }
-
-    /// Lloyd's algorithm in every group at once, from rows of its own. A list may stay empty.
-    fn level(&mut self, groups: &Groups, iterations: usize) -> Result<Vec<f32>, IndexError> {
-        let mut centroids = try_vec(groups.lists() * self.space.dim)?;
-        for group in &groups.groups {
-            let (rows, lists) = (group.rows.len(), group.lists.len());
-            let picks = Sample::new(lists, rows, self.seed ^ 0x6d65_616e)
-                .chain(std::iter::repeat(0))
-                .take(lists)
-                .map(|i| groups.order[group.rows.start + i]);
-            centroids.try_extend(self.space.gather(&try_collect(picks)?)?)?;
-        }
-        let mut last = Vec::new();
-        for iteration in 0..iterations {
-            let best = self.assign(groups, &centroids)?;
-            if best == last {
-                self.passes.add(iterations - iteration);
-                break;
-            }
-            let members = Members::of(&groups.order, &best, groups.lists())?;
-            self.means(&members, &mut centroids)?;
-            self.passes.add(1);
-            last = best;
-        }
-        Ok(centroids)
-    }
-
-    /// The nearest of its group's centroids for each row of `groups.order`.
-    fn assign(&mut self, groups: &Groups, centroids: &[f32]) -> Result<Vec<u32>, IndexError> {
-        let Self { space, workers, tick, .. } = self;
-        let dim = space.dim;
-        let mut best = try_filled(0u32, groups.order.len())?;
-        let mut panels = try_vec(groups.groups.len())?;
-        let mut tasks = Vec::new();
-        let mut rest = best.as_mut_slice();
-        for (g, group) in groups.groups.iter().enumerate() {
-            let mut panel = panel(dim, group.lists.len())?;
-            for c in centroids[group.lists.start * dim..group.lists.end * dim].chunks_exact(dim) {
-                let norm: f64 = c.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-                panel.push(c, (0.5 * norm) as f32);
-            }
-            panels.push(panel);
-            let (mine, others) = rest.split_at_mut(group.rows.len());
-            rest = others;
-            let chunk = (TASK_MACS / (dim * group.lists.len().max(1))).min(TASK_ELEMENTS / dim).max(16);
-            tasks.try_extend(
-                std::iter::zip(mine.chunks_mut(chunk), groups.order[group.rows.clone()].chunks(chunk))
-                    .map(|(best, rows)| Mutex::new((g, rows, best))),
-            )?;
-        }
-        workers.try_for_each(tasks.len(), tick, |i| {
-            let mut task = tasks[i].lock().unwrap_or_else(PoisonError::into_inner);
-            let (g, rows, best) = &mut *task;
-            let mut score = try_filled(0.0, rows.len())?;
-            kernels().assign(&panels[*g], &space.gather(rows)?, best, &mut score);
-            let first = groups.groups[*g].lists.start as u32;
-            best.iter_mut().for_each(|list| *list += first);
-            Ok::<(), IndexError>(())
-        })?;
-        drop(tasks);
-        Ok(best)
-    }
-
-    /// Moves each centroid that has members to their mean.
-    fn means(&mut self, members: &Members, centroids: &mut [f32]) -> Result<(), IndexError> {
-        let Self { space, workers, tick, .. } = self;
-        let dim = space.dim;
-        // A long list is several tasks, each an f64 sum; they are added in their order below.
-        let chunk = (TASK_ELEMENTS * 4 / dim).max(16);
-        let lists = members.offsets.len() - 1;
-        let tasks = try_collect(
-            (0..lists).flat_map(|list| members.list(list).chunks(chunk).map(move |rows| (list, rows))),
-        )?;
-        let sums = workers.try_map(tasks.len(), tick, |i| {
-            let mut sum: Vec<f64> = try_filled(0.0, dim)?;
-            let mut copy = try_filled(0.0, dim)?;
-            for &row in tasks[i].1 {
-                space.copy(row, &mut copy);
-                sum.iter_mut().zip(&copy).for_each(|(s, &x)| *s += f64::from(x));
-            }
-            Ok::<_, IndexError>(sum)
-        })?;
-        let mut tasks = tasks.iter().zip(&sums).peekable();
-        let mut sum = try_filled(0.0, dim)?;
-        for list in 0..lists {
-            sum.fill(0.0);
-            while let Some((_, part)) = tasks.next_if(|(task, _)| task.0 == list) {
-                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-            }
-            let size = members.list(list).len();
-            if size > 0 {
-                let centroid = &mut centroids[list * dim..][..dim];
-                centroid.iter_mut().zip(&sum).for_each(|(c, s)| *c = (s / size as f64) as f32);
-            }
-        }
-        self.rescale(centroids);
-        Ok(())
-    }
-
-    /// Scales the centroids to the rows' length, where that is asked for.
-    fn rescale(&self, centroids: &mut [f32]) {
-        let Some(length) = self.length else { return };
-        let mean = &self.space.mean;
-        let length = f64::from(length) * f64::from(self.space.scale);
-        for centroid in centroids.chunks_exact_mut(self.space.dim) {
-            let full = centroid.iter().zip(mean).map(|(&c, &m)| f64::from(c) + f64::from(m));
-            let now = full.map(|v| v * v).sum::<f64>().sqrt();
-            if now > 0.0 {
-                for (c, &m) in centroid.iter_mut().zip(mean) {
-                    let full = f64::from(*c) + f64::from(m);
-                    *c = (full * length / now - f64::from(m)) as f32;
-                }
-            }
-        }
-    }
 }
 
 /// The length that all rows of `rows` (`[n][dim]`) have, if they have one (to a part in a thousand).
