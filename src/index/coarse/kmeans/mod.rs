@@ -215,6 +215,7 @@ pub fn common_length(rows: &[f32], dim: usize) -> Option<f32> {
 mod tests {
     use super::balance::tests::{noise, sizes, skewed, variation};
     use super::*;
+    use crate::kernels::kernels;
 
     fn trained(sample: &[f32], dim: usize, nlist: usize, threads: usize) -> Vec<f32> {
         train(sample, dim, &TrainParams::new(nlist), Workers::new(threads), &mut || Ok(())).unwrap()
