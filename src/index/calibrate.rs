@@ -1,22 +1,25 @@
-//! Measures which limits reach which recalls (see `reach`).
+//! Calibration: measures which limits reach which recalls (see `params/recall.rs`).
 //!
-//! Queries are searched for exactly, and each of their neighbours says how far its query would have to reach for it. The limit
-//! of a recall t is the t-quantile of what the neighbours ask for, so that the share t of them is found.
+//! An exact search finds the neighbours of some queries. For each neighbour it computes the limit with which
+//! the query probes the neighbour's list. The limit of a recall t is the t-quantile of these, so that the
+//! share t of the neighbours is found.
 //!
-//! The queries may be given. Where they are not, a sample of the rows stand for them, and two things set a row apart from a
-//! query that comes from outside:
+//! The user may give the queries. Otherwise a sample of the rows stands for them. A row differs from a query
+//! that comes from outside in two ways:
 //!
-//! - The table may hold copies of it, exact or with some noise, in its own list. All that they say is that a row is in the list of
-//!   its copies. So a row is searched for without them: its copies are the nearest rows up to the last one beyond which the next
-//!   is more than twice as far. Two rows at the distances a and b > a from a third, a ratio of two has the chance 2^-m among
-//!   rows spread evenly over m dimensions, and of j rows with such a gap behind them 2^(-m j): where rows have no copies, few are taken
-//!   for one, and the nearest rows of a query from outside are as near.
-//! - It took part in the mean that is the centroid of its list, and its copies did, which are nearer to it for that. So the
-//!   centroid of its list stands where it would be without these rows. With g of m rows at x gone, the difference of x and the
-//!   mean grows by the factor m / (m - g).
+//! - The table may contain copies of it, exact or with some noise, in its own list. They only say that a row
+//!   is in the list of its copies. So a row is searched for without its copies. These are the nearest rows up
+//!   to the last one after which the next is more than twice as far. For two rows at the distances a and b >
+//!   a from a third, a ratio of two has the probability 2^-m among rows spread evenly over m dimensions; for
+//!   j rows before such a gap it is 2^(-m j). So if rows have no copies, few rows are taken for copies, and
+//!   the nearest rows of a query from outside are as near.
+//! - It is part of the mean that is the centroid of its list, and so are its copies, which moves the centroid
+//!   towards it. So the centroid of its list is taken as it would be without these rows. Without g of m rows
+//!   at x, the difference of x and the mean grows by the factor m / (m - g).
 //!
-//! With both, limits that were measured on rows pass to queries from outside within about a point of recall, whether the rows
-//! have copies or not (docs/performance.md). What no row can tell is that queries are of another kind than all rows.
+//! With both corrections, limits measured on rows carry over to queries from outside within about a point of
+//! recall, whether or not the rows have copies (docs/performance.md). Rows cannot show that the queries are
+//! of another kind than all rows.
 
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::base::workers::Workers;
@@ -28,17 +31,18 @@ use crate::index::{
     Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot, search,
 };
 
-/// Rows that are searched for in a calibration, at most.
+/// The most rows that a calibration searches for.
 const QUERIES: u64 = 512;
-/// Of them, those that tell how many lists are probed.
+/// How many of them measure how many lists are probed.
 const WIDTH_QUERIES: usize = 64;
-/// Neighbours that a calibration looks at.
+/// How many neighbours of each query a calibration uses.
 const NEIGHBORS: usize = Calibration::KS[1] as usize;
-/// Rows that a row is compared with, so that enough are left without its copies; and where they are not.
+/// How many rows an exact search returns for each row, so that enough remain without its copies; and the
+/// number if they do not.
 const NEAR: [usize; 2] = [2 * NEIGHBORS, 16 * NEIGHBORS];
-/// Rows whose vectors a row is compared with, where keys do not tell distances.
+/// How many vectors are read for a row, if keys do not give distances.
 const READ: usize = 32;
-/// Copies of a row end where the next row is so many times as far.
+/// The copies of a row end where the next row is more than this many times as far.
 const GAP: f64 = 2.0;
 
 /// How many rows of a table [`calibrate`] searches for.
@@ -46,12 +50,12 @@ pub fn sampled(rows: u64) -> u64 {
     QUERIES.min(rows / 4)
 }
 
-/// Measures on the rows themselves; none where there is no training, the rows are few, or lists have partitions. The same rows
-/// in the same lists, and the same seed: the same limits, on any machine and any number of threads. Costs an exact search of 512
-/// rows.
+/// Measures on the rows of the table. `None` if the table is not trained, if it has few rows, or if lists
+/// have partitions. The same rows in the same lists with the same seed give the same limits, on any machine
+/// and any number of threads. Costs an exact search for up to 512 rows.
 ///
 /// # Errors
-/// What `lists` fails with, [`IndexError::OutOfMemory`], or when a tick of `lists` says so.
+/// Those of `lists`, or [`IndexError::OutOfMemory`].
 pub fn calibrate<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -90,11 +94,11 @@ pub fn calibrate<L: InvertedLists>(
     measure(snapshot, lists, &queries, &near).map(Some)
 }
 
-/// As [`calibrate`], on prepared `queries` (`[n][dim]`): limits that reach the recalls for queries like these. They are searched
-/// for as they are, in whichever rows.
+/// As [`calibrate`], but on prepared `queries` (`[n][dim]`): measures limits for queries like these. They are
+/// searched for among all rows, without corrections.
 ///
 /// # Errors
-/// As [`calibrate`].
+/// Those of `lists`, or [`IndexError::OutOfMemory`].
 pub fn calibrate_by<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -127,13 +131,14 @@ fn list_of(snapshot: &Snapshot, place: (u32, u32)) -> u32 {
 
 /// The neighbours of a query.
 struct Near {
-    /// The lists of the first [`NEIGHBORS`], the nearest first.
+    /// The lists of the first [`NEIGHBORS`], nearest first.
     lists: Vec<u32>,
-    /// Of a row: its list, and how many rows that are it or copies of it the list holds.
+    /// For a row of the table: its list, and how many rows of this list are it or its copies.
     own: Option<(u32, u64)>,
 }
 
-/// The neighbours of a row that are no copies of it, of the `i`-th answer. `is_even` says that keys tell distances of rows.
+/// The neighbours of a row that are not its copies, from the `i`-th answer. `is_even` says that keys give
+/// distances of rows.
 fn near_row<L: InvertedLists>(
     snapshot: &Snapshot,
     lists: &mut L,
@@ -150,10 +155,10 @@ fn near_row<L: InvertedLists>(
     let of_key = |key: f32| match snapshot.metric() {
         Metric::L1 => f64::from(key),
         Metric::L2 | Metric::Cosine | Metric::Hamming => f64::from(key).sqrt(),
-        // Of two vectors of one length: |x - y|^2 = 2 (x x - x y).
+        // For two vectors of equal length: |x - y|^2 = 2 (x x - x y).
         Metric::Ip => (2.0 * (f64::from(key) - f64::from(own_key))).max(0.0).sqrt(),
     };
-    // A row that does not find itself does not find its copies.
+    // A row that is not in its own answer does not have its copies in it either.
     let finds_itself = others.len() < found.of(i).len();
     let lengths = match (is_even, finds_itself) {
         (true, _) => try_collect(others.iter().map(|(other, _)| of_key(other.key)))?,
@@ -175,8 +180,9 @@ fn near_row<L: InvertedLists>(
     Ok(near)
 }
 
-/// Distances of a row to some of those that it found, infinite for those that were not looked at: under inner products of rows of
-/// several lengths keys do not tell them. A copy has nearly the key that the row has with itself.
+/// The distances of a row to some of the rows found; infinite for those not read. Needed for inner products
+/// of rows of different lengths, whose keys do not give distances. The key of a copy is nearly the key of the
+/// row with itself.
 fn read_lengths<L: InvertedLists>(
     snapshot: &Snapshot,
     lists: &mut L,
@@ -199,14 +205,15 @@ fn read_lengths<L: InvertedLists>(
     Ok(lengths)
 }
 
-/// How far the copies of a row are at most, of the rows at these distances; none where there are none.
+/// The distance of the farthest copy of a row, from the distances of the rows found; `None` if there are no
+/// copies.
 fn copies_within(mut distances: Vec<f64>) -> Option<f64> {
     distances.sort_unstable_by(f64::total_cmp);
     let last = distances.windows(2).rposition(|two| two[1] > GAP * two[0])?;
     Some(distances[last])
 }
 
-/// The limits for `queries`, of their neighbours.
+/// The limits for `queries`, from their neighbours.
 fn measure<L: InvertedLists>(
     snapshot: &Snapshot,
     lists: &mut L,
@@ -247,19 +254,19 @@ fn measure<L: InvertedLists>(
     Ok(Calibration { floor, curves })
 }
 
-/// What the lists of a query's neighbours ask for.
+/// The limits at which a query probes the lists of its neighbours.
 #[derive(Default)]
 struct Asked {
     /// The key of the nearest centroid.
     nearest: f32,
-    /// By neighbour, the nearest first.
+    /// By neighbour, nearest first.
     of_rows: Vec<f64>,
-    /// By list, the nearest first; empty if that is not wanted.
+    /// By list, nearest first; empty if not needed.
     of_lists: Vec<f64>,
 }
 
 impl Asked {
-    /// Spreads, to be divided by a scale.
+    /// Computes the spreads. [`Asked::divide`] turns them into limits.
     fn new(snapshot: &Snapshot, query: &[f32], near: &Near, is_of_lists: bool) -> Result<Self, IndexError> {
         let key = |list_no: u32| {
             let key = snapshot.metric().key(query, snapshot.centroid(list_no as usize));
@@ -288,15 +295,15 @@ impl Asked {
 
     fn divide(&mut self, scale: f64) {
         for spread in self.of_rows.iter_mut().chain(&mut self.of_lists).filter(|spread| **spread > 0.0) {
-            // Without a scale, or beyond all numbers: out of any reach.
+            // Infinite if the scale is 0 or the result is not a number.
             let asked = *spread / scale;
             *spread = if asked.is_nan() { f64::INFINITY } else { asked };
         }
     }
 }
 
-/// The key of a row and the mean of a list of `rows`, if `copies` of them, all at the row's place, were gone: infinite where there are
-/// no others. `key` is that with them.
+/// The key of a row and the mean of a list of `rows` rows, without `copies` of them that are equal to the
+/// row. Infinite if no rows remain. `key` is the key with all rows.
 fn key_without(metric: Metric, row: &[f32], key: f32, rows: u64, copies: u64) -> f32 {
     if rows <= copies {
         return f32::INFINITY;
@@ -324,8 +331,8 @@ struct Chosen {
     slot: u32,
 }
 
-/// Chooses rows of all lists, of each in proportion to its size, by a hash of the rowid: which do not depend on how the lists
-/// are cut into segments.
+/// Chooses rows of all lists, from each in proportion to its size, by a hash of the rowid. The choice does
+/// not depend on how lists are divided into segments.
 fn choose<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,

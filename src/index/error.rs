@@ -2,11 +2,11 @@ use crate::base::alloc::OutOfMemory;
 use crate::base::workers::Cancelled;
 use crate::device::DeviceError;
 
-/// What can go wrong in the engine.
+/// The errors of the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// A vector of another length than the index was made for.
+    /// The length of a vector is not the dimension of the index.
     #[error("Dimension mismatch: the vector has {got} dimensions, expected {expected}")]
     DimensionMismatch {
         /// The dimension of the index.
@@ -14,53 +14,53 @@ pub enum IndexError {
         /// The dimension of the vector.
         got: usize,
     },
-    /// NaN or an infinity in a vector.
+    /// A vector contains NaN or an infinity.
     #[error("element {at} of the vector is {value}, every element must be finite")]
     NotFinite {
-        /// Where, 0-based.
+        /// The element, 0-based.
         at: usize,
-        /// What stood there.
+        /// Its value.
         value: f32,
     },
     /// A zero vector has no direction, so it has no cosine distance.
     #[error("a zero vector has no direction: cosine distance needs a non-zero vector")]
     ZeroVector,
-    /// A vector so large that a distance to it may be beyond the largest f32.
+    /// A vector is so large that a distance to it may exceed the largest f32.
     #[error(
         "the vector is too large for {metric}: {what} is {size:e} (element {at} is {value:e}), at most {limit:e}"
     )]
     TooLarge {
         /// The name of the metric.
         metric: &'static str,
-        /// What is measured: the length of the vector, or the sum of its absolute elements.
+        /// The measure: the length of the vector, or the sum of its absolute elements.
         what: &'static str,
-        /// How much that is.
+        /// The value of the measure.
         size: f64,
-        /// How much it may be.
+        /// Its limit.
         limit: f64,
-        /// The largest element, 0-based.
+        /// The element with the largest absolute value, 0-based.
         at: usize,
-        /// What stands there.
+        /// Its value.
         value: f32,
     },
-    /// A search or training parameter out of range.
+    /// A search or training parameter is out of range.
     #[error("{0}")]
     InvalidParam(String),
     /// The host asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// A large buffer could not be had.
+    /// The allocator refused a large buffer.
     #[error("out of memory: {bytes} bytes could not be had")]
     OutOfMemory {
-        /// How many bytes were asked for.
+        /// The size of the buffer.
         bytes: usize,
     },
-    /// A row is nearer than the bound that its code gives: the code is not the row's.
+    /// A row is nearer than the bound that its code gives: the code does not belong to the row.
     #[error("row {rowid} is nearer than its code says")]
     WrongBound {
-        /// The segment, as a place in [`crate::index::Snapshot::segments`].
+        /// The index of the segment in [`crate::index::Snapshot::segments`].
         segment: u32,
-        /// The row.
+        /// The rowid.
         rowid: i64,
     },
     /// The device failed.

@@ -1,9 +1,8 @@
 //! Metrics, and the keys that order rows.
 //!
-//! A search orders rows by a *key*, an f32 that is smaller for nearer rows, and only at the end turns
-//! it into the distance that a user sees. The mapping is strictly increasing (it is computed in f64,
-//! where the square roots of two different f32 differ), so that order and ties of keys are order and
-//! ties of distances.
+//! A search orders rows by a *key*, an f32 that is smaller for nearer rows. Only at the end it turns the key
+//! into the distance that a user sees. The mapping is strictly increasing (it is computed in f64, where the
+//! square roots of two different f32 differ), so the order and the ties of keys are those of distances.
 //!
 //! | metric | prepared vector | key | distance |
 //! |---|---|---|---|
@@ -11,44 +10,48 @@
 //! | cosine | scaled to length 1 | sum (q - x)^2 | key / 2 = 1 - cos |
 //! | ip | as given | -sum q x | key |
 //! | l1 | as given | sum abs(q - x) | key |
-//! | hamming | bits as 0 and 1 | sum (q - x)^2, the bits that differ | key |
+//! | hamming | bits as 0 and 1 | sum (q - x)^2, the number of bits that differ | key |
 //!
-//! Half the squared distance of two unit vectors is 1 - cos, without the cancellation of that
-//! formula: a vector has distance 0 to itself, and no distance is negative.
+//! For unit vectors, half the squared distance equals 1 - cos, and avoids the cancellation of that formula:
+//! the distance of a vector to itself is 0, and no distance is negative.
 //!
-//! A zero vector has no direction, so its cosine distance is unknown: NaN. It is prepared as a point so far outside the unit
-//! sphere that its keys are above those of all vectors that have one, and all bounds hold for it as for any other point.
+//! A zero vector has no direction, so its cosine distance is unknown: NaN. It is prepared as a point far
+//! outside the unit sphere. Its keys are above those of all vectors with a direction, and all bounds hold for
+//! it as for any other point.
 
 use crate::index::IndexError;
 use crate::kernels::Score;
 use crate::kernels::{kernels, settle};
 
-/// The length that a vector of an l2 or ip table may have. The squared distance of two of them is at most (2 * 9e18)^2 = 3.24e38:
-/// the largest f32 is 3.4e38, and the rest is for the rounding of the sum.
+/// The largest length of a vector of an l2 or ip table. The squared distance of two such vectors is at most
+/// (2 * 9e18)^2 = 3.24e38. The largest f32 is 3.4e38; the difference is room for the rounding of the sum.
 const MAX_LENGTH: f64 = 9e18;
-/// The sum of the absolute elements that a vector of an l1 table may have: twice that fits an f32 in the same way.
+/// The largest sum of absolute elements of a vector of an l1 table. Twice this sum fits an f32, with room for
+/// rounding.
 const MAX_SUM: f64 = 1.6e38;
 
-/// How far from the origin a row without a direction stands, on the first axis.
+/// The first coordinate of a prepared row without a direction.
 const ROW_NOWHERE: f32 = 4.0;
-/// Where such a query stands: so far away that all rows are equally far from it, to an f32.
+/// The first coordinate of a prepared query without a direction: so far away that, in f32, all rows are
+/// equally far.
 const QUERY_NOWHERE: f32 = -1e18;
-/// Cosine keys above it are of such a vector. Those of two unit vectors are at most 4, those of a unit vector and [`ROW_NOWHERE`] are
-/// from 9.
+/// A cosine key above this limit involves a vector without a direction. The keys of two unit vectors are at
+/// most 4; those of a unit vector and [`ROW_NOWHERE`] are at least 9.
 const MAX_COSINE_KEY: f32 = 8.0;
 
-/// How the distance of two vectors is defined.
+/// The definition of the distance of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     /// Euclidean distance.
     L2,
-    /// 1 - cosine of the angle.
+    /// 1 - the cosine of the angle.
     Cosine,
-    /// Inner product, negated: the larger the product, the nearer.
+    /// The negated inner product: the larger the product, the nearer.
     Ip,
-    /// Sum of absolute differences.
+    /// The sum of absolute differences.
     L1,
-    /// How many bits differ, of vectors of bits as 0.0 and 1.0. (Of other vectors: the squared Euclidean distance.)
+    /// The number of bits that differ, for vectors of bits as 0.0 and 1.0. (For other vectors: the squared
+    /// Euclidean distance.)
     Hamming,
 }
 
@@ -56,7 +59,7 @@ impl Metric {
     /// The names that SQL accepts, in the order of the variants.
     pub const NAMES: [&'static str; 5] = ["l2", "cosine", "ip", "l1", "hamming"];
 
-    /// The metric of that name (any case).
+    /// The metric of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "l2" | "euclidean" => Some(Self::L2),
@@ -73,12 +76,12 @@ impl Metric {
         Self::NAMES[self as usize]
     }
 
-    /// Brings a row into the form that keys are computed on, in place.
+    /// Prepares a row in place: brings it into the form that keys are computed on.
     pub fn prepare(self, row: &mut [f32]) {
         self.prepare_at(row, ROW_NOWHERE);
     }
 
-    /// Brings a query into that form.
+    /// Prepares a query in place.
     pub fn prepare_query(self, query: &mut [f32]) {
         self.prepare_at(query, QUERY_NOWHERE);
     }
@@ -87,7 +90,7 @@ impl Metric {
         if self != Self::Cosine {
             return;
         }
-        // f64 holds the square of any f32, so that neither tiny nor huge vectors lose their length.
+        // f64 holds the square of any f32, so neither tiny nor huge vectors lose their length.
         let norm = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         if norm == 0.0 {
             vector[0] = nowhere;
@@ -98,10 +101,10 @@ impl Metric {
         }
     }
 
-    /// Checks that the vector has a direction, if that is what distances are of.
+    /// Checks that the vector has a direction, if the metric needs one.
     ///
     /// # Errors
-    /// [`IndexError::ZeroVector`].
+    /// [`IndexError::ZeroVector`] for a zero vector under cosine.
     pub fn check_direction(self, vector: &[f32]) -> Result<(), IndexError> {
         if self == Self::Cosine && vector.iter().all(|&v| v == 0.0) {
             return Err(IndexError::ZeroVector);
@@ -109,18 +112,18 @@ impl Metric {
         Ok(())
     }
 
-    /// Checks that the distance to any other vector that passes fits an f32, so that no two rows are infinitely far apart.
+    /// Checks that the distance to any other vector that passes this check fits an f32.
     ///
     /// # Errors
-    /// [`IndexError::TooLarge`].
+    /// [`IndexError::TooLarge`] if it may not.
     pub fn check_size(self, vector: &[f32]) -> Result<(), IndexError> {
         let (what, limit) = match self {
             Self::L2 | Self::Ip => ("the length", MAX_LENGTH),
             Self::L1 => ("the sum of the absolute elements", MAX_SUM),
-            // Scaled to length 1, and bits.
+            // Cosine scales to length 1; hamming has only bits.
             Self::Cosine | Self::Hamming => return Ok(()),
         };
-        // Nearly all vectors pass here. The rounding of these sums is far below the tenth that is kept back.
+        // Nearly all vectors pass here. The rounding of these sums is far below the tenth that is held back.
         let (quick, below) = match self {
             Self::L1 => (vector.iter().map(|v| v.abs()).sum::<f32>(), limit),
             _ => (kernels().dot(vector, vector), limit * limit),
@@ -151,7 +154,7 @@ impl Metric {
         self.score().key(query, row)
     }
 
-    /// What a device computes for it.
+    /// The score that a device computes for this metric.
     #[inline]
     pub fn score(self) -> Score {
         match self {
@@ -161,7 +164,7 @@ impl Metric {
         }
     }
 
-    /// [`Metric::key`] of each row of `rows` (`[out.len()][dim]`).
+    /// The [`Metric::key`] of each row of `rows` (`[out.len()][dim]`).
     pub fn keys(self, query: &[f32], rows: &[f32], out: &mut [f32]) {
         match self {
             Self::L2 | Self::Cosine | Self::Hamming => {
@@ -179,7 +182,7 @@ impl Metric {
         }
     }
 
-    /// The distance that belongs to a key. NaN if it is unknown.
+    /// The distance of a key. NaN if it is unknown.
     pub fn distance(self, key: f32) -> f64 {
         let is_unknown = self == Self::Cosine && key > MAX_COSINE_KEY;
         let key = f64::from(key);
@@ -192,34 +195,36 @@ impl Metric {
     }
 }
 
-/// Distances as a table gives them.
+/// Distances in the form that a table returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Distances {
-    /// How they are defined.
+    /// Their metric.
     pub metric: Metric,
     /// Whether they are rounded to f32.
     pub is_single: bool,
 }
 
 impl Distances {
-    /// The distance that belongs to a key. NaN if it is unknown.
+    /// The distance of a key. NaN if it is unknown.
     pub fn of(self, key: f32) -> f64 {
         let distance = self.metric.distance(key);
         if self.is_single { f64::from(distance as f32) } else { distance }
     }
 
-    /// Whether different keys may have one distance: roots of f32 numbers, rounded to f32. The others are f32 numbers by themselves.
+    /// Whether different keys may have the same distance. Square roots rounded to f32 may; the distances of
+    /// the other metrics are f32 values already.
     pub fn merge_keys(self) -> bool {
         self.is_single && self.metric == Metric::L2
     }
 
-    /// The largest key whose distance is at most `bound` (below it, if `strict`); none if no key is.
+    /// The largest key whose distance is at most `bound` (below it, if `strict`); `None` if there is no such
+    /// key.
     pub fn largest_key(self, bound: f64, strict: bool) -> Option<f32> {
         let within = |key: f32| {
             let distance = self.of(key);
             if strict { distance < bound } else { distance <= bound }
         };
-        // No other distance is negative.
+        // Only inner products have negative distances.
         if bound.is_nan() || (self.metric != Metric::Ip && bound < 0.0) {
             return None;
         }
@@ -228,7 +233,7 @@ impl Distances {
             Metric::Cosine => (bound * 2.0).min(MAX_COSINE_KEY.into()),
             Metric::Ip | Metric::L1 | Metric::Hamming => bound,
         };
-        // The rounding of the guess is off by a few units at most: walk to the edge.
+        // Rounding makes the guess wrong by a few units at most: step to the limit.
         let mut key = settle(guess as f32);
         for _ in 0..8 {
             key = key.next_up();
@@ -243,10 +248,10 @@ impl Distances {
     }
 }
 
-/// Checks what a user gave: the right number of elements, all finite.
+/// Checks a vector from a user: it has `dim` elements, all finite.
 ///
 /// # Errors
-/// [`IndexError::DimensionMismatch`] and [`IndexError::NotFinite`].
+/// [`IndexError::DimensionMismatch`] or [`IndexError::NotFinite`].
 pub fn check(vector: &[f32], dim: usize) -> Result<(), IndexError> {
     if vector.len() != dim {
         return Err(IndexError::DimensionMismatch { expected: dim, got: vector.len() });

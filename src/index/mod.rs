@@ -1,9 +1,9 @@
 //! The engine: an inverted file (IVF) of vectors. It knows no SQLite.
 //!
-//! A [`Snapshot`] is one version of an index: centroids, and for each list the heads of its
-//! segments. The segments' codes and vectors come from an [`InvertedLists`] when a search first
-//! needs them, and stay resident within a byte budget. [`search()`] answers one query or twenty
-//! thousand, grouped by list, with the same rows and the same distances.
+//! A [`Snapshot`] is one version of an index: the centroids, and the heads of each list's segments. An
+//! [`InvertedLists`] supplies the codes and vectors of a segment when a search first needs them. They stay
+//! resident within a memory budget. [`search()`] answers one query or a batch of thousands; the rows and
+//! distances are the same either way.
 
 pub mod calibrate;
 pub mod coarse;

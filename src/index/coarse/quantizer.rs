@@ -1,7 +1,7 @@
-//! The coarse quantizer: which lists a row belongs to and a query probes.
+//! The coarse quantizer: which list a row belongs to, and which lists a query probes.
 //!
-//! Lists may belong to partitions: a row then goes to a list of its own partition, and a query probes lists of the partitions
-//! that it asks for, so many of each. Without partitions all lists are of one.
+//! Lists may belong to partitions. A row then goes to a list of its own partition, and a query probes
+//! `nprobe` lists of each partition that it requests. Without partitions all lists are in one.
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -16,9 +16,9 @@ pub struct CoarseQuantizer {
     dim: usize,
     centroids: Vec<f32>,
     hash: u64,
-    /// By list; nothing where lists are not partitioned.
+    /// The partition of each list; empty if lists are not partitioned.
     partitions: Vec<u32>,
-    /// In the order of their partitions.
+    /// Ascending by partition.
     parts: Vec<Part>,
 }
 
@@ -28,11 +28,12 @@ struct Part {
     partition: u32,
     /// Ascending.
     lists: Vec<u32>,
-    /// None for a single list: there is nothing to choose.
+    /// `None` for the single list of a partition: there is nothing to choose.
     panels: Option<Panels>,
 }
 
-/// Centroids as a device compares queries with them: those of the smallest bias - (query - mean) row are probed.
+/// Centroids in the form that a device compares with queries: it probes those with the smallest bias -
+/// (query - mean) row.
 pub(crate) struct Rows {
     /// `[nlist][dim]`.
     pub rows: Vec<f32>,
@@ -40,11 +41,11 @@ pub(crate) struct Rows {
     pub mean: Vec<f32>,
 }
 
-/// Centroids in the form that kernels read.
+/// Centroids in the form that the kernels read.
 #[derive(Debug)]
 struct Panels {
-    /// Mean of the centroids. Scores are computed on differences to it, since the expanded form
-    /// (half norm minus product) loses its digits to an offset that all vectors share.
+    /// The mean of the centroids, which is subtracted before scoring: the expanded form (half norm minus
+    /// product) loses precision if all vectors share an offset.
     mean: Vec<f32>,
     nearest: Panel,
     /// For inner products: the centroids as they are, without half norms.
@@ -77,7 +78,7 @@ impl Panels {
         Ok(Self { mean, nearest, products })
     }
 
-    /// Scores of `points` against the centroids, `[points][n]`: the smaller, the nearer.
+    /// The scores of `points` against the centroids, `[points][n]`: smaller is nearer.
     fn nearest(&self, points: &[f32], scratch: &mut ProbeScratch, n: usize) -> Result<(), IndexError> {
         let dim = self.mean.len();
         scratch.scores.try_resize(points.len() / dim * n, 0.0)?;
@@ -89,7 +90,7 @@ impl Panels {
         Ok(())
     }
 
-    /// As [`Panels::nearest`], by the metric.
+    /// As [`Panels::nearest`], but by the metric.
     fn probe(&self, queries: &[f32], scratch: &mut ProbeScratch, n: usize) -> Result<(), IndexError> {
         let Some(products) = &self.products else { return self.nearest(queries, scratch, n) };
         scratch.scores.try_resize(queries.len() / self.mean.len() * n, 0.0)?;
@@ -107,10 +108,11 @@ impl CoarseQuantizer {
         Self::with_partitions(metric, dim, centroids, Vec::new())
     }
 
-    /// [`CoarseQuantizer::new`] with the partition of each list, or nothing where lists are not partitioned.
+    /// [`CoarseQuantizer::new`] with the partition of each list; empty if lists are not partitioned.
     ///
     /// # Errors
-    /// As there, and if partitions are not one for each list.
+    /// [`IndexError::InvalidParam`] if the centroids are not whole rows, or if there is not one partition for
+    /// each list; [`IndexError::OutOfMemory`].
     pub fn with_partitions(
         metric: Metric,
         dim: usize,
@@ -138,7 +140,7 @@ impl CoarseQuantizer {
         let mut parts = Vec::new();
         for lists in order.chunk_by(|a, b| of(*a) == of(*b)) {
             let centroid = |list_no: &u32| &centroids[*list_no as usize * dim..][..dim];
-            // Where there are no partitions even one list is scored: its numbers are those of a search.
+            // Without partitions even a single list has panels: [`CoarseQuantizer::rows`] needs them.
             let is_one = lists.len() == 1 && !partitions.is_empty();
             let panels =
                 if is_one { None } else { Some(Panels::new(metric, dim, lists.iter().map(centroid))?) };
@@ -150,7 +152,7 @@ impl CoarseQuantizer {
         Ok(Self { dim, hash: hash.digest(), centroids, partitions, parts })
     }
 
-    /// The centroids for a device that is to probe the same lists; none where they are in several partitions.
+    /// The centroids for a device that is to probe the same lists; `None` if they are in several partitions.
     pub(crate) fn rows(&self) -> Result<Option<Rows>, IndexError> {
         let [Part { panels: Some(panels), .. }] = &self.parts[..] else { return Ok(None) };
         let nlist = self.nlist();
@@ -164,12 +166,12 @@ impl CoarseQuantizer {
         Ok(Some(Rows { rows, biases, mean: try_copy(&panels.mean)? }))
     }
 
-    /// How many lists.
+    /// The number of lists.
     pub fn nlist(&self) -> usize {
         self.centroids.len() / self.dim
     }
 
-    /// XXH3-64 of the little-endian bytes of centroids and partitions: tells one quantizer from another.
+    /// XXH3-64 of the little-endian bytes of centroids and partitions: identifies a quantizer.
     pub fn hash(&self) -> u64 {
         self.hash
     }
@@ -184,17 +186,17 @@ impl CoarseQuantizer {
         &self.centroids
     }
 
-    /// The partition of each list; nothing where lists are not partitioned.
+    /// The partition of each list; empty if lists are not partitioned.
     pub fn partitions(&self) -> &[u32] {
         &self.partitions
     }
 
-    /// The partition of a list, 0 where lists are not partitioned.
+    /// The partition of a list; 0 if lists are not partitioned.
     pub fn partition(&self, list_no: u32) -> u32 {
         self.partitions.get(list_no as usize).copied().unwrap_or(0)
     }
 
-    /// The lists of a partition, ascending; none if there is no such partition.
+    /// The lists of a partition, ascending; empty if there is no such partition.
     pub fn lists_of(&self, partition: u32) -> &[u32] {
         self.part(partition).map_or(&[], |part| &part.lists)
     }
@@ -204,23 +206,24 @@ impl CoarseQuantizer {
         Some(&self.parts[at])
     }
 
-    /// The parts of `partitions`, of all if there are none.
+    /// The parts of `partitions`; all parts if `None`.
     fn chosen<'p>(&'p self, partitions: Option<&'p [u32]>) -> impl Iterator<Item = &'p Part> + Clone {
         let all = partitions.is_none().then_some(&self.parts).into_iter().flatten();
         all.chain(partitions.into_iter().flatten().filter_map(|&partition| self.part(partition)))
     }
 
-    /// Lists of the largest of `partitions` (of all, if there are none): probing so many is the exact search.
+    /// The number of lists of the largest of `partitions` (of all, if `None`). Probing this many is an exact
+    /// search.
     pub fn widest(&self, partitions: Option<&[u32]>) -> usize {
         self.chosen(partitions).map(|part| part.lists.len()).max().unwrap_or(0)
     }
 
-    /// Lists that a query probes which probes `nprobe` of each of `partitions`.
+    /// How many lists a query probes in all, with `nprobe` of each of `partitions`.
     pub fn width(&self, partitions: Option<&[u32]>, nprobe: usize) -> usize {
         self.chosen(partitions).map(|part| part.lists.len().min(nprobe)).sum()
     }
 
-    /// How many bytes of memory.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         let panels = |part: &Part| match &part.panels {
             Some(panels) => part.lists.len() * self.dim * 4 * if panels.products.is_some() { 2 } else { 1 },
@@ -230,8 +233,9 @@ impl CoarseQuantizer {
             + self.parts.iter().map(|part| panels(part) + part.lists.len() * 8).sum::<usize>()
     }
 
-    /// The list of each prepared row of `rows` (`[out.len()][dim]`): the one with the nearest centroid of all lists,
-    /// for every metric, the smallest number on ties. Bit-equal on every machine.
+    /// Assigns each prepared row of `rows` (`[out.len()][dim]`) to a list: the one with the nearest centroid
+    /// by Euclidean distance, for every metric; the smallest number on ties. The result is the same bit for
+    /// bit on every machine.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -263,9 +267,10 @@ impl CoarseQuantizer {
         Ok(())
     }
 
-    /// The lists to probe for each prepared query: of each of `partitions` (of all, if there are none) the `nprobe` nearest, or
-    /// all it has. The nearest list of every partition comes first, then the second one of every partition, and so on: the
-    /// first [`CoarseQuantizer::width`] of them are those of a smaller nprobe. Appended to `out`, the same number for each query.
+    /// Appends to `out` the lists to probe for each prepared query: the `nprobe` nearest (or all) of each of
+    /// `partitions` (of all, if `None`). The nearest list of every partition comes first, then the second one
+    /// of every partition, and so on. So the first [`CoarseQuantizer::width`] lists are those of a smaller
+    /// nprobe. Every query gets the same number.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -299,8 +304,8 @@ impl CoarseQuantizer {
         Ok(())
     }
 
-    /// The `n` lists of a partition (at most those that it has) whose centroids are nearest to each of `points`, for every metric;
-    /// nearest first, appended to `out`.
+    /// Appends to `out` the `n` lists of a partition (or all) whose centroids are nearest to each of
+    /// `points`, nearest first, by Euclidean distance for every metric.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -337,14 +342,14 @@ impl Part {
         self.best(nprobe, scratch, out)
     }
 
-    /// The lists of the `n` smallest of the scores of each point.
+    /// Appends the lists with the `n` smallest scores of each point.
     fn best(&self, n: usize, scratch: &mut ProbeScratch, out: &mut Vec<u32>) -> Result<(), IndexError> {
         let nlist = self.lists.len();
         out.try_room(scratch.scores.len() / nlist * n.min(nlist))?;
         for scores in scratch.scores.chunks_exact(nlist) {
             scratch.order.clear();
             scratch.order.try_room(nlist)?;
-            // Zeros of either sign are one score.
+            // Adding zero makes zeros of either sign one score.
             scratch.order.extend(scores.iter().zip(0..).map(|(&score, at)| entry(score + 0.0, at)));
             if n < nlist {
                 scratch.order.select_nth_unstable(n);
@@ -365,7 +370,7 @@ pub(crate) fn panel(dim: usize, cols: usize) -> Result<Panel, IndexError> {
     Ok(panel)
 }
 
-/// Buffers of [`CoarseQuantizer::probe`], kept between calls.
+/// Buffers of [`CoarseQuantizer::probe`], reused between calls.
 #[derive(Debug, Default)]
 pub struct ProbeScratch {
     scores: Vec<f32>,
@@ -373,7 +378,7 @@ pub struct ProbeScratch {
     order: Vec<u64>,
 }
 
-/// A centroid less the mean, and half its squared norm.
+/// Writes a centroid minus the mean to `out`; returns half its squared norm.
 fn centre(centroid: &[f32], mean: &[f32], out: &mut [f32]) -> f32 {
     subtract(centroid, mean, out);
     kernels().dot(out, out) / 2.0

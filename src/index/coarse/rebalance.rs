@@ -1,8 +1,8 @@
-//! Keeping lists near one size while rows come and go, without training anew.
+//! Keeps lists near one size while rows come and go, without a new training.
 //!
-//! A list that has grown long is split by a k-means of its own rows, a list that has become short gives its rows to its
-//! neighbours, and rows near a new centroid move to it: the local rebalancing of SPFresh (Xu et al., SOSP 2023), with
-//! sizes as the only trigger, in the writer's own transaction, and the same result wherever the same rows came in the
+//! A long list is split by a k-means of its own rows, a short list gives its rows to its neighbours, and rows
+//! near a new centroid move to it. This is the local rebalancing of SPFresh (Xu et al., SOSP 2023), with size
+//! as the only trigger, in the writer's own transaction, and with the same result for the same rows in the
 //! same order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,28 +10,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::index::{CoarseQuantizer, IndexError, Metric};
 
-/// A list of more than that many times the target is split.
+/// A list of more than this many times the target is split.
 const LONG: f64 = 1.5;
-/// A list of less than that share of the target joins its neighbours.
+/// A list of less than this share of the target is merged into its neighbours.
 const SHORT: f64 = 0.25;
-/// The least target for splitting: below it lists are not worth their centroids.
+/// The smallest target for splitting. Smaller lists are not worth their centroids.
 const LEAST_ROWS: f64 = 8.0;
-/// Lists around a new centroid whose rows may be nearer to it.
+/// How many lists around a new centroid are searched for rows that are nearer to it.
 pub const NEIGHBOURS: usize = 16;
 
-/// How many rows a list shall hold.
+/// The target size of lists, in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Target {
     rows: f64,
 }
 
 impl Target {
-    /// That of a table of `rows` rows that is to have `nlist` lists.
+    /// The target of a table of `rows` rows that is to have `nlist` lists.
     pub fn new(rows: u64, nlist: usize) -> Self {
         Self { rows: rows as f64 / nlist.max(1) as f64 }
     }
 
-    /// The target itself, rounded up.
+    /// The target, rounded up.
     pub fn rows(self) -> u64 {
         self.rows.ceil() as u64
     }
@@ -41,20 +41,20 @@ impl Target {
         rows as f64 > LONG * self.rows.max(LEAST_ROWS)
     }
 
-    /// Whether a list of `rows` rows is to give its rows to its neighbours.
+    /// Whether a list of `rows` rows is to be merged into its neighbours.
     pub fn is_short(self, rows: u64) -> bool {
         (rows as f64) < SHORT * self.rows
     }
 
-    /// The target-sized lists that a long list of `rows` rows makes, at least two.
+    /// How many lists of the target size a long list of `rows` rows makes, at least two.
     pub fn parts(self, rows: u64) -> usize {
         ((rows as f64 / self.rows.max(LEAST_ROWS)).round() as usize).max(2)
     }
 }
 
-/// The centroids, of those that k-means found (`[parts][dim]`) in the prepared rows of a long list, whose part is large enough to
-/// stay a list; none if the list does not fall into parts, as copies of one row do not. `sample` (`[n][dim]`) stands for
-/// `rows` rows.
+/// Of the centroids that k-means found (`[parts][dim]`) in the prepared rows of a long list: those whose part
+/// is large enough to be a list. `None` if fewer than two are, for example if all rows are copies of one.
+/// `sample` (`[n][dim]`) stands for `rows` rows.
 ///
 /// # Errors
 /// [`IndexError::OutOfMemory`].
@@ -83,23 +83,23 @@ pub fn large_parts(
     Ok((kept.len() > dim).then_some(kept))
 }
 
-/// The centroids after some lists were split and some joined their neighbours. Lists keep their numbers, but the numbers are
-/// to have no gap.
+/// The centroids after some lists were split and some merged. Lists keep their numbers as far as the numbers
+/// can be without gaps.
 #[derive(Debug, Default, PartialEq)]
 pub struct Renumbered {
     /// `[nlist][dim]`.
     pub centroids: Vec<f32>,
-    /// The numbers whose centroid is a part's, ascending.
+    /// The numbers of the parts of split lists, ascending.
     pub fresh: Vec<u32>,
-    /// Lists of the old numbering, neither split nor joined, that have another number now.
+    /// Lists, by old number, that were neither split nor merged, but have another number now.
     pub moved: Vec<u32>,
-    /// By new number, the list of the old numbering that it is, or is a part of.
+    /// By new number: the old number of the list that this is, or is a part of.
     pub origins: Vec<u32>,
 }
 
 impl Renumbered {
-    /// `centroids` (`[nlist][dim]`) with each list of `split` replaced by its parts, and without those of `joined`. Not
-    /// every list may be joined, unless one is split.
+    /// `centroids` (`[nlist][dim]`) with each list of `split` replaced by its parts, and without the lists of
+    /// `joined`. If no list is split, at least one must remain.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -127,7 +127,7 @@ impl Renumbered {
         }
         let mut moved = Vec::new();
         while let Some(hole) = holes.pop_first() {
-            // The last list fills the gap; a gap at the end is none.
+            // The last list fills the gap. A gap at the end is just cut off.
             while let Some(None) = lists.last() {
                 lists.pop();
             }

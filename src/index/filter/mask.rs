@@ -1,42 +1,43 @@
-//! Filters: which rows of a segment a search may return, and how far a filtered search probes.
+//! Masks: which rows of a segment pass a filter, and what scanning them costs.
 
 use crate::base::alloc::try_filled;
 use crate::index::{Condition, IndexError, Metadata, SegmentHead};
 use crate::kernels::codes::BLOCK_ROWS;
 
-/// Which rows a search may return: those whose rowid it accepts and whose metadata meets all conditions.
+/// A filter: a search may return a row if the filter accepts its rowid and its metadata meets all conditions.
 pub trait RowFilter: Sync {
-    /// Whether the row of that rowid may be returned.
+    /// Whether the row with this rowid may be returned.
     fn accepts(&self, rowid: i64) -> bool;
 
-    /// Whether it accepts every rowid: then none is looked at.
+    /// Whether it accepts every rowid. Then [`RowFilter::accepts`] is not called.
     fn accepts_all(&self) -> bool {
         false
     }
 
-    /// Conditions on metadata.
+    /// The conditions on metadata.
     fn conditions(&self) -> &[Condition] {
         &[]
     }
 }
 
-/// The rows of a segment that pass a filter and are alive.
+/// The live rows of a segment that pass a filter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mask {
     words: Vec<u64>,
     /// How many rows pass.
     pub matched: u32,
-    /// What scanning them costs, in rows: the blocks that hold one, or few rows one by one; and a sixteenth of all rows for looking.
+    /// The cost of scanning them, in rows: the blocks that contain one, or each row individually, whichever
+    /// is cheaper; plus a sixteenth of all rows for testing the mask.
     pub cost: u32,
-    /// Rows in the blocks that hold one that passes.
+    /// Rows in the blocks that contain a row that passes.
     in_blocks: u32,
 }
 
-/// A row that is read by itself costs as much as so many in a block.
+/// Reading a row individually costs as much as this many rows in a block.
 const ALONE: u64 = 5;
 
 impl Mask {
-    /// The mask of a segment. `rowids` may be empty where the filter accepts all of them.
+    /// The mask of a segment. `rowids` may be empty if the filter accepts all rowids.
     pub fn new(
         filter: &dyn RowFilter,
         head: &SegmentHead,
@@ -80,22 +81,22 @@ impl Mask {
         self.matched == 0
     }
 
-    /// What scanning them costs, in rows.
+    /// The cost of scanning the rows that pass, in rows.
     pub fn cost(&self) -> u64 {
         self.cost.into()
     }
 
-    /// What looking at the rows in blocks costs, in rows.
+    /// The cost of scanning them in blocks, in rows.
     pub fn in_blocks(&self) -> u64 {
         self.in_blocks.into()
     }
 
-    /// What looking at the rows one by one costs, in rows.
+    /// The cost of scanning them individually, in rows.
     pub fn alone(&self) -> u64 {
         u64::from(self.matched) * ALONE
     }
 
-    /// The slots that pass, ascending.
+    /// The slots of the rows that pass, ascending.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).zip(&self.words).flat_map(|(at, &word)| {
             let mut left = word;
@@ -113,17 +114,18 @@ impl Mask {
         self.words[slot as usize / 64] >> (slot % 64) & 1 == 1
     }
 
-    /// The bits of 32 rows.
+    /// The bits of 32 rows, from 32 * `at` on.
     pub fn word(&self, at: usize) -> u32 {
         (self.words[at / 2] >> (at % 2 * 32)) as u32
     }
 
-    /// The bits of 16 rows.
+    /// The bits of the 16 rows of a block.
     fn block(&self, block: usize) -> u16 {
         self.words.get(block / 4).map_or(0, |word| (word >> (block % 4 * BLOCK_ROWS)) as u16)
     }
 
-    /// The next run of blocks from `from` on that all have a row that passes, as slots below `end`.
+    /// The next run of adjacent blocks from `from` on that all contain a row that passes, as slots below
+    /// `end`.
     pub fn run(&self, from: usize, end: usize) -> Option<(usize, usize)> {
         let blocks = end.div_ceil(BLOCK_ROWS);
         let first = (from / BLOCK_ROWS..blocks).find(|&block| self.block(block) != 0)?;
@@ -132,7 +134,8 @@ impl Mask {
     }
 }
 
-/// The slots of a segment that a scan looks at, in runs: all below `end`, or the blocks that have a row that passes.
+/// The slots of a segment that a scan reads, in runs: all below `end`, or the blocks that contain a row that
+/// passes.
 pub(crate) fn runs(mask: Option<&Mask>, end: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
     let mut from = 0;
     std::iter::from_fn(move || {

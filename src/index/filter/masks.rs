@@ -1,4 +1,5 @@
-//! Masks of a filter by segment, kept for the next search with the same conditions: a program asks with few filters many times.
+//! The masks of a filter, by segment. They are kept for the next search with the same conditions, because
+//! programs use a few filters many times.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,16 +10,16 @@ use crate::base::alloc::{try_collect, try_vec};
 use crate::index::filter::mask::Mask;
 use crate::index::{Condition, IndexError};
 
-/// Filters whose masks are kept, the last ones that were asked for.
+/// How many filters have their masks kept: the most recently used.
 const KEPT: usize = 8;
 
-/// The masks of one filter, as far as they were needed.
+/// The masks of one filter. They are made when a search first needs them.
 #[derive(Debug)]
 pub(crate) struct Masks {
     of_segments: Vec<OnceLock<Mask>>,
-    /// Rows that pass in all segments, once all masks were made.
+    /// The number of rows that pass in all segments, once all masks were made.
     total: OnceLock<u64>,
-    /// None where the budget had no room, or the filter is of one search.
+    /// `None` if the budget had no room, or if the masks are for one search only.
     _charge: Option<Charge>,
 }
 
@@ -28,33 +29,34 @@ impl Masks {
         Ok(Self { of_segments, total: OnceLock::new(), _charge: charge })
     }
 
-    /// The mask of a segment, once it was made.
+    /// The mask of a segment, if it was made.
     pub fn get(&self, at: usize) -> Option<&Mask> {
         self.of_segments.get(at)?.get()
     }
 
-    /// Takes the mask of a segment. Another search may have made the same.
+    /// Stores the mask of a segment, unless another search has stored the same one before.
     pub fn set(&self, at: usize, mask: Mask) {
         let _ = self.of_segments[at].set(mask);
     }
 
-    /// Rows that pass in all segments, once that was counted.
+    /// The number of rows that pass in all segments, if they were counted.
     pub fn total(&self) -> Option<u64> {
         self.total.get().copied()
     }
 
-    /// Takes the count of the rows that pass in all segments.
+    /// Stores the number of rows that pass in all segments.
     pub fn set_total(&self, total: u64) {
         let _ = self.total.set(total);
     }
 }
 
-/// The masks that a snapshot keeps, within the budget of resident bytes: a bit per row, and what a segment needs.
+/// The masks that a snapshot keeps, within the memory budget: a bit per row, and an overhead per segment.
 #[derive(Debug, Default)]
 pub(crate) struct KeptMasks(Mutex<VecDeque<(Vec<Condition>, Arc<Masks>)>>);
 
 impl KeptMasks {
-    /// The masks of a filter that consists of `conditions`, for a snapshot of so many segments and rows.
+    /// The masks of a filter that consists of `conditions`, for a snapshot of `segments` segments and `rows`
+    /// rows.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -69,7 +71,7 @@ impl KeptMasks {
         if let Some(at) = kept.iter().position(|(of, _)| of == conditions) {
             let masks = Arc::clone(&kept[at].1);
             let found = kept.remove(at);
-            // The newest last.
+            // Most recently used last.
             kept.extend(found);
             return Ok(masks);
         }
@@ -90,7 +92,7 @@ impl KeptMasks {
         Ok(masks)
     }
 
-    /// What is kept within the budget: where it is, and how many bytes it has.
+    /// The address and the bytes of each entry that is charged to the budget.
     #[cfg(test)]
     pub(crate) fn charged(&self) -> Vec<(usize, usize)> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +102,7 @@ impl KeptMasks {
         kept.iter().map(|(_, masks)| of(masks)).collect()
     }
 
-    /// Masks for one search.
+    /// Masks for one search only.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].

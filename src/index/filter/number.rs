@@ -1,4 +1,4 @@
-//! Numbers that texts read as, and their order.
+//! Numbers read from texts, and their order.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,8 @@ pub enum Number {
 }
 
 impl Number {
-    /// The number that a text is, as SQLite reads a column of numbers: blanks around it and nothing else.
+    /// The number that a text contains, as SQLite reads a value for a numeric column: surrounded by white
+    /// space and nothing else.
     pub fn read(text: &str) -> Option<Self> {
         let text = text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r'));
         let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
@@ -25,7 +26,7 @@ impl Number {
         }
     }
 
-    /// The order of two numbers by their values. A NaN, which SQL does not have, is equal to everything.
+    /// Compares two numbers by value. NaN, which SQL does not have, equals everything.
     pub fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Integer(a), Self::Integer(b)) => a.cmp(&b),
@@ -36,7 +37,7 @@ impl Number {
     }
 }
 
-/// 2^63, above every integer.
+/// 2^63, larger than every i64.
 const ABOVE: f64 = 9_223_372_036_854_775_808.0;
 
 fn integer_to_real(a: i64, b: f64) -> Ordering {
@@ -46,7 +47,7 @@ fn integer_to_real(a: i64, b: f64) -> Ordering {
     if b < -ABOVE {
         return Ordering::Greater;
     }
-    // The whole part is an i64 without loss; the fraction decides between equal ones.
+    // The whole part is an i64 without loss. The fraction decides if the whole parts are equal.
     a.cmp(&(b.trunc() as i64)).then_with(|| 0.0.partial_cmp(&b.fract()).unwrap_or(Ordering::Equal))
 }
 

@@ -1,35 +1,35 @@
-//! Patterns of texts: those of SQL's LIKE, and those of SQLite's GLOB.
+//! Text patterns: those of SQL's LIKE and those of SQLite's GLOB.
 
 use crate::base::alloc::{TryExtend, try_copy};
 use crate::index::IndexError;
 
-/// What a pattern asks for at one place.
+/// An element of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
-    /// Any characters, or none.
+    /// Any number of any characters.
     Many,
-    /// Any character.
+    /// One character, any.
     One,
     /// This character.
     Char(char),
-    /// A character of the ranges numbered `from` to `to`, or one of no other.
+    /// One character in the ranges numbered `from` to `to` (exclusive), or, if inverted, in none of them.
     Set { from: usize, to: usize, inverted: bool },
 }
 
-/// A pattern. Like SQLite it reads a pattern and a text up to their first NUL.
+/// A pattern. As in SQLite, pattern and text end at their first NUL.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pattern {
     tokens: Vec<Token>,
-    /// First and last characters.
+    /// The first and last character of each range.
     ranges: Vec<(char, char)>,
-    /// `A` and `a` are the same, as all letters of ASCII.
+    /// Whether ASCII letters are compared without case.
     folds: bool,
-    /// No text matches: a set without an end.
+    /// Whether no text matches, because a set has no closing bracket.
     is_never: bool,
 }
 
 impl Pattern {
-    /// A pattern of LIKE: `%` is any characters, `_` is one. `folds` says that letters of ASCII are compared without case.
+    /// A pattern of LIKE: `%` is any characters, `_` is one. `folds` compares ASCII letters without case.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -46,7 +46,8 @@ impl Pattern {
         Ok(made)
     }
 
-    /// A pattern of GLOB: `*` is any characters, `?` is one, `[a-z]` is one of these and `[^a-z]` one of the others.
+    /// A pattern of GLOB: `*` is any characters, `?` is one, `[a-z]` is one of these, `[^a-z]` is one of the
+    /// others.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -71,14 +72,14 @@ impl Pattern {
         Ok(made)
     }
 
-    /// Reads a set behind its bracket; none if it has no end.
+    /// Reads a set after its opening bracket; `None` if there is no closing bracket.
     fn set(&mut self, rest: &mut std::str::Chars<'_>) -> Result<Option<Token>, IndexError> {
         let from = self.ranges.len();
         let inverted = rest.as_str().starts_with('^');
         if inverted {
             rest.next();
         }
-        // A bracket that comes first is one of the characters. A range after it has no beginning.
+        // A closing bracket at the start is one of the characters of the set. It does not begin a range.
         if rest.as_str().starts_with(']') {
             rest.next();
             self.ranges.try_push((']', ']'))?;
@@ -121,7 +122,7 @@ impl Pattern {
         }
     }
 
-    /// Whether a text is like the pattern. It takes the product of their lengths at most.
+    /// Whether a text matches. Takes at most time in proportion to the product of the two lengths.
     pub fn matches(&self, text: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(text) else { return false };
         if self.is_never {
@@ -129,7 +130,7 @@ impl Pattern {
         }
         let mut rest = until_nul(text).chars();
         let mut at = 0;
-        // Behind the last `Many`, and where its characters end so far.
+        // The position after the last `Many`, and the end of the text that it matches so far.
         let mut again: Option<(usize, std::str::Chars<'_>)> = None;
         loop {
             let mut ahead = rest.clone();
@@ -143,7 +144,7 @@ impl Pattern {
                     at += 1;
                     rest = ahead;
                 }
-                // What is left of the text is too short for any way on.
+                // The rest of the text is too short for every alternative.
                 (Some(_), None) => return false,
                 _ => {
                     let Some((behind, end)) = &mut again else { return false };

@@ -1,4 +1,4 @@
-//! Conditions on metadata, evaluated for the rows of a segment at a time.
+//! Conditions on metadata, evaluated for a segment at a time.
 
 use std::cmp::Ordering;
 
@@ -7,23 +7,23 @@ use crate::index::Datum;
 use crate::index::list::metadata::{MetadataColumn, Values};
 use crate::index::{IndexError, Number, Pattern};
 
-/// A text that bounds others, and whether it is one of them; none for no bound.
+/// A bound of a range of texts, and whether the range includes it; `None` for no bound.
 pub type TextBound = Option<(Box<[u8]>, bool)>;
 
-/// The order of texts: that of their bytes in the encoding of the database.
+/// The order of texts: by their bytes in the encoding of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TextOrder {
     /// UTF-8.
     #[default]
     Utf8,
-    /// UTF-16, the lower byte first.
+    /// UTF-16, low byte first.
     Utf16Le,
-    /// UTF-16, the higher byte first.
+    /// UTF-16, high byte first.
     Utf16Be,
 }
 
 impl TextOrder {
-    /// Compares two texts, which are UTF-8 here.
+    /// Compares two texts, both given in UTF-8.
     pub fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
         let (Self::Utf16Le | Self::Utf16Be, Ok(a16), Ok(b16)) =
             (self, std::str::from_utf8(a), std::str::from_utf8(b))
@@ -35,7 +35,7 @@ impl TextOrder {
     }
 }
 
-/// What a value is to be. Where there is none, only [`Test::Null`] holds.
+/// A test of one value. Only [`Test::Null`] passes NULL.
 #[derive(Debug, PartialEq)]
 pub enum Test {
     /// An integer from `low` to `high`.
@@ -47,7 +47,7 @@ pub enum Test {
     },
     /// One of these integers, ascending.
     IntegerIn(Vec<i64>),
-    /// An integer but this one.
+    /// Any integer except this one.
     IntegerNot(i64),
     /// A float from `low` to `high`.
     Floats {
@@ -58,48 +58,48 @@ pub enum Test {
     },
     /// One of these floats.
     FloatIn(Vec<f64>),
-    /// A float but this one.
+    /// Any float except this one.
     FloatNot(f64),
-    /// A text from `low` to `high`.
+    /// A text between `low` and `high`.
     Texts {
-        /// The bound below.
+        /// The lower bound.
         low: TextBound,
-        /// The bound above.
+        /// The upper bound.
         high: TextBound,
-        /// What from and to mean.
+        /// The order in which they are bounds.
         order: TextOrder,
     },
     /// One of these texts, ascending.
     TextIn(Vec<Box<[u8]>>),
-    /// A text but this one.
+    /// Any text except this one.
     TextNot(Box<[u8]>),
-    /// A text of this pattern.
+    /// A text that matches this pattern.
     Pattern(Box<Pattern>),
-    /// A text that reads as a number of one of these orders to `of`.
+    /// A text that reads as a number with one of these relations to `of`.
     AsNumber {
-        /// What the number is compared with.
+        /// The number to compare with.
         of: Number,
-        /// Less, equal, greater.
+        /// Whether less, equal and greater pass.
         orders: [bool; 3],
     },
-    /// One or the other.
+    /// Either of two tests.
     Either(Box<[Test; 2]>),
-    /// Anything.
+    /// Any value except NULL.
     NotNull,
-    /// Nothing.
+    /// NULL only.
     Null,
-    /// No row is it.
+    /// No value passes.
     Never,
 }
 
 /// A condition on one column.
 #[derive(Debug, PartialEq)]
 pub struct Condition {
-    /// Which column.
+    /// The index of the column.
     pub column: usize,
-    /// What its value is to be.
+    /// The test of its value.
     pub test: Test,
-    /// Whether a row without a value passes too.
+    /// Whether NULL passes too.
     pub or_null: bool,
 }
 
@@ -121,7 +121,7 @@ impl Test {
         }
     }
 
-    /// A copy: lists and texts are as long as whoever asks makes them.
+    /// A copy, with fallible allocation: the user decides how long lists and texts are.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -165,12 +165,12 @@ impl Condition {
         Ok(Self { column: self.column, test: self.test.copied()?, or_null: self.or_null })
     }
 
-    /// Clears the bits of rows that do not pass: bit i % 64 of `mask[i / 64]` is row i.
+    /// Clears the bits of rows that do not pass. Bit i % 64 of `mask[i / 64]` is row i.
     pub fn select(&self, column: &MetadataColumn, mask: &mut [u64]) {
         let mut keep = Keep { mask, nulls: &column.nulls, or_null: self.or_null };
         match (&self.test, &column.values) {
             (Test::Integers { low, high }, Values::Integers(values)) => {
-                // One comparison where low <= high: what is below low comes out above everything.
+                // One comparison if low <= high: a value below `low` wraps around to a large number.
                 let (low, width) = (*low, high.wrapping_sub(*low).cast_unsigned());
                 let some = low <= *high;
                 keep.values(values, |value| (value.wrapping_sub(low).cast_unsigned() <= width) & some);
@@ -209,7 +209,7 @@ impl Condition {
                 keep.or_null = true;
                 keep.words(|at| nulls.get(at).copied().unwrap_or(0));
             }
-            // A condition on another kind of value holds for none.
+            // A test of another type passes no row.
             _ => keep.words(|_| 0),
         }
     }
@@ -242,7 +242,7 @@ fn within(text: &[u8], low: &TextBound, high: &TextBound, order: TextOrder) -> b
     is(low, Ordering::Greater) && is(high, Ordering::Less)
 }
 
-/// A mask under way.
+/// A mask while a condition is applied.
 struct Keep<'m> {
     mask: &'m mut [u64],
     nulls: &'m [u64],
@@ -250,7 +250,7 @@ struct Keep<'m> {
 }
 
 impl Keep<'_> {
-    /// Keeps what `bits` says of each word.
+    /// Clears in each word the bits that `bits` does not return, with NULL handled as `or_null` says.
     fn words(&mut self, mut bits: impl FnMut(usize) -> u64) {
         for (at, word) in self.mask.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
             let nulls = self.nulls.get(at).copied().unwrap_or(0);

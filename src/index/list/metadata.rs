@@ -1,9 +1,9 @@
-//! Typed values beside the vectors of a segment, column by column: what filters look at.
+//! Metadata: typed values of the rows of a segment, stored by column, which filters test.
 
 use crate::base::alloc::{OutOfMemory, TryExtend, TryGrow, try_vec};
 use crate::index::IndexError;
 
-/// What the values of a column are. Any of them may be missing.
+/// The type of a column's values. Any value may be NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueKind {
     /// i64.
@@ -16,21 +16,22 @@ pub enum ValueKind {
     Boolean,
 }
 
-/// A value.
+/// A value of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Datum<'a> {
-    /// There is none.
+    /// No value.
     Null,
-    /// Of a column of integers or booleans.
+    /// A value of an integer or boolean column.
     Integer(i64),
-    /// Of a column of floats.
+    /// A value of a float column.
     Float(f64),
-    /// Of a column of texts.
+    /// A value of a text column.
     Text(&'a str),
 }
 
 impl<'a> Datum<'a> {
-    /// The next value of what [`Datum::write`] wrote; none at the end, or where it is not such bytes.
+    /// Reads the next value that [`Datum::write`] wrote; `None` at the end, or if the bytes are not such a
+    /// value.
     pub fn read(bytes: &mut &'a [u8]) -> Option<Self> {
         fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
             let (run, rest) = bytes.split_at_checked(len)?;
@@ -52,7 +53,7 @@ impl<'a> Datum<'a> {
         Some(value)
     }
 
-    /// Appends bytes that tell values and runs of values apart: a tag, then what the value has.
+    /// Appends bytes that are unique for each value and each sequence of values: a tag, then the content.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -76,7 +77,7 @@ impl<'a> Datum<'a> {
     }
 }
 
-/// The values of a column, by row; 0 or nothing where there is none.
+/// The values of a column, by row; 0 or empty for NULL.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Values {
     Integers(Vec<i64>),
@@ -90,22 +91,22 @@ pub(crate) enum Values {
     },
 }
 
-/// One column of a run of rows.
+/// One column of a sequence of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataColumn {
     pub(crate) values: Values,
-    /// Bit i % 64 of word i / 64 is set where row i has no value; no word where all rows have one.
+    /// Bit i % 64 of word i / 64 is set if row i is NULL. Empty if no row is.
     pub(crate) nulls: Vec<u64>,
 }
 
-/// The columns of a run of rows.
+/// The metadata of a sequence of rows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata {
     pub(crate) columns: Vec<MetadataColumn>,
     pub(crate) rows: usize,
 }
 
-/// Where a text ends in `bytes` of texts.
+/// The end offset of a text, if it fits.
 fn end_of(bytes: usize) -> Result<u32, IndexError> {
     let too_many = || format!("{bytes} bytes of texts in a run of rows, which holds at most {}", u32::MAX);
     u32::try_from(bytes).map_err(|_| IndexError::InvalidParam(too_many()))
@@ -122,7 +123,7 @@ impl MetadataColumn {
         Self { values, nulls: Vec::new() }
     }
 
-    /// What the values are.
+    /// The type of the values.
     pub fn kind(&self) -> ValueKind {
         match self.values {
             Values::Integers(_) => ValueKind::Integer,
@@ -132,12 +133,12 @@ impl MetadataColumn {
         }
     }
 
-    /// Whether row `i` has no value.
+    /// Whether row `i` is NULL.
     pub(crate) fn is_null(&self, i: usize) -> bool {
         self.nulls.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
     }
 
-    /// The value of row `i`, which is there.
+    /// The value of row `i`, which must exist.
     pub(crate) fn get(&self, i: usize) -> Datum<'_> {
         if self.is_null(i) {
             return Datum::Null;
@@ -150,14 +151,14 @@ impl MetadataColumn {
         }
     }
 
-    /// The bytes of text `i`; nothing in a column that has no texts.
+    /// The bytes of text `i`; empty in a column of another type.
     pub(crate) fn text(&self, i: usize) -> &[u8] {
         let Values::Texts { ends, bytes } = &self.values else { return &[] };
         let start = if i == 0 { 0 } else { ends[i - 1] as usize };
         &bytes[start..ends[i] as usize]
     }
 
-    /// Appends a value as row `at`. One of another kind stands for none.
+    /// Appends a value as row `at`. A value of another type is appended as NULL.
     fn push(&mut self, at: usize, value: Datum<'_>) -> Result<(), IndexError> {
         let fits = match (&mut self.values, value) {
             (Values::Integers(values), Datum::Integer(value)) => values.try_push(value).map(|()| true),
@@ -182,7 +183,7 @@ impl MetadataColumn {
         Ok(())
     }
 
-    /// Makes room for a value as row `at`.
+    /// Reserves room for a value as row `at`.
     fn try_room(&mut self, at: usize, value: &Datum<'_>) -> Result<(), OutOfMemory> {
         self.nulls.try_room((at / 64 + 1).saturating_sub(self.nulls.len()))?;
         match &mut self.values {
@@ -208,12 +209,12 @@ impl MetadataColumn {
 }
 
 impl Metadata {
-    /// Columns of these kinds, without rows.
+    /// Columns of these types, without rows.
     pub fn new(kinds: &[ValueKind]) -> Self {
         Self { columns: kinds.iter().map(|&kind| MetadataColumn::new(kind)).collect(), rows: 0 }
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -223,12 +224,12 @@ impl Metadata {
         &self.columns
     }
 
-    /// How many bytes of memory.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(MetadataColumn::bytes).sum()
     }
 
-    /// The value of a row; none if there is no such row or column.
+    /// The value of a row; [`Datum::Null`] if there is no such row or column.
     pub fn get(&self, column: usize, row: usize) -> Datum<'_> {
         match self.columns.get(column) {
             Some(column) if row < self.rows => column.get(row),
@@ -236,7 +237,7 @@ impl Metadata {
         }
     }
 
-    /// Bytes of the text in a row of a column; 0 where there is no text.
+    /// The bytes of the text in a row of a column; 0 if there is no text.
     pub(crate) fn text_len(&self, column: usize, row: usize) -> usize {
         self.columns.get(column).filter(|_| row < self.rows).map_or(0, |column| column.text(row).len())
     }
@@ -244,7 +245,7 @@ impl Metadata {
     /// Appends a row, one value per column.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`IndexError::OutOfMemory`]; [`IndexError::InvalidParam`] if the texts of a column exceed 4 GiB.
     pub fn push<'d>(&mut self, row: impl IntoIterator<Item = Datum<'d>>) -> Result<(), IndexError> {
         for (column, value) in self.columns.iter_mut().zip(row) {
             column.push(self.rows, value)?;
@@ -253,7 +254,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Makes room for a row: then [`Metadata::push`] of it is not refused.
+    /// Reserves room for a row, so that a [`Metadata::push`] of it needs no allocation.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -265,23 +266,23 @@ impl Metadata {
     /// Appends row `i` of `other`, which has the same columns.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`IndexError::OutOfMemory`]; [`IndexError::InvalidParam`] if the texts of a column exceed 4 GiB.
     pub fn push_from(&mut self, other: &Self, i: usize) -> Result<(), IndexError> {
         self.push(other.columns.iter().map(|column| column.get(i)))
     }
 
-    /// Rows out of `other`, which has the same columns, in that order.
+    /// Appends the given rows of `other`, which has the same columns, in the given order.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`IndexError::OutOfMemory`]; [`IndexError::InvalidParam`] if the texts of a column exceed 4 GiB.
     pub fn append(&mut self, other: &Self, rows: impl IntoIterator<Item = usize>) -> Result<(), IndexError> {
         rows.into_iter().try_for_each(|i| self.push_from(other, i))
     }
 
-    /// The rows `rows` alone.
+    /// A copy of the rows `rows`.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`IndexError::OutOfMemory`].
     pub fn range(&self, rows: std::ops::Range<usize>) -> Result<Self, IndexError> {
         let mut columns = try_vec(self.columns.len())?;
         columns.extend(self.columns.iter().map(|column| MetadataColumn::new(column.kind())));

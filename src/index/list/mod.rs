@@ -1,4 +1,4 @@
-//! Inverted lists: where they come from, their segments, codes and metadata.
+//! Inverted lists: their source, and their segments with codes and metadata.
 
 pub(crate) mod metadata;
 pub(crate) mod segment;

@@ -1,11 +1,11 @@
-//! Segments: the runs of rows that a list is made of.
+//! Segments: the sequences of rows that a list is made of, their heads, codes and rows in memory.
 
 use crate::base::alloc::{try_filled, try_vec};
 use crate::device::Resident;
 use crate::index::{IndexError, Metric};
 use crate::kernels::{codes, kernels};
 
-/// The number of a segment: which generation and list it belongs to, and where in the list.
+/// The number of a segment. It contains the generation, the list, and the position in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(i64);
 
@@ -16,12 +16,12 @@ const GENERATION_BITS: u32 = 19;
 impl SegmentId {
     /// Generations are counted modulo this.
     pub const GENERATIONS: i64 = 1 << GENERATION_BITS;
-    /// More lists than this do not fit.
+    /// The largest number of lists.
     pub const MAX_LISTS: usize = 1 << LIST_BITS;
-    /// More segments than this do not fit in a list.
+    /// The largest number of segments of a list.
     pub const MAX_SEQ: u32 = 1 << SEQ_BITS;
 
-    /// The segment at place `seq` of a list.
+    /// The segment at position `seq` of a list.
     pub fn new(generation: i64, list_no: u32, seq: u32) -> Self {
         debug_assert!(
             generation < Self::GENERATIONS && (list_no as usize) < Self::MAX_LISTS && seq < Self::MAX_SEQ
@@ -29,7 +29,7 @@ impl SegmentId {
         Self(generation << (LIST_BITS + SEQ_BITS) | i64::from(list_no) << SEQ_BITS | i64::from(seq))
     }
 
-    /// The segment of that number.
+    /// The segment with this number.
     pub fn from_raw(id: i64) -> Self {
         Self(id)
     }
@@ -39,12 +39,12 @@ impl SegmentId {
         self.0
     }
 
-    /// The list it belongs to.
+    /// The segment's list.
     pub fn list_no(self) -> u32 {
         (self.0 >> SEQ_BITS) as u32 & (Self::MAX_LISTS as u32 - 1)
     }
 
-    /// Its place in the list.
+    /// The segment's position in its list.
     pub fn seq(self) -> u32 {
         self.0 as u32 & (Self::MAX_SEQ - 1)
     }
@@ -53,7 +53,7 @@ impl SegmentId {
 /// How the rows of a segment are coded for the first pass of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quantizer {
-    /// Not at all: scans read the f32 rows.
+    /// No codes: scans read the f32 rows.
     None,
     /// One byte per dimension with a certified error (see [`Codes`]).
     Int8,
@@ -64,28 +64,28 @@ impl Quantizer {
     pub const NAMES: [&'static str; 2] = ["none", "int8"];
 }
 
-/// What the directory of lists says of a segment.
+/// What the directory says of a segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentHead {
     /// Its number.
     pub id: SegmentId,
-    /// A sealed segment is not appended to.
+    /// Whether the segment is full: nothing is appended to a sealed segment.
     pub sealed: bool,
-    /// Slots in use, dead ones included.
+    /// Slots in use, those of dead rows included.
     pub rows: u32,
-    /// Slots whose row was deleted.
+    /// Slots of dead rows.
     pub dead: u32,
     /// The smallest rowid in any slot.
     pub min_rowid: i64,
     /// The largest rowid in any slot.
     pub max_rowid: i64,
-    /// The version of the table when codes and vectors were written: equal stamps, equal content.
+    /// The stamp of the table when codes and vectors were written: equal stamps, equal content.
     pub stamp: [u8; 16],
     /// An upper bound of the distance of any row to the list's centroid.
     pub radius: f32,
     /// How the rows are coded.
     pub quantizer: Quantizer,
-    /// Bit i % 8 of byte i / 8 says that slot i is alive. Empty while nothing is dead.
+    /// Bit i % 8 of byte i / 8 is set if the row of slot i is alive. Empty while no row is dead.
     pub validity: Vec<u8>,
 }
 
@@ -96,7 +96,7 @@ impl SegmentHead {
         self.validity.is_empty() || self.validity[slot as usize / 8] >> (slot % 8) & 1 == 1
     }
 
-    /// Which of 32 slots, from 32 * `at` on, hold a row that is alive, lowest bit first.
+    /// Which of the 32 slots from 32 * `at` on hold a live row, lowest bit first.
     pub(crate) fn alive_word(&self, at: usize) -> u32 {
         let slots = (self.rows as usize - at * 32).min(32);
         let in_use = u32::MAX >> (32 - slots);
@@ -107,12 +107,12 @@ impl SegmentHead {
         bytes.fold(0, |word, &byte| word << 8 | u32::from(byte)) & in_use
     }
 
-    /// How many rows are alive.
+    /// The number of live rows.
     pub fn live(&self) -> u32 {
         self.rows - self.dead
     }
 
-    /// Marks the row of a slot as deleted; false if it already was.
+    /// Marks the row of a slot as dead; false if it already was.
     pub fn kill(&mut self, slot: u32) -> bool {
         if !self.alive(slot) {
             return false;
@@ -128,7 +128,7 @@ impl SegmentHead {
         true
     }
 
-    /// The slot before which exactly `rows` live rows stand (the number of slots, if there are fewer).
+    /// The slot that has exactly `rows` live rows before it (the number of slots, if there are fewer).
     pub fn slot_after(&self, rows: u32) -> u32 {
         if rows >= self.live() {
             return self.rows;
@@ -147,32 +147,32 @@ impl SegmentHead {
     }
 }
 
-/// Rowids of a segment and, with [`Quantizer::Int8`], the codes of its rows.
+/// The rowids of a segment and, with [`Quantizer::Int8`], the codes of its rows.
 ///
-/// A row x of a list with centroid c is coded as e^ = scale * code, an approximation of its residual
-/// e = x - c, with `error` an upper bound of |e - e^|. By the triangle inequality the distance of any
-/// point to x differs from its distance to c + e^ by at most `error` (the filter of the VA-File, Weber
-/// et al., VLDB 1998, with the bound stored per row): a scan of the codes that keeps every row whose
-/// lower bound does not exceed the k-th smallest upper bound loses none of the k nearest.
+/// A row x of a list with centroid c is coded as e^ = scale * code, an approximation of its residual e = x -
+/// c, with `error` an upper bound of |e - e^|. By the triangle inequality, the distance of any point to x
+/// differs from its distance to c + e^ by at most `error` (the filter of the VA-File, Weber et al., VLDB
+/// 1998, with the bound stored per row). So a scan of the codes loses none of the k nearest rows if it keeps
+/// every row whose lower bound does not exceed the k-th smallest upper bound.
 ///
-/// `scale`, `norm` and `error` have one element per slot, rounded up to 16; `blocks` is laid out as
-/// [`crate::kernels::codes`] says. All are empty with [`Quantizer::None`].
+/// `scale`, `norm` and `error` have one element per slot, rounded up to a multiple of 16. The layout of
+/// `blocks` is that of [`crate::kernels::codes`]. All are empty with [`Quantizer::None`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Codes {
     /// Rowids by slot.
     pub rowids: Vec<i64>,
-    /// Scale of a row's code.
+    /// The scale of each row's code.
     pub scale: Vec<f32>,
-    /// Squared norm of scale * code.
+    /// The squared norm of scale * code.
     pub norm: Vec<f32>,
-    /// Upper bound of the distance between the row and centroid + scale * code.
+    /// An upper bound of the distance between the row and centroid + scale * code.
     pub error: Vec<f32>,
-    /// Blocks of 16 rows.
+    /// The codes, in blocks of 16 rows.
     pub blocks: Vec<u8>,
 }
 
 impl Codes {
-    /// Codes prepared `rows` (`[rowids.len()][dim]`) relative to `centroid`.
+    /// Encodes prepared `rows` (`[rowids.len()][dim]`) relative to `centroid`.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -214,15 +214,14 @@ pub fn radius(dim: usize, centroid: &[f32], rows: &[f32]) -> f32 {
         let squared = kernels().l2_squared(row, centroid);
         largest = if squared.is_nan() { f32::INFINITY } else { largest.max(squared) };
     }
-    // The added term stands for squares that were too small for an f32.
+    // The added term covers squares that are too small for an f32.
     (((f64::from(largest) + dim as f64 * 1e-44) * (1.0 + rounding(dim))).sqrt() as f32).next_up()
 }
 
-/// The codes of a segment as scans read them, in host memory.
+/// The codes of a segment in the form that scans read, in host memory.
 ///
-/// A scan tests a linear form of three numbers per row (see [`crate::kernels::Coeff`]): `r` is the
-/// error, `s` the scale, and `u` is norm - error^2 for distances, the length of scale * code for
-/// inner products.
+/// A scan tests a linear form of three numbers per row (see [`crate::kernels::Coeff`]): `r` is the error, `s`
+/// is the scale, and `u` is norm - error^2 for distances, the length of scale * code for inner products.
 #[derive(Debug)]
 pub struct ResidentCodes {
     pub(crate) rowids: Vec<i64>,
@@ -231,13 +230,13 @@ pub struct ResidentCodes {
     pub(crate) r: Vec<f32>,
     pub(crate) s: Vec<f32>,
     pub(crate) blocks: Resident<u8>,
-    /// The largest norm and error of any row: scans bound their rounding by them.
+    /// The largest norm and the largest error of any row. Scans derive the bound of their rounding from them.
     pub(crate) norm_max: f64,
     pub(crate) error_max: f32,
 }
 
 impl ResidentCodes {
-    /// Builds the resident form.
+    /// Builds the resident form of `codes`.
     pub fn new(metric: Metric, codes: Codes) -> Self {
         let Codes { rowids, scale, norm, error, blocks } = codes;
         let quantizer = if blocks.is_empty() { Quantizer::None } else { Quantizer::Int8 };
@@ -246,7 +245,7 @@ impl ResidentCodes {
         let mut u = norm;
         let norm_max = match metric {
             Metric::Ip => {
-                // The square of a length below 1e-22 is lost in an f32: what may have been lost is added.
+                // The square of a length below 1e-22 is lost in an f32: add as much as may have been lost.
                 u.iter_mut().for_each(|v| *v = ((f64::from(*v) + 2e-45).sqrt() as f32).next_up());
                 f64::from(largest(&u)).powi(2)
             }
@@ -259,7 +258,7 @@ impl ResidentCodes {
         Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), norm_max, error_max }
     }
 
-    /// How many bytes of memory.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         self.rowids.len() * 8 + (self.u.len() + self.r.len() + self.s.len()) * 4 + self.blocks.len()
     }
@@ -269,7 +268,7 @@ impl ResidentCodes {
 #[derive(Debug)]
 pub struct ResidentRows {
     pub(crate) rows: Resident<f32>,
-    /// Half the squared norm of each row; nothing for inner products.
+    /// Half the squared norm of each row; zeros for inner products.
     pub(crate) half_norms: Vec<f32>,
     /// An upper bound of the length of any row.
     pub(crate) length_max: f64,
@@ -292,14 +291,14 @@ impl ResidentRows {
         Ok(Self { rows: Resident::new(rows), half_norms, length_max })
     }
 
-    /// How many bytes of memory.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         self.rows.bytes() + self.half_norms.len() * 4
     }
 }
 
-/// A bound of the relative rounding error of the exact kernels on `dim` elements: 16 lanes of
-/// dim / 16 additions, a tree of 4, and the rounding of differences and squares.
+/// A bound of the relative rounding error of the exact kernels for `dim` elements: 16 lanes of dim / 16
+/// additions, a tree of 4, and the rounding of differences and squares.
 pub(crate) fn rounding(dim: usize) -> f64 {
     (dim as f64 / 16.0 + 10.0) * f64::from(f32::EPSILON)
 }

@@ -1,32 +1,33 @@
-//! Where the lists come from.
+//! The source of the lists: the trait [`InvertedLists`], and lists in memory.
 
 use crate::base::alloc::OutOfMemory;
 use crate::index::list::segment::radius;
 use crate::index::{CoarseQuantizer, Codes, IndexError, Metadata, Metric, Quantizer, SegmentHead, SegmentId};
 
-/// The inverted lists of one version of an index, as an engine reads them: by segment, when needed.
+/// The inverted lists of one version of an index. The engine reads them by segment, when it needs them.
 ///
-/// The one inversion of the layers: storage implements it over tables, [`MemoryLists`] over vectors.
+/// This is the one inversion of the layers: `storage` implements the trait over tables, [`MemoryLists`] over
+/// vectors.
 pub trait InvertedLists {
-    /// What reading can fail with.
+    /// The error of a read.
     type Error: From<IndexError> + From<OutOfMemory>;
 
-    /// Rowids and codes of a segment.
+    /// The rowids and codes of a segment.
     ///
     /// # Errors
-    /// Whatever the source fails with; damaged content included.
+    /// Those of the source, for example for damaged content.
     fn codes(&mut self, head: &SegmentHead) -> Result<Codes, Self::Error>;
 
     /// All rows of a segment, prepared (see [`Metric::prepare`]), `[head.rows][dim]`.
     ///
     /// # Errors
-    /// As [`InvertedLists::codes`].
+    /// Those of the source, for example for damaged content.
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, Self::Error>;
 
-    /// One row of a segment, prepared.
+    /// Reads one row of a segment, prepared, into `out`.
     ///
     /// # Errors
-    /// As [`InvertedLists::codes`].
+    /// Those of the source, for example for damaged content.
     fn vector(
         &mut self,
         head: &SegmentHead,
@@ -35,29 +36,29 @@ pub trait InvertedLists {
         out: &mut [f32],
     ) -> Result<(), Self::Error>;
 
-    /// The metadata of a segment, a row per slot; without columns where the source has none.
+    /// The metadata of a segment, a row per slot; no columns if the source has none.
     ///
     /// # Errors
-    /// As [`InvertedLists::codes`].
+    /// Those of the source, for example for damaged content.
     fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, Self::Error> {
         let _ = head;
         Ok(Metadata::default())
     }
 
-    /// Called about every millisecond of a search: an error stops it.
+    /// Called about every millisecond of a search. An error stops the search.
     ///
     /// # Errors
-    /// When the host wants the search to end.
+    /// If the host wants the search to end.
     fn tick(&mut self) -> Result<(), Self::Error>;
 }
 
-/// In which order the rows of a list stand. It matters where a list is scanned partly.
+/// The order of the rows in a list. It matters if a list is only partly scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListOrdering {
-    /// As they came.
+    /// In the order of insertion.
     #[default]
     None,
-    /// By their distance to the list's centroid, the nearest first; ties by rowid.
+    /// By the distance to the list's centroid, nearest first; ties by rowid.
     ResidualNormAsc,
 }
 
@@ -70,7 +71,7 @@ impl ListOrdering {
         Self::NAMES[self as usize]
     }
 
-    /// The order of that name (any case).
+    /// The order of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "none" => Some(Self::None),
@@ -90,11 +91,10 @@ pub struct MemoryLists {
 }
 
 impl MemoryLists {
-    /// Rows of one segment, at most.
+    /// The most rows of one segment.
     pub const SEGMENT_ROWS: usize = 1024;
 
-    /// Puts prepared `rows` (`[rowids.len()][dim]`) into the lists of `coarse`, or into one list where
-    /// there is none.
+    /// Puts prepared `rows` (`[rowids.len()][dim]`) into the lists of `coarse`, or into one list without it.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -144,7 +144,7 @@ impl MemoryLists {
         &self.heads
     }
 
-    /// The metric-independent place of a segment.
+    /// The index of a segment in `heads`.
     fn at(&self, head: &SegmentHead) -> usize {
         self.heads.partition_point(|h| h.id < head.id)
     }
@@ -178,10 +178,10 @@ impl InvertedLists for MemoryLists {
     }
 }
 
-/// Prepares a copy of `rows` (`[n][dim]`) for `metric`.
+/// A prepared copy of `rows` (`[n][dim]`).
 ///
 /// # Errors
-/// What [`crate::index::metric::check`] says of a row.
+/// [`IndexError::NotFinite`] for NaN or an infinity.
 pub fn prepare_rows(metric: Metric, dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
     let mut prepared = rows.to_vec();
     for row in prepared.chunks_exact_mut(dim) {

@@ -1,4 +1,4 @@
-//! What a search is asked for.
+//! The parameters of a search.
 
 pub(crate) mod recall;
 pub(crate) mod row_budget;
@@ -8,38 +8,39 @@ use serde::{Deserialize, Serialize};
 use crate::base::workers::Workers;
 use crate::index::{Budget, Placement, ProbeLimit, RowFilter};
 
-/// What a search is asked for.
+/// The parameters of a search.
 #[derive(Clone, Copy)]
 pub struct SearchParams<'a> {
-    /// How many rows, at most; `usize::MAX` for all within `max_key`.
+    /// The most rows to return; `usize::MAX` for all within `max_key`.
     pub k: usize,
-    /// How many lists are probed per query; nlist or more is the exact search.
+    /// How many lists each query probes. With nlist or more the search is exact.
     pub nprobe: usize,
-    /// How far beyond its nearest list a query goes: fewer lists than `nprobe` for most of them. None: `nprobe` for all.
+    /// Limits how far beyond its nearest list a query probes, so that most queries probe fewer lists than
+    /// `nprobe`. `None`: every query probes `nprobe`.
     pub probe_limit: Option<ProbeLimit>,
-    /// How many rows are scanned per query, at most; 0 for no limit. The last list is scanned partly.
+    /// The most rows that each query scans; 0 for no limit. The last list is scanned partly.
     pub max_codes: u64,
-    /// How many rows are scanned of each list. If `max_codes` is less, it has its say after this one, nearest lists first.
+    /// How many rows of each list are scanned. `max_codes` applies after it, nearest lists first.
     pub budget: Budget,
-    /// Rows with a larger key are not wanted.
+    /// Rows with a larger key are not returned.
     pub max_key: f32,
-    /// Rows with this key or a smaller one are not wanted.
+    /// Rows with this key or a smaller one are not returned.
     pub above_key: Option<f32>,
-    /// Rows that it does not accept are not wanted.
+    /// Rows that the filter does not accept are not returned.
     pub filter: Option<&'a dyn RowFilter>,
-    /// The only lists that hold wanted rows, ascending: all of them are scanned instead of `nprobe`.
+    /// The only lists with wanted rows, ascending. All of them are scanned, whatever `nprobe`.
     pub lists: Option<&'a [u32]>,
-    /// The only partitions of interest, ascending; `nprobe` lists of each are probed.
+    /// The only partitions to search, ascending; `nprobe` lists of each are probed.
     pub partitions: Option<&'a [u32]>,
-    /// How the work is cut. The answer does not depend on it.
+    /// How the work is divided. The answer does not depend on it.
     pub mode: SearchMode,
-    /// Where it is done. The answer does not depend on it.
+    /// Where the search computes. The answer does not depend on it.
     pub device: Placement<'a>,
-    /// The threads that may take part. The answer does not depend on it.
+    /// The threads that may take part. The answer does not depend on them.
     pub workers: Workers,
 }
 
-/// How the work of a search is cut. The names are those of torch-ivf.
+/// How the work of a search is divided. The names are those of torch-ivf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SearchMode {
     /// Whichever is faster for the number of queries, lists and threads.
@@ -47,7 +48,7 @@ pub enum SearchMode {
     Auto,
     /// Query by query: each scans its lists in the order of their distance.
     Matrix,
-    /// List by list: queries that probe the same list share the reading of it.
+    /// List by list: queries that probe the same list share one read of it.
     Csr,
 }
 
@@ -60,7 +61,7 @@ impl SearchMode {
         Self::NAMES[self as usize]
     }
 
-    /// The mode of that name (any case).
+    /// The mode of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "auto" => Some(Self::Auto),
@@ -72,7 +73,7 @@ impl SearchMode {
 }
 
 impl SearchParams<'_> {
-    /// The `k` nearest of the rows in the `nprobe` nearest lists.
+    /// Parameters for the `k` nearest rows in the `nprobe` nearest lists.
     pub fn new(k: usize, nprobe: usize) -> Self {
         Self {
             k,

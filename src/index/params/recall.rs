@@ -1,18 +1,19 @@
-//! Adaptive probing: a query probes as many lists as its distances to their centroids ask for.
+//! Adaptive probing: the distances of a query to the centroids decide how many lists it probes.
 //!
-//! A query near one centroid has its neighbours in few lists, one between many centroids has them in many. So a query does not
-//! go on to lists whose centroids are much farther than its nearest one, as in SPANN (Chen et al., NeurIPS 2021): list i, from
-//! 0, is probed while
+//! The neighbours of a query near one centroid are in few lists, those of a query between many centroids in
+//! many. So a query does not probe lists whose centroids are much farther than its nearest one, as in SPANN
+//! (Chen et al., NeurIPS 2021): list i, from 0, is probed while
 //!
 //! ```text
 //! (d_i - d_0) * sqrt(i) <= limit * scale
 //! ```
 //!
-//! where d_i is the key of the query and the i-th nearest centroid, and scale is the root of d_0, but of no less than a quarter of
-//! what is usual (a query may lie on a centroid). For inner products, whose keys have no zero, it is the length of the query. Of
-//! the rules that were tried on the data of docs/performance.md (d_i / d_0 as in SPANN, d_i - d_0, distances to the planes between
-//! centroids, each with several powers of rank and d_0) this one probes among the fewest lists for a recall, and its limits pass
-//! best from the rows that they are measured on to other queries.
+//! Here d_i is the key of the query and the i-th nearest centroid. The scale is the square root of d_0, or of
+//! a quarter of the median d_0 if that is more (a query may lie on a centroid). For inner products, whose
+//! keys have no zero, the scale is the length of the query. Several rules were tried on the data of
+//! docs/performance.md: d_i / d_0 as in SPANN, d_i - d_0, distances to the planes between centroids, each
+//! with several powers of rank and d_0. This rule probes the fewest lists for a recall, and its limits carry
+//! over best from the rows that they are measured on to other queries.
 //!
 //! [`crate::index::calibrate`] measures which limit reaches which recall.
 
@@ -20,51 +21,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::{Metric, Snapshot};
 
-/// Up to which limit a query probes: see the module.
+/// The limit up to which a query probes: see the module.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbeLimit {
-    /// Lists are probed up to this.
+    /// The limit of the rule.
     pub limit: f64,
-    /// The least scale.
+    /// The smallest d_0 that the scale is computed from.
     pub floor: f64,
-    /// Lists that queries probe on average: what is looked at first.
+    /// How many lists queries probe on average. The search starts with about this many.
     pub lists: f64,
 }
 
-/// The limits that reach recalls, as they were measured.
+/// The measured limits for recalls.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// A quarter of the median of d_0.
     pub floor: f32,
-    /// For each of [`Calibration::KS`].
+    /// One for each of [`Calibration::KS`].
     pub curves: [Curve; 2],
 }
 
-/// Limits for searches of k rows.
+/// The limits for searches of k rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Curve {
     /// The limit for each of [`Calibration::TARGETS`].
     pub limits: [f32; TARGETS],
-    /// The lists that are probed on average with each.
+    /// The lists that queries probe on average with each limit.
     pub lists: [f32; TARGETS],
 }
 
 const TARGETS: usize = 15;
-/// Lists that are looked at together, at least.
+/// The smallest number of lists that a search looks at in one step.
 const FIRST_LISTS: usize = 8;
 
 impl Calibration {
-    /// The numbers of neighbours that limits are measured for. In between they are interpolated; below the first and above the
-    /// last its own are taken.
+    /// The values of k that limits are measured for. Limits in between are interpolated. A smaller k uses the
+    /// first curve, a larger k the last.
     pub const KS: [u32; 2] = [10, 100];
-    /// The recalls that limits are measured for. In between they are interpolated; below the first, the first's limit is
-    /// taken; above the last, all lists are probed.
+    /// The recalls that limits are measured for. Limits in between are interpolated. A smaller target uses
+    /// the first limit; a larger one probes all lists.
     pub const TARGETS: [f64; TARGETS] =
         [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999];
-    /// Tables of fewer rows are not calibrated: all lists are probed.
+    /// Tables with fewer rows are not calibrated: all lists are probed.
     pub const LEAST_ROWS: u64 = 1000;
 
-    /// How far to reach for a recall of `target` in a search of `k` rows; none for all lists.
+    /// The limit for a recall of `target` in a search of `k` rows; `None` to probe all lists.
     pub fn probe_limit(&self, target: f64, k: usize) -> Option<ProbeLimit> {
         let [least, most] = Self::KS.map(|k| f64::from(k).sqrt());
         let part = (((k as f64).sqrt() - least) / (most - least)).clamp(0.0, 1.0);
@@ -73,7 +74,7 @@ impl Calibration {
         Some(ProbeLimit { floor: self.floor.into(), ..limit })
     }
 
-    /// Whether this may be what [`calibrate`](fn@crate::index::calibrate) makes.
+    /// Whether [`calibrate`](fn@crate::index::calibrate) can have made this value.
     pub fn is_sound(&self) -> bool {
         let of = |curve: &Curve| {
             curve.limits.iter().chain(&curve.lists).all(|&v| v >= 0.0) && curve.limits.is_sorted()
@@ -95,7 +96,7 @@ impl Curve {
 }
 
 impl ProbeLimit {
-    /// The reach at `part` of the way to another; none where it has no end.
+    /// The limit at `part` of the way to another; `None` if it is infinite.
     fn between(self, other: Self, part: f64) -> Option<Self> {
         let mix = |a: f64, b: f64| match part {
             0.0 => a,
@@ -111,10 +112,10 @@ impl ProbeLimit {
         (2.0 * self.lists).min(most as f64).max(FIRST_LISTS.min(most) as f64) as usize
     }
 
-    /// How many of `lists`, the nearest ones of `query`, it probes. At least one, where there is one.
+    /// How many of `lists`, the nearest lists of `query`, it probes: at least one, if there is one.
     pub(crate) fn width(&self, snapshot: &Snapshot, query: &[f32], lists: &[u32]) -> usize {
         let metric = snapshot.metric();
-        // Computed here and directly, so that they do not depend on how the lists were chosen.
+        // Always computed here, so that the result does not depend on how the lists were chosen.
         let key = |&list_no: &u32| metric.key(query, snapshot.centroid(list_no as usize));
         let Some(nearest) = lists.first().map(key) else { return 0 };
         let most = self.limit * scale(metric, query, nearest, self.floor);
@@ -126,12 +127,12 @@ impl ProbeLimit {
     }
 }
 
-/// What the list of that rank asks for.
+/// The left side of the rule for the list with this rank.
 pub(crate) fn spread(key: f32, nearest: f32, rank: u32) -> f64 {
     (f64::from(key) - f64::from(nearest)).max(0.0) * f64::from(rank).sqrt()
 }
 
-/// What spreads are held against.
+/// The scale of the rule.
 pub(crate) fn scale(metric: Metric, query: &[f32], nearest: f32, floor: f64) -> f64 {
     match metric {
         Metric::Ip => query.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt(),

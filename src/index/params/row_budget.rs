@@ -1,19 +1,20 @@
-//! Budgets: how many rows of each probed list a query scans.
+//! Row budgets: how many rows of each probed list a query scans.
 //!
-//! The names and the weights are those of torch-ivf. A budget here is a hard total, what one list cannot use goes to
-//! others, and each query's shares depend on nothing but the query and the lists.
+//! Names and weights are those of torch-ivf. Here a budget is a hard total, lists pass on what they cannot
+//! use, and the shares of a query depend only on the query and the lists.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::{IndexError, Snapshot};
 
-/// How a budget is shared out among the lists that a query probes.
+/// How a budget is divided among the lists that a query probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum BudgetStrategy {
     /// Equal shares.
     Uniform,
-    /// Shares fall with the distance of the centroid: exp(-3 z) with z = (d - d_min) / (d_median - d_min), at most 8.
+    /// Shares fall with the distance of the centroid: exp(-3 z) with z = (d - d_min) / (d_median - d_min), at
+    /// most 8.
     #[default]
     DistanceWeighted,
 }
@@ -22,7 +23,7 @@ impl BudgetStrategy {
     /// The names that SQL accepts, in the order of the variants.
     pub const NAMES: [&'static str; 2] = ["uniform", "distance_weighted"];
 
-    /// The strategy of that name (any case).
+    /// The strategy of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "uniform" => Some(Self::Uniform),
@@ -37,24 +38,24 @@ impl BudgetStrategy {
     }
 }
 
-/// How many rows a query scans, of all its lists and of each. Rows of a list count in the list's order, and before any
+/// How many rows a query scans in all and of each list. Rows count in the order of the list, and before any
 /// filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// Rows scanned per query, at most; 0 for no limit.
+    /// The most rows scanned per query; 0 for no limit.
     pub candidates: u64,
-    /// How they are shared out.
+    /// How they are divided.
     pub strategy: BudgetStrategy,
-    /// Rows that each list gets before the rest is shared out, nearest lists first.
+    /// The rows that each list gets before the rest is divided, nearest lists first.
     pub min_rows_per_list: u64,
-    /// Rows of a list that are scanned, at most; 0 for no limit.
+    /// The most rows of a list that are scanned; 0 for no limit.
     pub max_rows_per_list: u64,
 }
 
-/// Sets of knobs under one name.
+/// Named sets of search settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SearchProfile {
-    /// No budget: all rows of the lists that are probed.
+    /// No budget: all rows of the probed lists.
     #[default]
     Exact,
     /// 32,768 rows.
@@ -70,7 +71,7 @@ impl SearchProfile {
     pub const NAMES: [&'static str; 4] = ["exact", "approx_fast", "approx_balanced", "approx_quality"];
     const ALL: [Self; 4] = [Self::Exact, Self::ApproxFast, Self::ApproxBalanced, Self::ApproxQuality];
 
-    /// The profile of that name (any case).
+    /// The profile of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
         Some(Self::ALL[at])
@@ -81,7 +82,7 @@ impl SearchProfile {
         Self::NAMES[self as usize]
     }
 
-    /// The `candidate_budget` that it stands for; its strategy is [`BudgetStrategy::DistanceWeighted`].
+    /// The `candidate_budget` of this profile. Its strategy is [`BudgetStrategy::DistanceWeighted`].
     pub fn candidate_budget(self) -> u64 {
         match self {
             Self::Exact => 0,
@@ -94,16 +95,16 @@ impl SearchProfile {
 
 /// All rows of a list.
 pub(crate) const ALL: u32 = u32::MAX;
-/// How fast weights fall, and the distance from which they fall no more.
+/// The exponent of the weights, and the largest z.
 const ALPHA: f64 = 3.0;
 const Z_MAX: f64 = 8.0;
 
-/// Buffers of [`Budget::share`], kept between calls.
+/// Buffers of [`Budget::share`], reused between calls.
 #[derive(Debug, Default)]
 pub(crate) struct ShareScratch {
     distances: Vec<f32>,
     sorted: Vec<f32>,
-    /// The sum of the weights of a list and all after it.
+    /// The weight of each list. `weights_after` has the sum of a list's weight and all after it.
     weights: Vec<f64>,
     weights_after: Vec<f64>,
 }
@@ -114,7 +115,8 @@ impl Budget {
         self.candidates > 0 || self.max_rows_per_list > 0
     }
 
-    /// Rows of a list that may be scanned, whatever the budget: [`ALL`] of them where that is no fewer.
+    /// How many rows of a list of `rows` rows may be scanned by `max_rows_per_list`; [`ALL`] if that does not
+    /// limit it.
     pub(crate) fn of_list(&self, rows: u64) -> u32 {
         if self.max_rows_per_list > 0 && self.max_rows_per_list < rows {
             self.max_rows_per_list.min(u64::from(ALL - 1)) as u32
@@ -123,8 +125,8 @@ impl Budget {
         }
     }
 
-    /// Appends to `shares` how many rows `query` scans of each of `lists`, the nearest first: together as many as the
-    /// budget, or all that there are. [`ALL`] stands for a list without a limit.
+    /// Appends to `shares` how many rows `query` scans of each of `lists` (nearest first): in all as many as
+    /// the budget, or all rows that there are. [`ALL`] means a list without a limit.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -163,7 +165,7 @@ impl Budget {
             *share += more as u32;
             left -= more;
         }
-        // What the farther lists had no rows for goes to the nearest that have.
+        // What the farther lists had no rows for goes to the nearest lists that have rows left.
         for (share, &list_no) in shares.iter_mut().zip(lists) {
             let more = left.min(most_of(list_no) - u64::from(*share));
             *share += more as u32;
@@ -175,7 +177,7 @@ impl Budget {
         Ok(())
     }
 
-    /// The weight of each list, and of each together with those after it.
+    /// Computes the weight of each list, and the sums of the weights from each list on.
     fn weigh(
         &self,
         snapshot: &Snapshot,
@@ -190,7 +192,7 @@ impl Budget {
             BudgetStrategy::DistanceWeighted => {
                 distances.clear();
                 sorted.clear();
-                // Computed here and directly, so that they do not depend on how the lists were chosen.
+                // Always computed here, so that the result does not depend on how the lists were chosen.
                 let key = |&list_no: &u32| snapshot.metric().key(query, snapshot.centroid(list_no as usize));
                 distances.try_extend(lists.iter().map(key))?;
                 sorted.try_append(distances)?;
@@ -211,19 +213,20 @@ impl Budget {
     }
 }
 
-/// exp(-3 z), z = (d - least) / (median - least) between 0 and 8.
+/// exp(-3 z) with z = (d - least) / (median - least), between 0 and 8.
 fn weight(d: f64, least: f64, median: f64) -> f64 {
     let z = (d - least) / (median - least);
-    // Not a number, or infinite, where half of the lists are equally near.
+    // NaN or infinite if half of the lists are equally near.
     let z = if z.is_nan() { 0.0 } else { z.clamp(0.0, Z_MAX) };
     exp(-ALPHA * z)
 }
 
-/// e^x for x in -32..=0, of additions and products only: the same bits on every machine, which a library's is not.
+/// e^x for x in -32..=0. It uses only additions, products and divisions, so it has the same bits on every
+/// machine, which a library function does not.
 fn exp(x: f64) -> f64 {
     let halvings = (-x * std::f64::consts::LOG2_E).floor();
     let rest = x + halvings * std::f64::consts::LN_2;
-    // The Taylor series: |rest| < 0.7.
+    // The Taylor series, for |rest| < 0.7.
     let series = (1..=16).rev().fold(1.0, |sum, i| 1.0 + sum * rest / f64::from(i));
     (0..halvings as u32).fold(series, |value, _| value / 2.0)
 }

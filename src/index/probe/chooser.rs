@@ -1,4 +1,4 @@
-//! Which lists a query probes, and how many rows of each it scans.
+//! Chooses the lists that a query probes, and how many rows of each it scans.
 
 use crate::base::alloc::{TryExtend, try_vec};
 use crate::index::coarse::quantizer::ProbeScratch;
@@ -6,7 +6,7 @@ use crate::index::params::row_budget::ShareScratch;
 use crate::index::probe::probes::{Probes, Round};
 use crate::index::{CoarseQuantizer, IndexError, ProbeLimit, SearchParams, Snapshot};
 
-/// What choices are made from.
+/// The input of a choice.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice<'a> {
     pub snapshot: &'a Snapshot,
@@ -22,7 +22,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// Memory for choosing lists, kept between searches.
+/// Buffers for choosing lists, reused between searches.
 #[derive(Debug, Default)]
 pub(crate) struct Chooser {
     probe: ProbeScratch,
@@ -30,7 +30,7 @@ pub(crate) struct Chooser {
 }
 
 impl Chooser {
-    /// Gives one query its lists in a round.
+    /// Chooses the lists of one query in a round.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -58,8 +58,8 @@ impl Chooser {
         })
     }
 
-    /// Gives each of some queries its lists in a round, the same as [`Chooser::one`]. All of them are in their first round, or none
-    /// is.
+    /// Chooses the lists of a block of queries in a round, the same as [`Chooser::one`] does. Either all of
+    /// them are in their first round, or none is.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`].
@@ -74,7 +74,7 @@ impl Chooser {
         let (Some(coarse), None) = (snapshot.coarse(), params.lists) else {
             return block.iter().try_for_each(|&q| self.one(choice, q, round(q), probes));
         };
-        // The centroids are read once for all, as far as is enough for most.
+        // The centroids are read once for all queries, for as many lists as most of the queries need.
         let is_first = block.first().is_some_and(|&q| round(q).is_first);
         let limit = params.probe_limit.as_ref();
         let most = block.iter().map(|&q| round(q).nprobe).max().unwrap_or(0);
@@ -97,7 +97,7 @@ impl Chooser {
                     }
                     Ok(lists.try_append(&nearest[..own])?)
                 }
-                // Where queries differ, there are no partitions.
+                // With a probe limit there are no partitions, so a prefix is enough for each query.
                 Some(_) => Ok(lists.try_append(&nearest[..round.nprobe.min(width)])?),
                 None => Ok(lists.try_append(nearest)?),
             };
@@ -109,7 +109,8 @@ impl Chooser {
     }
 }
 
-/// Appends the lists within the limit: of the `first` nearest, or of twice as many and so on up to `most`.
+/// Appends the lists within the limit. Looks at the `first` nearest, then at twice as many, and so on up to
+/// `most`.
 fn within_limit(
     snapshot: &Snapshot,
     coarse: &CoarseQuantizer,
@@ -133,7 +134,7 @@ fn within_limit(
     }
 }
 
-/// Appends how many rows of each of `lists` a query may scan, if there is a limit.
+/// Appends how many rows of each of `lists` a query may scan, if there is a budget.
 fn shares_of(
     snapshot: &Snapshot,
     params: &SearchParams<'_>,
@@ -150,7 +151,7 @@ fn shares_of(
     if is_first {
         return budget.share(snapshot, query, lists, scratch, shares);
     }
-    // Later rounds are paid from what the first has left, however much a list takes.
+    // Later rounds use what the first one left of the budget, whatever the list.
     let of_list = |&list_no: &u32| budget.of_list(snapshot.list_rows(list_no as usize));
     Ok(shares.try_extend(lists.iter().map(of_list))?)
 }

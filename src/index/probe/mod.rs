@@ -1,4 +1,4 @@
-//! Which lists a query probes, and how many rows of each it scans.
+//! Probing: which lists a query scans, and how many rows of each.
 
 pub(crate) mod chooser;
 pub(crate) mod probes;

@@ -1,4 +1,4 @@
-//! The lists that queries were given.
+//! The lists that were chosen for queries.
 
 use std::ops::Range;
 
@@ -8,31 +8,31 @@ use crate::index::params::row_budget::ALL;
 /// How far a query goes in a round of its search.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    /// Whether it is the first one: a search for a recall then stops where its calibration says, a row budget is shared out.
+    /// Whether this is the first round. Only the first one applies the probe limit, and divides a row budget.
     pub is_first: bool,
-    /// Lists that the query has scanned: its nearest ones.
+    /// How many lists the query has scanned: its nearest ones.
     pub done: usize,
-    /// Lists of each partition up to which it goes on.
+    /// How many lists of each partition the query has scanned after this round, at most.
     pub nprobe: usize,
 }
 
-/// Which of the lists of a round are scanned together.
+/// Which lists of a round are scanned together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wave {
     /// All of them.
     All,
-    /// The nearest one, so that the threshold is tight when the others are scanned.
+    /// The nearest list, so that the threshold is tight when the others are scanned.
     Nearest,
-    /// All but the nearest one.
+    /// All lists but the nearest.
     Others,
 }
 
 /// The lists that some queries probe.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    /// Query by query, the nearest first.
+    /// Query by query, nearest first.
     lists: Vec<u32>,
-    /// Rows that may be scanned of each, [`ALL`] for no limit. Empty where no list has one.
+    /// How many rows of each list may be scanned; [`ALL`] for no limit. Empty if no list has a limit.
     shares: Vec<u32>,
     queries: Vec<OfQuery>,
 }
@@ -41,24 +41,24 @@ pub(crate) struct Probes {
 #[derive(Debug, Clone, Copy)]
 struct OfQuery {
     start: usize,
-    /// Those before it were scanned in an earlier round.
+    /// Lists before this one were scanned in an earlier round.
     fresh: usize,
     end: usize,
 }
 
 impl Probes {
-    /// Forgets all of them, and keeps the memory.
+    /// Removes all queries, and keeps the memory.
     pub fn clear(&mut self) {
         self.lists.clear();
         self.shares.clear();
         self.queries.clear();
     }
 
-    /// Gives a next query the lists that `choose` appends, and the shares that `share` appends to those. The first `done` lists
+    /// Adds the next query. `choose` appends its lists, `share` the shares of these. The first `done` lists
     /// were scanned before.
     ///
     /// # Errors
-    /// What they fail with, [`OutOfMemory`].
+    /// Those of `choose` and `share`, or [`OutOfMemory`].
     pub fn add<E: From<OutOfMemory>>(
         &mut self,
         done: usize,
@@ -73,7 +73,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Adds the queries of `more` behind these.
+    /// Appends the queries of `more`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -86,27 +86,27 @@ impl Probes {
         self.queries.try_extend(more.queries.iter().map(behind))
     }
 
-    /// Lists of the `i`-th query, those that it has scanned included.
+    /// The number of lists of the `i`-th query, including those scanned before.
     pub fn width(&self, i: usize) -> usize {
         self.queries[i].end - self.queries[i].start
     }
 
-    /// The most lists that a query has left to scan.
+    /// The largest number of lists that a query has left to scan.
     pub fn widest(&self) -> usize {
         self.queries.iter().map(|q| q.end - q.fresh).max().unwrap_or(0)
     }
 
-    /// The `i`-th query scans none of its lists.
+    /// Marks all lists of the `i`-th query as scanned.
     pub fn skip(&mut self, i: usize) {
         self.queries[i].fresh = self.queries[i].end;
     }
 
-    /// The lists that the `i`-th query scans in a wave, with how many rows of each.
+    /// The lists that the `i`-th query scans in a wave, and how many rows of each.
     pub fn of(&self, i: usize, wave: Wave) -> impl Iterator<Item = (u32, u32)> {
         self.places(i, wave).map(|at| self.at(at)).filter(|(_, share)| *share > 0)
     }
 
-    /// Lists that are scanned in a wave, summed over the queries.
+    /// The number of lists scanned in a wave, summed over the queries.
     pub fn visits(&self, wave: Wave) -> usize {
         let of_query = |i| match self.shares.len() {
             0 => self.places(i, wave).len(),

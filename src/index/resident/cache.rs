@@ -1,4 +1,4 @@
-//! Snapshots that the connections of a process share, and the memory that they may take.
+//! The cache: snapshots that the connections of a process share, and the memory that they may take.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::memory::MemoryBudget;
 use crate::index::{DeviceCache, Snapshot};
 
-/// Which content a snapshot shows. Two equal versions show the same rows.
+/// Identifies the content of a snapshot. Equal versions have the same rows in the same segments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
-    /// Drawn when the table was created.
+    /// Drawn at random when the table was created.
     pub uuid: [u8; 16],
-    /// The hash chain over all that was written to the table.
+    /// The hash chain over everything written to the table.
     pub stamp: [u8; 16],
-    /// What tells the file apart from a forged copy of the same uuid and stamp: device and inode, which are a file's own
-    /// while it is open.
+    /// Device and inode of the file, which are its own while it is open. They distinguish it from a copy with
+    /// the same uuid and stamp.
     pub file: (u64, u64),
-    /// The file's schema version when the table was opened. It tells apart what was in the file before and after it was
-    /// restored from another one by the backup interface.
+    /// The schema version of the file when the table was opened. It distinguishes the content before and
+    /// after the backup API restored another file into this one.
     pub schema_version: i64,
 }
 
-/// The process-wide map from versions to snapshots, and the snapshots that connections keep to themselves: whoever needs room, or
-/// lowers the limit, finds all of them here.
+/// The map from versions to snapshots for the whole process. It also has the snapshots that belong to one
+/// connection, so that evictions and lower limits reach all of them.
 #[derive(Debug)]
 pub struct Cache {
     budget: Arc<MemoryBudget>,
@@ -36,28 +36,28 @@ struct Entries {
     snapshots: HashMap<Key, Entry>,
 }
 
-/// Where a snapshot is found.
+/// The key of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
-    /// By every connection that reads that version.
+    /// Shared by all connections that read this version.
     Shared(Version),
-    /// By the one that has the number.
+    /// Used only by the connection that has this number.
     Private(u64),
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// When it was last asked for.
+    /// The clock at its last use.
     used: u64,
     uuid: [u8; 16],
-    /// None where it cannot be told.
+    /// `None` if the file has no identity.
     file: Option<(u64, u64)>,
     snapshot: Arc<Snapshot>,
 }
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        // Others are made of this one alone, under the lock.
+        // New references are made only from this one, under the lock.
         Arc::strong_count(&self.snapshot) == 1
     }
 }
@@ -76,7 +76,7 @@ impl Entries {
     }
 }
 
-/// Versions of one table that are kept: the newest, and what readers of older snapshots may still ask for.
+/// How many versions of one table are kept: the newest, and older ones that other readers may still need.
 const VERSIONS_KEPT: usize = 4;
 
 impl Cache {
@@ -85,18 +85,18 @@ impl Cache {
         Self { budget: Arc::new(MemoryBudget::new(limit)), entries: Mutex::default() }
     }
 
-    /// What resident memory is counted against.
+    /// The budget that resident memory is charged to.
     pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 
-    /// The snapshot of that very version, if it is here.
+    /// The snapshot of this version, if it is cached.
     pub fn get(&self, version: &Version) -> Option<Arc<Snapshot>> {
         self.lock().get(&Key::Shared(version.clone()))
     }
 
-    /// The most recently used snapshot of the same table in the same file of the same schema version: its segments may be taken
-    /// over.
+    /// The most recently used snapshot of the same table, in the same file, with the same schema version. A
+    /// new snapshot may take over its segments.
     pub fn relative(&self, version: &Version) -> Option<Arc<Snapshot>> {
         let entries = self.lock();
         let is_relative = |key: &Key| match key {
@@ -109,7 +109,7 @@ impl Cache {
         relatives.max_by_key(|(_, entry)| entry.used).map(|(_, entry)| Arc::clone(&entry.snapshot))
     }
 
-    /// Keeps a snapshot. If another thread was first, that one is returned and shared.
+    /// Caches a snapshot. If another thread has cached one for this version before, that one is returned.
     pub fn insert(&self, version: Version, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let mut dropped = Vec::new();
         let mut entries = self.lock();
@@ -133,15 +133,15 @@ impl Cache {
         kept
     }
 
-    /// Keeps a snapshot for one connection, under the number that is returned, until it is evicted or [`Cache::forget_private`] is
-    /// told. None where there is no memory for it.
+    /// Caches a snapshot for one connection, and returns its number. It stays until it is evicted or
+    /// [`Cache::forget_private`] is called. `None` if there is no memory for the entry.
     pub fn keep_private(
         &self,
         uuid: [u8; 16],
         file: Option<(u64, u64)>,
         snapshot: Arc<Snapshot>,
     ) -> Option<u64> {
-        // Of all processes: a child after fork() must not take its parent's numbers for its own.
+        // Shared with child processes: a child after fork() must not reuse a number of its parent.
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.lock();
@@ -151,19 +151,20 @@ impl Cache {
         Some(number)
     }
 
-    /// The snapshot of that number, if it is still here.
+    /// The snapshot with this number, if it is still cached.
     pub fn get_private(&self, number: u64) -> Option<Arc<Snapshot>> {
         self.lock().get(&Key::Private(number))
     }
 
-    /// Forgets the snapshot of that number.
+    /// Drops the snapshot with this number.
     pub fn forget_private(&self, number: u64) {
         let dropped = self.lock().snapshots.remove(&Key::Private(number));
         drop(dropped);
     }
 
-    /// Sets the limit of resident bytes. Where more are in use, snapshots that no search holds are dropped at once, the least recently
-    /// used first; if that is not enough the others are let go of, and dropped when their searches end.
+    /// Sets the limit of resident bytes. If more are in use, idle snapshots (those that no search holds) are
+    /// evicted at once, the least recently used first. If that is not enough, all others leave the cache too,
+    /// and are freed when their searches end.
     pub fn set_limit(&self, bytes: usize) {
         self.budget.set_limit(bytes);
         if !self.make_room(0, None) {
@@ -171,8 +172,8 @@ impl Cache {
         }
     }
 
-    /// Sets the limit of bytes in the memory of a device. Where more are in use, the copies of the least recently used snapshots are
-    /// dropped at once, but for those that a search holds while it lasts.
+    /// Sets the limit of bytes in the memory of a device. If more are in use, the copies of the least
+    /// recently used snapshots are dropped. A copy that a search holds is freed when the search ends.
     pub fn set_device_limit(&self, device: &DeviceCache, bytes: usize) {
         device.budget().set_limit(bytes);
         let is_enough = || device.budget().used() <= device.budget().limit();
@@ -185,8 +186,8 @@ impl Cache {
         all.iter().take_while(|_| !is_enough()).for_each(|(_, snapshot)| snapshot.forget_copies(device));
     }
 
-    /// Drops the least recently used snapshots that no search holds, but for `except`, until `bytes`
-    /// more fit; false if they do not.
+    /// Evicts idle snapshots except `except`, the least recently used first, until there is room for `bytes`
+    /// more. Returns whether there is.
     pub fn make_room(&self, bytes: usize, except: Option<&Snapshot>) -> bool {
         let is_except = |of: &Snapshot| except.is_some_and(|except| std::ptr::eq(of, except));
         loop {
@@ -207,7 +208,8 @@ impl Cache {
         }
     }
 
-    /// Drops what the least recently used snapshots that no search holds, but for `except`, have on a device, until `is_enough`.
+    /// Drops the device copies of idle snapshots except `except`, the least recently used first, until
+    /// `is_enough`.
     pub(crate) fn drop_copies(
         &self,
         device: &DeviceCache,
@@ -231,12 +233,12 @@ impl Cache {
         }
     }
 
-    /// Forgets every version of the table in that file.
+    /// Drops every version of the table in this file.
     pub fn forget(&self, version: &Version) {
         self.forget_if(|of| (of.uuid, of.file) == (version.uuid, Some(version.file)));
     }
 
-    /// Forgets every table in that file.
+    /// Drops every table in this file.
     pub fn forget_file(&self, file: (u64, u64)) {
         self.forget_if(|of| of.file == Some(file));
     }
@@ -249,7 +251,7 @@ impl Cache {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
-        // No code that can panic runs under the lock, and the map is whole after each step.
+        // No code that can panic runs under the lock, and the map is consistent after each step.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -267,7 +269,8 @@ mod tests {
     const DIM: usize = 3;
     const QUERIES: [f32; 2 * DIM] = [0.5, 1.0, 0.0, 19.0, 1.5, 2.0];
 
-    /// One version of the table of one file: three lists, of which the first is the same in each version of a file.
+    /// One version of the table of one file: three lists, of which the first is the same in each version of a
+    /// file.
     struct Content {
         version: Version,
         coarse: Arc<CoarseQuantizer>,

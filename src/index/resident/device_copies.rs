@@ -1,8 +1,8 @@
-//! Rows that stay in the memory of a device, segment by segment.
+//! Copies of rows in the memory of a device, by segment.
 //!
-//! As on the host, a new version of an index takes over every segment that has not changed: after an insert into one list, that
-//! list's last segment is copied again and nothing else, and no room has to be left in between for lists to grow into. Deletes
-//! copy nothing: which rows are alive is said with each search.
+//! As on the host, a new version of an index takes over every segment that has not changed. After an insert
+//! into one list, only the last segment of that list is copied again, and no spare room for growth is needed.
+//! Deletes copy nothing: each search says which rows are alive.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,11 @@ use crate::index::list::segment::ResidentCodes;
 use crate::index::resident::snapshot::Held;
 use crate::index::{InvertedLists, Snapshot};
 
-/// A device, and what its memory may hold of all tables.
+/// A device, and the budget of its memory for all tables.
 #[derive(Debug)]
 pub struct DeviceCache {
     name: DeviceName,
-    /// Copies are told apart by it: two objects may drive one device.
+    /// Identifies the device object that made a copy: two objects may drive one device.
     id: u64,
     pub(crate) accelerator: Box<dyn Accelerator>,
     budget: Arc<MemoryBudget>,
@@ -30,12 +30,12 @@ pub struct DeviceCache {
 /// Where a search computes. The answer does not depend on it.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Placement<'a> {
-    /// Large batches on the first GPU, if there is one that this build drives; everything else on the CPU.
+    /// Large batches on the first GPU, if this build can use one; everything else on the CPU.
     Auto,
     /// On the CPU.
     #[default]
     Cpu,
-    /// On that device, as far as its memory holds the lists.
+    /// On this device, as far as the lists fit its memory.
     On(&'a Arc<DeviceCache>),
 }
 
@@ -51,10 +51,10 @@ pub(crate) struct DeviceSegment {
     _charge: Charge,
 }
 
-/// Rowids by slot, on the host: only rows that may be answers are asked for theirs.
+/// Rowids by slot, on the host: only candidates need theirs.
 #[derive(Debug)]
 enum Rowids {
-    /// Those of resident codes.
+    /// Those of the resident codes.
     Shared(Arc<Held<ResidentCodes>>),
     Own(Vec<i64>),
 }
@@ -73,9 +73,9 @@ impl DeviceSegment {
 #[derive(Debug, Default)]
 pub(crate) struct Copies(Mutex<Vec<Arc<DeviceSegment>>>);
 
-/// What a search takes of a device's memory beside rows.
+/// What a search needs of a device's memory besides rows.
 const SCRATCH_BYTES: usize = 1 << 30;
-/// What rows may take where the device does not say how much is free.
+/// The limit for rows if the device does not report its free memory.
 const UNKNOWN_BYTES: usize = 1 << 30;
 
 type Opened = Vec<(DeviceName, Option<Arc<DeviceCache>>)>;
@@ -83,24 +83,26 @@ type Opened = Vec<(DeviceName, Option<Arc<DeviceCache>>)>;
 static OPENED: PerProcess<Mutex<Opened>> = PerProcess::new();
 
 impl DeviceCache {
-    /// A device whose memory holds at most `limit` bytes of rows.
+    /// A device with a limit of `limit` bytes for rows.
     pub fn new(name: DeviceName, accelerator: Box<dyn Accelerator>, limit: usize) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         Self { name, id, accelerator, budget: Arc::new(MemoryBudget::new(limit)) }
     }
 
-    /// The device of that name, which all connections of this process share; none for the CPU. `SQLITE_IVF_DEVICE_BYTES` of its memory
-    /// are for rows, or what is free when it is first opened, less a tenth of it and less what a search takes.
+    /// The device of this name, shared by all connections of this process; `None` for the CPU. The limit for
+    /// rows is `SQLITE_IVF_DEVICE_BYTES`, or the memory that is free when the device is first opened, less a
+    /// reserve: a tenth of it, or what a search needs (at most a quarter), whichever is more.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] where this build or this machine does not have it; `auto` is the CPU then.
+    /// [`DeviceError::Unavailable`] if this build or this machine does not have the device. `auto` is the CPU
+    /// then.
     pub fn of_process(name: DeviceName) -> Result<Option<Arc<Self>>, DeviceError> {
         let mut opened = OPENED.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if name != DeviceName::Auto {
             return Self::opened(&mut opened, name);
         }
-        // A GPU that did not answer is not asked again.
+        // A GPU that did not respond is not tried again.
         if opened.iter().all(|(of, _)| *of != name) {
             let first = Self::opened(&mut opened, DeviceName::automatic()).unwrap_or(None);
             opened.push((name, first));
@@ -122,7 +124,7 @@ impl DeviceCache {
         Ok(device)
     }
 
-    /// That device, if it was opened before: nothing is opened.
+    /// The device of this name, if it is open already. Opens nothing.
     pub fn opened_before(name: DeviceName) -> Option<Arc<Self>> {
         let opened = OPENED.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         opened.iter().find(|(of, _)| *of == name).and_then(|(_, device)| device.clone())
@@ -133,12 +135,12 @@ impl DeviceCache {
         self.name
     }
 
-    /// Tells its copies from those of others.
+    /// Identifies the copies that this device made.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// What the rows in its memory are counted against.
+    /// The budget that the rows in its memory are charged to.
     pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
@@ -150,12 +152,12 @@ impl Copies {
         self.lock().iter().find(|copy| copy.device == device.id).cloned()
     }
 
-    /// What they take of a device's memory.
+    /// The bytes that the copy takes of a device's memory.
     pub fn bytes(&self, device: &DeviceCache) -> usize {
         self.on(device).map_or(0, |copy| copy.bytes)
     }
 
-    /// Forgets the copy on a device.
+    /// Drops the copy on a device.
     pub fn forget(&self, device: &DeviceCache) {
         self.lock().retain(|copy| copy.device != device.id);
     }
@@ -177,10 +179,11 @@ impl Copies {
 }
 
 impl Snapshot {
-    /// Copies the rows of a segment to a device, if they are not there; false where its memory has no room.
+    /// Copies the rows of a segment to a device, unless they are there. Returns false if its memory has no
+    /// room.
     ///
     /// # Errors
-    /// What `lists` fails with.
+    /// Those of `lists`.
     pub fn copy_to<L: InvertedLists>(
         &self,
         device: &DeviceCache,
@@ -191,10 +194,10 @@ impl Snapshot {
         Ok(self.copy_on(device, at, cache, lists)?.is_some())
     }
 
-    /// The rows of a segment on a device, copied there if they are not; none where there is no room.
+    /// The rows of a segment on a device, copied there if necessary; `None` if there is no room.
     ///
     /// # Errors
-    /// What `lists` fails with.
+    /// Those of `lists`.
     pub(crate) fn copy_on<L: InvertedLists>(
         &self,
         device: &DeviceCache,
@@ -215,7 +218,7 @@ impl Snapshot {
             });
         }
         let Some(charge) = charge else { return Ok(None) };
-        // Codes are the CPU's: they are not read for the sake of a device and kept.
+        // A device needs only the rowids of the codes, so codes that are read here are not kept.
         let rowids = match self.resident_codes(at) {
             Some(codes) => Rowids::Shared(codes),
             None => Rowids::Own(lists.codes(&segment.head)?.rowids),
@@ -226,7 +229,8 @@ impl Snapshot {
         };
         let copied = device.accelerator.upload(self.dim(), &vectors.rows, &vectors.half_norms);
         let Ok(rows) = copied else {
-            // Others use the device too: no more fits than is there, until a person says so.
+            // Other programs use the device too. What is copied now becomes the limit, until the user sets
+            // one.
             drop(charge);
             device.budget.set_limit(device.budget.used());
             return Ok(None);

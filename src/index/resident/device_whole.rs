@@ -18,24 +18,25 @@ pub(crate) struct NumberedSegment {
     pub first: u32,
 }
 
-/// Segments whose rows are numbered one after the other, each from a multiple of 32 on.
+/// Segments whose rows are numbered consecutively, each from a multiple of 32 on.
 #[derive(Debug, Default)]
 pub(crate) struct Numbered {
     pub all: Vec<NumberedSegment>,
-    /// Bit i % 32 of word i / 32: row i is wanted. And the segment of the rows of that word.
+    /// Bit i % 32 of word i / 32 is set if the search wants row i. `segment_of` has the segment of each
+    /// word's rows.
     pub wanted: Vec<u32>,
     segment_of: Vec<u32>,
 }
 
 impl Numbered {
-    /// The number that the first row of a next segment of `rows` rows gets, if there are as many numbers.
+    /// The number for the first row of the next segment, of `rows` rows, if enough numbers are left.
     pub fn next(&self, rows: u32) -> Option<u32> {
-        // They are 32 bits wide, and the last one says that there is no row.
+        // Numbers have 32 bits, and the last one means "no row".
         let first = self.segment_of.len() * 32;
         (first + (rows as usize) < u32::MAX as usize).then_some(first as u32)
     }
 
-    /// Adds a segment that has the numbers from [`Numbered::next`] on.
+    /// Adds a segment, with numbers from [`Numbered::next`] on.
     pub fn add(
         &mut self,
         at: usize,
@@ -49,7 +50,7 @@ impl Numbered {
         self.all.try_push(NumberedSegment { at, copy, first })
     }
 
-    /// Where a row is: its segment and slot; and its rowid.
+    /// The segment, slot and rowid of a row.
     pub fn find(&self, row: u32) -> (u32, u32, i64) {
         let segment = &self.all[self.segment_of[row as usize / 32] as usize];
         let slot = row - segment.first;
@@ -57,7 +58,7 @@ impl Numbered {
     }
 }
 
-/// Appends the bits of a segment's rows that a search wants, in whole words.
+/// Appends, in whole words, the bits of the rows of a segment that a search wants.
 fn wanted_bits(head: &SegmentHead, mask: Option<&Mask>, wanted: &mut Vec<u32>) -> Result<(), OutOfMemory> {
     wanted.try_extend((0..head.rows.div_ceil(32)).map(|word| match mask {
         Some(mask) => mask.word(word as usize),
@@ -71,13 +72,13 @@ pub(crate) struct Whole {
     device: u64,
     pub index: DeviceIndex,
     pub rows: Numbered,
-    /// No vector that is compared is longer.
+    /// An upper bound of the length of any vector that is compared.
     pub length_max: f64,
     bytes: usize,
     _charge: Charge,
 }
 
-/// The wholes of a snapshot, one for each device that has searched it.
+/// The [`Whole`]s of a snapshot, one for each device that has searched it.
 #[derive(Debug, Default)]
 pub(crate) struct Wholes(Mutex<Vec<Arc<Whole>>>);
 
@@ -90,7 +91,7 @@ impl Wholes {
         self.lock().iter().find(|whole| whole.device == device.id()).cloned()
     }
 
-    /// Keeps a whole. If another search was first, that one is returned and shared.
+    /// Stores a whole. If another search has stored one before, that one is returned.
     fn put(&self, whole: Arc<Whole>) -> Arc<Whole> {
         let mut wholes = self.lock();
         if let Some(first) = wholes.iter().find(|of| of.device == whole.device) {
@@ -100,19 +101,19 @@ impl Wholes {
         whole
     }
 
-    /// What there is beside the rows, in bytes.
+    /// The bytes on a device besides the rows.
     pub fn bytes(&self, device: &DeviceCache) -> usize {
         self.on(device).map_or(0, |whole| whole.bytes)
     }
 
-    /// Forgets what is on a device.
+    /// Drops the whole of a device.
     pub fn forget(&self, device: &DeviceCache) {
         self.lock().retain(|whole| whole.device != device.id());
     }
 }
 
 impl Snapshot {
-    /// The index as a whole on a device, if it has room there and the device chooses lists.
+    /// The whole index on a device; `None` if it has no room there, or if the device cannot choose lists.
     pub(crate) fn whole_on<L: InvertedLists>(
         &self,
         device: &DeviceCache,
@@ -127,7 +128,7 @@ impl Snapshot {
             0 => 0,
             _ => DeviceRows::bytes_of(head.rows as usize, self.dim()),
         };
-        // What cannot be there as a whole is brought there as it is needed.
+        // If the whole index does not fit, segments are copied when they are needed.
         if self.segments().iter().map(|segment| rows_bytes(&segment.head)).sum::<usize>()
             > device.budget().limit()
         {
@@ -166,9 +167,9 @@ impl Snapshot {
             pieces: &pieces,
             wanted: &rows.wanted,
         });
-        // Without it, lists are brought there one by one.
+        // Without an index, lists are copied one by one.
         let Ok(index) = index else { return Ok(None) };
-        // It is there now.
+        // The device has the bits now.
         rows.wanted = Vec::new();
         let (device, _charge) = (device.id(), charge);
         let whole = Whole { device, index, rows, length_max, bytes, _charge };
@@ -176,7 +177,7 @@ impl Snapshot {
     }
 }
 
-/// An upper bound of the length of any of these vectors.
+/// An upper bound of the lengths of these vectors.
 fn longest(rows: &[f32], dim: usize) -> f64 {
     let length = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     rows.chunks_exact(dim).map(length).fold(0.0, f64::max) * (1.0 + 1e-6)

@@ -1,4 +1,4 @@
-//! What of an index is in memory: snapshots, the cache that they share, copies on devices.
+//! The parts of an index that are in memory: snapshots, the cache that they share, copies on devices.
 
 pub(crate) mod cache;
 pub(crate) mod device_copies;

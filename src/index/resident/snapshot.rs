@@ -1,4 +1,7 @@
-//! One version of an index: which segments its lists are made of, and what of them is resident.
+//! A snapshot: one version of an index, the segments of its lists, and which of their content is resident.
+//!
+//! This is one file because reading content, charging it to the budget and taking it over from another
+//! version have to agree on what is counted as missing.
 
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -17,8 +20,8 @@ use crate::index::{
 };
 use crate::kernels::codes;
 
-/// A value and the memory that it was charged with. Without a charge it is transient: over the
-/// budget, held by one search, read again by the next.
+/// A value with its charge to the memory budget. A value without a charge exceeds the budget: the search that
+/// holds it drops it at its end, and the next search reads it again.
 #[derive(Debug)]
 pub struct Held<T> {
     value: T,
@@ -33,27 +36,27 @@ impl<T> Deref for Held<T> {
     }
 }
 
-/// A segment of a snapshot. Content arrives when a search first needs it, and never changes.
+/// A segment of a snapshot. Its content is loaded when a search first needs it, and never changes.
 #[derive(Debug)]
 pub struct Segment {
-    /// What the directory says.
+    /// Its record in the directory.
     pub head: SegmentHead,
     codes: OnceLock<Arc<Held<ResidentCodes>>>,
     vectors: OnceLock<Arc<Held<ResidentRows>>>,
     metadata: OnceLock<Arc<Held<Metadata>>>,
     pub(crate) copies: Copies,
-    /// Searches that read single vectors of it from the source.
+    /// How many searches have read single vectors of it from the source.
     cold_reads: AtomicU32,
 }
 
-/// A segment is kept resident as f32 once that many searches read vectors of it.
+/// After this many searches that read single vectors of a segment, its vectors are kept resident.
 const COLD_READS: u32 = 2;
 
 /// One version of an index.
 ///
-/// Lists are CSR: the segments of list l are `segments[offsets[l]..offsets[l + 1]]`, packed rows within
-/// each. Cutting the rows at segments, not only at lists, lets a new version take over from the
-/// previous one whatever did not change, by stamp, without a copy.
+/// Lists are in CSR form: the segments of list l are `segments[offsets[l]..offsets[l + 1]]`, with packed rows
+/// in each. Because content is kept by segment, not by list, a new version takes over all segments with an
+/// unchanged stamp from the previous one, without copies.
 #[derive(Debug)]
 pub struct Snapshot {
     metric: Metric,
@@ -62,20 +65,20 @@ pub struct Snapshot {
     origin: Vec<f32>,
     offsets: Vec<u32>,
     segments: Vec<Segment>,
-    /// Live rows of each list, and of all.
+    /// The live rows of each list. `rows` is their sum.
     list_rows: Vec<u64>,
     rows: u64,
-    /// Masks of the last filters.
+    /// The masks of the filters used last.
     masks: KeptMasks,
-    /// What devices hold of it as a whole.
+    /// The copies of the whole index on devices.
     pub(crate) wholes: Wholes,
-    /// Bytes of codes that are not resident yet: vectors leave that much of the budget free.
+    /// The bytes of codes that are not resident yet. Vectors leave this much of the budget free.
     codes_missing: AtomicUsize,
 }
 
 impl Snapshot {
-    /// A snapshot of `heads`, which stand in the order of their numbers. Resident content is taken over
-    /// from `previous` where number and stamp agree.
+    /// A snapshot of `heads`, which are ordered by number. Resident content is taken over from `previous` for
+    /// segments with the same number and stamp.
     ///
     /// # Errors
     /// [`IndexError::InvalidParam`] if the heads are out of order or name a list that does not exist,
@@ -111,7 +114,7 @@ impl Snapshot {
                 cold_reads: AtomicU32::new(0),
             };
             if let Some(previous) = previous {
-                // Both runs are in order: a linear merge.
+                // Both sequences are ordered: a linear merge.
                 while previous.segments.get(before).is_some_and(|s| s.head.id < segment.head.id) {
                     before += 1;
                 }
@@ -169,22 +172,23 @@ impl Snapshot {
         self.coarse.as_ref()
     }
 
-    /// Lists of the largest of `partitions` (of all, if there are none): probing so many is the exact search.
+    /// The number of lists of the largest of `partitions` (of all, if `None`). Probing this many is an exact
+    /// search.
     pub fn widest(&self, partitions: Option<&[u32]>) -> usize {
         self.coarse.as_ref().map_or(1, |coarse| coarse.widest(partitions))
     }
 
-    /// Lists that a query probes which probes `nprobe` of each of `partitions`.
+    /// How many lists a query probes in all, with `nprobe` of each of `partitions`.
     pub(crate) fn width(&self, partitions: Option<&[u32]>, nprobe: usize) -> usize {
         self.coarse.as_ref().map_or(1, |coarse| coarse.width(partitions, nprobe))
     }
 
-    /// How many lists: 1 before training.
+    /// The number of lists: 1 before training.
     pub fn nlist(&self) -> usize {
         self.offsets.len() - 1
     }
 
-    /// Live rows.
+    /// The number of live rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -194,17 +198,17 @@ impl Snapshot {
         &self.segments
     }
 
-    /// The segments of a list, as places in [`Snapshot::segments`].
+    /// The segments of a list, as indexes into [`Snapshot::segments`].
     pub fn list(&self, list_no: usize) -> Range<usize> {
         self.offsets[list_no] as usize..self.offsets[list_no + 1] as usize
     }
 
-    /// Live rows of a list.
+    /// The number of live rows of a list.
     pub fn list_rows(&self, list_no: usize) -> u64 {
         self.list_rows[list_no]
     }
 
-    /// The centroid that a list's codes are relative to: the origin before training.
+    /// The centroid that a list's codes are relative to; the origin before training.
     pub fn centroid(&self, list_no: usize) -> &[f32] {
         self.coarse.as_ref().map_or(&self.origin, |coarse| coarse.centroid(list_no))
     }
@@ -214,7 +218,7 @@ impl Snapshot {
         &self.origin
     }
 
-    /// Bytes resident: of codes and metadata, and of vectors.
+    /// The resident bytes of codes and metadata, and of vectors.
     pub fn resident_bytes(&self) -> (usize, usize) {
         self.segments.iter().fold((0, 0), |(codes, vectors), segment| {
             (
@@ -226,23 +230,23 @@ impl Snapshot {
         })
     }
 
-    /// Bytes in the memory of a device.
+    /// The bytes in the memory of a device.
     pub fn device_bytes(&self, device: &DeviceCache) -> usize {
         self.segments.iter().map(|segment| segment.copies.bytes(device)).sum::<usize>()
             + self.wholes.bytes(device)
     }
 
-    /// Forgets what is in the memory of a device.
+    /// Drops everything in the memory of a device.
     pub(crate) fn forget_copies(&self, device: &DeviceCache) {
         self.wholes.forget(device);
         self.segments.iter().for_each(|segment| segment.copies.forget(device));
     }
 
-    /// Takes over what another snapshot of the same version has made resident.
+    /// Takes over the resident content of another snapshot of the same version.
     pub fn adopt(&self, same: &Self) {
         for (segment, other) in self.segments.iter().zip(&same.segments) {
             if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
-                // What is there already is as good.
+                // Content that is there already is equal.
                 if let Some(codes) = other.codes.get()
                     && segment.codes.set(Arc::clone(codes)).is_ok()
                 {
@@ -255,22 +259,22 @@ impl Snapshot {
         }
     }
 
-    /// Whether a scan of a segment has to read nothing.
+    /// Whether a scan of a segment needs no reads.
     pub(crate) fn is_resident(&self, at: usize) -> bool {
         let segment = &self.segments[at];
         segment.codes.get().is_some()
             && (segment.head.quantizer == Quantizer::Int8 || segment.vectors.get().is_some())
     }
 
-    /// Rowids and codes of a segment, if they are resident.
+    /// The rowids and codes of a segment, if they are resident.
     pub(crate) fn resident_codes(&self, at: usize) -> Option<Arc<Held<ResidentCodes>>> {
         self.segments[at].codes.get().map(Arc::clone)
     }
 
-    /// Rowids and codes of a segment, read from `lists` if they are not resident.
+    /// The rowids and codes of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors
-    /// What `lists` fails with.
+    /// Those of `lists`.
     pub fn codes<L: InvertedLists>(
         &self,
         at: usize,
@@ -293,7 +297,7 @@ impl Snapshot {
     /// The metadata of a segment, read from `lists` if it is not resident.
     ///
     /// # Errors
-    /// What `lists` fails with.
+    /// Those of `lists`.
     pub fn metadata<L: InvertedLists>(
         &self,
         at: usize,
@@ -315,13 +319,13 @@ impl Snapshot {
     /// [`IndexError::OutOfMemory`].
     pub(crate) fn masks(&self, filter: &dyn RowFilter, cache: &Cache) -> Result<Arc<Masks>, IndexError> {
         if !filter.accepts_all() || filter.conditions().is_empty() {
-            // Rowids are seldom asked for twice.
+            // A filter by rowids is seldom used twice.
             return KeptMasks::of_one(self.segments.len());
         }
         self.masks.of(filter.conditions(), self.segments.len(), self.rows, cache.budget())
     }
 
-    /// What a scan reads of a segment, if it is resident: the codes, or the rows beside them where nothing is coded.
+    /// What a scan reads of a segment, if it is resident: the codes, and also the rows if there are no codes.
     pub(crate) fn resident(&self, at: usize) -> Option<(&ResidentCodes, Option<&ResidentRows>)> {
         let codes: &ResidentCodes = self.segments[at].codes.get()?;
         match codes.quantizer {
@@ -343,7 +347,7 @@ impl Snapshot {
     /// The prepared rows of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors
-    /// As [`Snapshot::codes`].
+    /// Those of `lists`, or [`IndexError::OutOfMemory`].
     pub fn vectors<L: InvertedLists>(
         &self,
         at: usize,
@@ -385,15 +389,15 @@ impl Snapshot {
         held.charge.is_some()
     }
 
-    /// Whether the vectors of a segment have room within the budget, and leave room for all codes.
+    /// Whether the budget has room for the vectors of a segment, besides room for all codes.
     pub fn fits(&self, at: usize, cache: &Cache) -> bool {
         let bytes = self.segments[at].head.rows as usize * (self.dim * 4 + 4);
         let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
         cache.budget().used().saturating_add(bytes) <= room
     }
 
-    /// Counts a search that wants `rows` vectors of a segment that is not resident; true if reading all
-    /// of it, to keep, is the better way.
+    /// Counts a search that needs `rows` vectors of a segment that is not resident. Returns true if it is
+    /// better to read the whole segment and keep it.
     pub(crate) fn worth_keeping(&self, at: usize, rows: usize, cache: &Cache) -> bool {
         let segment = &self.segments[at];
         let asked = segment.cold_reads.fetch_add(1, Ordering::Relaxed);
@@ -403,18 +407,18 @@ impl Snapshot {
 
 #[cfg(test)]
 impl Snapshot {
-    /// Bytes of codes that vectors leave free.
+    /// The bytes of codes that vectors leave free.
     pub(crate) fn codes_missing(&self) -> usize {
         self.codes_missing.load(Ordering::Relaxed)
     }
 
-    /// As [`Snapshot::codes_missing`] should be.
+    /// The value that [`Snapshot::codes_missing`] should have, computed anew.
     pub(crate) fn missing_by_looking(&self) -> usize {
         let missing = self.segments.iter().filter(|segment| segment.codes.get().is_none());
         missing.map(|segment| segment.codes_bytes(self.dim)).sum()
     }
 
-    /// What it holds within the budget: where that is, and how many bytes it has.
+    /// The address and the bytes of everything that is charged to the budget.
     pub(crate) fn charged(&self) -> Vec<(usize, usize)> {
         fn of<T>(held: &OnceLock<Arc<Held<T>>>, bytes: impl Fn(&T) -> usize) -> Option<(usize, usize)> {
             held.get().map(|held| (Arc::as_ptr(held) as usize, bytes(held)))
@@ -441,7 +445,7 @@ impl Segment {
         self.vectors.get().map(|held| &***held)
     }
 
-    /// What the resident form of the codes takes.
+    /// The bytes of the codes when they are resident.
     fn codes_bytes(&self, dim: usize) -> usize {
         let rows = self.head.rows as usize;
         rows * 8

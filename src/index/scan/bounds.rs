@@ -1,9 +1,8 @@
 //! Bounds of keys.
 //!
-//! Every bound here is about the key that [`Metric::key`] would compute, rounding included: real
-//! arithmetic gives the bound, then the rounding of the bound's own evaluation and of the exact
-//! kernel are added (see [`rounding`]). So a row that is dropped could not have been an answer,
-//! bit for bit.
+//! Every bound here is a bound of the key that [`Metric::key`] would compute, rounding included. Real
+//! arithmetic gives the bound; the rounding of its own evaluation and that of the exact kernel are added (see
+//! [`rounding`]). So a row that a bound rules out could not have been an answer, bit for bit.
 
 use super::Scan;
 use crate::index::Metric;
@@ -24,17 +23,17 @@ pub(super) struct Approx {
     pub centroid: f64,
 }
 
-/// Relative rounding of the few f32 operations of a linear form, with room to spare.
+/// A bound of the relative rounding of the few f32 operations of a linear form, with a margin.
 const FORM_ROUNDING: f64 = 2e-6;
-/// Products of this size may leave the f32 range on the way: nothing is ruled out.
+/// Products of this size may overflow f32 in intermediate results: nothing is ruled out.
 const OVERFLOW: f64 = 1e37;
-/// What products below the f32 range may add up to, per dimension.
+/// The most that products below the f32 range may add up to, per dimension.
 const TINY: f64 = 1e-44;
-/// The same where the product of two scales, perhaps below the f32 range, is multiplied by up to 127^2.
+/// The same if the product of two scales, perhaps below the f32 range, is multiplied by up to 127^2.
 const TINY_FORM: f64 = 1e-40;
 
 impl Scan<'_> {
-    /// Codes a query for a list: its residual for distances, itself for inner products.
+    /// Encodes a query for a list: its residual for distances, the query itself for inner products.
     pub(super) fn approximate(&self, list_no: usize, query: u32, code: &mut [i8]) -> Approx {
         let vector = self.query(query);
         let centroid = self.snapshot.centroid(list_no);
@@ -60,7 +59,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether every row within `radius` of the centroid is above the threshold.
+    /// Whether the keys of all rows within `radius` of the centroid are above the threshold.
     pub(super) fn out_of_reach(&self, q: &Approx, radius: f32, threshold: f32) -> bool {
         let dim = self.snapshot.dim() as f64;
         let radius = f64::from(radius);
@@ -84,7 +83,7 @@ impl Scan<'_> {
         lower > f64::from(threshold)
     }
 
-    /// The linear form that rules out rows of `codes` whose key is above `threshold`.
+    /// The linear form that rules out the rows of `codes` whose key is above `threshold`.
     pub(super) fn coeff(&self, q: &Approx, threshold: f32, codes: &ResidentCodes) -> Coeff {
         const EVERYTHING: Coeff = Coeff { a: f32::NEG_INFINITY, u: 0.0, r: 0.0, s: 0.0 };
         let dim = self.snapshot.dim();
@@ -103,7 +102,7 @@ impl Scan<'_> {
                 }
                 Coeff { a: below(a), u: below(-q.error), r: below(-q.length), s: -q.scale as f32 }
             }
-            // Tables of this metric have no codes; where there are some, they rule out nothing.
+            // Tables with this metric have no codes. If there are codes, they rule out nothing.
             Metric::L1 => EVERYTHING,
             // |q^ - x^| > sqrt(threshold) + error_q + error_x, squared
             Metric::L2 | Metric::Cosine | Metric::Hamming => {
@@ -118,7 +117,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Lower and upper bound of the key of a row, from the product of the codes.
+    /// A lower and an upper bound of the key of a row, from the product of the codes.
     #[inline(always)]
     pub(super) fn bounds(&self, q: &Approx, codes: &ResidentCodes, slot: usize, dot: i32) -> (f32, f32) {
         let dim = self.snapshot.dim();
@@ -155,7 +154,8 @@ impl Scan<'_> {
         )
     }
 
-    /// Factors of a row's u, r, and s times the product of the codes, of a form from which [`Scan::upper_of_form`] bounds the key.
+    /// The factors of u, r, and s times the product of the codes, in a linear form of a row.
+    /// [`Scan::upper_of_form`] turns its value into an upper bound of the key.
     pub(super) fn upper_form(&self, q: &Approx) -> [f32; 3] {
         match self.snapshot.metric() {
             Metric::Ip => [q.error as f32, q.length as f32, -q.scale as f32],
@@ -163,7 +163,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The upper bound of the key of any row whose [`Scan::upper_form`] is not above `form`.
+    /// An upper bound of the key of any row whose [`Scan::upper_form`] is at most `form`.
     pub(super) fn upper_of_form(&self, q: &Approx, form: f32, codes: &ResidentCodes) -> f32 {
         let dim = self.snapshot.dim();
         let (norm_max, error_max) = (codes.norm_max, f64::from(codes.error_max));
@@ -180,7 +180,7 @@ impl Scan<'_> {
             }
             Metric::L1 => f64::INFINITY,
             Metric::L2 | Metric::Cosine | Metric::Hamming => {
-                // u is less than the norm by the square of the error.
+                // u is the norm less the square of the error.
                 let size = 2.0 * (q.norm + norm_max) + error_max * error_max;
                 if may_overflow(size) {
                     return f32::INFINITY;
@@ -193,10 +193,10 @@ impl Scan<'_> {
         if upper.is_nan() { f32::INFINITY } else { (upper as f32).next_up() }
     }
 
-    /// Values of `half norm - product` above this belong to keys above `threshold`.
+    /// If `half norm - product` is above this limit, the key is above `threshold`.
     pub(super) fn limit(&self, length: f64, threshold: f32, length_max: f64) -> f32 {
         let dim = self.snapshot.dim();
-        // One fused operation per dimension, in sequence: a bound for any order of summation.
+        // One fused operation per dimension, in sequence: bounds any order of summation.
         let sequential = (dim as f64 + 8.0) * f64::from(f32::EPSILON);
         let threshold = f64::from(threshold);
         let reach = length * length_max;
@@ -206,7 +206,7 @@ impl Scan<'_> {
             Metric::L2 | Metric::Cosine | Metric::Hamming => {
                 let squares = length * length + length_max * length_max;
                 let margin = (reach + squares) * sequential + dim as f64 * TINY;
-                // The length errs upwards by 1e-9 at most; the limit must not err downwards.
+                // The length is too large by 1e-9 at most; the limit must not be too small.
                 let square = length * length * (1.0 - 4e-9);
                 (threshold * (1.0 + rounding(dim)) - square) / 2.0 + margin
             }
@@ -215,18 +215,18 @@ impl Scan<'_> {
     }
 }
 
-/// The length of a vector, not below it and at most 2e-9 of it above: f64 holds squares of any f32, and its rounding is
-/// far smaller.
+/// The length of a vector, or up to 2e-9 more, never less. f64 holds the square of any f32, and its rounding
+/// is far smaller than the margin.
 pub(super) fn length(vector: &[f32]) -> f64 {
     vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() * (1.0 + 1e-9)
 }
 
-/// Whether arithmetic on terms of that size may leave the f32 range. Yes, if the size is not a number.
+/// Whether arithmetic on terms of this size may overflow f32. True if the size is NaN.
 fn may_overflow(size: f64) -> bool {
     size.is_nan() || size >= OVERFLOW
 }
 
-/// The nearest f32 that is surely not above.
+/// An f32 that is surely not above the value.
 fn below(value: f64) -> f32 {
     (value as f32).next_down()
 }

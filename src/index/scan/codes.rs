@@ -1,4 +1,4 @@
-//! Scanning codes: a kernel rules out most rows, the others are looked at query by query.
+//! Scans of codes: a kernel rules out most rows, and the others are kept query by query.
 
 use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, with_rowid};
 use crate::base::alloc::{TryExtend, TryGrow};
@@ -8,9 +8,9 @@ use crate::index::scan::collect::Candidate;
 use crate::index::{IndexError, Metric};
 use crate::kernels::{CodeRows, codes, kernels, prefetch};
 
-/// Rows that are scanned first for a query that has no threshold: all of them are candidates.
+/// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
-/// Rows of a segment that thresholds are looked for in, at most.
+/// The most rows of a segment that a first threshold is computed from.
 const AHEAD_ROWS: usize = 2 * CHUNK;
 
 impl Scan<'_> {
@@ -71,8 +71,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Gives thresholds to queries that have none: the k-th smallest upper bound of a segment's rows. One bound stands for each
-    /// group of rows, the smallest of it, so that it is the k-th smallest of few numbers.
+    /// Gives a threshold to queries that have none: the k-th smallest upper bound of a segment's rows. Only
+    /// the smallest bound of each group of rows is used, so that the k-th smallest is selected from few
+    /// numbers.
     fn look_ahead(
         &self,
         loaded: &Opened<'_>,
@@ -122,7 +123,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Takes the rows that the codes from slot `start` on did not rule out, query by query.
+    /// Keeps the rows that the codes from slot `start` on did not rule out, query by query.
     fn keep_hits(
         &self,
         loaded: &Opened<'_>,
@@ -154,8 +155,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Keeps rows (slots, with products of the codes) for one query by their keys, so that the threshold is exact: the list's rows
-    /// are near, for all its queries. How many keys were computed.
+    /// Keeps rows (slots, with products of the codes) for one query with their keys, so that the threshold is
+    /// exact. The rows of the list are in the processor's cache for all its queries. Returns how many keys
+    /// were computed.
     fn keep_exactly(
         &self,
         loaded: &Opened<'_>,
@@ -184,7 +186,7 @@ impl Scan<'_> {
         Ok(computed)
     }
 
-    /// Keeps rows (slots, with products of the codes) for one query by bounds of their keys.
+    /// Keeps rows (slots, with products of the codes) for one query with bounds of their keys.
     fn keep_bounded(
         &self,
         loaded: &Opened<'_>,
@@ -204,12 +206,13 @@ impl Scan<'_> {
     }
 }
 
-/// Groups of rows of which each gives its smallest bound, to find a k-th smallest: few are the worse for it that fall together.
+/// How many groups give their smallest bound when a k-th smallest is selected. There are more than k, so that
+/// it matters little if some of the k smallest are in one group.
 fn look_ahead_groups(k: usize) -> usize {
     k.saturating_add(k / 2 + 1).checked_next_multiple_of(16).unwrap_or(usize::MAX)
 }
 
-/// The smallest form of each group of slots: slot i is in group i % lows.len().
+/// The smallest form of each group of slots. Slot i is in group i % lows.len().
 fn group_lows(
     lows: &mut [f32],
     dots: &[i32],

@@ -1,4 +1,4 @@
-//! What is kept of a query while it is scanned: candidates with bounds of their keys.
+//! Candidates with bounds of their keys, which are kept for a query while it is scanned.
 
 use std::collections::BinaryHeap;
 use std::mem::take;
@@ -7,30 +7,30 @@ use crate::base::alloc::{OutOfMemory, TryGrow};
 use crate::base::order::Key;
 use crate::index::{IndexError, Snapshot};
 
-/// Half the candidates from which on they are pruned, at least.
+/// Candidates are pruned from twice this number on, at the earliest.
 const PRUNED_FROM: usize = 16;
 
-/// A row that may be among the nearest.
+/// A row that may be among the k nearest.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Candidate {
-    /// The key is not below this.
+    /// A lower bound of the key.
     pub lower: f32,
-    /// The key, once it is known; NaN until then.
+    /// The key, if it is known; else NaN.
     pub key: f32,
-    /// Place of the segment in the snapshot.
+    /// The index of the segment in the snapshot.
     pub segment: u32,
-    /// Slot in the segment.
+    /// The slot in the segment.
     pub slot: u32,
-    /// The row's rowid, if that is known: where codes are resident, it is looked up once the row is an answer.
+    /// The rowid, if `has_rowid`. If codes are resident, it is looked up only for answers.
     pub rowid: i64,
-    /// Whether it is.
+    /// Whether `rowid` is set.
     pub has_rowid: bool,
-    /// Its key is known to be one that is wanted.
+    /// Whether the key is known to be in the range of the search.
     pub is_wanted: bool,
 }
 
 impl Candidate {
-    /// Its rowid.
+    /// The rowid.
     pub fn rowid(&self, snapshot: &Snapshot) -> i64 {
         if self.has_rowid {
             return self.rowid;
@@ -39,18 +39,18 @@ impl Candidate {
         codes.map_or(self.rowid, |codes| codes.rowids[self.slot as usize])
     }
 
-    /// Its key is below its bound. That may have ruled other rows out: there is no answer.
+    /// The error for a key below its bound. The bound may have ruled out other rows, so there is no answer.
     pub fn wrong_bound(&self, snapshot: &Snapshot) -> IndexError {
         IndexError::WrongBound { segment: self.segment, rowid: self.rowid(snapshot) }
     }
 }
 
-/// Which keys a search wants.
+/// The range of keys that a search wants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Keys above it are not wanted.
+    /// Keys above this are not wanted.
     pub max: f32,
-    /// Keys at or below it are not wanted (-inf: all are).
+    /// Keys at or below this are not wanted (-inf: all are wanted).
     pub above: Option<f32>,
 }
 
@@ -63,19 +63,19 @@ impl Bounds {
 
 /// The candidates of one query.
 ///
-/// The k-th smallest upper bound of the rows seen so far is a threshold: at least k rows are at or
-/// below it, so a row whose lower bound is above it cannot be among the k nearest, whatever the
-/// order in which rows are seen.
+/// The threshold is the k-th smallest upper bound of the rows seen so far. At least k rows have keys at or
+/// below it, so a row with a lower bound above it cannot be among the k nearest, in whatever order rows are
+/// seen.
 #[derive(Debug)]
 pub(crate) struct Collector {
     k: usize,
     bounds: Bounds,
     upper: BinaryHeap<Key>,
     pub candidates: Vec<Candidate>,
-    /// Candidates at the last pruning: pruning again waits until twice as many stand.
+    /// The number of candidates after the last pruning. The next one waits for twice as many.
     pruned: usize,
     pub threshold: f32,
-    /// A row could not be taken: the answer is lost.
+    /// Whether a row was lost for lack of memory. Then there is no answer.
     pub out_of_memory: bool,
 }
 
@@ -93,7 +93,7 @@ impl Collector {
         }
     }
 
-    /// Starts anew, with the memory that it has.
+    /// Clears it for another query, and keeps the memory.
     pub fn reset(&mut self, k: usize, bounds: Bounds) {
         let (mut upper, mut candidates) = (take(&mut self.upper), take(&mut self.candidates));
         upper.clear();
@@ -101,13 +101,13 @@ impl Collector {
         *self = Self { upper, candidates, ..Self::new(k, bounds) };
     }
 
-    /// Where the next candidate will stand, and where the upper bounds do.
+    /// The addresses of the next candidate and of the upper bounds.
     pub fn touched(&self) -> [*const u8; 2] {
         let next = self.candidates.as_ptr().wrapping_add(self.candidates.len());
         [next.cast(), self.upper.as_slice().as_ptr().cast()]
     }
 
-    /// Takes a row whose key lies in `lower..=upper`. `candidate.lower` is that lower bound.
+    /// Adds a row with a key in `lower..=upper`. `candidate.lower` is this lower bound.
     #[inline]
     pub fn push(&mut self, mut candidate: Candidate, upper: f32) {
         if candidate.lower > self.threshold || self.bounds.above.is_some_and(|above| upper <= above) {
@@ -122,7 +122,7 @@ impl Collector {
             return;
         }
         self.candidates.push(candidate);
-        // Without a k (a range search) the threshold is the range, and nothing needs to be counted.
+        // Without a k (a range search) the threshold is the range, and no counting is needed.
         if candidate.is_wanted && self.k != usize::MAX {
             self.count(upper);
         }
@@ -133,7 +133,7 @@ impl Collector {
         }
     }
 
-    /// Counts a row that is wanted, for which there is room.
+    /// Counts a wanted row, for which there is room.
     fn count(&mut self, upper: f32) {
         if self.upper.len() < self.k {
             self.upper.push(Key(upper));
@@ -149,11 +149,11 @@ impl Collector {
         }
     }
 
-    /// Whether k rows were seen whose keys are wanted. Where bounds do not tell, `key_of` is asked: so that the answer is the
-    /// same however tight they are.
+    /// Whether k rows with wanted keys were seen. If the bounds do not decide it, `key_of` computes keys, so
+    /// that the result does not depend on how tight the bounds are.
     ///
     /// # Errors
-    /// What `key_of` fails with, [`IndexError::OutOfMemory`].
+    /// Those of `key_of`, or [`IndexError::OutOfMemory`].
     pub fn is_full<E: From<IndexError> + From<OutOfMemory>>(
         &mut self,
         mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
@@ -178,7 +178,7 @@ impl Collector {
         Ok(self.upper.len() >= self.k)
     }
 
-    /// Drops the candidates that the threshold has overtaken.
+    /// Drops the candidates with lower bounds above the threshold.
     pub fn prune(&mut self) {
         let threshold = self.threshold;
         self.candidates.retain(|candidate| candidate.lower <= threshold);

@@ -1,7 +1,8 @@
-//! Scanning a list for the queries that probe it.
+//! Scans a list for the queries that probe it.
 //!
-//! Rows with codes are ruled out by [`bounds`] of their keys, in [`codes`]. Rows without are scanned here, in tiles of queries or
-//! one by one. What is not ruled out goes to the query's [`state`].
+//! [`codes`] scans rows with codes, and rules most of them out by [`bounds`] of their keys. Rows without
+//! codes are scanned here, in tiles of queries or one query at a time. The rows that remain go to the query's
+//! [`state`].
 
 mod bounds;
 mod codes;
@@ -27,27 +28,27 @@ use state::State;
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member {
-    /// Which query.
+    /// The number of the query.
     pub query: u32,
     /// How many live rows of the list it may scan.
     pub rows: u32,
 }
 
-/// A segment with what a scan reads of it.
+/// A segment with the data that a scan reads.
 pub(crate) struct Loaded {
     pub at: usize,
     pub codes: Arc<Held<ResidentCodes>>,
-    /// The rows themselves, where there are no codes to scan.
+    /// The rows, if there are no codes to scan.
     pub rows: Option<Arc<Held<ResidentRows>>>,
 }
 
-/// A loaded segment, open for reading.
+/// A loaded segment, borrowed for reading.
 pub(crate) struct Opened<'a> {
     pub at: usize,
     pub codes: &'a ResidentCodes,
-    /// The rows, where there are no codes to scan.
+    /// The rows, if there are no codes to scan.
     pub rows: Option<&'a ResidentRows>,
-    /// Beside codes: the rows, where they are resident and many queries share the reading of them.
+    /// The rows besides the codes, if they are resident and many queries share them.
     pub vectors: Option<&'a [f32]>,
 }
 
@@ -58,13 +59,13 @@ pub(crate) struct Scan<'a> {
     pub queries: &'a [f32],
     pub states: &'a [State],
     pub k: usize,
-    /// Whether every row is wanted that is near enough: none is too near.
+    /// Whether the search has no lower limit of keys.
     pub all_near: bool,
-    /// If there is a filter.
+    /// The masks, if there is a filter.
     pub masks: Option<&'a Masks>,
 }
 
-/// Buffers of a thread, kept between scans.
+/// Buffers of a thread, reused between scans.
 pub(crate) struct Scratch {
     panel: Panel,
     codes: CodePanel,
@@ -80,9 +81,9 @@ pub(crate) struct Scratch {
     dots: Vec<i32>,
     lows: Vec<f32>,
     keys: Vec<f32>,
-    /// Rows that were scanned, summed over the queries.
+    /// Rows scanned, summed over the queries.
     pub scanned: u64,
-    /// Keys of rows with codes that were computed, summed over the queries.
+    /// Keys computed of rows with codes, summed over the queries.
     pub rescored: u64,
 }
 
@@ -90,22 +91,22 @@ pub(crate) struct Scratch {
 #[derive(Debug, Clone, Copy)]
 struct Local {
     query: u32,
-    /// Live rows that it may still scan.
+    /// How many live rows it may still scan.
     rows: u32,
-    /// Slots of the current segment that it scans.
+    /// How many slots of the current segment it scans.
     slots: u32,
     /// A copy of its collector's threshold, possibly an older and higher one.
     threshold: f32,
-    /// The threshold that its linear form is made of: forms are made anew between chunks.
+    /// The threshold that its linear form was made for. Forms are renewed between chunks.
     of_coeff: f32,
     approx: Approx,
 }
 
-/// Rows between two looks at the thresholds, and at first.
+/// Rows of a chunk. Thresholds are read again after each.
 const CHUNK: usize = 512;
-/// Queries between asking for a state and reading it.
+/// How many queries ahead states are prefetched.
 const STATES_AHEAD: usize = 4;
-/// From that many queries on the fused f32 tile beats one exact pass per query.
+/// From this many queries on, the fused f32 tile is faster than one exact pass per query.
 const TILE_QUERIES: usize = 4;
 
 impl Scratch {
@@ -140,7 +141,7 @@ impl Scan<'_> {
         &self.states[query as usize]
     }
 
-    /// Scans segments of one list for `members`. `before` live rows of the list stand before them.
+    /// Scans segments of one list for `members`. The list has `before` live rows before these segments.
     pub fn list(
         &self,
         list_no: usize,
@@ -161,10 +162,10 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// [`Scan::list`] for one query and segments that are resident.
+    /// [`Scan::list`] for one query and resident segments.
     ///
     /// # Errors
-    /// As there.
+    /// [`IndexError::OutOfMemory`].
     pub fn resident(
         &self,
         list_no: usize,
@@ -188,7 +189,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Brings the queries into the form that the list's rows are compared with; drops those for which it is out of reach.
+    /// Brings the queries into the form that the list's rows are compared with. Drops queries that the list
+    /// has no candidates for.
     fn enter(
         &self,
         list_no: usize,
@@ -202,7 +204,8 @@ impl Scan<'_> {
         local.clear();
         scratch.codes.clear();
         scratch.panel.clear();
-        // Room for all, here and for the hits below: nothing grows while a list is scanned.
+        // Reserves room for all queries, here and for the hits below, so that nothing grows while a list is
+        // scanned.
         local.try_room(members.len())?;
         scratch.coeff.try_room(members.len())?;
         scratch.limit.try_room(members.len())?;
@@ -213,7 +216,8 @@ impl Scan<'_> {
             scratch.codes.try_reserve(members.len()).map_err(refused)?;
         }
         for (i, member) in members.iter().enumerate() {
-            // They lie all over memory, and what a push touches is known from the state.
+            // Queries and states are scattered in memory, so they are prefetched. The state knows what a push
+            // touches.
             if let Some(next) = members.get(i + 1) {
                 prefetch(self.query(next.query));
                 self.state(next.query).announce();
@@ -270,12 +274,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Whether that many queries scan rows in tiles: the products in them say nothing of sums of absolute differences.
+    /// Whether this many queries scan rows in tiles. Tiles compute products, which do not give sums of
+    /// absolute differences.
     fn in_tiles(&self, queries: usize) -> bool {
         queries >= TILE_QUERIES && self.snapshot.metric() != Metric::L1
     }
 
-    /// Brings the first rows of a list near, for a scan that is next: what follows the processor sees coming.
+    /// Prefetches the first rows of the list to scan next. The processor prefetches the following ones
+    /// itself.
     pub fn announce(&self, codes: &ResidentCodes) {
         let rows = codes.u.len().min(64);
         prefetch(&codes.blocks[..codes.blocks.len().min(4096)]);
@@ -352,7 +358,7 @@ impl Scan<'_> {
                 if slot >= member.slots || !self.wants(loaded.at, mask, slot) {
                     continue;
                 }
-                // The row is still in the nearest cache: its key now makes the threshold exact.
+                // The row is still in the nearest cache: computing its key now makes the threshold exact.
                 let row = &rows.rows[slot as usize * dim..][..dim];
                 let key = self.snapshot.metric().key(self.query(member.query), row);
                 if key > member.threshold {
@@ -370,8 +376,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// A row of a segment whose codes these are, for a query that scans it alone: the rowid is another line of memory, and read only
-    /// if it would be gone later.
+    /// A candidate for a query that scans alone. Its rowid is in another cache line, so it is read only if
+    /// the codes do not stay resident.
     pub(super) fn candidate_at(&self, at: usize, codes: &ResidentCodes, slot: u32) -> Candidate {
         if self.snapshot.has_codes(at) {
             return Candidate { segment: at as u32, slot, ..Candidate::default() };
@@ -379,7 +385,7 @@ impl Scan<'_> {
         with_rowid(at, codes, slot)
     }
 
-    /// Whether a row may be returned: it is alive, and its mask, if there is one, has it.
+    /// Whether a row may be returned: its mask has it or, without a filter, it is alive.
     #[inline]
     fn wants(&self, at: usize, mask: Option<&Mask>, slot: u32) -> bool {
         match mask {
@@ -388,7 +394,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The rows of a segment that pass the filter, if there is one.
+    /// The mask of a segment, if there is a filter.
     pub(super) fn mask(&self, at: usize) -> Option<&Mask> {
         self.masks?.get(at)
     }
@@ -401,7 +407,7 @@ fn chunks(mask: Option<&Mask>, slots: usize) -> impl Iterator<Item = (usize, usi
     })
 }
 
-/// A row of a segment whose codes these are, for a query that shares them with others: they are near.
+/// A candidate with its rowid, for a query that shares the codes with others: they are in the cache.
 fn with_rowid(at: usize, codes: &ResidentCodes, slot: u32) -> Candidate {
     let rowid = codes.rowids[slot as usize];
     Candidate { segment: at as u32, slot, rowid, has_rowid: true, ..Candidate::default() }

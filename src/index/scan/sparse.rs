@@ -1,5 +1,5 @@
-//! Filters that few rows pass. Rows are compared one by one, where that costs less than reading blocks; and where they are no more
-//! than a search without a filter scans, a query sees every one of them, whichever lists they lie in.
+//! Scans for filters that few rows pass: rows are compared individually if that costs less than scanning
+//! blocks.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use crate::index::scan::collect::Candidate;
 use crate::index::scan::{Member, Scan, Scratch};
 use crate::kernels::prefetch;
 
-/// Bytes of rows compared one by one that are asked for ahead.
+/// Bytes of rows that are prefetched ahead of the comparison.
 const AHEAD: usize = 2048;
 
-/// Rows of a segment that pass a filter, with their values.
+/// The rows of a segment that pass a filter, with their vectors.
 struct SparseSegment<'a> {
     at: usize,
     mask: &'a Mask,
@@ -26,14 +26,15 @@ fn row(values: &[f32], slot: u32, dim: usize) -> &[f32] {
 }
 
 impl SparseSegment<'_> {
-    /// The slots to look at, ascending.
+    /// The slots to compare, ascending.
     fn slots(&self) -> impl Iterator<Item = u32> {
         self.mask.slots().take_while(|&slot| slot < self.end)
     }
 }
 
 impl Scan<'_> {
-    /// Whether so few rows of the segments pass the filter that each is better compared by itself, and all are resident.
+    /// Whether all these segments are resident, and so few of their rows pass the filter that comparing each
+    /// individually is cheaper.
     pub fn is_sparse(&self, segments: impl Iterator<Item = usize>) -> bool {
         let Some(masks) = self.masks else { return false };
         let (mut alone, mut in_blocks) = (0, 0);
@@ -50,7 +51,7 @@ impl Scan<'_> {
         alone <= in_blocks
     }
 
-    /// Compares the rows that pass the filter one by one, exactly.
+    /// Compares the rows that pass the filter individually, with exact keys.
     pub fn few_rows(&self, members: &[Member], segments: Range<usize>, before: u64, scratch: &mut Scratch) {
         let (dim, metric) = (self.snapshot.dim(), self.snapshot.metric());
         let ahead = (AHEAD / (dim * size_of::<f32>())).max(1);
@@ -69,7 +70,7 @@ impl Scan<'_> {
             });
             let mut next = parts.next();
             while let Some(part) = next {
-                // Rows lie all over memory: some are on their way while one is compared.
+                // Rows are scattered in memory: some are prefetched while one is compared.
                 next = parts.next();
                 if let Some(next) = &next {
                     let values = next.vectors;
@@ -90,7 +91,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The rows of a resident segment that pass the filter, below `end`; none where no row passes.
+    /// The rows below `end` of a resident segment that pass the filter; `None` if no row passes.
     fn part(&self, at: usize, end: u32) -> Option<SparseSegment<'_>> {
         let mask = self.mask(at).filter(|mask| !mask.is_empty())?;
         let (codes, _) = self.snapshot.resident(at)?;

@@ -1,4 +1,4 @@
-//! What is kept of a query while several threads scan for it.
+//! The state of a query while several threads scan for it.
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use crate::index::IndexError;
 use crate::index::scan::collect::{Bounds, Candidate, Collector};
 use crate::kernels::prefetch_at;
 
-/// What is kept of a query, and a copy of its threshold that is read without the lock.
+/// The collector of a query, and a copy of its threshold that is read without the lock.
 pub(crate) struct State {
     threshold: AtomicU32,
-    /// Where the next candidate will stand and where the upper bounds do, to be brought near without the lock.
+    /// The addresses of the next candidate and of the upper bounds, for prefetching without the lock.
     touched: [AtomicPtr<u8>; 2],
     collector: Mutex<Collector>,
 }
@@ -25,7 +25,7 @@ impl State {
         }
     }
 
-    /// Starts anew, with the memory that it has.
+    /// Clears it for another query, and keeps the memory.
     pub fn reset(&mut self, k: usize, bounds: Bounds) {
         let collector = self.get_mut();
         collector.reset(k, bounds);
@@ -34,7 +34,7 @@ impl State {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Collector> {
-        // A collector is whole between two pushes, even where a push panicked.
+        // A collector is consistent between two pushes, even if a push panicked.
         self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,7 +54,7 @@ impl State {
         self.collector.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings near what the next push touches: the states of a batch lie all over memory.
+    /// Prefetches what the next push touches: the states of a batch are scattered in memory.
     pub fn announce(&self) {
         let [next, upper] = &self.touched;
         prefetch_at(next.load(Ordering::Relaxed));
@@ -68,20 +68,20 @@ impl State {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
-    /// Lowers the threshold: k rows are known to be at or below that.
+    /// Lowers the threshold: k rows are known to have keys at or below the new one.
     pub fn lower_to(&self, threshold: f32) -> f32 {
         let mut collector = self.lock();
         collector.threshold = collector.threshold.min(threshold);
         self.publish(&collector)
     }
 
-    /// Copies the threshold to where it is read without the lock, which is held.
+    /// Copies the threshold to where it is read without the lock. The caller holds the lock.
     fn publish(&self, collector: &Collector) -> f32 {
         self.threshold.store(collector.threshold.to_bits(), Ordering::Relaxed);
         collector.threshold
     }
 
-    /// Takes rows with upper bounds of their keys; the threshold after them.
+    /// Adds rows with upper bounds of their keys. Returns the new threshold.
     pub fn push_all(&self, rows: &[(Candidate, f32)]) -> f32 {
         let mut collector = self.lock();
         rows.iter().for_each(|&(candidate, upper)| collector.push(candidate, upper));
@@ -91,7 +91,7 @@ impl State {
         self.publish(&collector)
     }
 
-    /// Takes a row; the threshold after it.
+    /// Adds a row. Returns the new threshold.
     pub fn push(&self, candidate: Candidate, upper: f32) -> f32 {
         let mut collector = self.lock();
         collector.push(candidate, upper);

@@ -1,43 +1,45 @@
-//! What a search answers, and what it did.
+//! The answers of a search, and its statistics.
 
 use crate::base::alloc::{OutOfMemory, TryExtend};
 
 /// A row of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbor {
-    /// Which row.
+    /// The rowid.
     pub rowid: i64,
     /// Its key; [`Metric::distance`](crate::index::Metric::distance) turns it into a distance.
     pub key: f32,
 }
 
-/// What a search did.
+/// The statistics of a search.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SearchStats {
     /// Lists probed, summed over the queries.
     pub lists_probed: u64,
-    /// Rows scanned, summed over the queries. What a device scanned in vain, for a query that it could not answer, counts too.
+    /// Rows scanned, summed over the queries, including those that a device scanned for a query that it could
+    /// not answer.
     pub rows_scanned: u64,
-    /// Those of them that a device scanned.
+    /// The part of them that a device scanned.
     pub rows_on_device: u64,
-    /// Rows that codes or a device left, and for which the exact key was computed: at the end, in a batch while scanning, or there.
+    /// Rows that remained after codes or a device, and whose exact key was computed: at the end, while a
+    /// batch was scanned, or on the device.
     pub rows_rescored: u64,
-    /// Segments of which something was read.
+    /// Segments that something was read of.
     pub segments_read: u64,
-    /// Microseconds for choosing lists.
+    /// Microseconds spent on choosing lists.
     pub probe_us: u64,
-    /// Microseconds for reading what was not resident.
+    /// Microseconds spent on reading what was not resident.
     pub load_us: u64,
-    /// Microseconds for scanning.
+    /// Microseconds spent on scanning.
     pub scan_us: u64,
-    /// Microseconds for scanning on a device.
+    /// Microseconds spent on scanning on a device.
     pub device_us: u64,
-    /// Microseconds for re-scoring.
+    /// Microseconds spent on re-scoring.
     pub rescore_us: u64,
 }
 
 impl SearchStats {
-    /// Counts what another search did, too.
+    /// Adds the statistics of another search.
     pub(crate) fn add(&mut self, other: &Self) {
         self.lists_probed += other.lists_probed;
         self.rows_scanned += other.rows_scanned;
@@ -55,23 +57,23 @@ impl SearchStats {
 /// The neighbours of each query, nearest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
-    /// Neighbours of query i are `neighbors[offsets[i]..offsets[i + 1]]`.
+    /// The neighbors of query i are `neighbors[offsets[i]..offsets[i + 1]]`.
     pub offsets: Vec<usize>,
-    /// All neighbours.
+    /// The neighbors of all queries.
     pub neighbors: Vec<Neighbor>,
-    /// Where each of them stands: its segment, as a place in [`Snapshot::segments`], and its slot.
+    /// The place of each: the index of its segment in [`Snapshot::segments`], and its slot.
     pub places: Vec<(u32, u32)>,
-    /// What the search did.
+    /// The statistics.
     pub stats: SearchStats,
 }
 
 impl Answers {
-    /// How many queries.
+    /// The number of queries.
     pub fn queries(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Forgets all of it, and keeps the memory.
+    /// Clears everything, and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.offsets.clear();
         self.neighbors.clear();
@@ -90,7 +92,7 @@ impl Answers {
         &self.neighbors[self.offsets[i]..self.offsets[i + 1]]
     }
 
-    /// Where the neighbours of query `i` stand.
+    /// The places of the neighbours of query `i`.
     pub fn places_of(&self, i: usize) -> &[(u32, u32)] {
         &self.places[self.offsets[i]..self.offsets[i + 1]]
     }

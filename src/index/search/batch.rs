@@ -1,8 +1,8 @@
 //! Scans for many queries, list by list or query by query.
 //!
-//! List by list, a list's rows are read once for all queries that probe it, and many queries keep the arithmetic units busy.
-//! Query by query, each query's threshold is tight from its nearest list on, and nothing has to be sorted: the way for a few
-//! queries.
+//! List by list, a list's rows are read once for all queries that probe it, and many queries keep the
+//! arithmetic units busy. Query by query, a query's threshold is tight from its nearest list on, and no
+//! sorting is needed. This is better for a few queries.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -17,51 +17,51 @@ use crate::index::probe::probes::{Probes, Wave};
 use crate::index::scan::{Loaded, Member};
 use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
 
-/// What one call may read beyond the budget before it is scanned and dropped.
+/// The most bytes that one call reads beyond the budget before it scans and drops them.
 const TRANSIENT_BYTES: usize = 64 << 20;
-/// Queries of one task: the widest panel.
+/// The most queries of one task: the widest panel.
 const TASK_QUERIES: usize = 96;
 
-/// Multiplications up to which a query is better scanned by one thread than cut for several.
+/// Up to this many multiplications, scanning a query on one thread is faster than dividing it.
 const ALONE_MAX: u64 = 1 << 20;
-/// Queries per list from which grouping pays.
+/// The number of queries per list from which grouping is faster.
 const GROUPED_FROM: usize = 1;
 
-/// A run of segments of a list, and some of its queries.
+/// A sequence of segments of a list, and some of its queries.
 struct Task {
     list_no: usize,
-    /// As places in [`Groups::items`].
+    /// Indexes into [`Groups::items`].
     members: Range<usize>,
-    /// As places in what is loaded.
+    /// Indexes into the loaded segments.
     segments: Range<usize>,
-    /// Live rows of the list before them.
+    /// The live rows of the list before these segments.
     before: u64,
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Whether queries are better scanned one by one than grouped by list.
+    /// Whether scanning query by query is faster than list by list.
     pub fn pays_alone(&self, queries: usize, probes: &Probes) -> bool {
         match self.params.mode {
             SearchMode::Matrix => true,
             SearchMode::Csr => false,
-            // A range search has no threshold that the nearest list could tighten.
+            // A range search has no threshold that the nearest list could lower.
             SearchMode::Auto if self.params.k == usize::MAX => false,
             SearchMode::Auto => {
                 let rows = self.snapshot.rows() / self.snapshot.nlist() as u64;
                 let visits = probes.visits(Wave::All);
                 let one = rows * visits.div_ceil(queries) as u64 * self.snapshot.dim() as u64;
-                // Fewer queries than threads leave threads idle, unless a query is too small to share.
+                // Fewer queries than threads leave threads idle, unless a query is too small to divide.
                 let threads = self.params.workers.threads();
                 (queries >= threads || one <= ALONE_MAX) && visits < GROUPED_FROM * self.snapshot.nlist()
             }
         }
     }
 
-    /// Scans the lists of each active query, query by query. False, with nothing done, if the lists are more than may be read at a
-    /// time.
+    /// Scans the lists of each active query, query by query. Returns false, with nothing done, if these are
+    /// too many to load at once.
     ///
     /// # Errors
-    /// What reading fails with, or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`], or an interrupt.
     pub fn alone(&mut self, active: &[u32], probes: &Probes) -> Result<bool, L::Error> {
         let mut wanted = try_filled(0_u32, self.snapshot.nlist())?;
         for (list_no, share) in (0..active.len()).flat_map(|i| probes.of(i, Wave::All)) {
@@ -111,7 +111,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans the lists of a wave for each active query, list by list.
     ///
     /// # Errors
-    /// What reading fails with, or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`], or an interrupt.
     pub fn grouped(&mut self, active: &[u32], probes: &Probes, wave: Wave) -> Result<(), L::Error> {
         let mut pairs: Vec<(u32, Member)> = try_vec(probes.visits(wave))?;
         for (i, &query) in active.iter().enumerate() {
@@ -126,12 +126,13 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans lists, each for its queries.
     ///
     /// # Errors
-    /// What reading fails with, or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`], or an interrupt.
     pub fn scan_pairs(&mut self, pairs: &[(u32, Member)]) -> Result<(), L::Error> {
         let nlist = self.snapshot.nlist();
         let mut members = Groups::new(nlist, pairs.iter().copied())?;
         if self.params.budget.cuts() {
-            // Those that scan about as many rows of a list go together: a task scans as many as the first of its queries.
+            // A task scans as many rows as the first of its queries, so queries that scan about as many rows
+            // go together.
             for list_no in 0..nlist {
                 members.of_mut(list_no).sort_unstable_by_key(|member| Reverse(member.rows));
             }
@@ -154,7 +155,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         self.scan_loaded(&members, &of_lists, &loaded)
     }
 
-    /// Loads the segments that hold the first `rows` live rows of a list. Returns the bytes that had to be read over the budget.
+    /// Loads the segments that contain the first `rows` live rows of a list. Returns the bytes read beyond
+    /// the budget.
     fn load_rows(&mut self, list_no: usize, rows: u32, loaded: &mut Vec<Loaded>) -> Result<usize, L::Error> {
         let (mut before, mut transient) = (0, 0);
         for at in self.snapshot.list(list_no) {
@@ -169,7 +171,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(transient)
     }
 
-    /// Scans loaded lists on all threads. `of_lists` says which of the segments are a list's.
+    /// Scans loaded lists on all threads. `of_lists` says which of the segments belong to which list.
     fn scan_loaded(
         &mut self,
         members: &Groups<Member>,
@@ -213,7 +215,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 }
             }
         }
-        // A single task's worth of work is not handed to a thread that has to wake up first.
+        // Work of a single task is not handed to a thread that has to wake up first.
         let workers = if total <= TASK_MIN { Workers::new(1) } else { self.params.workers };
         let result = self.with_open(loaded, |execution, opened, scan| {
             execution.for_each_on(workers, tasks.len(), |i, scratch| {

@@ -1,4 +1,4 @@
-//! The lists that the queries of a round probe.
+//! Chooses the lists that the queries of a round probe.
 
 use std::time::Instant;
 
@@ -8,11 +8,11 @@ use crate::index::probe::chooser::{Choice, Chooser};
 use crate::index::probe::probes::{Probes, Round};
 use crate::index::search::execution::{Execution, TASK_MIN, map_ticking};
 
-/// Queries that one task chooses for, at most.
+/// The most queries of one task.
 const BLOCK_QUERIES: usize = 64;
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Gives each active query its lists in its round.
+    /// Chooses the lists of each active query in its round.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an interrupt.

@@ -1,4 +1,5 @@
-//! How far a filtered search probes.
+//! Coverage: makes the masks of a filter, counts the rows that pass in the lists of a query, and decides when
+//! it has probed enough lists.
 
 use std::sync::Arc;
 
@@ -10,19 +11,19 @@ use crate::index::resident::snapshot::Held;
 use crate::index::search::execution::Execution;
 use crate::index::{IndexError, InvertedLists, Metadata, RowFilter, SegmentHead};
 
-/// What a filtered search knows of the segments, as far as it has looked at them.
+/// What a filtered search knows of the segments that it has looked at.
 #[derive(Default)]
 pub(crate) struct Coverage {
-    /// None until they are needed.
+    /// `None` until masks are needed.
     pub masks: Option<Arc<Masks>>,
-    /// Rows that pass in all lists in scope, once that was asked.
+    /// The number of rows that pass in all lists in scope, once it was counted.
     total: Option<u64>,
     /// By query.
     seen: Vec<Seen>,
 }
 
 impl Coverage {
-    /// These queries have seen all rows that pass.
+    /// Marks these queries as having seen all rows that pass.
     pub fn see_all(&mut self, queries: &[u32]) {
         queries.iter().for_each(|&q| self.seen[q as usize].all = true);
     }
@@ -32,13 +33,13 @@ impl Coverage {
         self.seen.get(q as usize).is_some_and(|seen| seen.all)
     }
 
-    /// The mask of a segment, once it was made.
+    /// The mask of a segment, if it was made.
     pub fn mask(&self, at: usize) -> Option<&Mask> {
         self.masks.as_ref()?.get(at)
     }
 }
 
-/// What a mask is made of: none of what the filter does not look at.
+/// The data that a mask is made from: only what the filter tests.
 struct MadeOf {
     codes: Option<Arc<Held<ResidentCodes>>>,
     metadata: Option<Arc<Held<Metadata>>>,
@@ -53,32 +54,32 @@ impl MadeOf {
     }
 }
 
-/// The lists that a query has probed.
+/// What a query has seen in the lists that it has probed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    /// Live rows of the first lists, as many as it is to probe: what an unfiltered search scans.
+    /// The live rows of the lists of the first round: as many as an unfiltered search scans.
     budget: u64,
     rows: u64,
     matched: u64,
     cost: u64,
-    /// Nothing more is needed.
+    /// Whether it has seen enough.
     enough: bool,
-    /// It has seen all rows that pass, wherever they are.
+    /// Whether it has seen all rows that pass, in all lists.
     all: bool,
 }
 
-/// A set of rows that is estimated to be that many times the budget is not small.
+/// If the rows that pass are estimated to be more than this many times the budget, they are not counted.
 const LARGE: u64 = 4;
-/// Masks that a task makes.
+/// How many masks one task makes.
 const MASKS: usize = 32;
-/// What a filtered search costs at most, as a multiple of the budget, before rows that pass are counted.
+/// The cost, as a multiple of the budget, from which all rows that pass are counted.
 const MOST: u64 = 2;
 
 impl<L: InvertedLists> Execution<'_, L> {
     /// Makes the mask of a segment, if there is a filter.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading lists, or [`IndexError::OutOfMemory`].
     pub fn mask(&mut self, at: usize) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
         if self.coverage.mask(at).is_some() {
@@ -92,7 +93,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// What the mask of a segment is made of, read where it is not resident.
+    /// The data for the mask of a segment, read if it is not resident.
     fn made_of(&mut self, filter: &dyn RowFilter, at: usize) -> Result<MadeOf, L::Error> {
         let (snapshot, cache) = (self.snapshot, self.cache);
         let codes = if filter.accepts_all() { None } else { Some(snapshot.codes(at, cache, self.lists)?) };
@@ -112,7 +113,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(masks)
     }
 
-    /// Makes the masks of lists, on all threads.
+    /// Makes the masks of lists on all threads.
     fn masks_of(&mut self, lists: &[u32]) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
         let snapshot = self.snapshot;
@@ -123,7 +124,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 missing.try_push(at)?;
             }
         }
-        // What they are made of is read by this thread.
+        // This thread reads the data.
         let mut parts = try_vec(missing.len())?;
         for &at in &missing {
             parts.push(self.made_of(filter, at)?);
@@ -137,7 +138,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         })
     }
 
-    /// Makes the masks of a list, and adds up the rows that pass and the costs.
+    /// Makes the masks of a list. Returns the sums of the rows that pass and of the costs.
     fn mask_list(&mut self, list_no: usize) -> Result<(u64, u64), L::Error> {
         let mut sums = (0, 0);
         for at in self.snapshot.list(list_no) {
@@ -153,10 +154,11 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(sums)
     }
 
-    /// Counts what passes in lists that a filtered query probes, once per list. The first ones are what an unfiltered search scans.
+    /// Counts the rows that pass in lists that a filtered query probes. Each list is to be passed once. The
+    /// first call has the lists of the first round.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading lists, or [`IndexError::OutOfMemory`].
     pub fn count(&mut self, q: u32, lists: impl Iterator<Item = u32>) -> Result<(), L::Error> {
         if self.params.filter.is_none() {
             return Ok(());
@@ -181,15 +183,16 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// Whether a filtered query has probed enough lists, by those that were counted. The same lists, the same answer:
-    /// it depends on nothing else.
+    /// Whether a filtered query has probed enough lists. The result depends only on the lists that were
+    /// counted.
     ///
-    /// Rows that pass are fewer than rows. A search of so many lists finds the nearest of all rows, and would miss rows that
-    /// pass but are farther: it goes on until half as many rows have passed as an unfiltered search scans, within twice its
-    /// cost; and if all rows that pass are no more than it scans, until it has seen every one of them.
+    /// Fewer rows pass than there are, so the lists of an unfiltered search may have too few of them, and
+    /// rows that pass but are farther would be missed. The query goes on until half as many rows have passed
+    /// as an unfiltered search scans, or until it has cost twice as much. If all rows that pass are no more
+    /// than an unfiltered search scans, it goes on until it has seen all of them.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading lists, or [`IndexError::OutOfMemory`].
     pub fn has_enough(&mut self, q: u32) -> Result<bool, L::Error> {
         let Some(&(mut seen)) = self.coverage.seen.get(q as usize) else { return Ok(true) };
         seen.enough = seen.enough || 2 * seen.matched >= seen.budget;
@@ -201,11 +204,12 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(seen.enough)
     }
 
-    /// Whether all rows that pass are no more than an unfiltered search scans, by the first lists of a query: then it is to see
-    /// every one of them, and where they lie does not matter.
+    /// Whether all rows that pass are no more than an unfiltered search scans. The lists of the first round
+    /// give an estimate, the masks of all segments confirm it. Then the query is to see all of these rows, in
+    /// whatever lists.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading lists, or [`IndexError::OutOfMemory`].
     pub fn is_few(&mut self, q: u32) -> Result<bool, L::Error> {
         let Some(&seen) = self.coverage.seen.get(q as usize) else { return Ok(false) };
         Ok(2 * seen.matched < seen.budget
@@ -213,13 +217,13 @@ impl<L: InvertedLists> Execution<'_, L> {
             && self.matched_in_all()? <= seen.budget)
     }
 
-    /// How many rows pass in all lists in scope, if the others are like those counted.
+    /// Estimates how many rows pass in all lists in scope, from those counted.
     fn estimate(&self, seen: &Seen) -> Result<u64, IndexError> {
         let rows = u128::from(self.rows_in_scope()?);
         Ok((u128::from(seen.matched) * rows / u128::from(seen.rows.max(1))) as u64)
     }
 
-    /// The lists of the partitions asked for.
+    /// The lists of the requested partitions.
     pub fn lists_in_scope(&self) -> Result<Vec<u32>, OutOfMemory> {
         match (self.params.partitions, self.snapshot.coarse()) {
             (Some(partitions), Some(coarse)) => {
@@ -240,7 +244,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         }
     }
 
-    /// Rows that pass in all lists in scope.
+    /// The number of rows that pass in all lists in scope.
     pub fn matched_in_all(&mut self) -> Result<u64, L::Error> {
         let known = self.coverage.total;
         let kept = |masks: &Arc<Masks>| self.params.partitions.is_none().then(|| masks.total())?;

@@ -1,4 +1,4 @@
-//! A search under way.
+//! The state of a search while it runs: its input, buffers and statistics, and how its tasks run on threads.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -15,16 +15,17 @@ use crate::index::search::rounds::Rounds;
 use crate::index::search::single::Single;
 use crate::index::{Cache, IndexError, InvertedLists, Quantizer, SearchParams, SearchStats, Snapshot};
 
-/// Multiplications that a task should have at least, so that handing it out does not cost more.
+/// The fewest multiplications of a task. Below, handing it to a thread costs more than the task.
 pub(crate) const TASK_MIN: u64 = 1 << 20;
-/// Multiplications that a task should have at most: well under a millisecond.
+/// The most multiplications of a task: well under a millisecond.
 pub(crate) const TASK_MAX: u64 = 1 << 24;
-/// Multiplications from which on threads that are awake help with a query, and those that have to be woken.
+/// The multiplications from which other threads help with a query: threads that are awake, and threads that
+/// have to be woken.
 const HELPED_FROM: [u64; 2] = [1 << 18, 1 << 21];
-/// Queries of a search from which the vectors beside codes are opened.
+/// From this many queries on, a scan of codes also reads resident vectors.
 const EXACT_QUERIES: usize = 32;
 
-/// A search under way: what it reads, what it was asked for, and what it has so far.
+/// A search while it runs.
 pub(crate) struct Execution<'a, L: InvertedLists> {
     pub snapshot: &'a Snapshot,
     pub cache: &'a Cache,
@@ -32,23 +33,23 @@ pub(crate) struct Execution<'a, L: InvertedLists> {
     pub params: SearchParams<'a>,
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
-    /// By query, what was kept of the rows that were scanned.
+    /// By query, the candidates so far.
     pub states: Vec<State>,
-    /// By query, the rows that it may still scan.
+    /// By query, how many rows it may still scan.
     pub allowance: Vec<u64>,
-    /// By query, how far the filter lets it probe.
+    /// How far the filter lets each query probe.
     pub coverage: Coverage,
     pub rounds: Rounds,
     pub single: Single,
     pub rescore: Rescore,
-    /// Memory of threads that do nothing now.
+    /// Buffers of threads, for the next task.
     pub scratch: Mutex<Vec<Scratch>>,
     pub stats: SearchStats,
     pub last_tick: Instant,
 }
 
 impl<'a, L: InvertedLists> Execution<'a, L> {
-    /// The threads for so many multiplications: one, where others would come too late.
+    /// The threads for this many multiplications: one, if others would start too late to help.
     pub fn workers_for(&self, multiplications: u64) -> Workers {
         let workers = self.params.workers;
         let [awake, asleep] = HELPED_FROM;
@@ -59,8 +60,8 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         }
     }
 
-    /// The query at a list, with the rows that it may scan of it: its share, or what it may still scan if that is less; none
-    /// if it may scan none.
+    /// The query at a list, with the number of rows that it may scan there: its share, or its allowance if
+    /// that is less. `None` if it may scan none. Subtracts the rows from the allowance.
     pub fn allow(&mut self, query: u32, list_no: u32, share: u32) -> Option<Member> {
         let rows = self.snapshot.list_rows(list_no as usize);
         let allowance = &mut self.allowance[query as usize];
@@ -71,7 +72,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         (allowed > 0).then_some(Member { query, rows: if allowed < rows { allowed as u32 } else { ALL } })
     }
 
-    /// Runs `work` with the segments open and the queries' states at hand.
+    /// Runs `work` with the segments opened and the states borrowed.
     pub fn with_open(
         &mut self,
         loaded: &[Loaded],
@@ -112,7 +113,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         }
     }
 
-    /// What a scan of a segment reads, and how many bytes had to be read over the budget.
+    /// Loads the data that a scan of a segment reads. Also returns the bytes read beyond the budget.
     pub fn load(&mut self, at: usize) -> Result<(Loaded, usize), L::Error> {
         let start = Instant::now();
         if start.duration_since(self.last_tick) >= TICK {
@@ -138,7 +139,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         Ok((Loaded { at, codes, rows }, if kept { 0 } else { bytes }))
     }
 
-    /// Ticks, if the last one was a while ago.
+    /// Ticks if the last tick was at least [`TICK`] ago.
     pub fn tick_if_due(&mut self) -> Result<(), L::Error> {
         if self.last_tick.elapsed() >= TICK {
             self.lists.tick()?;
@@ -147,10 +148,10 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         Ok(())
     }
 
-    /// [`Execution::for_each_on`] the threads of the search.
+    /// [`Execution::for_each_on`] with the threads of the search.
     ///
     /// # Errors
-    /// What a task fails with, or an interrupt.
+    /// Those of the tasks, or an interrupt.
     pub fn for_each(
         &mut self,
         tasks: usize,
@@ -159,10 +160,10 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         self.for_each_on(self.params.workers, tasks, task)
     }
 
-    /// Runs tasks on `workers`, ticking, each with a thread's own memory.
+    /// Runs tasks on `workers` while `lists` ticks. Each task gets the buffers of a thread.
     ///
     /// # Errors
-    /// What a task fails with, or an interrupt.
+    /// Those of the tasks, or an interrupt.
     pub fn for_each_on(
         &mut self,
         workers: Workers,
@@ -182,10 +183,10 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     }
 }
 
-/// Runs tasks on `workers`, while `lists` ticks.
+/// Runs tasks on `workers` while `lists` ticks.
 ///
 /// # Errors
-/// What a tick or a task fails with.
+/// Those of a tick or a task.
 pub(crate) fn for_each_ticking<L: InvertedLists>(
     lists: &mut L,
     workers: Workers,
@@ -195,10 +196,10 @@ pub(crate) fn for_each_ticking<L: InvertedLists>(
     ticking(lists, |tick| workers.try_for_each(tasks, tick, task))
 }
 
-/// [`for_each_ticking`] with tasks that give something: all of that, in the order of the tasks.
+/// [`for_each_ticking`] for tasks with results, which are returned in the order of the tasks.
 ///
 /// # Errors
-/// What a tick or a task fails with.
+/// Those of a tick or a task.
 pub(crate) fn map_ticking<L: InvertedLists, T: Send + Sync>(
     lists: &mut L,
     workers: Workers,

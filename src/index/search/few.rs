@@ -1,4 +1,4 @@
-//! Searches whose filter few rows pass: a query sees every one of them, whichever lists they lie in.
+//! Searches with a filter that few rows pass: a query compares all of these rows, in whatever lists.
 
 use std::mem::take;
 use std::ops::Range;
@@ -10,28 +10,30 @@ use crate::index::params::row_budget::ALL;
 use crate::index::scan::Member;
 use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
 
-/// Tasks that the rows for one query are cut into at most.
+/// The most tasks for one query.
 const MOST_PARTS: usize = 64;
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Whether a query may see all rows that pass a filter instead of probing: nothing limits the rows that it may scan.
+    /// Whether a query may compare all rows that pass a filter instead of probing: nothing limits the rows
+    /// that it scans.
     pub fn may_see_all(&self) -> bool {
         let params = &self.params;
         let is_limited = params.max_codes > 0 || params.budget.candidates > 0 || params.budget.cuts();
         params.filter.is_some() && params.lists.is_none() && params.k != usize::MAX && !is_limited
     }
 
-    /// Compares queries with each row that passes, exactly. False, with nothing done, where rows are better read in blocks or
-    /// are not resident.
+    /// Compares queries with each row that passes, exactly. Returns false, with nothing done, if scanning
+    /// blocks is cheaper or if rows are not resident.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`], or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// interrupt.
     pub fn compare_all(&mut self, queries: &[u32]) -> Result<bool, L::Error> {
         let start = Instant::now();
         let (snapshot, segments) = (self.snapshot, self.snapshot.segments().len());
         let cost = self.matched_in_all()? * snapshot.dim() as u64;
         let workers = self.workers_for(cost * queries.len() as u64);
-        // Fewer queries than threads are cut for them.
+        // With fewer queries than threads, the rows of a query are divided.
         let part = if queries.len() < workers.threads() { TASK_MIN } else { TASK_MAX };
         let parts = ((cost / part) as usize).clamp(1, MOST_PARTS);
         let ranges: Vec<Range<usize>> = match self.params.partitions {

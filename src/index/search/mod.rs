@@ -2,17 +2,18 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | what is asked for | [`SearchParams`](crate::index::SearchParams) |
+//! | the parameters | [`SearchParams`](crate::index::SearchParams) |
 //! | which lists each query probes | `choose`, by `probe` |
-//! | scans, round by round until a query has enough | `rounds`: by `single` for one query, `batch` for many, `offload` on a device |
+//! | scans in rounds, until a query has enough | `rounds`, by `single` (one query), `batch` or `offload` (device) |
 //! | how far a filter lets a query probe | `coverage`, `few` |
-//! | the exact keys of what the scans kept, and the answers | `rescore` |
+//! | the exact keys of the candidates, and the answers | `rescore` |
 //!
-//! Queries that probe the same list meet there: the list's rows are read once for all of them. A query's nearest list comes first
-//! where that pays, so that the threshold is tight when its other lists are scanned. Scans keep candidates with bounds
-//! of their keys or, in a batch whose rows are resident, with the keys; candidates with bounds are re-scored with
-//! [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one cannot win. The answer is the k
-//! smallest pairs (key, rowid) of all rows in the lists probed: neither grouping, threads, nor the order of lists can change it.
+//! The rows of a list are read once for all queries that probe it. If it helps, a query's nearest list is
+//! scanned first, so that the threshold is tight for its other lists. Scans keep candidates with bounds of
+//! their keys or, in a batch whose rows are resident, with the keys. Candidates with bounds are re-scored
+//! with [`Metric::key`](crate::index::Metric::key) in the order of their lower bounds, until the next one
+//! cannot win. The answer is the k smallest pairs (key, rowid) of all rows in the probed lists: neither
+//! grouping, threads, nor the order of lists can change it.
 
 pub(crate) mod answers;
 mod batch;
@@ -43,13 +44,14 @@ use rescore::Rescore;
 use rounds::Rounds;
 use single::Single;
 
-/// Multiplications below which a search is better done by one thread where others want the cores: a helper that loses its core in
-/// the middle of a task keeps the search for longer.
+/// If other searches run and this one has fewer multiplications, one thread does it: a helper that loses its
+/// core in the middle of a task delays the search.
 const ALONE_BELOW: u64 = 1 << 26;
-/// Candidates for which the room is kept between searches.
+/// Buffers with room for more candidates than this are not kept.
 const CANDIDATES_KEPT: usize = 1 << 14;
 
-/// The memory of searches of one query, kept between them: a warm one allocates nothing on its own thread.
+/// The buffers of searches for one query, reused between searches: a warm search allocates nothing on its own
+/// thread.
 #[derive(Default)]
 pub struct Buffers {
     dim: usize,
@@ -70,9 +72,11 @@ impl std::fmt::Debug for Buffers {
 /// The nearest rows of each prepared query in `queries` (`[nq][dim]`).
 ///
 /// # Errors
-/// What `lists` fails with when a segment is read or it ticks, [`IndexError::InvalidParam`] if `queries` is no multiple of `dim` long
-/// or `params` names a list that does not exist, [`IndexError::OutOfMemory`], [`IndexError::Device`], [`IndexError::WrongBound`] if
-/// a stored code is damaged.
+/// - Those of `lists`, when it reads a segment or ticks.
+/// - [`IndexError::InvalidParam`] if the length of `queries` is not a multiple of `dim`, or if `params` names
+///   a list that does not exist.
+/// - [`IndexError::OutOfMemory`], [`IndexError::Device`].
+/// - [`IndexError::WrongBound`] if a stored code is damaged.
 pub fn search<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -85,10 +89,10 @@ pub fn search<L: InvertedLists>(
     Ok(answers)
 }
 
-/// [`search()`] with memory from before: `buffers` serve searches of one query, `answers` is overwritten.
+/// [`search()`] with reused memory: `buffers` serve searches for one query, `answers` is overwritten.
 ///
 /// # Errors
-/// As [`search()`].
+/// The same as [`search()`].
 pub fn search_into<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -138,7 +142,7 @@ fn check(snapshot: &Snapshot, queries: &[f32], params: &SearchParams<'_>) -> Res
     }
 }
 
-/// The params as far as the snapshot and the machine have a say.
+/// Adapts the parameters to the snapshot and the load of the machine.
 fn resolve<'a>(
     snapshot: &Snapshot,
     params: SearchParams<'a>,
@@ -153,7 +157,7 @@ fn resolve<'a>(
     SearchParams { probe_limit, workers, ..params }
 }
 
-/// About how many multiplications the scans of a search take.
+/// The approximate number of multiplications of a search's scans.
 fn multiplications(snapshot: &Snapshot, params: &SearchParams<'_>, queries: usize) -> u64 {
     let nlist = snapshot.nlist().max(1);
     let lists = match (params.lists, params.probe_limit) {
@@ -165,8 +169,8 @@ fn multiplications(snapshot: &Snapshot, params: &SearchParams<'_>, queries: usiz
     (rows as u64).saturating_mul((snapshot.dim() * queries) as u64)
 }
 
-/// Has a device that holds the whole index answer a batch, and the CPU those queries that the device cannot be sure of. False, with
-/// nothing done, if the batch is not for it.
+/// Answers a batch on a device that holds the whole index. The CPU answers the queries that the device cannot
+/// be sure of. Returns false, with nothing done, if the device cannot take the batch.
 fn search_whole<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -190,7 +194,7 @@ fn search_whole<L: InvertedLists>(
 }
 
 impl Buffers {
-    /// Begins a search in this memory.
+    /// Begins a search with these buffers.
     fn begin<'a, L: InvertedLists>(
         &mut self,
         snapshot: &'a Snapshot,
@@ -230,7 +234,7 @@ impl Buffers {
         })
     }
 
-    /// The memory of a search that has ended, unless it took much.
+    /// Takes back the buffers of a search that has ended, unless they are large.
     fn after<L: InvertedLists>(execution: Execution<'_, L>) -> Self {
         let Execution { snapshot, mut states, allowance, scratch, rounds, single, rescore, .. } = execution;
         if states.iter_mut().any(|state| state.get_mut().candidates.capacity() > CANDIDATES_KEPT) {

@@ -1,4 +1,4 @@
-//! The exact keys of candidates, and the order of the answers.
+//! Re-scoring: computes the exact keys of candidates, and orders the answers.
 
 use std::collections::BinaryHeap;
 use std::mem::take;
@@ -14,30 +14,30 @@ use crate::index::search::execution::Execution;
 use crate::index::{Answers, IndexError, InvertedLists, Neighbor, SearchParams, Snapshot};
 use crate::kernels::prefetch;
 
-/// Queries that one task re-scores.
+/// How many queries one task re-scores.
 const RESCORE_QUERIES: usize = 16;
-/// Candidates that are asked for ahead: they lie all over memory.
+/// How many candidates are prefetched: they are scattered in memory.
 const RESCORE_AHEAD: usize = 32;
-/// Queries that one thread re-scores: to call others would cost more.
+/// Up to this many queries, one thread re-scores: waking others would cost more.
 const RESCORE_ALONE: usize = 8;
-/// Elements of a vector that are asked for ahead: the processor sees the rest coming.
+/// How many elements of a vector are prefetched. The processor prefetches the rest itself.
 const ELEMENTS_AHEAD: usize = 128;
 
-/// The memory of re-scoring, kept between searches.
+/// The buffers of re-scoring, reused between searches.
 #[derive(Debug, Default)]
 pub(crate) struct Rescore {
     top: Top,
-    /// Room for a vector that has to be read.
+    /// A buffer for a vector that has to be read.
     row: Vec<f32>,
-    /// Segments of candidates whose vectors are not resident, with repetitions.
+    /// The segments of candidates whose vectors are not resident, with repetitions.
     cold: Vec<u32>,
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Whether a query has seen k rows whose keys are wanted.
+    /// Whether a query has seen k rows with wanted keys.
     ///
     /// # Errors
-    /// What reading fails with, [`IndexError::OutOfMemory`].
+    /// Those of reading lists, or [`IndexError::OutOfMemory`].
     pub fn is_full(&mut self, q: u32) -> Result<bool, L::Error> {
         let (snapshot, dim, q) = (self.snapshot, self.snapshot.dim(), q as usize);
         let query = &self.queries[q * dim..][..dim];
@@ -48,7 +48,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Re-scores the candidates of all queries, and writes the answers.
     ///
     /// # Errors
-    /// What reading fails with, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
     pub fn rescore(&mut self, answers: &mut Answers) -> Result<(), L::Error> {
         let start = Instant::now();
         for state in &mut self.states {
@@ -98,7 +98,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// Re-scores, on all threads, the queries whose rows are all resident.
+    /// Re-scores, on all threads, the queries whose candidates are all resident.
     fn rescore_resident(&mut self) -> Result<Vec<Option<Rescored>>, L::Error> {
         let (snapshot, params, queries, dim) =
             (self.snapshot, self.params, self.queries, self.snapshot.dim());
@@ -121,7 +121,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 }
                 let query = &queries[q * dim..][..dim];
                 let mut found = Answers::default();
-                // Every row is there.
+                // Every row is resident: checked above.
                 let rescored = rescore(snapshot, candidates, &params, &mut top, &mut found, |c| {
                     Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
                 })?;
@@ -134,7 +134,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(try_collect(results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner)))?)
     }
 
-    /// Makes the vectors of segments resident from which enough rows are wanted.
+    /// Loads the vectors of the segments that enough candidates are in.
     fn warm(&mut self) -> Result<(), L::Error> {
         let mut wanted = take(&mut self.rescore.cold);
         wanted.clear();
@@ -158,13 +158,13 @@ impl<L: InvertedLists> Execution<'_, L> {
     }
 }
 
-/// Neighbours of one query, nearest first, and how many keys were computed for them.
+/// The neighbours of one query, nearest first, and how many keys were computed for them.
 type Rescored = (Answers, u64);
 
-/// The nearest rows so far with their places, the farthest of them on top.
+/// The nearest rows so far with their places. The farthest of them is on top.
 type Top = BinaryHeap<(Key, i64, (u32, u32))>;
 
-/// The key of a candidate. `row` is memory for its vector, where that has to be read.
+/// The key of a candidate. `row` is a buffer for its vector, if that has to be read.
 fn key_of<L: InvertedLists>(
     snapshot: &Snapshot,
     lists: &mut L,
@@ -181,8 +181,8 @@ fn key_of<L: InvertedLists>(
     Ok(snapshot.metric().key(query, row))
 }
 
-/// Appends the k smallest (key, rowid) of candidates in the order of their lower bounds, nearest first, and
-/// says how many keys had to be computed.
+/// Appends the k smallest (key, rowid) of candidates, nearest first. The candidates are in the order of their
+/// lower bounds. Returns how many keys were computed.
 fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     snapshot: &Snapshot,
     candidates: &[Candidate],
@@ -230,8 +230,9 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     Ok(computed)
 }
 
-/// Brings near what answers need of candidates: rowids, and vectors whose keys are not known. Step by step for all of them, since
-/// each step needs an address that the one before brings, from anywhere in memory.
+/// Prefetches what answers need of candidates: rowids, and the vectors of unknown keys. It does one step for
+/// all of them, then the next, because each step needs an address that the step before loads, from anywhere
+/// in memory.
 fn announce(snapshot: &Snapshot, candidates: &[Candidate]) {
     if candidates.iter().all(|candidate| candidate.has_rowid && !candidate.key.is_nan()) {
         return;

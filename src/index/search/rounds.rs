@@ -1,9 +1,10 @@
-//! The loop that every search goes through, of one query or of many, on the CPU or on a device.
+//! The loop of every search, for one query or many, on the CPU or on a device.
 //!
-//! In each round the queries that are not done choose lists, scan them, and are asked whether that is enough. The first round
-//! probes as many lists as the search was told to, or its calibrated limit; each further one twice as many as the one before, until the
-//! query has k rows that are wanted and, where there is a filter, has seen enough rows that pass it. Whether it has depends
-//! on the query, the lists and the masks alone: a query probes the same lists alone and in a batch.
+//! In each round, the queries that are not done choose lists, scan them, and check whether they have enough.
+//! The first round probes as many lists as the search asks for, or as its calibrated limit allows. Each
+//! further round probes twice as many as the one before. A query is done when it has k wanted rows and, with
+//! a filter, has seen enough rows that pass it. This depends only on the query, the lists and the masks, so a
+//! query probes the same lists alone and in a batch.
 
 use std::mem::take;
 
@@ -13,23 +14,23 @@ use crate::index::probe::probes::{Probes, Round, Wave};
 use crate::index::search::execution::Execution;
 use crate::index::{DeviceCache, InvertedLists};
 
-/// The memory of the loop, kept between searches.
+/// The buffers of the loop, reused between searches.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     /// The queries that are not done.
     active: Vec<u32>,
-    /// By query, the round that it is in.
+    /// By query, its current round.
     of_queries: Vec<Round>,
     probes: Probes,
-    /// Queries that see all rows that pass their filter.
+    /// The queries that compare all rows that pass their filter.
     few: Vec<u32>,
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Searches until no query wants more rows, or no list is left for it.
+    /// Searches until no query needs more rows, or has no list left.
     ///
     /// # Errors
-    /// What reading fails with, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory),
+    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory),
     /// [`IndexError::Device`](crate::index::IndexError::Device), or an interrupt.
     pub fn rounds(&mut self, device: Option<&DeviceCache>) -> Result<(), L::Error> {
         let mut rounds = take(&mut self.rounds);
@@ -50,7 +51,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         let mut is_first = true;
         while !active.is_empty() {
             self.choose(active, |q| of_queries[q as usize], probes)?;
-            // A filter that few rows pass is found out before rows are scanned.
+            // A filter that few rows pass is detected before rows are scanned.
             let counts_first = is_first && self.may_see_all();
             if counts_first {
                 self.count_probed(active, probes)?;
@@ -71,7 +72,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// Whether a query, the `i`-th of `probes`, goes on; `round` becomes its next one.
+    /// Whether a query, the `i`-th of `probes`, needs another round. `round` becomes that round.
     fn wants_more(
         &mut self,
         q: u32,
@@ -106,10 +107,10 @@ impl<L: InvertedLists> Execution<'_, L> {
             let left = self.offload(device, active, probes)?;
             return self.scan_pairs(&left);
         }
-        // A range search has no threshold that the nearest list could tighten.
+        // A range search has no threshold that the nearest list could lower.
         let has_threshold = self.params.k != usize::MAX;
         if self.states.len() == 1 && self.params.mode != SearchMode::Csr {
-            // Two threads do better to begin all lists at once.
+            // With two threads it is faster to begin all lists at once.
             let nearest_first = is_first && has_threshold && self.params.workers.threads() > 2;
             return in_waves(nearest_first && probes.widest() > 1, |wave| self.visit(probes, wave));
         }
@@ -127,7 +128,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// Shows all rows that pass the filter to the queries for which these are few: they scan none of their `probes`.
+    /// Lets the queries for which few rows pass the filter compare all of these. They scan none of their
+    /// `probes`.
     fn see_few(&mut self, active: &[u32], probes: &mut Probes, few: &mut Vec<u32>) -> Result<(), L::Error> {
         few.clear();
         for (i, &q) in active.iter().enumerate() {

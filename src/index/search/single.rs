@@ -1,4 +1,4 @@
-//! Scans for one query: nothing is sorted or grouped, and with warm buffers nothing is allocated.
+//! Scans for one query: without sorting or grouping, and with warm buffers without allocation.
 
 use std::mem::take;
 use std::ops::Range;
@@ -13,14 +13,14 @@ use crate::index::probe::probes::{Probes, Wave};
 use crate::index::scan::Member;
 use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
 
-/// What is kept between searches.
+/// Buffers, reused between searches.
 #[derive(Debug, Default)]
 pub(crate) struct Single {
     pub chooser: Chooser,
     visits: Vec<Visit>,
 }
 
-/// Segments of a list to scan, all of them resident, after `before` live rows of the list.
+/// Resident segments of a list to scan. The list has `before` live rows before them.
 #[derive(Debug)]
 struct Visit {
     list_no: usize,
@@ -31,10 +31,11 @@ struct Visit {
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Scans the lists of a wave for the one query of the search.
+    /// Scans the lists of a wave for the only query of the search.
     ///
     /// # Errors
-    /// What reading fails with, or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// interrupt.
     pub fn visit(&mut self, probes: &Probes, wave: Wave) -> Result<(), L::Error> {
         let mut visits = take(&mut self.single.visits);
         visits.clear();
@@ -73,7 +74,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         done
     }
 
-    /// Cuts a list into visits of about a task's worth. What does not stay resident is scanned here and now.
+    /// Cuts a list into visits of about a task's size. Segments that do not stay resident are scanned
+    /// immediately.
     fn cut(&mut self, list_no: usize, member: Member, visits: &mut Vec<Visit>) -> Result<(), L::Error> {
         let mut before = 0;
         let mut open: Option<Visit> = None;
@@ -86,7 +88,7 @@ impl<L: InvertedLists> Execution<'_, L> {
             let mask = self.coverage.mask(at);
             let (work, passes) = mask.map_or((rows, true), |mask| (mask.cost(), !mask.is_empty()));
             if !passes {
-                // Nothing of it is read.
+                // Nothing of the segment is read.
                 visits.try_extend(open.take())?;
                 before += rows;
                 continue;

@@ -1,10 +1,10 @@
-//! Evens out the lists' sizes while k-means runs.
+//! Evens out the sizes of lists while k-means runs.
 //!
-//! A search costs what the lists that it probes hold, so one list of seven times the mean size is
-//! dear for every query near it. Rows are assigned to their nearest centroid plainly, on insert and
-//! in a search, so a size penalty in training would not last: what counts is where centroids are.
-//! Hence the discrete step: the smallest lists give their centroids up, and each splits one of the
-//! biggest in equal halves. faiss does that for empty lists only.
+//! The cost of a search is the number of rows in the lists that it probes, so a list of seven times the mean
+//! size is expensive for every query near it. A size penalty in training would not last, because inserts and
+//! searches use the nearest centroid without one: only the positions of the centroids count. So this step
+//! moves centroids: the smallest lists give up theirs, and each of these splits one of the biggest lists into
+//! equal halves. faiss does so for empty lists only.
 
 use super::level::Training;
 use crate::base::alloc::{try_collect, try_copy, try_filled};
@@ -12,15 +12,15 @@ use crate::base::groups::Groups;
 use crate::index::IndexError;
 use crate::kernels::kernels;
 
-/// The share of all lists that one pass may move, so that their neighbours settle in between.
+/// One pass moves at most one list in this many, so that the neighbours can adapt between passes.
 const MOVED: usize = 10;
-/// A list of more than this many times a small list's rows is split with the small one's centroid. With 2
-/// the lists come out more equal, but on text a search reads some per cent more rows for the same recall.
+/// A big list is split with a small list's centroid if it has more than this many times the rows. With 2 the
+/// sizes are more equal, but on text a search reads some per cent more rows for the same recall.
 const APART: usize = 3;
-/// Rows of a list, evenly picked, that decide where it is split.
+/// How many rows of a list, evenly picked, decide how it is split.
 const HALVES_ROWS: usize = 256;
 
-/// Moves the centroids of empty lists and of some small ones into the biggest lists.
+/// Moves the centroids of empty lists and of some small lists into the biggest lists.
 ///
 /// `centroids`, `[lists][dim]`, are the means of `members`.
 pub(super) fn exchange(
@@ -38,7 +38,7 @@ pub(super) fn exchange(
     let (small, big) = by_size.split_at(empty.max(lists / MOVED));
     let (mut moved, mut tried) = (0, 0);
     loop {
-        // A list whose rows are all equal cannot be split: the next one is tried in its place.
+        // A list whose rows are all equal cannot be split: try the next one instead.
         let pairs = big.iter().rev().skip(tried).zip(&small[moved..]);
         let from = try_collect(
             pairs.take_while(|(big, small)| size(**big) > APART * size(**small)).map(|(&big, _)| big),
@@ -63,8 +63,8 @@ pub(super) fn exchange(
     }
 }
 
-/// The means of two equal halves of `rows`, `[m][dim]`, parted across the line between their means;
-/// none where all rows are equal.
+/// The means of two equal halves of `rows`, `[m][dim]`, divided along the line between their means; `None` if
+/// all rows are equal.
 fn halves(rows: &[f32], dim: usize) -> Result<Option<[Vec<f32>; 2]>, IndexError> {
     let row = |i: usize| &rows[i * dim..][..dim];
     let count = rows.len() / dim;

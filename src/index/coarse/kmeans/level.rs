@@ -27,14 +27,14 @@ pub(super) struct Group {
 }
 
 impl Level {
-    /// One group of the rows `rows`.
+    /// One group with the rows `rows`.
     pub fn one(rows: impl Iterator<Item = usize>, lists: usize) -> Result<Self, IndexError> {
         let order = try_collect(rows.map(|row| row as u32))?;
         Ok(Self { groups: vec![Group { rows: 0..order.len(), lists: 0..lists }], order })
     }
 
-    /// A group for each list of `members`, with lists in proportion to its members: largest
-    /// remainder, at least one for any member.
+    /// A group for each list of `members`. Each gets lists in proportion to its members, by largest
+    /// remainder, and at least one if it has members.
     pub fn proportional(members: &Groups<u32>, lists: usize) -> Result<Self, IndexError> {
         let sizes = try_collect((0..members.len()).map(|list| members.of(list).len()))?;
         let used = sizes.iter().filter(|&&size| size > 0).count();
@@ -64,7 +64,7 @@ impl Level {
     }
 }
 
-/// What every pass needs. Centroids are `[lists][dim]`, in the arithmetic's own space.
+/// What every pass needs. Centroids are `[lists][dim]`, scaled and centred as in [`Space`].
 pub(super) struct Training<'a> {
     pub space: Space<'a>,
     pub seed: u64,
@@ -75,14 +75,14 @@ pub(super) struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// About one of `step` rows, all of them once in `step` passes. Not every `step`-th: rows may come in a
-    /// rhythm.
+    /// About one in `step` rows; `step` passes take each row once. A hash chooses, because rows may come in a
+    /// periodic order.
     pub fn some(&self, step: usize, pass: usize) -> impl Iterator<Item = usize> + use<> {
         let (key, step) = (hash(self.seed, 0x726f_7773), step as u64);
         (0..self.space.rows()).filter(move |&row| hash(key, row as u64) % step == pass as u64 % step)
     }
 
-    /// First centroids, from one of `step` rows.
+    /// The first centroids, computed from one in `step` rows.
     pub fn start(&mut self, nlist: usize, step: usize, iterations: usize) -> Result<Vec<f32>, IndexError> {
         let rows = self.space.rows();
         let some = Level::one(self.some(step, 0), nlist)?;
@@ -98,7 +98,8 @@ impl Training<'_> {
         self.level(&Level::proportional(&members, nlist)?, iterations)
     }
 
-    /// Lloyd's algorithm in every group at once, from rows of its own. A list may stay empty.
+    /// Lloyd's algorithm in all groups at once. Each group starts from rows of its own. A list may stay
+    /// empty.
     pub fn level(&mut self, level: &Level, iterations: usize) -> Result<Vec<f32>, IndexError> {
         let mut centroids = try_vec(level.lists() * self.space.dim)?;
         for group in &level.groups {
@@ -164,7 +165,7 @@ impl Training<'_> {
     pub fn means(&mut self, members: &Groups<u32>, centroids: &mut [f32]) -> Result<(), IndexError> {
         let Self { space, workers, tick, .. } = self;
         let dim = space.dim;
-        // A long list is several tasks, each an f64 sum; they are added in their order below.
+        // A long list is several tasks, each with an f64 sum. The sums are added in order below.
         let chunk = (TASK_ELEMENTS * 4 / dim).max(16);
         let lists = members.len();
         let tasks = try_collect(
@@ -196,7 +197,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Scales the centroids to the rows' length, where that is asked for.
+    /// Scales the centroids to the length of the rows, if `length` is set.
     pub fn rescale(&self, centroids: &mut [f32]) {
         let Some(length) = self.length else { return };
         let mean = &self.space.mean;

@@ -1,13 +1,14 @@
-//! K-means for the coarse quantizer: a deterministic sample of the rows in, centroids out.
+//! K-means for the coarse quantizer: computes centroids from a deterministic sample of the rows.
 //!
-//! Lloyd's algorithm (1982) from rows of the sample, then passes that also even out the lists' sizes
-//! (see `balance.rs`). Where there are many lists, the first part is hierarchical, as in SuperKMeans
-//! (CWI) and lance: about sqrt(nlist) meso lists, then the lists in each of them in proportion to its
-//! members.
+//! Lloyd's algorithm (1982) starts from rows of the sample. Further passes also even out the sizes of the
+//! lists (`balance.rs`). For many lists the first part is hierarchical, as in SuperKMeans (CWI) and lance:
+//! about sqrt(nlist) meso lists, then the lists in each of them in proportion to its members.
 //!
-//! The result depends on the rows, their order and the parameters only, never on threads or ISA:
-//! assignment is the kernels' bit-identical argmin, sums are f64 in ascending row order within fixed
-//! chunks, and chance is a hash of (seed, number).
+//! The result depends only on the rows, their order and the parameters, not on threads or instruction sets:
+//! the kernels' argmin is bit-identical everywhere, sums are f64 in ascending row order within fixed chunks,
+//! and random choices are a hash of (seed, number).
+//!
+//! This is one file because the passes share the centred sample (`Space`), the groups and the members.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -29,29 +30,29 @@ pub use sample::{Sample, sample_size};
 
 /// Multiply-adds of one task: well under a millisecond on one core.
 const TASK_MACS: usize = 1 << 25;
-/// Elements of the rows that one task copies: they stay in the second-level cache.
+/// Elements of the rows that one task copies: they fit the second-level cache.
 const TASK_ELEMENTS: usize = 1 << 16;
-/// With fewer lists than this the hierarchy saves too little time to be worth what it loses: on text a
-/// search reads about one per cent more rows for the same recall.
+/// Below this number of lists the hierarchy is not worth it: it saves little time, and on text a search reads
+/// about one per cent more rows for the same recall.
 const FLAT_BELOW: usize = 1024;
-/// Rows per meso list that train it.
+/// Rows per meso list that train the meso lists.
 const MESO_ROWS: usize = 256;
 /// Rows per list in all passes but the last [`FULL_PASSES`], which read the whole sample.
 const EARLY_ROWS: usize = 64;
 const FULL_PASSES: usize = 2;
 
-/// What [`train`] is asked for.
+/// The parameters of [`train`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainParams {
-    /// Lists wanted.
+    /// How many lists to make.
     pub nlist: usize,
-    /// Same rows, same seed: same centroids.
+    /// The seed. The same rows and the same seed give the same centroids.
     pub seed: u64,
-    /// Lloyd iterations at most in each level of the hierarchy; fewer where no row moves.
+    /// The most Lloyd iterations in each level of the hierarchy. A level ends earlier if no row moves.
     pub max_iterations: usize,
     /// Passes over all lists after the hierarchy, at least 1; each but the last evens out sizes.
     pub refinements: usize,
-    /// Spherical k-means (Dhillon and Modha 2001): centroids are scaled to this length, which all rows have.
+    /// Spherical k-means (Dhillon and Modha 2001): the length of all rows, to which centroids are scaled.
     /// Unscaled, the mean of a loose list is short, and so nearer to everything than its rows are.
     pub length: Option<f32>,
 }
@@ -63,7 +64,7 @@ impl TrainParams {
     }
 }
 
-/// How many passes over the rows [`train_watched`] has made, for its tick to read.
+/// Counts the passes of [`train_watched`] over the rows, so that its `tick` can show progress.
 #[derive(Debug, Default)]
 pub struct Passes {
     done: Cell<usize>,
@@ -76,7 +77,7 @@ impl Passes {
         self.done.get()
     }
 
-    /// Passes in all, 0 before that is known. Those that turn out to be of no use count as made.
+    /// Passes in all; 0 before that is known. Passes that turn out to be unnecessary count as made.
     pub fn total(&self) -> usize {
         self.total.get()
     }
@@ -86,17 +87,17 @@ impl Passes {
     }
 }
 
-/// The centroids, `[nlist][dim]`, of `sample`, `[n][dim]`, both row-major; all input is finite.
+/// Computes centroids, `[nlist][dim]`, from `sample`, `[n][dim]`. Both are row-major; all input is finite.
 ///
-/// No two centroids are equal. Fewer than `nlist` come back where the sample has at most `nlist` distinct rows
-/// (then those rows are the centroids, in the order of their first appearance; none of an empty sample), and
-/// where so many rows are equal that a list found none to the end.
+/// No two centroids are equal. There are fewer than `nlist` in two cases: the sample has at most `nlist`
+/// distinct rows (these rows are the centroids then, in the order of their first appearance; an empty sample
+/// has none), or so many rows are equal that a list stays empty to the end.
 ///
 /// # Panics
 /// If `dim` is 0, or the sample has 2^32 rows or more.
 ///
 /// # Errors
-/// [`IndexError::Interrupted`] when `tick` asked for it, [`IndexError::OutOfMemory`].
+/// [`IndexError::Interrupted`] if `tick` fails, [`IndexError::OutOfMemory`].
 pub fn train(
     sample: &[f32],
     dim: usize,
@@ -107,13 +108,13 @@ pub fn train(
     train_watched(sample, dim, params, workers, &Passes::default(), tick)
 }
 
-/// [`train`], which keeps count of its passes.
+/// [`train`] that also counts its passes.
 ///
 /// # Panics
-/// As [`train`].
+/// If `dim` is 0, or the sample has 2^32 rows or more.
 ///
 /// # Errors
-/// As [`train`].
+/// [`IndexError::Interrupted`] if `tick` fails, [`IndexError::OutOfMemory`].
 pub fn train_watched(
     sample: &[f32],
     dim: usize,
@@ -154,7 +155,7 @@ pub fn train_watched(
             balance::exchange(&mut training, &members, &mut centroids)?;
             training.rescale(&mut centroids);
         } else {
-            // Lists that are empty to the end are those for which there were no rows to part.
+            // A list that is still empty had no rows to split: drop it.
             let used = (0..nlist).filter(|&list| !members.of(list).is_empty());
             centroids =
                 try_collect(used.flat_map(|list| training.space.restored(&centroids[list * dim..][..dim])))?;
@@ -165,7 +166,7 @@ pub fn train_watched(
     Ok(distinct.unwrap_or(centroids))
 }
 
-/// The distinct rows in order of first appearance if there are at most `most`, else none.
+/// The distinct rows in the order of first appearance, if there are at most `most`.
 fn few_distinct(
     sample: &[f32],
     dim: usize,
@@ -175,7 +176,7 @@ fn few_distinct(
     struct Row<'a>(&'a [f32]);
     impl Hash for Row<'_> {
         fn hash<H: Hasher>(&self, state: &mut H) {
-            // Adding zero turns -0.0 into 0.0: the two are one value.
+            // Adding zero turns -0.0 into 0.0: the two are equal values.
             self.0.iter().for_each(|x| state.write_u32((x + 0.0).to_bits()));
         }
     }
@@ -203,7 +204,7 @@ fn few_distinct(
     Ok(Some(found))
 }
 
-/// The length that all rows of `rows` (`[n][dim]`) have, if they have one (to a part in a thousand).
+/// The common length of all rows of `rows` (`[n][dim]`), if there is one (within one part in a thousand).
 pub fn common_length(rows: &[f32], dim: usize) -> Option<f32> {
     let length = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
     let first = rows.chunks_exact(dim).next().map(length)?;

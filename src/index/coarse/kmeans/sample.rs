@@ -1,16 +1,16 @@
-//! Which rows train the centroids.
+//! The sample of rows that trains the centroids.
 
-/// Rows to train on for `nlist` lists of an index with `n` rows: 256 per list as in faiss, down to 128
-/// where that is over 131,072, and never more than `n`.
+/// How many rows train `nlist` lists of an index with `n` rows: 256 per list as in faiss, down to 128 per
+/// list if that is more than 131,072, and never more than `n`.
 pub fn sample_size(nlist: usize, n: usize) -> usize {
     let least = nlist.saturating_mul(128);
     nlist.saturating_mul(256).min(1 << 17).max(least).min(n)
 }
 
-/// The row numbers of a uniform sample without replacement, ascending, exactly `count` of `n`.
+/// A uniform sample without replacement: exactly `count` of `n` row numbers, ascending.
 ///
-/// Selection sampling (Knuth, TAOCP 2, algorithm S) with a hash of (seed, row number) for chance, so
-/// that one pass over a table can take its sample as the rows stream by.
+/// Selection sampling (Knuth, TAOCP 2, algorithm S) with a hash of (seed, row number) as the random number,
+/// so that one pass over a table can take its sample as the rows stream by.
 #[derive(Debug, Clone)]
 pub struct Sample {
     seed: u64,
@@ -20,12 +20,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// `count` of the rows `0 .. n`; all of them when `count >= n`.
+    /// A sample of `count` of the rows `0 .. n`; all of them if `count >= n`.
     pub fn new(count: usize, n: usize, seed: u64) -> Self {
         Self { seed, row: 0, rows: n as u64, wanted: count.min(n) as u64 }
     }
 
-    /// Whether the next row, the one after those asked about before, is in the sample.
+    /// Whether the next row is in the sample. Each call advances by one row.
     pub fn takes_next(&mut self) -> bool {
         let left = self.rows - self.row.min(self.rows);
         let chance = u128::from(hash(self.seed, self.row)) * u128::from(left);

@@ -5,12 +5,12 @@ use crate::base::workers::{Cancelled, Workers};
 use crate::index::IndexError;
 use crate::index::coarse::kmeans::TASK_ELEMENTS;
 
-/// The sample as the arithmetic sees it: less its mean, because the expanded form of the distance
+/// The sample in the form that the arithmetic uses: minus its mean, because the expanded form of the distance
 /// cancels under a common offset, and scaled by a power of two, so that no square overflows.
 pub(super) struct Space<'a> {
     pub sample: &'a [f32],
     pub dim: usize,
-    /// Of the scaled rows.
+    /// The mean of the scaled rows.
     pub mean: Vec<f32>,
     pub scale: f32,
 }
@@ -44,7 +44,7 @@ impl<'a> Space<'a> {
             Ok::<f64, IndexError>(rows_of(i).map(far).fold(0.0, f64::max))
         })?;
         let widest = widest.into_iter().fold(f64::MIN_POSITIVE, f64::max);
-        // A power of two, so that scaling rounds nothing.
+        // Scaling by a power of two rounds nothing.
         let scale = (-widest.log2().floor()).clamp(-126.0, 126.0).exp2() as f32;
         let mean = try_collect(mean.iter().map(|m| (m * f64::from(scale)) as f32))?;
         Ok(Self { sample, dim, mean, scale })
@@ -54,7 +54,7 @@ impl<'a> Space<'a> {
         self.sample.len() / self.dim
     }
 
-    /// Row `row`, scaled and centred, into `out`, `[dim]`.
+    /// Copies row `row`, scaled and centred, to `out`, `[dim]`.
     pub fn copy(&self, row: u32, out: &mut [f32]) {
         let row = &self.sample[row as usize * self.dim..][..self.dim];
         for ((out, &x), mean) in out.iter_mut().zip(row).zip(&self.mean) {
@@ -62,14 +62,14 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// The rows `rows`, `[rows.len()][dim]`.
+    /// The rows `rows`, scaled and centred, `[rows.len()][dim]`.
     pub fn gather(&self, rows: &[u32]) -> Result<Vec<f32>, IndexError> {
         let mut out = try_filled(0.0, rows.len() * self.dim)?;
         rows.iter().zip(out.chunks_exact_mut(self.dim)).for_each(|(&row, out)| self.copy(row, out));
         Ok(out)
     }
 
-    /// A centroid of this space back among the rows' own values.
+    /// Converts a centroid of this space back to the scale and origin of the rows.
     pub fn restored(&self, centroid: &[f32]) -> impl Iterator<Item = f32> {
         let restore =
             |(&c, &mean): (&f32, &f32)| ((f64::from(c) + f64::from(mean)) / f64::from(self.scale)) as f32;

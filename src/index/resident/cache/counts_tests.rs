@@ -64,7 +64,8 @@ impl RowFilter for Nothing {
 /// One thing that a connection or a search does.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A search of a version; it goes on holding the snapshot, or ends at once. With a filter it leaves masks.
+    /// A search of a version; it goes on holding the snapshot, or ends at once. With a filter it leaves
+    /// masks.
     Search {
         file: u64,
         stamp: u8,

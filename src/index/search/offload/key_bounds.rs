@@ -1,27 +1,29 @@
-//! Between which keys a row of a device's score lies.
+//! Bounds of the key of a row, from the score that a device computed.
 
 use crate::index::Metric;
 use crate::kernels::kernels;
 
-/// Products of this size may leave the range of an f32 on the way.
+/// Products of this size may overflow f32 in intermediate results.
 const OVERFLOW: f64 = 1e37;
 
-/// Between which keys the row of a score lies.
+/// Turns a score into bounds of the key of the same row.
 ///
-/// Let q and x be a query and a row, L an upper bound of |x|, e = 2^-23. A sum of n products in f32 differs from the real one by at
-/// most n e / 2 * |q| |x| in any order (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), the half norm by the
-/// rounding of the kernel that made it, and the key itself by the rounding of the exact kernel (see
-/// [`crate::index::list::segment::rounding`]), like |q|^2. All of them together, and the few operations around them, are less than (n + 32) e
-/// (|q| + L)^2; for [`Score::L1`], a sum of |q - x| that is at most sqrt(n) (|q| + L), less than (n + 32) e times that.
+/// Let q and x be a query and a row, L an upper bound of |x|, e = 2^-23. A sum of n products in f32 differs
+/// from the real one by at most n e / 2 * |q| |x|, in any order (Higham, Accuracy and Stability of Numerical
+/// Algorithms, 3.1). The half norm differs by the rounding of the kernel that computed it; the key and |q|^2
+/// differ by the rounding of the exact kernel (see [`crate::index::list::segment::rounding`]). All these
+/// errors together, with those of the few operations around them, are less than (n + 32) e (|q| + L)^2. For
+/// [`Score::L1`], the sum of |q - x| is at most sqrt(n) (|q| + L), and the errors are less than (n + 32) e
+/// times that.
 pub(crate) struct KeyBounds {
-    /// The key of a score s is about base + factor * s, up to this.
+    /// The key of a score s is base + factor * s, up to this difference.
     margin: f64,
     base: f64,
     factor: f64,
 }
 
 impl KeyBounds {
-    /// None where products may overflow: such queries are not for a device.
+    /// `None` if products may overflow: a device does not answer such queries.
     pub fn new(metric: Metric, query: &[f32], length_max: f64) -> Option<Self> {
         let n = query.len() as f64;
         let squared = f64::from(kernels().dot(query, query));
@@ -36,13 +38,13 @@ impl KeyBounds {
         fits.then_some(Self { margin: sums * scale + n * 1e-44, base, factor })
     }
 
-    /// Whether a row with a score no smaller than `last` may have a key of `kth` or less.
+    /// Whether a row with a score of `last` or more may have a key of `kth` or less.
     pub fn may_hide(&self, last: f32, kth: f32) -> bool {
-        // Where all rows came back, the last score is infinite.
+        // If all rows came back, the last score is infinite.
         last < f32::INFINITY && self.of(last).0 <= kth
     }
 
-    /// The smallest and the largest key that a row of that score can have.
+    /// The smallest and the largest key that a row with this score can have.
     pub fn of(&self, score: f32) -> (f32, f32) {
         let key = self.base + self.factor * f64::from(score);
         (((key - self.margin) as f32).next_down(), ((key + self.margin) as f32).next_up())

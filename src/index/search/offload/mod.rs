@@ -1,11 +1,12 @@
 //! Scans on a device.
 //!
-//! A device gives each query the `keep` > k rows with the smallest scores of the lists that it probes there. A score and the key of
-//! the same row differ by no more than a margin that both kinds of arithmetic are bounded by. So each of the rows that came back
-//! is a candidate, with its key if the device has computed it, else with two bounds, re-scored on the CPU like any other; and a row
-//! that did not come back has a score, hence a key, that is no smaller than the last one's less the margin. Where that is above the k-th smallest upper bound, nothing is
-//! missing. Where it is not - more than keep - k rows as near as makes no difference, up to rounding - the query is scanned on the
-//! CPU. The rows and the distances are the CPU's in either case.
+//! For each query, a device returns the `keep` > k rows with the smallest scores in the lists probed there. A
+//! score and the key of the same row differ by at most a margin that bounds both kinds of arithmetic. So each
+//! row that came back is a candidate: with its key if the device computed it, else with two bounds, and
+//! re-scored on the CPU like any other. A row that did not come back has a score of at least the last one's,
+//! so its key is at least the key of that score less the margin. If that is above the k-th smallest upper
+//! bound, no row is missing. If it is not (more than keep - k rows are equally near up to rounding), the CPU
+//! scans the query. The rows and the distances are the CPU's in either case.
 
 pub(super) mod key_bounds;
 mod pairs;
@@ -16,22 +17,24 @@ use std::sync::Arc;
 use crate::device::DeviceName;
 use crate::index::{DeviceCache, IndexError, Placement, SearchParams, Snapshot};
 
-/// Multiplications from which `auto` takes a search to a GPU: a millisecond of sixteen cores, and of the GPU.
+/// The multiplications from which `auto` uses a GPU: about a millisecond on sixteen cores, and on the GPU.
 const AUTO_MIN: u64 = 1 << 28;
-/// Entries that all queries of a call may keep, over all pieces of their lists: 512 MB on the device.
+/// The most entries that all queries of a call may keep, over all pieces of their lists: 512 MB on the
+/// device.
 const ENTRIES_MAX: usize = 1 << 26;
-/// Queries whose rows one task settles.
+/// How many queries one task settles.
 const SETTLE_QUERIES: usize = 64;
 
-/// How many rows a device keeps of a query that wants k: spare ones, so that a few near ties are no reason to scan it again.
+/// How many rows a device keeps for a query that wants k. The spare rows avoid scanning it again because of a
+/// few near ties.
 pub(crate) fn keep(k: usize) -> usize {
     k.saturating_add((k / 4).max(6))
 }
 
-/// The device that takes a search for `nq` queries, if one does.
+/// The device for a search of `nq` queries; `None` for the CPU.
 ///
 /// # Errors
-/// What opening a device fails with.
+/// [`IndexError::Device`] if the device cannot be opened.
 pub(crate) fn device_for(
     snapshot: &Snapshot,
     params: &SearchParams<'_>,
@@ -48,7 +51,7 @@ pub(crate) fn device_for(
             if work >= AUTO_MIN { DeviceCache::of_process(DeviceName::Auto)? } else { None }
         }
     };
-    // A range has no k-th row, and what comes behind a page is found by key: both are the CPU's.
+    // A range search has no k-th row, and later pages start at a key: the CPU does both.
     Ok(device.filter(|device| {
         let most = match params.device {
             Placement::Auto => device.accelerator.fast_keep(),

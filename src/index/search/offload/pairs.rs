@@ -27,7 +27,7 @@ use crate::index::{DeviceCache, IndexError, InvertedLists, Placement};
 /// A query at a list.
 #[derive(Clone, Copy)]
 struct Visit {
-    /// Which of the queries of the call.
+    /// The number of the query in the call.
     index: u32,
     member: Member,
 }
@@ -36,9 +36,9 @@ struct Visit {
 #[derive(Clone)]
 enum Place {
     Unknown,
-    /// Its segments on the device; those that are missing have no row that is wanted.
+    /// On the device, these segments. Segments without a wanted row are left out.
     Here(Range<usize>),
-    /// The device has no room for it.
+    /// Not on the device, which has no room for it.
     Elsewhere,
 }
 
@@ -47,27 +47,27 @@ struct Call<'c> {
     device: &'c DeviceCache,
     /// The queries that it is for.
     some: &'c [u32],
-    /// Visits by list: each query's to its nearest one, and to all others.
+    /// The visits by list: those of queries at their nearest list, and all others.
     waves: [Groups<Visit>; 2],
     /// By list.
     places: Vec<Place>,
     segments: Numbered,
-    /// The device had no room for a segment: it is not asked again.
+    /// Whether the device had no room for a segment: no more are copied.
     is_full: bool,
 }
 
 impl Call<'_> {
-    /// The lists that are visited, with the visits; a list may come twice.
+    /// The lists that are visited, with the visits. A list may come twice.
     fn visits(&self) -> impl Iterator<Item = (usize, &[Visit])> {
         self.waves.iter().flat_map(Groups::iter)
     }
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Scans the lists of each active query on a device. Returns what is left for the CPU.
+    /// Scans the lists of each active query on a device. Returns the visits that the CPU has to do.
     ///
     /// # Errors
-    /// What reading fails with, [`IndexError::Device`], or an interrupt.
+    /// Those of reading lists, [`IndexError::OutOfMemory`], [`IndexError::Device`], or an interrupt.
     pub fn offload(
         &mut self,
         device: &DeviceCache,
@@ -101,7 +101,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(left)
     }
 
-    /// Places that a query takes at the list that is in most pieces, at most.
+    /// The most pieces of [`WARP_ROWS`] rows that any list has.
     fn longest(&self) -> usize {
         let segments = self.snapshot.segments();
         let places = |at: usize| (segments[at].head.rows as usize).div_ceil(WARP_ROWS);
@@ -112,7 +112,7 @@ impl<L: InvertedLists> Execution<'_, L> {
             .max(1)
     }
 
-    /// Brings the lists of a call to the device, as far as it has room.
+    /// Copies the lists of a call to the device, as far as it has room.
     fn place(&mut self, call: &mut Call<'_>) -> Result<(), L::Error> {
         let lists: Vec<usize> = try_collect(call.visits().map(|(list_no, _)| list_no))?;
         for list_no in lists {
@@ -157,8 +157,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(copy)
     }
 
-    /// Pairs queries with the segments on the device, scans there, and settles what was found. Returns which queries of the call
-    /// are left open.
+    /// Pairs queries with the segments on the device, scans there, and settles the results. Returns which
+    /// queries of the call remain open.
     fn launch(&mut self, call: &Call<'_>) -> Result<Vec<bool>, L::Error> {
         let (snapshot, dim, some) = (self.snapshot, self.snapshot.dim(), call.some);
         let mut gathered = Vec::new();
@@ -207,7 +207,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         let start = Instant::now();
         let open = match (call.device.accelerator.scan(&batch), self.params.device) {
             (Ok(found), _) => self.settle(call, &bounds, &found)?,
-            // Nobody asked for the device by name: the CPU answers.
+            // The user did not name the device: the CPU answers.
             (Err(DeviceError::Backend(_)), Placement::Auto) => try_filled(true, some.len())?,
             (Err(error), _) => return Err(IndexError::from(error).into()),
         };
@@ -215,7 +215,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(open)
     }
 
-    /// Counts what the device has scanned, and appends to `left` what it has not, or in vain.
+    /// Counts what the device has scanned. Appends to `left` what it has not, and what it has scanned for
+    /// open queries.
     fn account(
         &mut self,
         call: &Call<'_>,
@@ -237,7 +238,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// The queries of a list at a segment of it.
+    /// Appends the pairs of a segment and the queries at its list.
     fn pair(
         &self,
         segment: &NumberedSegment,
@@ -262,7 +263,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         Ok(())
     }
 
-    /// Takes what the device has found. Returns which queries of the call it leaves open.
+    /// Settles the results of the device. Returns which queries of the call remain open.
     fn settle(
         &mut self,
         call: &Call<'_>,
@@ -290,9 +291,9 @@ impl<L: InvertedLists> Execution<'_, L> {
     }
 }
 
-/// Pushes what was found of a query, if no row that was not found can be an answer.
+/// Pushes the rows found for a query, if no other row can be an answer. Returns whether that is so.
 fn settle_one(call: &Call<'_>, state: &State, bounds: &KeyBounds, k: usize, found: &Found, i: usize) -> bool {
-    // Between which keys a row of those found lies.
+    // The bounds of the key of a row that was found.
     let of = |found_as: f32| if found.has_keys { (found_as, found_as) } else { bounds.of(found_as) };
     let mut uppers: Vec<Key> = found.of(i).map(|(found_as, _)| Key(of(found_as).1)).collect();
     let kth = if k <= uppers.len() { uppers.select_nth_unstable(k - 1).1.0 } else { f32::INFINITY };

@@ -1,9 +1,10 @@
-//! Batches that a device answers by itself.
+//! Batches that a device answers on its own.
 //!
-//! Where all lists of an index are in a device's memory, and nothing is asked for that needs the host on the way, the device chooses
-//! the lists of each query, sorts the queries by list, scans, and computes the keys of the rows that it kept. The host orders them and
-//! looks whether a row that was not kept may be nearer than the k-th (see [`crate::index::search::offload`]): a query of which it cannot
-//! be sure, or that has less than k rows in its lists, is left open, and searched again on its own.
+//! If all lists of an index are in a device's memory, and the search needs nothing from the host in between,
+//! the device chooses the lists of each query, sorts the queries by list, scans, and computes the keys of the
+//! rows that it kept. The host orders them, and checks whether a row that was not kept may be nearer than the
+//! k-th (see [`crate::index::search::offload`]). A query for which this cannot be ruled out, or with fewer
+//! than k rows in its lists, remains open, and is searched again on the CPU.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -21,10 +22,10 @@ use crate::index::{
     Answers, Cache, DeviceCache, IndexError, InvertedLists, Neighbor, Placement, SearchParams, Snapshot,
 };
 
-/// Queries from which on choosing lists on the device pays.
+/// From this many queries on, choosing lists on the device is faster.
 const QUERIES_MIN: usize = 32;
 
-/// Whether nothing is asked for that needs the host on the way.
+/// Whether the search needs nothing from the host in between.
 fn is_plain(snapshot: &Snapshot, device: &DeviceCache, params: &SearchParams<'_>, nq: usize) -> bool {
     nq >= QUERIES_MIN
         && keep(params.k) <= device.accelerator.fast_keep()
@@ -39,11 +40,11 @@ fn is_plain(snapshot: &Snapshot, device: &DeviceCache, params: &SearchParams<'_>
         && params.probe_limit.is_none()
 }
 
-/// Answers a batch on a device. Returns the queries that are left open, whose neighbours in `answers` mean nothing; none if the
-/// batch is not for it.
+/// Answers a batch on a device. Returns the queries that remain open; their neighbours in `answers` are
+/// invalid. `None` if the device cannot take the batch.
 ///
 /// # Errors
-/// What reading fails with, [`IndexError::Device`], [`IndexError::OutOfMemory`], or an interrupt.
+/// Those of reading lists, [`IndexError::Device`], [`IndexError::OutOfMemory`], or an interrupt.
 pub(crate) fn answer<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -64,7 +65,7 @@ pub(crate) fn answer<L: InvertedLists>(
     let Some(whole) = whole else { return Ok(None) };
 
     let nprobe = params.nprobe.clamp(1, snapshot.nlist());
-    // The numbers of queries, too, have to have room there.
+    // The queries themselves need room on the device too.
     let most = (ENTRIES_MAX / (keep(k) * nprobe * whole.index.pieces_max()).max(dim)).max(1);
     answers.neighbors.try_resize(nq * k, Neighbor { rowid: 0, key: 0.0 })?;
     answers.places.try_resize(nq * k, (0, 0))?;
@@ -76,7 +77,7 @@ pub(crate) fn answer<L: InvertedLists>(
         let start = Instant::now();
         let nearest = match device.accelerator.nearest(&whole.index, of_some, nprobe, keep(k)) {
             Ok(nearest) => nearest,
-            // Nobody asked for the device by name: the CPU answers.
+            // The user did not name the device: the CPU answers.
             Err(DeviceError::Backend(_)) if matches!(params.device, Placement::Auto) => {
                 *answers = Answers::default();
                 return Ok(None);
@@ -98,13 +99,13 @@ pub(crate) fn answer<L: InvertedLists>(
         answers.stats.rows_rescored += (some.len() * keep(k)) as u64;
         answers.stats.rescore_us += start.elapsed().as_micros() as u64;
     }
-    // Those that are left open probe them again.
+    // Open queries are probed and counted again.
     answers.stats.lists_probed += ((nq - open.len()) * nprobe) as u64;
     answers.offsets.try_extend((0..=nq).map(|i| i * k))?;
     Ok(Some(open))
 }
 
-/// What a device has found for some queries, and what is needed to tell whether that is all.
+/// The rows that a device found for some queries, and what is needed to check that none is missing.
 struct Settle<'a> {
     snapshot: &'a Snapshot,
     whole: &'a Whole,
@@ -113,11 +114,12 @@ struct Settle<'a> {
     k: usize,
 }
 
-/// What a task writes, and the queries of it that it left open.
+/// The output of a task, and the queries of it that remain open.
 type Task<'a> = Mutex<(&'a mut [Neighbor], &'a mut [(u32, u32)], Vec<usize>)>;
 
 impl Settle<'_> {
-    /// Settles all queries on all threads. `neighbors` and `places` are `[nq][k]`; `open` is told the queries that have none.
+    /// Settles all queries on all threads. `neighbors` and `places` are `[nq][k]`. Calls `open` for each
+    /// query that remains open.
     fn all<L: InvertedLists>(
         &self,
         workers: Workers,
@@ -153,7 +155,7 @@ impl Settle<'_> {
         Ok(())
     }
 
-    /// Writes the k nearest rows of a query, if they are known to be that.
+    /// Writes the k nearest rows of a query, if they are certain. Returns whether they are.
     fn one(
         &self,
         i: usize,
@@ -183,7 +185,7 @@ impl Settle<'_> {
     }
 }
 
-/// Room for answers of a batch, query by query, with those of open queries in their places.
+/// Replaces the neighbours of open queries in `answers` by those that the CPU found.
 pub(crate) fn join(
     answers: &mut Answers,
     open: &[u32],
