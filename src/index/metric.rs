@@ -144,7 +144,7 @@ impl Metric {
         Err(IndexError::TooLarge { metric: self.name(), what, size, limit, at, value })
     }
 
-    /// [`Metric::prepare`] of each of `rows` (`[n][dim]`).
+    /// Prepares each of `rows` (`[n][dim]`).
     pub fn prepare_all(self, dim: usize, rows: &mut [f32]) {
         rows.chunks_exact_mut(dim).for_each(|row| self.prepare(row));
     }

@@ -1,4 +1,4 @@
-//! The integrity check: everything that the tables say of each other.
+//! The integrity check: whether the shadow tables are sound and agree with each other.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ use crate::storage::tables::order::Rising;
 use crate::storage::tables::partitions::key_of;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// Findings that one check reports, at most.
+/// The most faults that one check reports.
 const MOST: usize = 100;
-/// Rows of the map that are held against the lists at a time: about 32 MiB. Of larger tables the rowids are read once for
-/// each so many rows.
+/// How many rows of the map are compared with the lists at a time: about 32 MiB. In larger tables, all rowids
+/// are read once per this many rows.
 const WINDOW: usize = 2 << 20;
-/// What f64 and a rounding to f32 may differ by, relatively.
+/// The largest relative difference of an f64 and its rounding to f32.
 const ROUNDING: f64 = 1e-6;
 
-/// What is wrong with the tables, a line each; nothing if all is well.
+/// The faults of the tables, a line each; empty if there are none.
 ///
-/// Reads everything: checksums, and that state, lists, codes, vectors and rowids agree.
+/// Reads everything: verifies checksums, and that state, lists, codes, vectors and the map agree.
 ///
 /// # Errors
-/// What keeps the check from being done: an interrupt, an I/O error. Damage is not an error.
+/// What prevents the check, such as an interrupt or an I/O error. Damage is not an error.
 pub fn check(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Vec<String>, StorageError> {
     let mut check = Check { tables, layout, ticker, faults: Vec::new() };
     let done = check.tables();
@@ -34,7 +34,7 @@ pub fn check(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Ve
     Ok(check.faults)
 }
 
-/// As [`Check::partitions`] says.
+/// The result of [`Check::partitions`].
 type Partitions = BTreeMap<u32, (u64, u64, Vec<u8>)>;
 
 struct Check<'a> {
@@ -49,7 +49,7 @@ impl Check<'_> {
         self.faults.push(self.tables.corrupt(table, row, detail).to_string());
     }
 
-    /// Notes damage, and passes on what was read without any; other errors end the check.
+    /// Records damage as a fault. Passes on values; other errors end the check.
     fn found<T>(&mut self, read: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
         match read {
             Ok(value) => Ok(Some(value)),
@@ -120,7 +120,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Each row that a statement finds is a fault.
+    /// Records each row that a statement returns as a fault.
     fn rows_of(&mut self, table: &str, which: Sql, detail: &str) -> Result<(), StorageError> {
         let tables = self.tables;
         let mut statement = tables.statement(which)?;
@@ -131,7 +131,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// There is no row but those that are looked at elsewhere.
+    /// Checks that a table has no row besides those that are checked elsewhere.
     fn no_others(&mut self, table: &str, which: Sql) -> Result<(), StorageError> {
         let tables = self.tables;
         let mut statement = tables.statement(which)?;
@@ -142,7 +142,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The heads of the lists' segments, each sound in itself.
+    /// The heads of all segments that are sound in themselves.
     fn heads(&mut self, state: &State) -> Result<Vec<SegmentHead>, StorageError> {
         let tables = self.tables;
         let (first, last) = state.segments();
@@ -188,7 +188,8 @@ impl Check<'_> {
         Ok(heads)
     }
 
-    /// A table has no row but for the segments in the directory. (One that is missing is found when its segment is read.)
+    /// Checks that a table has rows only for segments in the directory. (A missing row is found when its
+    /// segment is read.)
     fn same_segments(&mut self, table: &str, which: Sql, heads: &[SegmentHead]) -> Result<(), StorageError> {
         let tables = self.tables;
         let mut statement = tables.statement(which)?;
@@ -204,7 +205,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Codes and vectors of a segment are what its head says, and each other's.
+    /// Checks that codes and vectors of a segment match its head and each other.
     fn segment(
         &mut self,
         state: &State,
@@ -257,7 +258,7 @@ impl Check<'_> {
             let norm = scale * scale * code.iter().map(|&e| f64::from(e) * f64::from(e)).sum::<f64>();
             let stored = codes.norm[slot];
             let off = (f64::from(norm as f32) - f64::from(stored)).abs();
-            // Equal infinities differ by what is not a number.
+            // The difference of equal infinities is NaN.
             let same = norm as f32 == stored || off <= norm * ROUNDING + f64::from(f32::MIN_POSITIVE);
             if !same {
                 self.fault(
@@ -271,7 +272,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The partitions, by number: the rows that they claim, those that were found, and their keys. Each list has its partition.
+    /// The partitions by number: the rows that they claim, the rows found so far, and their keys. Checks that
+    /// each list has its partition.
     fn partitions(&mut self, coarse: Option<&CoarseQuantizer>) -> Result<Partitions, StorageError> {
         if !self.tables.is_partitioned() {
             return Ok(Partitions::new());
@@ -287,7 +289,7 @@ impl Check<'_> {
         Ok(partitions)
     }
 
-    /// The live rows of a segment belong to the partition of its list.
+    /// Checks that the live rows of a segment belong to the partition of its list.
     fn in_partition(
         &mut self,
         head: &SegmentHead,
@@ -307,7 +309,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Slots after the last row are empty.
+    /// Checks that slots after the last row are empty.
     fn padding(&mut self, head: &SegmentHead, codes: &Codes, code: &mut [i8]) {
         for slot in codes.rowids.len()..codes.scale.len() {
             read_row(&codes.blocks, code.len(), slot, code);
@@ -322,7 +324,7 @@ impl Check<'_> {
         }
     }
 
-    /// The map has each live row once, at the list that it is in.
+    /// Checks that the map has each live row once, with its list.
     fn map(&mut self, state: &State, heads: &[SegmentHead]) -> Result<(), StorageError> {
         self.ticker.stage("map", u64::try_from(state.rows).unwrap_or(0))?;
         let mut from = Some(i64::MIN);
@@ -334,7 +336,7 @@ impl Check<'_> {
             };
             let mut seen = try_filled(false, window.len())?;
             for head in heads.iter().filter(|head| head.min_rowid <= last && head.max_rowid >= first) {
-                // Where they cannot be read that has been said.
+                // Unreadable rowids were reported before.
                 let Ok(rowids) = self.lists(state).rowids(head) else { continue };
                 let list_no = i64::from(head.id.list_no());
                 for (slot, rowid) in (0..).zip(rowids) {
@@ -385,7 +387,7 @@ impl Check<'_> {
     }
 }
 
-/// How far a row is from centroid + scale * code.
+/// The distance of a row from centroid + scale * code.
 fn residual(row: &[f32], centroid: &[f32], scale: f64, code: &[i8]) -> f64 {
     let terms = row.iter().zip(centroid).zip(code);
     terms

@@ -2,21 +2,21 @@ use crate::base::alloc::OutOfMemory;
 use crate::index::IndexError;
 use crate::sqlite::{self, ffi};
 
-/// What can go wrong between the engine and its tables.
+/// The errors of reading and writing tables.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// A shadow row does not say what docs/format.md allows.
+    /// A shadow row is not as docs/format.md requires.
     #[error("corrupt table: {table}, row {row}: {detail}")]
     Corrupt {
         /// The shadow table.
         table: String,
         /// Its primary key.
         row: i64,
-        /// What is wrong.
+        /// The damage.
         detail: String,
     },
-    /// A table of a newer format.
+    /// The table has a newer format.
     #[error(
         "table '{table}' has format {found}, this sqlite-ivf reads format {}: it was written by a newer sqlite-ivf",
         super::format::FORMAT
@@ -27,10 +27,10 @@ pub enum StorageError {
         /// Its format.
         found: i64,
     },
-    /// The engine failed.
+    /// An error of the engine.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// SQLite failed.
+    /// An error of SQLite, including an interrupt.
     #[error(transparent)]
     Sqlite(#[from] sqlite::Error),
 }
@@ -56,7 +56,8 @@ impl From<IndexError> for sqlite::Error {
         match error {
             IndexError::Interrupted => Self::interrupted(),
             IndexError::OutOfMemory { .. } => Self::nomem(),
-            // A vector that the table cannot hold is no conflict: OR IGNORE must not skip it, so no SQLITE_CONSTRAINT.
+            // No SQLITE_CONSTRAINT: a vector that the table cannot store is not a conflict, so OR IGNORE must
+            // not skip it.
             _ => Self::generic(error.to_string()),
         }
     }

@@ -1,4 +1,7 @@
-//! Shadow tables to lists and back. `format` is the only place that knows the bytes of `docs/format.md`.
+//! Converts shadow tables to lists and back.
+//!
+//! `tables` reads and writes shadow rows, `format` their blobs, as docs/format.md describes them; `read`,
+//! `write` and `rebuild` build on both.
 
 mod check;
 mod error;

@@ -1,14 +1,14 @@
-//! Work on all threads that ticks.
+//! Runs work on all threads while the calling thread ticks.
 
 use crate::base::workers::{Cancelled, Workers};
 use crate::index::IndexError;
 use crate::sqlite::Ticker;
 use crate::storage::StorageError;
 
-/// Runs tasks on all threads, ticking: what they give, in the order of the tasks.
+/// Runs tasks on all threads, ticking. Returns the results in the order of the tasks.
 ///
 /// # Errors
-/// What a task fails with, or what the ticker says.
+/// Those of the tasks or the ticker.
 pub(super) fn parallel_map<T: Send + Sync>(
     tasks: usize,
     ticker: &mut Ticker,
@@ -17,10 +17,10 @@ pub(super) fn parallel_map<T: Send + Sync>(
     ticking(ticker, |tick| Workers::all().try_map(tasks, tick, task))
 }
 
-/// Runs work that ticks; where a tick stopped it, the error is the ticker's own.
+/// Runs work that ticks. If a tick fails, the error is the ticker's.
 ///
 /// # Errors
-/// What the ticker says.
+/// Those of the work or the ticker.
 pub(super) fn ticking<T>(
     ticker: &mut Ticker,
     work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
@@ -28,10 +28,10 @@ pub(super) fn ticking<T>(
     ticking_at(ticker, |_| {}, work)
 }
 
-/// [`ticking`]; before each tick `at` says how far the work is.
+/// [`ticking`] that calls `at` before each tick, to report progress.
 ///
 /// # Errors
-/// What the ticker says.
+/// Those of the work or the ticker.
 pub(super) fn ticking_at<T>(
     ticker: &mut Ticker,
     at: impl Fn(&mut Ticker),

@@ -1,15 +1,15 @@
-//! Tables that sqlite-vec made, read and dropped, never written.
+//! Tables that sqlite-vec made: they can be read and dropped, never written.
 //!
-//! | shadow table | what it holds |
+//! | shadow table | content |
 //! |---|---|
-//! | `t_rowids` | of each row: `rowid`, `id` (a text that is the primary key), `chunk_id`, `chunk_offset` |
-//! | `t_chunks` | of each chunk: `chunk_id`, `size`, and where there are partition keys `sequence_id` and their values |
-//! | `t_vector_chunksNN` | vectors of column NN, one after the other in the order of `chunk_offset`; rowid: the chunk |
-//! | `t_metadatachunksNN` | values of metadata column NN likewise: bits, 8-byte integers or floats, or 16 bytes of a text: its length, and its beginning |
+//! | `t_rowids` | per row: `rowid`, `id` (a text, if that is the primary key), `chunk_id`, `chunk_offset` |
+//! | `t_chunks` | per chunk: `chunk_id`, `size`; with partition keys also `sequence_id` and their values |
+//! | `t_vector_chunksNN` | vectors of column NN, by `chunk_offset`; the rowid is the chunk |
+//! | `t_metadatachunksNN` | likewise values of metadata column NN: bits, 8-byte numbers, 16 bytes per text |
 //! | `t_metadatatextNN` | by rowid, texts of more than 12 bytes |
 //! | `t_auxiliary` | by rowid, auxiliary values |
 //!
-//! The layout is that of releases 0.1.6 to 0.1.9.
+//! The 16 bytes of a text are its length and its beginning. The layout is that of releases 0.1.6 to 0.1.9.
 
 use std::cell::RefCell;
 use std::ops::DerefMut;
@@ -29,39 +29,39 @@ pub struct Row {
     offset: usize,
 }
 
-/// Bytes that a text of metadata has beside the vectors: its length and its first twelve.
+/// The bytes of a text in `t_metadatachunksNN`: its length and its first twelve bytes.
 const TEXT_BYTES: usize = 16;
 const TEXT_BEGINNING: usize = 12;
 const NUMBERED: [&str; 3] = ["vector_chunks", "metadatachunks", "metadatatext"];
-/// More than any table has of one kind.
+/// More columns than any table has of one kind.
 const MOST_COLUMNS: usize = 32;
 
-/// Blobs that are open, by the end of the table's name: those of the chunk that was read last.
+/// Open blobs of the chunk that was read last, by the names of their tables.
 #[derive(Default)]
 pub struct Open(RefCell<Vec<(String, i64, BlobReader)>>);
 
 impl Tables {
-    /// Some rows from `rowid` on, in the order of rowids; none after the last.
+    /// Some rows from `rowid` on, in the order of rowids; empty after the last.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn vec0_rows(&self, rowid: i64) -> Result<Vec<Row>> {
         self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 256.into()])
     }
 
-    /// The row of a rowid.
+    /// The row with this rowid.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn vec0_row(&self, rowid: i64) -> Result<Option<Row>> {
         let found = self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 1.into()])?;
         Ok(found.into_iter().next().filter(|row| row.rowid == rowid))
     }
 
-    /// The row of a text key.
+    /// The row with this text key.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn vec0_row_of_key(&self, key: &str) -> Result<Option<Row>> {
         Ok(self.vec0_find(Sql::Vec0Row, &[key.into()])?.into_iter().next())
     }
@@ -81,7 +81,7 @@ impl Tables {
     /// The bytes of a row's vector in column `number`.
     ///
     /// # Errors
-    /// What SQLite says; a chunk that is too short.
+    /// `SQLITE_CORRUPT_VTAB` if the chunk is missing or too short.
     pub fn vec0_vector(&self, row: &Row, number: usize, bytes: usize, open: &Open) -> Result<Vec<u8>> {
         let mut vector = try_filled(0, bytes).map_err(|_| Error::nomem())?;
         self.vec0_read(
@@ -96,10 +96,10 @@ impl Tables {
         Ok(vector)
     }
 
-    /// Lends a row's value in metadata column `number`.
+    /// Passes a row's value in metadata column `number` to `give`.
     ///
     /// # Errors
-    /// What SQLite says; a chunk that is too short.
+    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the chunk is missing or too short.
     pub fn vec0_metadata(
         &self,
         row: &Row,
@@ -133,10 +133,10 @@ impl Tables {
         }
     }
 
-    /// Lends a row's value in partition column `number`.
+    /// Passes a row's value in partition column `number` to `give`.
     ///
     /// # Errors
-    /// What SQLite says; a chunk that is missing.
+    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the chunk is missing.
     pub fn vec0_partition(
         &self,
         row: &Row,
@@ -146,10 +146,10 @@ impl Tables {
         self.vec0_give(self.statement(Sql::Vec0Chunk)?, row.chunk, 3 + number, row, give)
     }
 
-    /// Lends a row's value in auxiliary column `number`.
+    /// Passes a row's value in auxiliary column `number` to `give`.
     ///
     /// # Errors
-    /// What SQLite says; a row that is missing.
+    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the row is missing.
     pub fn vec0_auxiliary(
         &self,
         row: &Row,
@@ -159,15 +159,15 @@ impl Tables {
         self.vec0_give(self.statement(Sql::Vec0Auxiliary)?, row.rowid, 1 + number, row, give)
     }
 
-    /// A name in the schema of the table, as SQL has it.
+    /// The quoted name of an object in the schema of the table.
     pub fn qualified(&self, name: &str) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(name))
     }
 
-    /// Drops all that sqlite-vec keeps of the table.
+    /// Drops everything that sqlite-vec has stored for the table.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn vec0_drop(&self) -> Result<()> {
         let numbered =
             NUMBERED.iter().flat_map(|name| (0..MOST_COLUMNS).map(move |i| format!("{name}{i:02}")));
@@ -183,7 +183,7 @@ impl Tables {
         Error::corrupt(format!("corrupt table: {name}, row {}: its values are not where it says", row.rowid))
     }
 
-    /// Lends a column of what a statement finds by `key`.
+    /// Passes a column of the row that a statement finds by `key` to `give`.
     fn vec0_give(
         &self,
         mut statement: impl DerefMut<Target = Statement>,

@@ -366,8 +366,8 @@ impl Snapshot {
         Ok(self.hold(&segment.vectors, rows, bytes, spare, cache).0)
     }
 
-    /// Keeps a value in its place, if the budget has room for its bytes and leaves `spare` free; and whether it is the first one
-    /// there.
+    /// Makes room for a value, and charges it to the budget if that leaves `spare` free. Then stores it in
+    /// `place`, unless there is one already. Returns whether it was stored.
     fn hold<T>(
         &self,
         place: &OnceLock<Arc<Held<T>>>,

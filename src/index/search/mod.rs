@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the parameters | [`SearchParams`](crate::index::SearchParams) |
 //! | which lists each query probes | `choose`, by `probe` |
-//! | scans in rounds, until a query has enough | `rounds`, by `single` (one query), `batch` or `offload` (device) |
+//! | scans in rounds, until a query has enough | `rounds`, by `single`, `batch` or `offload` |
 //! | how far a filter lets a query probe | `coverage`, `few` |
 //! | the exact keys of the candidates, and the answers | `rescore` |
 //!

@@ -6,16 +6,17 @@ use crate::storage::format::{FORMAT, Fault, read_f32};
 
 const CENTROIDS: [u8; 4] = *b"IVFq";
 const CENTROIDS_HEADER: usize = 24;
-/// Bytes of centroids in a chunk, at most (one centroid, if that is larger).
+/// The most bytes of centroids in a chunk (one centroid, if that is larger).
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Centroids in a chunk.
+/// The number of centroids in a chunk.
 pub fn centroids_per_chunk(dim: usize) -> usize {
     (CHUNK_BYTES / (dim * 4)).max(1)
 }
 
 impl Seal {
-    /// Chunks of `t_centroids.data` that hold `centroids` (`[nlist][dim]`) and the partition of each, if there are such.
+    /// The chunks of `t_centroids.data` for `centroids` (`[nlist][dim]`), with the partition of each if lists
+    /// have partitions.
     pub fn encode_centroids(
         &self,
         dim: usize,
@@ -43,11 +44,11 @@ impl Seal {
         })
     }
 
-    /// Appends the centroids of a chunk to `out`, which holds those of the chunks before it, and has room for the blob's; and their
-    /// partitions, where lists have such.
+    /// Appends the centroids of a chunk to `out`, which has those of the chunks before it, and room for
+    /// these. Also appends their partitions, if lists have partitions.
     ///
     /// # Errors
-    /// What is wrong with the blob.
+    /// The damage of the blob.
     pub fn decode_centroids(
         &self,
         chunk: i64,

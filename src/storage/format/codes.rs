@@ -11,13 +11,13 @@ use crate::storage::format::{DecodeError, FORMAT, Fault, read_f32};
 const CODES: [u8; 4] = *b"IVFc";
 const CODES_HEADER: usize = 32;
 
-/// Bytes of `t_codes.data` up to and including the rowids.
+/// The bytes of `t_codes.data` up to the end of the rowids.
 pub fn rowids_end(rows: usize) -> usize {
     CODES_HEADER + rows * 8
 }
 
 impl Seal {
-    /// `t_codes.data`.
+    /// Encodes `t_codes.data`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -56,7 +56,7 @@ impl Seal {
         hash.digest()
     }
 
-    /// Rowids out of the first [`rowids_end`] bytes of `t_codes.data`.
+    /// Decodes the rowids from the first [`rowids_end`] bytes of `t_codes.data`.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -89,7 +89,7 @@ impl Seal {
         Ok(&fields.bytes[..rows * 8])
     }
 
-    /// The codes in `t_codes.data`.
+    /// Decodes `t_codes.data`.
     ///
     /// # Errors
     /// [`DecodeError`].

@@ -1,4 +1,4 @@
-//! `t_config`: the settings and the queries of a calibration.
+//! Blobs of `t_config`: the settings, and the queries of a calibration.
 
 use crate::base::alloc::{OutOfMemory, try_vec};
 use crate::storage::format::seal::{CHECKSUM, Fields, Seal};
@@ -8,20 +8,20 @@ const QUERIES: [u8; 4] = *b"IVFg";
 const QUERIES_HEADER: usize = 16;
 
 impl Seal {
-    /// `settings` in `t_config`.
+    /// Adds the checksum to `settings`.
     pub fn encode_settings(&self, settings: &[u8]) -> Vec<u8> {
         self.seal(b'g', 0, settings.to_vec())
     }
 
-    /// The settings in `t_config`, without their checksum.
+    /// The settings without their checksum.
     ///
     /// # Errors
-    /// What is wrong with the blob.
+    /// The damage of the blob.
     pub fn decode_settings<'a>(&self, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
         self.unseal(b'g', 0, blob)
     }
 
-    /// `queries` in `t_config`, `[n][dim]`.
+    /// Encodes the queries of a calibration, `[n][dim]`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -35,10 +35,10 @@ impl Seal {
         Ok(self.seal(b'g', 1, bytes))
     }
 
-    /// Appends the queries in `t_config` to `out`, which has room for the blob's.
+    /// Appends the queries of a calibration to `out`, which has room for them.
     ///
     /// # Errors
-    /// What is wrong with the blob.
+    /// The damage of the blob.
     pub fn decode_queries(&self, dim: usize, blob: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
         let mut fields = Fields { bytes: self.unseal(b'g', 1, blob)? };
         fields.magic(QUERIES)?;

@@ -1,7 +1,7 @@
-//! What a vector is made of: how its elements are named, stored and rounded.
+//! The element types of vectors: their names, bytes and rounding.
 //!
-//! The engine works on f32. Every element is one exactly, so widening loses nothing; narrowing takes only what
-//! [`Element::round`] gives back unchanged.
+//! The engine works on f32. Every element is exactly an f32, so widening loses nothing. Narrowing accepts
+//! only values that [`Element::round`] leaves unchanged.
 
 use half::{bf16, f16};
 
@@ -9,7 +9,7 @@ use crate::base::alloc::{OutOfMemory, TryExtend, try_filled};
 use crate::index::Metric;
 use crate::storage::format::read_f32;
 
-/// The type of a vector's elements. The numbers are those of `t_vectors.data`.
+/// The type of a vector's elements. The numbers are those in `t_vectors.data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Element {
     /// IEEE 754 binary32.
@@ -21,7 +21,7 @@ pub enum Element {
     Bf16 = 2,
     /// Whole numbers from -128 to 127.
     Int8 = 3,
-    /// 0 and 1, eight to a byte, the lowest bit first.
+    /// 0 and 1, eight to a byte, lowest bit first.
     Bit = 4,
 }
 
@@ -29,10 +29,11 @@ impl Element {
     /// All of them, in the order of their numbers.
     #[cfg(test)]
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Bit];
-    /// The names of column types that SQL accepts, in the order of the variants. There are shorter and longer ones too.
+    /// The names of column types that SQL accepts, in the order of the variants. [`Element::from_name`]
+    /// accepts aliases too.
     pub const NAMES: [&'static str; 5] = ["float", "float16", "bfloat16", "int8", "bit"];
 
-    /// The element of a column type of that name (any case).
+    /// The element of a column type (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "float" | "float32" | "f32" => Some(Self::F32),
@@ -44,17 +45,17 @@ impl Element {
         }
     }
 
-    /// The name that `vec_type` gives.
+    /// The name that `vec_type` returns.
     pub fn name(self) -> &'static str {
         if self == Self::F32 { "float32" } else { Self::NAMES[self as usize] }
     }
 
-    /// Whether it is a float of some width.
+    /// Whether it is a float of any width.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// The metrics of columns of it, the default first.
+    /// The metrics that a column of this type may have, the default first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Self::Bit => &[Metric::Hamming],
@@ -62,12 +63,12 @@ impl Element {
         }
     }
 
-    /// How many elements share the bytes that cannot be divided: vectors have a multiple of it.
+    /// The dimension of a vector must be a multiple of this, because elements share bytes.
     pub fn group(self) -> usize {
         if self == Self::Bit { 8 } else { 1 }
     }
 
-    /// Bytes of a vector of `dim` elements, a multiple of [`Element::group`].
+    /// The bytes of a vector of `dim` elements, a multiple of [`Element::group`].
     pub fn bytes(self, dim: usize) -> usize {
         match self {
             Self::F32 => dim * 4,
@@ -77,7 +78,7 @@ impl Element {
         }
     }
 
-    /// Elements in that many bytes; the last bytes may be no whole one.
+    /// The number of whole elements in this many bytes.
     pub fn len(self, bytes: usize) -> usize {
         match self {
             Self::F32 => bytes / 4,
@@ -101,7 +102,8 @@ impl Element {
         }
     }
 
-    /// Writes values that the element holds (see [`Element::round`]) into `bytes`, which has room for just these.
+    /// Writes values to `bytes`, which has exactly their size. The values must be exact in this type (see
+    /// [`Element::round`]).
     pub fn narrow(self, values: &[f32], bytes: &mut [u8]) {
         fn each<const N: usize>(values: &[f32], bytes: &mut [u8], narrow: impl Fn(f32) -> [u8; N]) {
             for (to, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
@@ -121,7 +123,7 @@ impl Element {
         }
     }
 
-    /// [`Element::narrow`] into bytes of their own.
+    /// [`Element::narrow`] to a new vector of bytes.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -142,11 +144,12 @@ impl Element {
         Ok(())
     }
 
-    /// Makes of `values` what the element holds: floats are rounded to nearest, ties to even; whole numbers and bits stay
-    /// what they are.
+    /// Rounds `values` to this type: floats to nearest, ties to even. Whole numbers and bits are only
+    /// checked.
     ///
     /// # Errors
-    /// A finite number that would become infinite; what is no whole number from -128 to 127, or neither 0 nor 1.
+    /// A finite float that would become infinite; under int8, a value that is not a whole number from -128 to
+    /// 127; under bit, one that is not 0 or 1.
     pub fn round(self, values: &mut [f32]) -> Result<(), String> {
         let floats = |values: &mut [f32], round: fn(f32) -> f32| {
             for value in values {

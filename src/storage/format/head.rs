@@ -1,4 +1,4 @@
-//! `t_lists.head`.
+//! `t_lists.head`: the head of a segment.
 
 use crate::index::{Quantizer, SegmentHead, SegmentId};
 use crate::storage::format::seal::{CHECKSUM, Fields, Seal};
@@ -8,7 +8,7 @@ const HEAD: [u8; 4] = *b"IVFh";
 const HEAD_HEADER: usize = 56;
 
 impl Seal {
-    /// `t_lists.head`.
+    /// Encodes `t_lists.head`.
     pub fn encode_head(&self, head: &SegmentHead) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_HEADER + head.validity.len() + CHECKSUM);
         bytes.extend_from_slice(&HEAD);
@@ -25,10 +25,10 @@ impl Seal {
         self.seal(b'h', head.id.raw(), bytes)
     }
 
-    /// The head in `t_lists.head`.
+    /// Decodes `t_lists.head`.
     ///
     /// # Errors
-    /// What is wrong with the blob.
+    /// The damage of the blob.
     pub fn decode_head(&self, id: SegmentId, blob: &[u8]) -> Result<SegmentHead, Fault> {
         let mut fields = Fields { bytes: self.unseal(b'h', id.raw(), blob)? };
         fields.magic(HEAD)?;

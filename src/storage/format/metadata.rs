@@ -1,4 +1,4 @@
-//! `t_metadata.data`: the metadata of a segment, in bytes and back.
+//! `t_metadata.data`: the metadata of a segment.
 
 use crate::base::alloc::{OutOfMemory, try_collect, try_copy, try_vec};
 use crate::index::list::metadata::{MetadataColumn, Values};
@@ -9,7 +9,7 @@ use crate::storage::format::{DecodeError, FORMAT, Fault};
 const METADATA: [u8; 4] = *b"IVFm";
 const HEADER: usize = 16;
 
-/// The number that stands for a kind of values.
+/// The number of a type of values in the blob.
 fn number(kind: ValueKind) -> u8 {
     match kind {
         ValueKind::Integer => 1,
@@ -19,7 +19,7 @@ fn number(kind: ValueKind) -> u8 {
     }
 }
 
-/// Bytes of the blob of some rows of tables with the same columns.
+/// The bytes of the blob for some rows of [`Metadata`] with the same columns.
 pub(crate) fn blob_bytes<'a>(rows: impl ExactSizeIterator<Item = (&'a Metadata, usize)> + Clone) -> usize {
     let n = rows.len();
     let columns = rows.clone().next().map_or(&[][..], |(metadata, _)| metadata.columns());
@@ -37,7 +37,7 @@ pub(crate) fn blob_bytes<'a>(rows: impl ExactSizeIterator<Item = (&'a Metadata, 
 }
 
 impl Seal {
-    /// `t_metadata.data` of a segment.
+    /// Encodes `t_metadata.data`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -53,7 +53,7 @@ impl Seal {
         for column in metadata.columns() {
             bytes.extend_from_slice(&[number(column.kind()), u8::from(!column.nulls.is_empty()), 0, 0]);
             if !column.nulls.is_empty() {
-                // Rows after the last one that is missing have no word.
+                // Rows after the last NULL may have no word.
                 let words = column.nulls.iter().flat_map(|word| word.to_le_bytes());
                 bytes.extend(words.chain(std::iter::repeat(0)).take(rows.div_ceil(8)));
             }
@@ -70,7 +70,7 @@ impl Seal {
         Ok(self.seal(b'm', id.raw(), bytes))
     }
 
-    /// The metadata in `t_metadata.data`, of `rows` rows and columns of `kinds`.
+    /// Decodes `t_metadata.data` with `rows` rows and columns of `kinds`.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -146,7 +146,7 @@ fn column(fields: &mut Fields<'_>, rows: usize, kind: ValueKind) -> Result<Metad
     }
 }
 
-/// What no column of this program holds.
+/// The damage of a column, if there is any: values that this program never writes.
 fn fault(values: &Values) -> Option<Fault> {
     let is_bad = match values {
         Values::Integers(_) => false,

@@ -1,6 +1,7 @@
-//! The bytes of docs/format.md: encoding and decoding side by side, a file per blob.
+//! The blobs of docs/format.md, one file per blob, with encoding and decoding side by side.
 //!
-//! Decoding trusts nothing: every length, count and checksum is checked before it is used, and the error says what is wrong.
+//! Decoding trusts nothing: every length, count and checksum is checked before it is used, and the error
+//! names the damage.
 
 mod centroids;
 mod codes;
@@ -24,10 +25,10 @@ pub(crate) use vectors::{VECTORS_HEADER, vector_stride};
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: i64 = 1;
 
-/// Rows of a segment, at most: a small head cannot claim many.
+/// The most rows of a segment. It limits the number that a small, damaged head can claim.
 pub const SEGMENT_ROWS: u32 = 2048;
 
-/// What is wrong with a blob.
+/// The damage of a blob, in words.
 pub type Fault = String;
 
 /// Why a blob was not decoded.
@@ -35,7 +36,7 @@ pub type Fault = String;
 pub enum DecodeError {
     /// It is damaged.
     Fault(Fault),
-    /// There is no memory for what it holds.
+    /// There is no memory for its content.
     OutOfMemory(OutOfMemory),
 }
 
@@ -57,14 +58,14 @@ impl From<OutOfMemory> for DecodeError {
     }
 }
 
-/// The little-endian bytes of a run of f32.
+/// The little-endian bytes of f32 values.
 pub(crate) fn f32_bytes(values: &[f32]) -> Result<Vec<u8>, OutOfMemory> {
     let mut bytes = try_vec(values.len().saturating_mul(4))?;
     bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     Ok(bytes)
 }
 
-/// The version after an operation: `argument` is the concatenation of `parts`.
+/// The version after an operation. Its argument is the concatenation of `parts`.
 pub fn next_ver(ver: &[u8; 16], op: u8, parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Xxh3::new();
     hash.update(ver);
@@ -73,7 +74,7 @@ pub fn next_ver(ver: &[u8; 16], op: u8, parts: &[&[u8]]) -> [u8; 16] {
     hash.digest128().to_le_bytes()
 }
 
-/// Appends little-endian f32 to `out`; `bytes` need not be aligned.
+/// Appends the little-endian f32 values in `bytes`, which need not be aligned, to `out`.
 pub fn read_f32(bytes: &[u8], out: &mut Vec<f32>) {
     out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
 }

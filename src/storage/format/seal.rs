@@ -1,10 +1,10 @@
-//! Checksums, and fields that are read with care.
+//! Checksums, and a reader of fields that checks lengths.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::storage::format::Fault;
 
-/// Draws from the uuid of a table, so that no blob of another table passes a checksum.
+/// Computes checksums seeded with the uuid of a table, so that no blob of another table passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
     uuid: [u8; 16],
@@ -12,7 +12,7 @@ pub struct Seal {
 
 pub const CHECKSUM: usize = 8;
 
-/// A reader of fields that cannot run over the end.
+/// Reads fields, and never past the end.
 pub struct Fields<'a> {
     pub bytes: &'a [u8],
 }
@@ -55,7 +55,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Seal {
-    /// The seal of the table with that uuid.
+    /// The seal of the table with this uuid.
     pub fn new(uuid: [u8; 16]) -> Self {
         Self { uuid }
     }
@@ -72,7 +72,7 @@ impl Seal {
         xxh3_64_with_seed(bytes, self.seed(kind, id))
     }
 
-    /// Splits off and checks the trailing checksum.
+    /// Checks the checksum at the end, and returns the bytes before it.
     pub fn unseal<'a>(&self, kind: u8, id: i64, blob: &'a [u8]) -> Result<&'a [u8], Fault> {
         let (body, checksum) =
             blob.split_last_chunk::<CHECKSUM>().ok_or("the blob is too short for a checksum")?;
@@ -89,9 +89,9 @@ impl Seal {
         body
     }
 
-    /// `t_state.checksum` of the other columns.
+    /// The checksum of the other columns of `t_state`.
     pub fn state_checksum(&self, ver: &[u8; 16], stamp: &[u8; 16], numbers: [i64; 4]) -> i64 {
-        // On the stack: every statement looks at it.
+        // On the stack, because every statement computes it.
         let mut bytes = [0; 64];
         let numbers = numbers.iter().flat_map(|n| n.to_le_bytes());
         bytes.iter_mut().zip(ver.iter().chain(stamp).copied().chain(numbers)).for_each(|(to, b)| *to = b);

@@ -1,60 +1,61 @@
-//! What a table's commands and trainings leave behind: `settings` in `t_config`.
+//! The blob `settings` in `t_config`: what commands and trainings leave for later.
 //!
-//! A blob is a frozen [`Body`], and sections behind it. A new field becomes a section: programs that know nothing of it read the blob, and
-//! write the section back as it was.
+//! A blob is a frozen [`Body`], followed by sections. A new field becomes a section. Programs that do not
+//! know it read the blob all the same, and write the section back unchanged.
 
 use serde::{Deserialize, Serialize};
 
 use crate::index::{BudgetStrategy, Calibration, Curve, SearchMode, SearchProfile};
 use crate::storage::format::Fault;
 
-/// How a table is searched, as one level says it: a query, the settings of the table or its CREATE statement. None: that level does not say.
+/// How a table is searched, on one level: a query, the settings of the table, or its CREATE statement. A
+/// field is `None` if the level does not set it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Knobs {
-    /// -1 exact, below 1 a share, else lists.
+    /// -1: exact; below 1: a share of the lists; else a number of lists.
     pub nprobe: Option<f64>,
-    /// Rows scanned at most, 0 for no limit.
+    /// The most rows scanned; 0 for no limit.
     pub max_codes: Option<u64>,
-    /// Rows scanned at most, shared out among the lists; 0 for no limit.
+    /// The most rows scanned, divided among the lists; 0 for no limit.
     pub candidate_budget: Option<u64>,
-    /// How they are shared out.
+    /// How `candidate_budget` is divided.
     pub budget_strategy: Option<BudgetStrategy>,
-    /// Rows that each list gets of the budget first.
+    /// The rows of the budget that each list gets first.
     pub min_rows_per_list: Option<u64>,
-    /// Rows of a list that are scanned at most, 0 for no limit.
+    /// The most rows of a list that are scanned; 0 for no limit.
     pub max_rows_per_list: Option<u64>,
-    /// A set of knobs; one that is given itself has its way.
+    /// A named set of these fields. A field that is set itself overrides it.
     pub profile: Option<SearchProfile>,
-    /// The recall that lists are chosen for.
+    /// The target recall.
     pub recall_target: Option<f64>,
-    /// How the work is cut.
+    /// How the work is divided.
     pub search_mode: Option<SearchMode>,
 }
 
-/// `settings` in `t_config`.
+/// The content of `settings`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
-    /// How the table is searched, as commands have set it.
+    /// The search settings that commands have set.
     pub knobs: Knobs,
-    /// Lists that the last training was told to make; none where it chose itself.
+    /// The number of lists that the last training was told to make; `None` if it chose the number.
     pub nlist: Option<u64>,
     /// Rows at the last training.
     pub trained_rows: u64,
-    /// Seed of the last training.
+    /// The seed of the last training.
     pub seed: u64,
     /// Lists split since the last training.
     pub splits: u64,
-    /// Lists joined with their neighbours since the last training.
+    /// Lists merged into their neighbours since the last training.
     pub joins: u64,
-    /// Rows that either moved.
+    /// Rows moved by splits and merges since the last training.
     pub moved: u64,
-    /// Long lists that do not fall into parts (list_no, rows when that was found), ascending.
+    /// Long lists that k-means could not split (list_no, rows at that time), ascending.
     pub solid: Vec<(u32, u64)>,
-    /// What `recall_target` goes by, once it was measured.
+    /// The limits for `recall_target`, if they were measured.
     pub calibration: Option<Calibration>,
-    /// `moved` when it was measured.
+    /// The value of `moved` when they were measured.
     pub calibrated: u64,
-    /// How it was measured.
+    /// How they were measured.
     pub measured: Measured,
     /// Sections of a newer program, as they were read.
     pub unknown: Vec<u8>,
@@ -63,16 +64,16 @@ pub struct Settings {
 /// How a calibration was measured, and by what it is to be measured again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// Rows of the table when it was measured, 0 where that is not known.
+    /// Rows of the table at that time; 0 if unknown.
     pub rows: u64,
-    /// Queries in `t_config` that are measured by; 0 for the rows themselves.
+    /// The number of queries in `t_config` that it was measured by; 0 if by rows of the table.
     pub queries: u64,
-    /// The hash of these queries: so a version of the settings says which they are.
+    /// The hash of these queries, so that equal settings mean equal queries.
     pub hash: u64,
 }
 
-/// The bytes that every blob begins with, in bincode. Frozen: bincode has no names, so that one more field would make all older
-/// blobs unreadable.
+/// The beginning of every blob, in bincode. It is frozen: bincode has no field names, so one more field would
+/// make all older blobs unreadable.
 #[derive(Serialize, Deserialize)]
 struct Body {
     nprobe: Option<f64>,
@@ -104,16 +105,16 @@ type Config = bincode::config::Configuration<
 >;
 const MAX_BYTES: usize = 1 << 16;
 const CONFIG: Config = bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
-/// The tag of the section that holds [`Measured`], the only one without a length.
+/// The tag of the section with [`Measured`], the only section without a length.
 const MEASURED: u8 = 1;
-/// At most that many solid lists are kept; lists beyond them are tried again in vain.
+/// The most solid lists that are kept. Further ones are forgotten, and upkeep tries them again in vain.
 const MAX_SOLID: usize = 4096;
 
 impl Settings {
-    /// The bytes.
+    /// Encodes the settings.
     ///
     /// # Errors
-    /// Settings of more than 64 KiB.
+    /// If they have more than 64 KiB.
     pub fn encode(&self) -> Result<Vec<u8>, Fault> {
         let failed = |error: bincode::error::EncodeError| error.to_string();
         let mut bytes = bincode::serde::encode_to_vec(Body::from(self), CONFIG).map_err(failed)?;
@@ -125,7 +126,7 @@ impl Settings {
         Ok(bytes)
     }
 
-    /// What the bytes say, none if no program writes such.
+    /// Decodes the settings; `None` if no program writes such bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, read): (Body, usize) = bincode::serde::decode_from_slice(bytes, CONFIG).ok()?;
         let mut settings = body.settings()?;
@@ -135,7 +136,7 @@ impl Settings {
             (settings.measured, sections) = (measured, &rest[read..]);
         }
         settings.unknown = sections.to_vec();
-        // A tag above those before it, a length, and as many bytes.
+        // Each section is a tag greater than that of the section before, a length, and as many bytes.
         let mut last = MEASURED;
         while let Some((&tag, rest)) = sections.split_first() {
             let (len, rest) = rest.split_first_chunk()?;
@@ -146,20 +147,20 @@ impl Settings {
             .filter(|settings| settings.calibration.is_none_or(|calibration| calibration.is_sound()))
     }
 
-    /// Whether the lists or the rows have changed so much since the calibration that it may not hold; false where there is none. That
-    /// table has `rows` rows.
+    /// Whether lists or rows have changed so much since the calibration that it may not hold any more. False
+    /// without a calibration. `rows` is the number of rows of the table.
     pub fn is_stale(&self, rows: u64) -> bool {
         let (then, moved) = (self.measured.rows, self.moved.saturating_sub(self.calibrated));
         self.calibration.is_some() && (moved > rows / 2 || (then > 0 && rows.abs_diff(then) > then / 2))
     }
 
-    /// Lists have other numbers now, or are gone.
+    /// Applies a new numbering of the lists, with `None` for lists that are gone.
     pub fn renumber(&mut self, numbers: &[Option<u32>]) {
         let number = |(list_no, rows)| Some((numbers.get(list_no as usize).copied()??, rows));
         self.solid = self.solid.drain(..).filter_map(number).collect();
     }
 
-    /// Keeps the solid lists.
+    /// Sets the solid lists.
     pub fn set_solid(&mut self, solid: impl IntoIterator<Item = (u32, u64)>) {
         self.solid = solid.into_iter().take(MAX_SOLID).collect();
     }
@@ -192,7 +193,7 @@ impl From<&Settings> for Body {
 }
 
 impl Body {
-    /// None where a number names nothing.
+    /// `None` if a number has no name.
     fn settings(self) -> Option<Settings> {
         fn named<T>(
             number: Option<u32>,
@@ -272,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_blob_from_before_it_was_known_how_a_calibration_was_measured_is_read() {
-        // nprobe = 0.5, nothing else set; 2000 rows, seed 11, 1 split, 2 joins, 3 rows moved; list 4 solid at 5 rows; a calibration.
+        // nprobe = 0.5, nothing else set; 2000 rows, seed 11, 1 split, 2 joins, 3 rows moved; list 4 solid at
+        // 5 rows; a calibration.
         let mut bytes = [&[1][..], &0.5_f64.to_le_bytes(), &[0; 9]].concat();
         [2000_u64, 11, 1, 2, 3, 1].iter().for_each(|n| bytes.extend(n.to_le_bytes()));
         bytes.extend(4_u32.to_le_bytes());

@@ -1,4 +1,4 @@
-//! `t_vectors.data`: the vectors as they were given, in their column's element type.
+//! `t_vectors.data`: the vectors as they were given, in the element type of their column.
 
 use crate::base::alloc::{OutOfMemory, try_vec};
 use crate::storage::Element;
@@ -6,11 +6,11 @@ use crate::storage::format::seal::{Fields, Seal};
 use crate::storage::format::{DecodeError, FORMAT, Fault};
 
 const VECTORS: [u8; 4] = *b"IVFv";
-/// Bytes before the first vector of `t_vectors.data`.
+/// The bytes before the first vector.
 pub const VECTORS_HEADER: usize = 16;
 const ROW_CHECKSUM: usize = 4;
 
-/// Bytes of a vector of `t_vectors.data` with its checksum.
+/// The bytes of a vector with its checksum.
 pub fn vector_stride(element: Element, dim: usize) -> usize {
     element.bytes(dim) + ROW_CHECKSUM
 }
@@ -21,7 +21,8 @@ impl Seal {
         (self.checksum(b'v', rowid, vector) as u32).to_le_bytes()
     }
 
-    /// `t_vectors.data` of raw `rows`, a vector of `dim` elements for each of `rowids`.
+    /// Encodes `t_vectors.data` from `rows` as they were given: a vector of `dim` elements for each of
+    /// `rowids`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -50,7 +51,7 @@ impl Seal {
     /// Checks the header and the length of `t_vectors.data`.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The damage.
     pub fn check_vectors(
         rows: usize,
         element: Element,
@@ -67,10 +68,11 @@ impl Seal {
         Fields::expect(len, VECTORS_HEADER + rows * vector_stride(element, dim), "the length of the blob")
     }
 
-    /// Appends the vector of one row, given with its checksum, to `out`, which has room for it.
+    /// Appends the vector of one row to `out`, which has room for it. `record` is the vector with its
+    /// checksum.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The damage.
     pub fn decode_vector(
         &self,
         element: Element,
@@ -91,7 +93,7 @@ impl Seal {
         }
     }
 
-    /// All vectors in `t_vectors.data`, `[rowids.len()][dim]`.
+    /// Decodes `t_vectors.data`, `[rowids.len()][dim]`.
     ///
     /// # Errors
     /// [`DecodeError`].

@@ -1,4 +1,4 @@
-//! Single rows: where they are, and what they hold.
+//! Finds single rows through the map, and reads their vectors and metadata.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,25 +10,25 @@ use crate::storage::read::snapshot::read_heads;
 use crate::storage::tables::order::{ListNo, StoredList};
 use crate::storage::{State, StorageError, Tables};
 
-/// Rowids that a [`RowFinder`] keeps, at most: 16 MiB of them.
+/// The most rowids that a [`RowFinder`] keeps: 16 MiB of them.
 const ROWIDS_KEPT: usize = 2 << 20;
 
-/// Finds rows of one state through the rowid map. What it reads of a list it keeps for the next row.
+/// Finds rows of one state through the map. Keeps what it reads of a list for the next row.
 #[derive(Debug, Default)]
 pub struct RowFinder {
     heads: HashMap<u32, Vec<SegmentHead>>,
     rowids: HashMap<SegmentId, Vec<i64>>,
-    /// How many rowids these are.
+    /// The number of rowids kept.
     kept: usize,
-    /// What was last read of it.
+    /// The metadata that was read last.
     metadata: Option<(SegmentId, Metadata)>,
 }
 
 impl RowFinder {
-    /// The list of a row, which is one of `state`; none if there is no such row.
+    /// The list of a row, which `state` has; `None` if there is no such row.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the map names another list, or [`StorageError::Sqlite`].
     pub fn list_of(tables: &Tables, state: &State, rowid: i64) -> Result<Option<ListNo>, StorageError> {
         StoredList::of(tables, rowid)?.map(|stored| stored.check(tables, state)).transpose()
     }
@@ -36,15 +36,15 @@ impl RowFinder {
     /// Whether there is such a row.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if what the map says of it is not the number of any list.
+    /// [`StorageError::Corrupt`] if the map has no possible list number for it, or [`StorageError::Sqlite`].
     pub fn contains(tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
         Ok(StoredList::of(tables, rowid)?.is_some())
     }
 
-    /// The vector of a row as it was given; none if there is no such row.
+    /// The vector of a row as it was given; `None` if there is no such row.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the map or a blob is damaged, or [`StorageError::Sqlite`].
     pub fn vector(
         &mut self,
         lists: &mut TableLists<'_>,
@@ -57,10 +57,10 @@ impl RowFinder {
         }
     }
 
-    /// The metadata of the segment that a row is in, and its slot there; none if there is no such row.
+    /// The metadata of the segment of a row, and its slot there; `None` if there is no such row.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the map or a blob is damaged, or [`StorageError::Sqlite`].
     pub fn metadata(
         &mut self,
         lists: &mut TableLists<'_>,
@@ -79,7 +79,7 @@ impl RowFinder {
         Ok(self.metadata.as_ref().map(|(_, metadata)| (metadata, slot as usize)))
     }
 
-    /// The segment of a row and its slot there, none if there is no such row.
+    /// The segment of a row, and its slot there; `None` if there is no such row.
     fn find(
         &mut self,
         lists: &TableLists<'_>,

@@ -1,4 +1,4 @@
-//! The inverted lists in the shadow tables.
+//! Implements [`InvertedLists`] over the shadow tables.
 
 use crate::base::alloc::{TryExtend, TryGrow, try_filled};
 use crate::index::{Codes, InvertedLists, Metadata, SegmentHead, SegmentId};
@@ -7,13 +7,13 @@ use crate::storage::format::seal::Seal;
 use crate::storage::format::{DecodeError, VECTORS_HEADER, rowids_end, vector_stride};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// The inverted lists in the shadow tables, at the state of the current statement.
+/// The inverted lists in the shadow tables, in the snapshot of the current statement.
 pub struct TableLists<'a> {
     pub(super) tables: &'a Tables,
     seal: Seal,
     layout: Layout,
     ticker: &'a mut Ticker,
-    /// The vectors that were last read one by one, and whose they are.
+    /// The open vectors of the segment that single vectors were last read of.
     vectors: Option<(SegmentId, BlobReader)>,
     record: Vec<u8>,
     decoded: Vec<f32>,
@@ -33,15 +33,15 @@ impl<'a> TableLists<'a> {
         }
     }
 
-    /// A stage of the work on the lists begins, see [`Ticker::stage`].
+    /// Begins a stage of the work on the lists, see [`Ticker::stage`].
     ///
     /// # Errors
-    /// As [`Ticker::stage`].
+    /// Those of [`Ticker::stage`].
     pub fn stage(&mut self, stage: &'static str, total: u64) -> Result<(), StorageError> {
         Ok(self.ticker.stage(stage, total)?)
     }
 
-    /// So many more of the stage are done.
+    /// Counts `more` as done in the stage.
     pub fn advance(&mut self, more: u64) {
         self.ticker.advance(more);
     }
@@ -49,7 +49,7 @@ impl<'a> TableLists<'a> {
     /// The rowids of a segment, without its codes.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the blob is missing or damaged, or [`StorageError::Sqlite`].
     pub fn rowids(&self, head: &SegmentHead) -> Result<Vec<i64>, StorageError> {
         let reader = self.tables.open_data("codes", head.id)?;
         let end = rowids_end(head.rows as usize);
@@ -66,7 +66,7 @@ impl<'a> TableLists<'a> {
     /// All vectors of a segment as they were given, `[head.rows][dim]`.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the blob is missing or damaged, or [`StorageError::Sqlite`].
     pub fn raw_vectors(&self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
         let Layout { element, dim, .. } = self.layout;
         self.data(Sql::VectorsRead, "vectors", head, |blob| {
@@ -74,7 +74,7 @@ impl<'a> TableLists<'a> {
         })
     }
 
-    /// What `decode` makes of the `data` of a segment.
+    /// Reads the `data` of a segment, and decodes it with `decode`.
     fn data<T>(
         &self,
         which: Sql,
@@ -86,7 +86,7 @@ impl<'a> TableLists<'a> {
         let mut statement = self.tables.statement(which)?;
         let mut rows = statement.query(&[head.id.raw().into()])?;
         let is_there = match rows.step() {
-            // Written where SQLITE_LIMIT_LENGTH was larger. Reading in parts knows no limit.
+            // Written when SQLITE_LIMIT_LENGTH was larger. The limit does not apply to reading in parts.
             Err(error) if error.primary() == ffi::SQLITE_TOOBIG => {
                 let reader = self.tables.open_data(suffix, head.id)?;
                 let mut bytes = try_filled(0, reader.len())?;
@@ -104,7 +104,7 @@ impl<'a> TableLists<'a> {
     /// One vector of a segment as it was given.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the blob is missing or damaged, or [`StorageError::Sqlite`].
     pub fn raw_vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64) -> Result<&[f32], StorageError> {
         let Layout { element, dim, .. } = self.layout;
         let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);

@@ -1,4 +1,4 @@
-//! Reading: tables to snapshots, lists and rows.
+//! Reads tables: snapshots, lists and single rows.
 
 pub(crate) mod finder;
 pub(crate) mod lists;

@@ -1,4 +1,4 @@
-//! Heads, centroids and snapshots of the state of the current statement.
+//! Reads heads, centroids and snapshots, in the snapshot of the current statement.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::storage::{Sql, State, StorageError, Tables};
 /// The heads of the segments numbered `first` to `last`, in order.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`].
+/// [`StorageError::Corrupt`] if a head is damaged or out of order, or [`StorageError::Sqlite`].
 pub fn read_heads(
     tables: &Tables,
     seal: Seal,
@@ -33,10 +33,11 @@ pub fn read_heads(
     Ok(heads)
 }
 
-/// The coarse quantizer of `state`, none before training: `known`, if it is the one, else read.
+/// The coarse quantizer of `state`; `None` before training. It is `known`, if that has the hash of the state,
+/// else it is read.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`].
+/// [`StorageError::Corrupt`] if a chunk is missing or damaged, or [`StorageError::Sqlite`].
 pub fn read_coarse(
     tables: &Tables,
     state: &State,
@@ -65,7 +66,7 @@ pub fn read_coarse(
             return Err(corrupt(format!("expected chunk {chunk}")));
         }
         let blob = if rows.kind(1) == Kind::Blob { rows.blob(1)? } else { &[] };
-        // A count of its own header says how many there are; the blob cannot hold more than this.
+        // The header of the blob has the number of centroids. The length of the blob limits it.
         centroids.try_room(blob.len() / 4)?;
         let of_lists = if tables.is_partitioned() {
             partitions.try_room(blob.len() / (dim * 4))?;
@@ -89,10 +90,10 @@ pub fn read_coarse(
     if is_it(&coarse) { Ok(Some(Arc::new(coarse))) } else { Err(wrong(coarse.nlist())) }
 }
 
-/// The snapshot of `state`, taking over what `previous` has of it.
+/// The snapshot of `state`. Takes over the unchanged segments of `previous`.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`].
+/// [`StorageError::Corrupt`] if heads or centroids are damaged, or [`StorageError::Sqlite`].
 pub fn load_snapshot(
     tables: &Tables,
     state: &State,
@@ -105,10 +106,11 @@ pub fn load_snapshot(
     Ok(Snapshot::new(metric, dim, coarse, heads, previous)?)
 }
 
-/// The heads of all segments of `state`, in order. They hold the rows that the state counts: none is missing.
+/// The heads of all segments of `state`, in order. Checks that they have as many live rows as the state
+/// counts.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`].
+/// [`StorageError::Corrupt`] if they do not, or if a head is damaged, or [`StorageError::Sqlite`].
 pub fn read_all_heads(tables: &Tables, state: &State) -> Result<Vec<SegmentHead>, StorageError> {
     let (first, last) = state.segments();
     let heads = read_heads(tables, state.seal(), first, last)?;

@@ -7,11 +7,11 @@ use crate::storage::read::snapshot::load_snapshot;
 use crate::storage::rebuild::MOVE_BYTES;
 use crate::storage::{Layout, StorageError, Tables};
 
-/// Measures what recall targets go by, on prepared `queries`, or on the rows where there are none; nothing where there is no
-/// training, the rows are few, or lists have partitions. Reads only.
+/// Measures the limits for recall targets, by prepared `queries`, or by rows of the table if `queries` is
+/// empty. `None` if the table is not trained, has few rows, or has partitions. Writes nothing.
 ///
 /// # Errors
-/// What reading and the ticker fail with.
+/// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt.
 pub fn calibrate(
     tables: &Tables,
     layout: &Layout,

@@ -1,4 +1,4 @@
-//! Lists written anew: dead rows go, segments become as large as they may be.
+//! Optimizing: writes all lists anew, without dead rows, and with segments as large as possible.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,22 @@ use crate::storage::rebuild::rewrite::{Goes, Rewrite, next_generation, stamped};
 use crate::storage::tables::centroids::write_centroids;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// What [`optimize`] did.
+/// The result of [`optimize`].
 #[derive(Debug)]
 pub struct Optimized {
-    /// The state after it.
+    /// The new state.
     pub state: State,
-    /// The number that each list has now, where lists have others: none for those that went with their partitions.
+    /// The new number of each old list, if numbers changed: `None` for lists that were removed with their
+    /// partitions.
     pub numbers: Option<Vec<Option<u32>>>,
 }
 
-/// Writes every list anew: dead rows go, segments are as large as they may be, partitions without rows go with their lists.
+/// Writes every list anew, without dead rows, and with segments as large as possible. Removes partitions
+/// without rows, with their lists.
 ///
 /// # Errors
-/// What reading, writing and the ticker fail with: the transaction must then not go on.
+/// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
+/// transaction must then be rolled back.
 pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Optimized, StorageError> {
     let state = tables.read_state()?;
     let heads = read_all_heads(tables, &state)?;
@@ -37,7 +40,7 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     };
     let Some(kept) = kept else {
         if let Some(coarse) = &coarse {
-            // The centroids are the same, but their chunks name the generation.
+            // The centroids are the same, but their chunks contain the generation.
             write_centroids(tables, layout, &new, coarse, None)?;
         }
         let coarse = coarse.as_deref();
@@ -59,19 +62,16 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
     Ok(Optimized { state, numbers: Some(kept.numbers) })
 }
 
-/// Lists without those of partitions that have no rows.
+/// The lists that remain without those of partitions without rows.
 struct Kept {
-    /// None where no list is left.
+    /// `None` if no list remains.
     coarse: Option<CoarseQuantizer>,
-    /// The number that each list has now, none for those that are gone.
+    /// The new number of each old list; `None` for those that are removed.
     numbers: Vec<Option<u32>>,
 }
 
-/// Forgets the partitions of which no row is in `heads`, all of the table; none if there are no such partitions. Their lists
-/// are not touched.
-///
-/// # Errors
-/// What writing fails with.
+/// Removes the partitions without a row in `heads`, which are all heads of the table. `None` if there are no
+/// such partitions. Does not touch their lists.
 fn without_empty(
     tables: &Tables,
     layout: &Layout,
@@ -107,7 +107,7 @@ fn without_empty(
 /// Deletes every row and the training.
 ///
 /// # Errors
-/// What writing fails with.
+/// [`StorageError::Corrupt`] if the state is damaged, or [`StorageError::Sqlite`].
 pub fn delete_all(tables: &Tables) -> Result<State, StorageError> {
     let state = tables.read_state()?;
     let metadata = (!tables.shape().metadata.is_empty()).then_some(Sql::MetadataDelete);

@@ -1,4 +1,4 @@
-//! Every row moves to a new generation of lists, in one pass.
+//! Moves every row to a new generation of lists, in one pass.
 
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::index::{CoarseQuantizer, SegmentHead, SegmentId};
@@ -12,18 +12,18 @@ use crate::storage::write::segment::{cut, encode};
 use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// Segments that are read at a time, so that all threads have rows to assign.
+/// How many segments are read at a time, so that all threads have rows to assign.
 const GROUP_SEGMENTS: usize = 16;
-/// Segments that are encoded at a time, so that few bytes wait.
+/// How many segments are encoded at a time, so that few bytes wait.
 const ENCODED_SEGMENTS: usize = 64;
-/// Rows of the map between two reports of how far it is.
+/// How many rows of the map are written between two reports of progress.
 const MAP_ROWS: usize = 1 << 10;
 
 pub(super) fn next_generation(state: &State) -> i64 {
     (state.generation + 1) % SegmentId::GENERATIONS
 }
 
-/// The state with the stamp of what is written under it.
+/// The state with the stamp of the segments that are written under it.
 pub(super) fn stamped(state: State) -> State {
     State { stamp: next_ver(&state.stamp, b'F', &[&state.ver]), ..state }
 }
@@ -31,11 +31,11 @@ pub(super) fn stamped(state: State) -> State {
 /// Which list a row goes to.
 #[derive(Clone, Copy)]
 pub(super) enum Goes<'a> {
-    /// The one that it came from.
+    /// The list that it came from.
     Back,
-    /// That one, by its new number.
+    /// The same list under its new number.
     To(&'a [Option<u32>]),
-    /// The nearest one, of the partition that it has in these old lists if there are such.
+    /// The nearest list; in the partition that the row has in these old lists, if there are partitions.
     Nearest(Option<&'a CoarseQuantizer>),
 }
 
@@ -43,9 +43,9 @@ pub(super) enum Goes<'a> {
 pub(super) struct Rewrite<'a> {
     pub tables: &'a Tables,
     pub layout: &'a Layout,
-    /// What the tables say.
+    /// The state of the tables now.
     pub old: &'a State,
-    /// What they are to say. Segments carry its stamp.
+    /// The state to come. Segments carry its stamp.
     pub new: State,
     /// The lists of the new generation.
     pub coarse: Option<&'a CoarseQuantizer>,
@@ -63,17 +63,18 @@ struct Waiting {
 }
 
 impl Rewrite<'_> {
-    /// Moves every live row of `heads`. Returns where the rows are now, unless all are in the lists that they were in.
+    /// Moves every live row of `heads`. Returns the new map entries; none under [`Goes::Back`].
     ///
     /// # Errors
-    /// What reading, writing and the ticker fail with: the transaction must then not go on.
+    /// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
+    /// transaction must then be rolled back.
     pub fn run(&self, heads: &[SegmentHead], ticker: &mut Ticker) -> Result<Vec<(i64, u32)>, StorageError> {
         let Self { tables, layout, old, coarse, goes, .. } = *self;
         let nlist = coarse.map_or(1, CoarseQuantizer::nlist);
         let (lists, next_seq) = (try_collect((0..nlist).map(|_| Vec::new()))?, try_filled(0_u32, nlist)?);
         let mut waiting = Waiting { groups: Vec::new(), lists, next_seq, bytes: 0 };
         let mut map = try_vec(if matches!(goes, Goes::Back) { 0 } else { old.rows as usize })?;
-        // Each row counts once when its list is known, and once when it is written: in between it may wait for long.
+        // Each row counts twice: when its list is known, and when it is written. It may wait long in between.
         let stage = if matches!(goes, Goes::Nearest(_)) { "assign and write" } else { "pack" };
         ticker.stage(stage, 2 * old.rows as u64)?;
         for group in heads.chunks(GROUP_SEGMENTS) {
@@ -89,7 +90,7 @@ impl Rewrite<'_> {
                 };
                 lists_of.try_extend(std::iter::repeat_n(list_no, live.rowids.len()))?;
                 rows.append(&live)?;
-                // Gone at once: the new segments can have their pages.
+                // Deleted at once, so that new segments can reuse the pages.
                 reader.delete_segment(head.id)?;
             }
             if let (Goes::Nearest(partitioned), Some(coarse)) = (goes, coarse) {
@@ -119,7 +120,8 @@ impl Rewrite<'_> {
         Ok(map)
     }
 
-    /// Writes what waits as segments; with the last of the rows, the last segment of a list is its tail if it is small.
+    /// Writes what waits as segments. At the end (`is_last`), the last segment of a list becomes its tail if
+    /// it is small.
     fn flush(&self, waiting: &mut Waiting, is_last: bool, ticker: &mut Ticker) -> Result<(), StorageError> {
         let Self { tables, layout, coarse, .. } = *self;
         let state = stamped(self.new);
@@ -129,7 +131,7 @@ impl Rewrite<'_> {
             let rows = places.iter().map(|&(group, i)| (&groups[group as usize], i));
             let mut rows = try_collect(rows)?;
             *places = Vec::new();
-            // The list as a whole, before it is cut.
+            // Order the whole list before it is divided.
             order(layout, coarse, list_no as u32, &mut rows)?;
             ticker.tick()?;
             for part in cut(tables, layout, &rows)? {
@@ -141,7 +143,7 @@ impl Rewrite<'_> {
             }
         }
         let mut ticks = 0;
-        // Encoded on all threads, written by this one.
+        // Segments are encoded on all threads, and written by this one.
         for group in segments.chunks(ENCODED_SEGMENTS) {
             let encoded = parallel_map(group.len(), ticker, |i| {
                 let (id, sealed, rows) = &group[i];
@@ -162,12 +164,13 @@ impl Rewrite<'_> {
         Ok(())
     }
 
-    /// Writes where the rows are and the state.
+    /// Writes the map and the state.
     ///
     /// # Errors
-    /// As [`Rewrite::run`].
+    /// [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The transaction must then be
+    /// rolled back.
     pub fn finish(&self, mut map: Vec<(i64, u32)>, ticker: &mut Ticker) -> Result<State, StorageError> {
-        // Every row has a new list: writing the map anew, in order, beats changing it row by row.
+        // Every row has a new list: writing the whole map in order is faster than changing it row by row.
         self.tables.run(Sql::RowidsDelete, &[i64::MIN.into(), i64::MAX.into()])?;
         map.sort_unstable();
         let state = stamped(self.new);

@@ -1,4 +1,4 @@
-//! Training: new centroids, and every row in its new list.
+//! Training: computes new centroids, and moves every row to its new list.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,27 @@ use crate::storage::tables::centroids::write_centroids;
 use crate::storage::ticking::ticking_at;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// What a training is asked for.
+/// The parameters of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Training {
-    /// Lists wanted; fewer come where there are fewer distinct rows.
+    /// The number of lists to make. There are fewer if there are fewer distinct rows.
     pub nlist: usize,
-    /// Whether that number was asked for in place of the table's own.
+    /// Whether the user gave this number, instead of the table's own.
     pub explicit: bool,
-    /// Same rows, same seed: same centroids.
+    /// The seed. The same rows and the same seed give the same centroids.
     pub seed: u64,
-    /// Iterations of k-means, at most; none for the default.
+    /// The most iterations of k-means; `None` for the default.
     pub max_iterations: Option<usize>,
-    /// Where rows have partitions: those of fewer rows keep a single list.
+    /// A partition with fewer rows keeps a single list.
     pub partition_rows: u64,
 }
 
-/// Trains new centroids on a sample of the rows and moves every row to its new list. A table without
-/// rows stays as it is, but for partitions: those without rows go.
+/// Trains new centroids on a sample of the rows, and moves every row to its new list. A table without rows
+/// does not change, except that partitions without rows are removed.
 ///
 /// # Errors
-/// What reading, writing and the ticker fail with: the transaction must then not go on.
+/// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
+/// transaction must then be rolled back.
 pub fn train(
     tables: &Tables,
     layout: &Layout,
@@ -84,7 +85,7 @@ pub fn train(
     rewrite.finish(map, ticker)
 }
 
-/// The centroids of `nlist` lists for the live rows of `heads`, as many as `state` counts.
+/// The centroids of `nlist` lists for the live rows of `heads`. `state` counts these rows.
 fn centroids(
     tables: &Tables,
     layout: &Layout,
@@ -103,8 +104,8 @@ fn centroids(
     k_means(&sample, layout.dim, &params, ticker)
 }
 
-/// New lists for each partition of at least `training.partition_rows` rows; one list for each other one that has rows, at the
-/// origin. A partition without rows is forgotten.
+/// Trains new lists for each partition of at least `training.partition_rows` rows. Each smaller partition
+/// gets one list, at the origin. Partitions without rows are removed.
 fn train_partitions(
     tables: &Tables,
     layout: &Layout,
@@ -145,14 +146,15 @@ fn train_partitions(
     Ok(CoarseQuantizer::with_partitions(layout.metric, layout.dim, all, partitions)?)
 }
 
-/// Lists for that many rows: the square root, so that scanning lists and scanning centroids cost alike.
+/// The number of lists for this many rows: the square root, so that scanning lists and scanning centroids
+/// cost alike.
 pub fn auto_nlist(rows: u64) -> usize {
     ((rows as f64).sqrt().round() as usize).clamp(1, 1 << 16)
 }
 
-/// How the centroids of `sample` are trained.
+/// The parameters of k-means for `sample`.
 pub(super) fn train_params(layout: &Layout, sample: &[f32], nlist: usize, seed: u64) -> TrainParams {
-    // Cosine compares directions; inner products of vectors of one length do, too.
+    // Cosine compares directions, and so do inner products of vectors of equal length.
     let length = match layout.metric {
         Metric::Cosine | Metric::Ip => common_length(sample, layout.dim),
         Metric::L2 | Metric::L1 | Metric::Hamming => None,
@@ -173,7 +175,7 @@ fn k_means(
     ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
 }
 
-/// As many vectors as the heads claim are there: room is made for a sample of them.
+/// Checks that there are as many vectors as the heads claim, before memory for a sample is allocated.
 fn check_bytes(tables: &Tables, layout: &Layout, state: &State) -> Result<(), StorageError> {
     let mut statement = tables.statement(Sql::BytesRead)?;
     let mut sums = statement.query(&[])?;

@@ -1,4 +1,4 @@
-//! Splits long lists and joins short ones, in the transaction that made them so.
+//! Upkeep: splits long lists and merges short ones, in the transaction that made them so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,61 +20,63 @@ use crate::storage::write::rows::Rows;
 use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
 
-/// What is asked of [`maintain`].
+/// The input of [`maintain`].
 #[derive(Debug)]
 pub struct Upkeep<'a> {
-    /// How many rows lists are kept near.
+    /// The target sizes of lists.
     pub targets: &'a Targets,
-    /// Decides splits, together with the rows.
+    /// The seed of k-means.
     pub seed: u64,
-    /// Rows of split and joined lists, at most; one list is worked on whatever it holds.
+    /// The most rows of lists that are split or merged. The first list may exceed it.
     pub budget: u64,
-    /// The lists to look at, and the rows that each was last seen with.
+    /// The lists to check, with the number of rows that each was last seen with.
     pub lists: &'a BTreeMap<u32, u64>,
-    /// Lists that did not fall into parts, and the rows that they had then. They are tried again at twice as many.
+    /// Lists that k-means could not split, with the number of rows at that time. They are tried again at
+    /// twice as many.
     pub solid: BTreeMap<u32, u64>,
 }
 
-/// How many rows lists are kept near, in each partition.
+/// The target sizes of lists, by partition.
 #[derive(Debug, Default)]
 pub struct Targets {
-    /// Where rows have no partitions.
+    /// The target if rows have no partitions.
     pub all: Option<Target>,
-    /// Where they have.
+    /// The targets if rows have partitions.
     pub of: BTreeMap<u32, Target>,
 }
 
 impl Targets {
-    /// That of a partition; none if its lists are left as they are.
+    /// The target of a partition; `None` if its lists are left alone.
     pub fn of(&self, partition: u32) -> Option<Target> {
         self.all.or_else(|| self.of.get(&partition).copied())
     }
 }
 
-/// Whether a list of `rows` rows is to be split. `solid` as in [`Upkeep`].
+/// Whether to split a list of `rows` rows. `solid` is that of [`Upkeep`].
 pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64>) -> bool {
     target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= then.saturating_mul(2))
 }
 
-/// What [`maintain`] did.
+/// The result of [`maintain`].
 #[derive(Debug)]
 pub struct Upkept {
-    /// The centroids after it, if there are others.
+    /// The new centroids, if they changed.
     pub coarse: Option<CoarseQuantizer>,
-    /// As in [`Upkeep`].
+    /// The new value of [`Upkeep::solid`].
     pub solid: BTreeMap<u32, u64>,
     /// Lists that were split.
     pub splits: u64,
-    /// Lists that joined their neighbours.
+    /// Lists that were merged into their neighbours.
     pub joins: u64,
-    /// Rows that have another list now.
+    /// Rows that were moved.
     pub moved: u64,
 }
 
-/// Splits the long ones and joins the short ones of some lists of a trained table.
+/// Splits the long lists and merges the short lists among `asked.lists` of a trained table.
 ///
 /// # Errors
-/// What reading, writing and the ticker fail with: the transaction must then not go on.
+/// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
+/// transaction must then be rolled back.
 pub fn maintain(
     tables: &Tables,
     layout: &Layout,
@@ -138,10 +140,10 @@ pub fn maintain(
     Ok(done)
 }
 
-/// The lists that are worked on, and what they hold.
+/// The lists that are split or merged, with their content.
 #[derive(Default)]
 struct Chosen {
-    /// Centroids of the parts of each list that is split.
+    /// The centroids of the parts of each list that is split.
     split: BTreeMap<u32, Vec<f32>>,
     joined: BTreeSet<u32>,
     heads: BTreeMap<u32, Vec<SegmentHead>>,
@@ -149,7 +151,7 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// Chooses within the budget: the longest lists first, then the shortest. Returns the lists that did not fall into parts.
+    /// Chooses lists within the budget: the longest first, then the shortest. Returns the solid lists.
     fn choose(
         &mut self,
         writer: &mut Writer<'_>,
@@ -159,7 +161,7 @@ impl Chosen {
         let nlist = writer.state.nlist;
         let mut solid = asked.solid.clone();
         solid.retain(|&list_no, _| i64::from(list_no) < nlist);
-        // What was seen may have been undone since: the heads say what is there.
+        // The sizes seen may have been undone since: only the heads count.
         let mut long = Vec::new();
         let mut short = Vec::new();
         for (&list_no, &seen) in asked.lists {
@@ -188,7 +190,7 @@ impl Chosen {
             if rows as usize * writer.layout.dim * 4 > MOVE_BYTES {
                 continue;
             }
-            // Texts beside the vectors may be far larger than those.
+            // Texts in the metadata may be far larger than the vectors.
             let Some((heads, of_list)) = live_rows(writer, list_no, MOVE_BYTES)? else { continue };
             if let Some(parts) = parts(target, writer, &of_list, asked.seed)? {
                 solid.remove(&list_no);
@@ -198,7 +200,7 @@ impl Chosen {
             }
         }
         for (rows, list_no, target) in short {
-            // One list of a partition stays, for the rows to go to.
+            // One list of a partition stays, to take the rows.
             let others = coarse.lists_of(coarse.partition(list_no)).iter().filter(|other| **other != list_no);
             let is_last = others.clone().all(|other| self.joined.contains(other));
             if left == 0 || self.rows.bytes() >= MOVE_BYTES {
@@ -207,7 +209,7 @@ impl Chosen {
             if is_last {
                 continue;
             }
-            // Another list may take the number of the one that goes.
+            // Another list may take the number of this one, and is then moved too.
             left = left.saturating_sub(rows + target.rows());
             solid.remove(&list_no);
             writer.ticker.advance(1);
@@ -227,7 +229,7 @@ impl Chosen {
     }
 }
 
-/// The centroids of the parts that the `rows` of a list fall into, if they do.
+/// The centroids of the parts of a list with `rows`; `None` if it cannot be split.
 fn parts(
     target: Target,
     writer: &mut Writer<'_>,
@@ -237,7 +239,7 @@ fn parts(
     let (metric, dim) = (writer.layout.metric, writer.layout.dim);
     let n = rows.rowids.len();
     let parts = target.parts(n as u64);
-    // In the order of rowids: in which order they were written may differ where the content is equal.
+    // In the order of rowids, because the order of writing may differ between tables with equal content.
     let order = rows.by_rowid()?;
     let count = sample_size(parts, n);
     let mut sample = try_vec(count * dim)?;
@@ -251,7 +253,7 @@ fn parts(
     Ok(large_parts(found, dim, &sample, n, target)?)
 }
 
-/// The heads and the live rows of a list; none if they take more than `most` bytes.
+/// The heads and the live rows of a list; `None` if the rows take more than `most` bytes.
 fn live_rows(
     writer: &mut Writer<'_>,
     list_no: u32,
@@ -269,8 +271,8 @@ fn live_rows(
     Ok(Some((heads, rows)))
 }
 
-/// The rows of lists around the `fresh` centroids, all of one partition, that are nearer to one of those than to their own,
-/// by list, with their rowids ascending.
+/// The rows of lists around the `fresh` centroids that are nearer to one of these than to their own. All
+/// centroids are of one partition. By list, with rowids ascending.
 fn strays(
     writer: &mut Writer<'_>,
     coarse: &CoarseQuantizer,
@@ -292,14 +294,14 @@ fn strays(
     let around: BTreeSet<u32> = around.into_iter().filter(|list_no| !taken.contains_key(list_no)).collect();
     let around = try_collect(around)?;
     let fresh = CoarseQuantizer::new(layout.metric, dim, centroids)?;
-    // Which rows of a list are nearer to a fresh centroid.
+    // The rows of a list that are nearer to a fresh centroid.
     let nearer = |list_no: u32, rows: &Rows| -> Result<Rows, IndexError> {
         let own = coarse.centroid(list_no as usize);
         let mut prepared = try_copy(&rows.vectors)?;
         layout.metric.prepare_all(dim, &mut prepared);
         let mut best = try_filled(0, rows.rowids.len())?;
         fresh.assign(&prepared, &mut best)?;
-        // (The shape of the shadow tables belongs to the calling thread.)
+        // Not `Rows::new(tables)`: the tables belong to the calling thread.
         let mut moves = Rows { metadata: rows.metadata.range(0..0)?, ..Rows::default() };
         for i in rows.by_rowid()? {
             let row = &prepared[i * dim..][..dim];
@@ -312,7 +314,7 @@ fn strays(
     };
     let mut strays = Vec::new();
     writer.ticker.stage("compare", around.len() as u64)?;
-    // Read by this thread, compared on all of them.
+    // Lists are read by this thread, and compared on all threads.
     for group in around.chunks(16) {
         let mut lists = try_vec(group.len())?;
         for &list_no in group {

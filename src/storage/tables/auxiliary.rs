@@ -1,10 +1,10 @@
-//! `t_auxiliary`: a text key and the values that rows carry along, in an ordinary row of SQLite's.
+//! `t_auxiliary`: a row of SQLite with the text key and the auxiliary values of a row.
 
 use crate::base::alloc::TryExtend;
 use crate::sqlite::{Kind, Param, Result as SqliteResult};
 use crate::storage::{Shape, Sql, StorageError, Tables};
 
-/// What the names in the statements of `t_auxiliary` stand for; none for another name.
+/// Expands a placeholder in the statements of `t_auxiliary`; `None` for another name.
 pub(super) fn placeholder(shape: &Shape, name: &str) -> Option<String> {
     let of: fn(&str, usize, &str) -> String = match name {
         "auxiliary_columns" => |column, _, kind| format!(", {column} {kind}"),
@@ -26,16 +26,16 @@ impl Tables {
     /// Writes the values of a row: the key, if the table has one, and the auxiliary values.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn write_auxiliary(&self, rowid: i64, values: &[Param<'_>]) -> SqliteResult<()> {
         let params: Vec<Param<'_>> = std::iter::once(rowid.into()).chain(values.iter().copied()).collect();
         self.run(Sql::AuxiliaryWrite, &params)
     }
 
-    /// Gives a row the values that are some, and another rowid.
+    /// Sets the values of a row that are `Some`, and its rowid.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn update_auxiliary(&self, old: i64, new: i64, values: &[Option<Param<'_>>]) -> SqliteResult<()> {
         let changes = values.iter().enumerate().filter(|(_, value)| value.is_some());
         let mask = changes.fold(0_i64, |mask, (i, _)| mask | 1 << i);
@@ -53,15 +53,15 @@ impl Tables {
     /// Deletes the values of the rows from `first` to `last`.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn delete_auxiliary(&self, first: i64, last: i64) -> SqliteResult<()> {
         self.run(Sql::AuxiliaryDelete, &[first.into(), last.into()])
     }
 
-    /// Lends value `which` of a row.
+    /// Passes value `which` of a row to `give`.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if the row is not there.
+    /// [`StorageError::Corrupt`] if the row is missing or its key is not a text, or [`StorageError::Sqlite`].
     pub fn auxiliary<T>(
         &self,
         rowid: i64,
@@ -80,10 +80,10 @@ impl Tables {
         Ok(give(rows.param(0)?))
     }
 
-    /// The rows whose text key equals a number, as its text or as the number that the key reads as.
+    /// The rows whose text key equals a number: as text, or as the number that the key reads as.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// [`StorageError::Sqlite`], or [`StorageError::Index`] if there is no memory.
     pub fn rows_of_number(&self, number: Param<'_>) -> Result<Vec<i64>, StorageError> {
         let mut statement = self.statement(Sql::AuxiliaryNumbers)?;
         let mut rows = statement.query(&[number])?;
@@ -94,10 +94,10 @@ impl Tables {
         Ok(found)
     }
 
-    /// The row of a text key.
+    /// The row with this text key.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn row_of_key(&self, key: &str) -> SqliteResult<Option<i64>> {
         let mut statement = self.statement(Sql::AuxiliaryFind)?;
         let mut rows = statement.query(&[key.into()])?;

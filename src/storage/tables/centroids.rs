@@ -1,12 +1,12 @@
-//! `t_centroids`.
+//! `t_centroids`: writes the centroids in chunks.
 
 use crate::index::CoarseQuantizer;
 use crate::sqlite::Param;
 use crate::storage::format::centroids_per_chunk;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// Writes the centroids of the generation of `state`; only chunks that changed, where the table holds those of
-/// `before` of the same generation.
+/// Writes the centroids of the generation of `state`. If the table has those of `before`, of the same
+/// generation, writes only the chunks that changed.
 pub(crate) fn write_centroids(
     tables: &Tables,
     layout: &Layout,
@@ -20,7 +20,7 @@ pub(crate) fn write_centroids(
     }
     let per_chunk = centroids_per_chunk(layout.dim);
     let seal = state.seal();
-    // Bit by bit: -0.0 equals 0.0.
+    // Compared bit by bit, because -0.0 equals 0.0.
     let same = |before: &CoarseQuantizer, chunk: usize| {
         let [old, new] = [before, coarse].map(|coarse| {
             let centroids = coarse.centroids().chunks(per_chunk * layout.dim).nth(chunk).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The shadow tables: their names, their statements, and rows that are read and written whole.
+//! The shadow tables: their names and statements, and the rows that are read and written whole.
 
 mod auxiliary;
 pub(crate) mod centroids;
@@ -23,7 +23,7 @@ pub use shape::{Layout, Shape};
 pub use sql::Sql;
 pub use state::State;
 
-/// What follows the table's name and an underscore in the names of its shadow tables.
+/// The names of shadow tables, without the table's name and the underscore before them.
 pub const SHADOW_NAMES: [&str; 10] = [
     "config",
     "state",
@@ -57,7 +57,8 @@ pub struct Lent<'a> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        // Two users of one statement at a time (a user's trigger): the second one was prepared anew.
+        // If two users have the statement at a time (because of a trigger), the second one has prepared it
+        // anew.
         if let (Some(statement), Ok(mut kept)) =
             (self.statement.take(), self.tables.statements.try_borrow_mut())
         {
@@ -91,12 +92,13 @@ impl Tables {
         Self { db, schema: schema.to_string(), table: table.to_string(), shape, statements }
     }
 
-    /// What the table has beside vectors.
+    /// What the table has besides vectors.
     pub fn shape(&self) -> &Rc<Shape> {
         &self.shape
     }
 
-    /// Runs the statements that this table is to have: of all tables, of those with metadata, auxiliary values, partitions.
+    /// Executes statements: the first always, the others if the table has metadata, auxiliary values or
+    /// partitions.
     fn execute_all(&self, which: [Sql; 4], new: &str) -> SqliteResult<()> {
         let Shape { metadata, partitions, .. } = &*self.shape;
         let wanted = [true, !metadata.is_empty(), self.shape.auxiliary_columns() > 0, !partitions.is_empty()];
@@ -114,7 +116,7 @@ impl Tables {
         format!("{}_{suffix}{}", self.table, self.name_end())
     }
 
-    /// What follows the names of the shadow tables.
+    /// The end of the names of the shadow tables: the number of the vector column, but for the first.
     fn name_end(&self) -> String {
         if self.shape.number == 0 { String::new() } else { self.shape.number.to_string() }
     }
@@ -123,7 +125,8 @@ impl Tables {
         self.text_with(which, "")
     }
 
-    /// The text of a statement with its `{names}` filled in, one pass over the template: a name may have braces too.
+    /// The text of a statement with its `{names}` filled in. One pass over the template, because a name may
+    /// contain braces.
     pub(crate) fn text_with(&self, which: Sql, new: &str) -> String {
         let mut text = String::new();
         let mut rest = which.template();
@@ -152,7 +155,7 @@ impl Tables {
     /// A prepared statement.
     ///
     /// # Errors
-    /// What SQLite says of it, for example that a shadow table is missing.
+    /// Those of SQLite, for example if a shadow table is missing.
     pub fn statement(&self, which: Sql) -> SqliteResult<Lent<'_>> {
         let kept = self.statements.try_borrow_mut().ok().and_then(|mut kept| kept[which as usize].take());
         let statement = match kept {
@@ -162,19 +165,20 @@ impl Tables {
         Ok(Lent { tables: self, which, statement: Some(statement) })
     }
 
-    /// Runs a statement that returns nothing.
+    /// Runs a statement that returns no rows.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn run(&self, which: Sql, params: &[Param<'_>]) -> SqliteResult<()> {
         self.statement(which)?.execute(params)
     }
 
-    /// Makes the shadow tables and the state of an empty table. `fenced` is for one that a sqlite-vec, if it is loaded later, will
-    /// take for its own.
+    /// Creates the shadow tables, with the state of an empty table. `fenced` adds columns to the map that
+    /// sqlite-vec looks for: if it is loaded later and takes the table for its own, it reports an error
+    /// instead of ending the process.
     ///
     /// # Errors
-    /// What SQLite says, for example that a table of such a name exists.
+    /// Those of SQLite, for example if a table with such a name exists.
     pub fn create(&self, uuid: [u8; 16], settings: &[u8], fenced: bool) -> SqliteResult<()> {
         self.execute_all(
             [Sql::Create, Sql::MetadataCreate, Sql::AuxiliaryCreate, Sql::PartitionsCreate],
@@ -197,7 +201,7 @@ impl Tables {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn drop_all(&self) -> SqliteResult<()> {
         self.forget_statements();
         self.execute_all([Sql::Drop, Sql::MetadataDrop, Sql::AuxiliaryDrop, Sql::PartitionsDrop], "")
@@ -206,7 +210,7 @@ impl Tables {
     /// Renames the shadow tables.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn rename(&self, new: &str) -> SqliteResult<()> {
         self.forget_statements();
         self.execute_all([Sql::Rename, Sql::MetadataRename, Sql::AuxiliaryRename, Sql::PartitionsRename], new)
@@ -218,10 +222,11 @@ impl Tables {
         }
     }
 
-    /// Looks at the format of the table.
+    /// Checks the format of the table.
     ///
     /// # Errors
-    /// [`StorageError::UnsupportedFormat`], [`StorageError::Corrupt`].
+    /// [`StorageError::UnsupportedFormat`] if it is newer, [`StorageError::Corrupt`] if it is missing or
+    /// invalid, or [`StorageError::Sqlite`].
     pub fn check_format(&self) -> Result<(), StorageError> {
         let mut statement = self.statement(Sql::ConfigRead)?;
         let mut rows = statement.query(&["format".into()])?;
@@ -234,10 +239,10 @@ impl Tables {
         }
     }
 
-    /// The settings of the table.
+    /// Reads the settings, without their checksum.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if they are missing or damaged, or [`StorageError::Sqlite`].
     pub fn read_settings(&self, seal: Seal) -> Result<Vec<u8>, StorageError> {
         let mut statement = self.statement(Sql::ConfigRead)?;
         let mut rows = statement.query(&["settings".into()])?;
@@ -253,15 +258,15 @@ impl Tables {
     /// Writes the settings.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn write_settings(&self, seal: Seal, settings: &[u8]) -> SqliteResult<()> {
         self.run(Sql::ConfigWrite, &["settings".into(), seal.encode_settings(settings).as_slice().into()])
     }
 
-    /// The queries that a calibration goes by, `[n][dim]`; none where it goes by the rows.
+    /// Reads the queries that the calibration was measured by, `[n][dim]`; empty if it was measured by rows.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if they are damaged, or [`StorageError::Sqlite`].
     pub fn read_queries(&self, seal: Seal, dim: usize) -> Result<Vec<f32>, StorageError> {
         let mut statement = self.statement(Sql::ConfigRead)?;
         let mut rows = statement.query(&["queries".into()])?;
@@ -278,10 +283,10 @@ impl Tables {
         Ok(queries)
     }
 
-    /// Writes the queries that a calibration goes by, or that there are none.
+    /// Writes the queries that the calibration was measured by. Deletes them if `queries` is empty.
     ///
     /// # Errors
-    /// What SQLite says, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
+    /// [`StorageError::Sqlite`], or [`StorageError::Index`] if there is no memory.
     pub fn write_queries(&self, seal: Seal, dim: usize, queries: &[f32]) -> Result<(), StorageError> {
         if queries.is_empty() {
             self.run(Sql::ConfigDelete, &["queries".into()])?;
@@ -295,7 +300,7 @@ impl Tables {
     /// The order of texts in the database.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn text_order(&self) -> SqliteResult<TextOrder> {
         let mut statement = self.statement(Sql::EncodingRead)?;
         let mut rows = statement.query(&[])?;
@@ -306,23 +311,24 @@ impl Tables {
         })
     }
 
-    /// Whether LIKE and GLOB are SQLite's own. The host may have others (`PRAGMA case_sensitive_like` makes another LIKE).
+    /// Whether LIKE and GLOB are SQLite's own. The host may have replaced them (`PRAGMA case_sensitive_like`
+    /// replaces LIKE).
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn patterns_are_own(&self) -> SqliteResult<[bool; 2]> {
-        // A build of SQLite may be without that pragma.
+        // A build of SQLite may lack the pragma `function_list`.
         let statement = self.statement(Sql::LikeRead).or_else(|_| self.statement(Sql::LikeProbe));
         let mut statement = statement?;
         let mut rows = statement.query(&[])?;
         Ok(if rows.step()? { [rows.i64(0) != 0, rows.i64(1) != 0] } else { [false; 2] })
     }
 
-    /// Takes the lock that keeps other connections of a shared cache away until the transaction ends: all of them read the state
-    /// first.
+    /// Takes the lock that keeps other connections of a shared cache from the table until the transaction
+    /// ends: all of them read the state first.
     ///
     /// # Errors
-    /// `SQLITE_LOCKED` while one of them reads the table; nothing is changed then.
+    /// `SQLITE_LOCKED` while one of them reads the table. Nothing is changed then.
     pub fn lock(&self) -> SqliteResult<()> {
         self.run(Sql::StateLock, &[])
     }
@@ -330,7 +336,7 @@ impl Tables {
     /// Opens the `data` of a segment for reading in parts.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if it is not there.
+    /// [`StorageError::Corrupt`] if it is missing or not a blob, or [`StorageError::Sqlite`].
     pub fn open_data(&self, suffix: &str, id: SegmentId) -> Result<BlobReader, StorageError> {
         self.db.read_blob(&self.schema, &self.shadow(suffix), "data", id.raw()).map_err(|error| {
             match error.primary() {
@@ -342,7 +348,7 @@ impl Tables {
         })
     }
 
-    /// The error of a blob of a segment that was not decoded.
+    /// The error for a blob of a segment that was not decoded.
     pub fn undecoded(&self, suffix: &str, id: SegmentId, error: DecodeError) -> StorageError {
         match error {
             DecodeError::Fault(fault) => self.corrupt(suffix, id.raw(), fault),
@@ -350,7 +356,7 @@ impl Tables {
         }
     }
 
-    /// The error that names a row of a shadow table.
+    /// The error for a damaged row of a shadow table.
     pub fn corrupt(&self, suffix: &str, row: i64, detail: impl Into<String>) -> StorageError {
         StorageError::Corrupt { table: self.shadow(suffix), row, detail: detail.into() }
     }

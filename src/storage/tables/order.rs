@@ -1,24 +1,27 @@
-//! Orders that a sound file keeps. The statements of `sql/` ask SQLite for rows by key, and in a damaged file it gives them as its
-//! pages come: in any order, out of range, one page again and again. A loop that trusts the order may then never end.
+//! Checks of the order of rows.
+//!
+//! The statements of `sql/` ask SQLite for rows by key. In a damaged file, SQLite returns them in the order
+//! of the pages: in any order, out of range, or one page again and again. A loop that trusted the order might
+//! never end.
 
 use crate::index::SegmentId;
 use crate::sqlite::Kind;
 use crate::storage::{Sql, State, StorageError, Tables};
 
-/// Keys that rise within a range: so many of them at most as the range has, each once.
+/// Checks that keys ascend within a range, so that there are at most as many as the range has, each once.
 pub(crate) struct Rising {
-    /// The least key that may come; none after the largest of all.
+    /// The smallest key that may come next; `None` after the largest i64.
     next: Option<i64>,
     last: i64,
 }
 
 impl Rising {
-    /// Keys from `first` to `last`.
+    /// For keys from `first` to `last`.
     pub fn new(first: i64, last: i64) -> Self {
         Self { next: Some(first), last }
     }
 
-    /// Takes the key of the next row of a shadow table.
+    /// Checks the key of the next row of a shadow table.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if it is not after the one before, or out of range.
@@ -33,7 +36,8 @@ impl Rising {
     }
 }
 
-/// A list that a state has: the only kind of list number that may be used as a place in memory. Made by [`StoredList::check`].
+/// A list number below the state's number of lists. Only such a number may be used as an index. Made by
+/// [`StoredList::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListNo(u32);
 
@@ -44,7 +48,7 @@ impl ListNo {
     }
 }
 
-/// What the map says of a row: a number that fits into segment numbers, of which nobody has looked whether there is such a list.
+/// The list of a row as the map has it: it fits a segment number, but there may be no such list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredList {
     list_no: u32,
@@ -52,10 +56,10 @@ pub struct StoredList {
 }
 
 impl StoredList {
-    /// The list of a row by the map, none if there is no such row.
+    /// The list of a row in the map; `None` if there is no such row.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if it is not the number of any list.
+    /// [`StorageError::Corrupt`] if it cannot be a list number, or [`StorageError::Sqlite`].
     pub fn of(tables: &Tables, rowid: i64) -> Result<Option<Self>, StorageError> {
         let mut statement = tables.statement(Sql::RowidsRead)?;
         let mut rows = statement.query(&[rowid.into()])?;
@@ -70,15 +74,15 @@ impl StoredList {
         }
     }
 
-    /// The row.
+    /// The rowid.
     pub fn rowid(self) -> i64 {
         self.rowid
     }
 
-    /// The list, which `state` has.
+    /// Checks that `state` has the list.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if it has not.
+    /// [`StorageError::Corrupt`] if it does not.
     pub fn check(self, tables: &Tables, state: &State) -> Result<ListNo, StorageError> {
         let nlist = state.nlist.max(1);
         if i64::from(self.list_no) < nlist {
@@ -90,11 +94,11 @@ impl StoredList {
 }
 
 impl Tables {
-    /// Calls `each` with the rows of the map from `first` to `last`, at most `limit` of them: the rowid, and the list, if that
-    /// is a number. Rowids rise.
+    /// Calls `each` with the rows of the map from `first` to `last`, at most `limit` of them, in ascending
+    /// order: the rowid, and the list, if that is an integer.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if they do not, or what `each` fails with.
+    /// [`StorageError::Corrupt`] if the order is wrong, [`StorageError::Sqlite`], or those of `each`.
     pub fn scan_map(
         &self,
         first: i64,

@@ -1,5 +1,6 @@
-//! `t_partitions`: the numbers of partitions. A partition is named by the values of the partition columns, which stand in the
-//! metadata of its rows too.
+//! `t_partitions`: the numbers of partitions.
+//!
+//! The key of a partition is the values of the partition columns, which are also in the metadata of its rows.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,9 @@ use crate::storage::{Sql, StorageError, Tables};
 pub struct Partition {
     /// Its number.
     pub partition: u32,
-    /// The values of the partition columns, one after the other as [`Datum::write`] writes them.
+    /// The values of the partition columns, one after the other, as [`Datum::write`] writes them.
     pub key: Vec<u8>,
-    /// Its live rows.
+    /// The number of its live rows.
     pub rows: u64,
 }
 
@@ -29,7 +30,7 @@ impl Partition {
     }
 }
 
-/// What names the partition of a row.
+/// The key of a row's partition.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -45,10 +46,10 @@ impl Tables {
         !self.shape().partitions.is_empty()
     }
 
-    /// The number of the partition with that key, none if there is no such partition.
+    /// The number of the partition with this key; `None` if there is none.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if the number is out of range, or [`StorageError::Sqlite`].
     pub fn partition_of_key(&self, key: &[u8]) -> Result<Option<u32>, StorageError> {
         let mut statement = self.statement(Sql::PartitionsFind)?;
         let mut rows = statement.query(&[Param::Blob(key)])?;
@@ -63,10 +64,11 @@ impl Tables {
         u32::try_from(partition).map_err(wrong)
     }
 
-    /// The rows of a partition.
+    /// The number of rows of a partition.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if there is none.
+    /// [`StorageError::Corrupt`] if there is no such partition or the number is damaged, or
+    /// [`StorageError::Sqlite`].
     pub fn rows_of_partition(&self, partition: u32) -> Result<u64, StorageError> {
         let mut statement = self.statement(Sql::PartitionsRows)?;
         let mut rows = statement.query(&[i64::from(partition).into()])?;
@@ -82,7 +84,8 @@ impl Tables {
     /// All partitions, by number.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if a row is damaged, [`StorageError::Sqlite`], or [`StorageError::Index`] if
+    /// there is no memory.
     pub fn all_partitions(&self) -> Result<Vec<Partition>, StorageError> {
         let mut statement = self.statement(Sql::PartitionsScan)?;
         let mut rows = statement.query(&[])?;
@@ -105,10 +108,10 @@ impl Tables {
         Ok(partitions)
     }
 
-    /// Adds a partition: its number.
+    /// Adds a partition, and returns its number.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// [`StorageError::Corrupt`] if no number is left, or [`StorageError::Sqlite`].
     pub(crate) fn add_partition(&self, key: &[u8]) -> Result<u32, StorageError> {
         let largest = {
             let mut statement = self.statement(Sql::PartitionsMax)?;
@@ -120,18 +123,18 @@ impl Tables {
         Ok(partition)
     }
 
-    /// Forgets a partition that has no rows.
+    /// Deletes a partition without rows.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// [`StorageError::Sqlite`].
     pub(crate) fn remove_partition(&self, partition: u32) -> Result<(), StorageError> {
         Ok(self.run(Sql::PartitionsRemove, &[i64::from(partition).into()])?)
     }
 
-    /// Notes that partitions have other numbers of rows.
+    /// Adds `changes` to the numbers of rows of partitions.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// [`StorageError::Sqlite`].
     pub(crate) fn count_partitions(&self, changes: &BTreeMap<u32, i64>) -> Result<(), StorageError> {
         for (&partition, &change) in changes.iter().filter(|(_, change)| **change != 0) {
             self.run(Sql::PartitionsCount, &[i64::from(partition).into(), change.into()])?;

@@ -1,4 +1,4 @@
-//! The statements of `sql/`.
+//! The statements of `sql/`, a file each.
 
 macro_rules! statements {
     ($($name:ident $file:literal),* $(,)?) => {
@@ -19,8 +19,9 @@ macro_rules! statements {
     };
 }
 
-/// A file of `sql/` without its first line, which is a comment for its readers. No statement has one: a host may have switched
-/// comments off (`SQLITE_DBCONFIG_ENABLE_COMMENTS`), and no name that is filled in can end one.
+/// A file of `sql/` without its first line, which is a comment for readers. The statements themselves have no
+/// comments: a host may have switched comments off (`SQLITE_DBCONFIG_ENABLE_COMMENTS`), and so no name that
+/// is filled in can end one.
 const fn without_comment(file: &'static str) -> &'static str {
     let bytes = file.as_bytes();
     assert!(bytes[0] == b'-' && bytes[1] == b'-', "a file of sql/ begins with a comment");

@@ -1,29 +1,29 @@
-//! `t_state`: one row, which says what the table is now.
+//! `t_state`: its only row is the current state of the table.
 
 use crate::index::SegmentId;
 use crate::sqlite::{Kind, Param, Result as SqliteResult};
 use crate::storage::format::seal::Seal;
 use crate::storage::{Sql, StorageError, Tables};
 
-/// More rows than any file has: sums of what a state says do not overflow.
+/// More rows than any file has, so that sums with the numbers of a state do not overflow.
 const MOST_ROWS: i64 = 1 << 48;
 
-/// The one row of `t_state`.
+/// The row of `t_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
-    /// Drawn when the table was created.
+    /// Drawn at random when the table was created.
     pub uuid: [u8; 16],
-    /// The hash chain over all that was done.
+    /// The hash chain over all operations.
     pub ver: [u8; 16],
-    /// The hash chain over what was written to the lists: equal stamps, equal segments.
+    /// The hash chain over everything written to the lists: equal stamps, equal segments.
     pub stamp: [u8; 16],
-    /// Live rows.
+    /// The number of live rows.
     pub rows: i64,
-    /// The generation whose segments count.
+    /// The current generation. Segments of others do not count.
     pub generation: i64,
-    /// Lists; 0 before training.
+    /// The number of lists; 0 before training.
     pub nlist: i64,
-    /// Hash of the centroids; 0 where there are none.
+    /// The hash of the centroids; 0 if there are none.
     pub centroids: i64,
 }
 
@@ -41,7 +41,7 @@ impl State {
         Seal::new(self.uuid)
     }
 
-    /// The first and the last number that segments of the generation can have.
+    /// The smallest and the largest number that segments of the generation can have.
     pub fn segments(&self) -> (i64, i64) {
         (
             SegmentId::new(self.generation, 0, 0).raw(),
@@ -49,7 +49,7 @@ impl State {
         )
     }
 
-    /// The first and the last number that segments of a list can have.
+    /// The smallest and the largest number that segments of a list can have.
     pub fn list_segments(&self, list_no: u32) -> (i64, i64) {
         (
             SegmentId::new(self.generation, list_no, 0).raw(),
@@ -59,10 +59,10 @@ impl State {
 }
 
 impl Tables {
-    /// The state, as the current statement's snapshot of the database has it.
+    /// Reads the state, in the snapshot of the current statement.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`].
+    /// [`StorageError::Corrupt`] if it is missing or damaged, or [`StorageError::Sqlite`].
     pub fn read_state(&self) -> Result<State, StorageError> {
         let corrupt = |detail: &str| self.corrupt("state", 1, detail);
         let mut statement = self.statement(Sql::StateRead)?;
@@ -101,7 +101,7 @@ impl Tables {
     /// Writes the state.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn write_state(&self, state: &State) -> SqliteResult<()> {
         self.run(
             Sql::StateWrite,

@@ -1,4 +1,4 @@
-//! The nearest list of each row.
+//! Assigns rows to their nearest lists.
 
 use crate::base::alloc::{try_collect, try_filled, try_vec};
 use crate::index::CoarseQuantizer;
@@ -6,21 +6,22 @@ use crate::sqlite::Ticker;
 use crate::storage::ticking::parallel_map;
 use crate::storage::{Layout, StorageError};
 
-/// Rows that one task of an assignment takes, at least and at most.
+/// The fewest and the most rows of a task.
 const ASSIGN_ROWS: [usize; 2] = [32, 1024];
-/// Multiply-adds of such a task, unless its rows are the fewest: a millisecond or two.
+/// The multiply-adds of a task, unless it has the fewest rows: a millisecond or two.
 const ASSIGN_MACS: usize = 1 << 26;
 
-/// Rows that one task assigns to so many lists: a caller hears no interrupt in the middle of one.
+/// How many rows one task assigns to `nlist` lists. An interrupt waits for the end of a task.
 fn rows_of_task(nlist: usize, dim: usize) -> usize {
     let [least, most] = ASSIGN_ROWS;
     (ASSIGN_MACS / (nlist * dim).max(1)).clamp(least, most)
 }
 
-/// The list of each of `n` rows, which `row` gives as they were stored, in their `partitions`, if they have such.
+/// The list of each of `n` rows, in their `partitions` if they have partitions. `row` returns a row as it was
+/// given.
 ///
 /// # Errors
-/// [`IndexError::OutOfMemory`], or what the ticker says.
+/// [`StorageError::Index`] if there is no memory, or those of the ticker.
 pub(crate) fn assign_rows<'r>(
     coarse: &CoarseQuantizer,
     layout: &Layout,
@@ -35,7 +36,7 @@ pub(crate) fn assign_rows<'r>(
     assign_in(coarse, layout, None, n, ticker, row)
 }
 
-/// As [`assign_rows`]: the rows of one partition after those of another.
+/// As [`assign_rows`], partition by partition.
 fn assign_in_partitions<'r>(
     coarse: &CoarseQuantizer,
     layout: &Layout,

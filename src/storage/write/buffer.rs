@@ -1,8 +1,8 @@
-//! Changes that wait, until they are written list by list.
+//! The changes of a transaction that wait to be written, list by list.
 //!
-//! Changes of a transaction wait in a [`Buffer`] until the transaction is about to commit, a savepoint
-//! opens, the same connection reads, or the buffer is full. So one rule keeps rollbacks right: what
-//! waits is younger than every savepoint, and is forgotten by any rollback.
+//! Changes wait in a [`Buffer`] until the transaction is about to commit, a savepoint opens, the same
+//! connection reads, or the buffer is full. So what waits is younger than every savepoint, and any rollback
+//! discards it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,23 +17,23 @@ use crate::storage::write::rows::Rows;
 use crate::storage::write::writer::Writer;
 use crate::storage::{Element, Layout, Sql, StorageError, Tables};
 
-/// Rows and the bytes that may wait before they are written.
+/// The bytes of waiting rows at which the buffer is full.
 const BUFFER_BYTES: usize = 64 << 20;
 
 /// Changes that are not in the tables yet.
 #[derive(Debug, Default)]
 pub struct Buffer {
     rows: Rows,
-    /// Where a waiting row stands. A row that is not here any more was deleted while it waited.
+    /// The index of each waiting row in `rows`. A row without an entry was deleted while it waited.
     places: HashMap<i64, usize>,
-    /// What the map says of the rows that are to go.
+    /// The map entries of the rows to delete.
     deletes: Vec<StoredList>,
     deleted: HashSet<i64>,
     /// The version that the tables will have.
     ver: Option<[u8; 16]>,
     /// Rows inserted and deleted.
     changes: u64,
-    /// The largest rowid in tables and buffer together, while it is known.
+    /// The largest rowid in tables and buffer together, if it is known.
     max_rowid: Option<Option<i64>>,
 }
 
@@ -43,12 +43,12 @@ impl Buffer {
         self.ver.is_none()
     }
 
-    /// Forgets what waits.
+    /// Discards what waits.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether enough waits to be written.
+    /// Whether the buffer is full.
     pub fn is_full(&self) -> bool {
         self.rows.bytes() + self.rows.rowids.len() * 56 + self.deletes.len() * 48 >= BUFFER_BYTES
     }
@@ -62,10 +62,10 @@ impl Buffer {
         Ok(())
     }
 
-    /// Whether a row exists, waiting or in the tables.
+    /// Whether a row exists, in the buffer or in the tables.
     ///
     /// # Errors
-    /// What reading the tables fails with.
+    /// [`StorageError::Corrupt`] if its map entry is damaged, or [`StorageError::Sqlite`].
     pub fn contains(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
         if self.places.contains_key(&rowid) {
             return Ok(true);
@@ -76,7 +76,7 @@ impl Buffer {
         RowFinder::contains(tables, rowid)
     }
 
-    /// The largest rowid, waiting or in the tables.
+    /// The largest rowid in the buffer or in the tables.
     fn max_rowid(&mut self, tables: &Tables) -> Result<Option<i64>, StorageError> {
         if let Some(max) = self.max_rowid {
             return Ok(max);
@@ -97,21 +97,22 @@ impl Buffer {
         Ok(max)
     }
 
-    /// The rowid that a row without one gets: one more than the largest.
+    /// The rowid for a row without one: the largest plus one.
     ///
     /// # Errors
-    /// [`IndexError::InvalidParam`] if that is not an i64.
+    /// [`IndexError::InvalidParam`] if that is not an i64; [`StorageError::Corrupt`] if the map is damaged,
+    /// or [`StorageError::Sqlite`].
     pub fn next_rowid(&mut self, tables: &Tables) -> Result<i64, StorageError> {
         self.max_rowid(tables)?.map_or(Some(1), |max| max.checked_add(1)).ok_or_else(|| {
             IndexError::InvalidParam("the largest rowid is in use: give a rowid with the row".into()).into()
         })
     }
 
-    /// Adds a row that is not there. `vector`, which is what `element` holds, and `metadata`, a value for each column, were
-    /// checked; `others` stand for what the row has in other tables.
+    /// Adds a row that does not exist. The caller has checked `vector`, which is exact in `element`, and
+    /// `metadata`, a value per column. `others` represents the values of the row in other tables.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`IndexError::OutOfMemory`], or those of reading the state.
     pub fn insert(
         &mut self,
         tables: &Tables,
@@ -124,7 +125,7 @@ impl Buffer {
         if self.rows.rowids.is_empty() {
             self.rows = Rows::new(tables);
         }
-        // All room is made before anything changes: a row that is refused leaves no part of itself.
+        // Reserve all room before anything changes: a row that is refused must leave nothing behind.
         self.rows.rowids.try_room(1)?;
         self.rows.vectors.try_room(vector.len())?;
         self.rows.metadata.try_room(metadata)?;
@@ -142,18 +143,19 @@ impl Buffer {
         Ok(())
     }
 
-    /// A row stays where it is and has other values in other tables, for which `others` stand.
+    /// Notes that a row has other values in other tables. `others` represents them.
     ///
     /// # Errors
-    /// What reading the state fails with.
+    /// Those of reading the state.
     pub fn update(&mut self, tables: &Tables, rowid: i64, others: &[u8]) -> Result<(), StorageError> {
         self.advance(tables, b'U', &[&rowid.to_le_bytes(), others])
     }
 
-    /// Deletes a row; false if there is none.
+    /// Deletes a row. Returns false if there is none.
     ///
     /// # Errors
-    /// What reading the tables fails with.
+    /// [`StorageError::Corrupt`] if its map entry is damaged, [`StorageError::Sqlite`], or
+    /// [`IndexError::OutOfMemory`].
     pub fn delete(&mut self, tables: &Tables, rowid: i64) -> Result<bool, StorageError> {
         if self.places.contains_key(&rowid) {
             self.advance(tables, b'D', &[&rowid.to_le_bytes()])?;
@@ -176,10 +178,11 @@ impl Buffer {
         Ok(true)
     }
 
-    /// Writes what waits to the tables, and returns what that changed; also the quantizer, if lists were added.
+    /// Writes what waits to the tables. Returns what was written, and the new quantizer, if lists were added.
     ///
     /// # Errors
-    /// What writing fails with: the transaction must then not go on, since a part may be written.
+    /// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
+    /// transaction must then be rolled back, since a part may be written.
     pub fn flush(
         &mut self,
         tables: &Tables,
@@ -209,8 +212,8 @@ impl Buffer {
         for stored in std::mem::take(&mut self.deletes) {
             deletes.push((stored.check(tables, &state)?, stored.rowid()));
         }
-        // Rows that went again while they waited count as if they had been written: what a transaction leaves behind must not
-        // depend on when its changes were.
+        // Rows that were deleted while they waited count as if they had been written: what a transaction
+        // leaves behind must not depend on when its changes were written.
         let gone = try_collect((0..rowids.len()).filter(|i| !is_live(i)))?;
         let all = tables.partitions_of(&self.rows, &try_collect(0..rowids.len())?)?;
         let wider = with_lists_for(tables, layout, coarse, &all, &mut state)?;
@@ -242,12 +245,12 @@ impl Buffer {
 pub struct Written {
     /// Rows inserted and deleted.
     pub rows: u64,
-    /// The lists that they came into or went from, and how many rows those hold now.
+    /// The lists that they came to or went from, and how many rows each has now.
     pub lists: BTreeMap<u32, u64>,
 }
 
 impl Written {
-    /// Adds what was written after it.
+    /// Adds what was written later.
     pub fn extend(&mut self, later: Self) {
         self.rows += later.rows;
         self.lists.extend(later.lists);

@@ -1,4 +1,4 @@
-//! Writing: what waits, lists, segments.
+//! Writes tables: the buffer of waiting rows, lists and segments.
 
 pub(crate) mod assign;
 pub(crate) mod buffer;

@@ -1,4 +1,4 @@
-//! The partitions that written rows belong to: new ones begin with a list of their own.
+//! The partitions of rows that are written. A new partition begins with a list of its own.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::storage::write::rows::Rows;
 use crate::storage::{Layout, State, StorageError, Tables};
 
 impl Tables {
-    /// The partition of each row at `live` places of `rows`; a partition that is not there is added. Nothing where rows have
-    /// no partitions.
+    /// The partition of each of `rows` at the indexes `live`. Adds partitions that do not exist. Empty if
+    /// rows have no partitions.
     ///
     /// # Errors
-    /// What reading and writing fail with.
+    /// [`StorageError::Corrupt`], [`StorageError::Sqlite`], or [`StorageError::Index`] if there is no memory.
     pub(crate) fn partitions_of(&self, rows: &Rows, live: &[usize]) -> Result<Vec<u32>, StorageError> {
         if !self.is_partitioned() {
             return Ok(Vec::new());
@@ -41,11 +41,12 @@ impl Tables {
     }
 }
 
-/// A quantizer that has a list for each of `partitions`: that of `coarse`, if it has, else one with lists more, at the origin:
-/// a partition begins with one list, whose codes are of its rows themselves. `state` follows.
+/// A quantizer with a list for each of `partitions`; `None` if `coarse` has them all. The new lists have the
+/// origin as their centroid: a partition begins with one list, whose codes are of the rows themselves. Writes
+/// the centroids, and changes `state` accordingly.
 ///
 /// # Errors
-/// What writing fails with.
+/// [`StorageError::Sqlite`], or [`StorageError::Index`] if there is no memory.
 pub(crate) fn with_lists_for(
     tables: &Tables,
     layout: &Layout,

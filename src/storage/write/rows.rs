@@ -14,12 +14,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// No rows, of the columns that a table has.
+    /// No rows, with the columns of a table.
     pub fn new(tables: &Tables) -> Self {
         Self { metadata: Metadata::new(&tables.shape().metadata), ..Self::default() }
     }
 
-    /// Appends a row; its metadata is yet to come.
+    /// Appends a row. The caller adds its metadata.
     pub fn push(&mut self, rowid: i64, vector: &[f32]) -> Result<(), OutOfMemory> {
         self.rowids.try_push(rowid)?;
         self.vectors.try_append(vector)
@@ -38,24 +38,24 @@ impl Rows {
         self.metadata.append(&rows.metadata, 0..rows.rowids.len())
     }
 
-    /// The places of the rows in the order of their rowids.
+    /// The indexes of the rows in the order of their rowids.
     pub fn by_rowid(&self) -> Result<Vec<usize>, OutOfMemory> {
         let mut order = try_collect(0..self.rowids.len())?;
         order.sort_unstable_by_key(|&i| self.rowids[i]);
         Ok(order)
     }
 
-    /// The memory that they take.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes()
     }
 }
 
-/// A row where it is, among others: rows are put in order without copies.
+/// A reference to a row among others: rows are ordered without copies.
 pub(crate) type Pick<'a> = (&'a Rows, u32);
 
 impl Rows {
-    /// All of them, in their order.
+    /// References to all rows, in their order.
     pub fn picks(&self) -> impl Iterator<Item = Pick<'_>> {
         (0..self.rowids.len() as u32).map(move |i| (self, i))
     }
@@ -84,7 +84,7 @@ pub(crate) fn metadata_of(picks: &[Pick<'_>]) -> Result<Metadata, IndexError> {
     Ok(metadata)
 }
 
-/// Puts the rows of one list in the order that the layout asks for. Before a training there is no centroid, and no order.
+/// Puts the rows of one list in the order of the layout. Before training there is no centroid, and no order.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -1,4 +1,4 @@
-//! Rows to the blobs of a segment.
+//! Encodes rows to the blobs of a segment.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use crate::storage::format::{VECTORS_HEADER, blob_bytes, rowids_end, vector_stri
 use crate::storage::write::rows::{Pick, Rows, metadata_of};
 use crate::storage::{Layout, State, StorageError, Tables};
 
-/// A segment in its bytes.
+/// The blobs of a segment.
 pub(crate) struct Encoded {
     pub head: SegmentHead,
     pub codes: Vec<u8>,
     pub vectors: Vec<u8>,
-    /// None where the table has no such columns.
+    /// `None` if the table has no metadata columns.
     pub metadata: Option<Vec<u8>>,
 }
 
-/// What a row of a shadow table has beside its blob, at most.
+/// The most bytes that a row of a shadow table has besides its blob.
 const RECORD_BYTES: usize = 64;
 
-/// Rows of a segment whose codes and vectors this connection may write.
+/// The most rows of a segment whose codes and vectors fit the length limit of this connection.
 pub(crate) fn rows_that_fit(tables: &Tables, layout: &Layout) -> usize {
     let limit = tables.db().limit_length().saturating_sub(RECORD_BYTES);
     let fits = |rows: usize| {
@@ -41,11 +41,11 @@ pub(crate) fn rows_that_fit(tables: &Tables, layout: &Layout) -> usize {
     high
 }
 
-/// Where segments of rows begin and end: of as many rows as they may have, and in blobs that this connection may write. At least
-/// one row is in each.
+/// Divides rows into segments, so that each has at most as many rows as it may, and blobs within the length
+/// limit of this connection. Each segment has at least one row.
 ///
 /// # Errors
-/// [`StorageError::Index`] of [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
+/// [`StorageError::Index`] with [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
 pub(crate) fn cut(
     tables: &Tables,
     layout: &Layout,
@@ -54,7 +54,7 @@ pub(crate) fn cut(
     let (n, most) = (picks.len(), rows_that_fit(tables, layout));
     let limit = tables.db().limit_length().saturating_sub(RECORD_BYTES);
     let bytes = |part: &[Pick<'_>]| blob_bytes(part.iter().map(|&(rows, i)| (&rows.metadata, i as usize)));
-    // All of the metadata fits, as a rule.
+    // Usually all of the metadata fits.
     let is_large = bytes(picks) > limit;
     let mut parts = Vec::new();
     let mut start = 0;
@@ -69,7 +69,7 @@ pub(crate) fn cut(
     Ok(parts)
 }
 
-/// A segment of rows in its bytes. The rows stand in the order of the layout.
+/// Encodes a segment. The rows are in the order of the layout.
 ///
 /// # Errors
 /// [`IndexError::OutOfMemory`], [`IndexError::InvalidParam`] for texts of more than 4 GiB.

@@ -1,4 +1,4 @@
-//! Lists as they are written: rows that come, rows that go, segments that are merged.
+//! Writes lists: appends rows, removes rows, and merges segments.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::storage::write::rows::{Pick, Rows, order};
 use crate::storage::write::segment::{Encoded, cut, encode, rows_that_fit};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
-/// Writes segments and the rows of one state.
+/// Writes segments, and the map, of one state.
 pub(crate) struct Writer<'a> {
     pub tables: &'a Tables,
     pub layout: &'a Layout,
     pub coarse: Option<&'a CoarseQuantizer>,
-    /// What the tables will say; its stamp marks the segments that are written.
+    /// The state that the tables will have. Its stamp marks the segments that are written.
     pub state: State,
     pub ticker: &'a mut Ticker,
-    /// The rows of each list that was changed.
+    /// The number of rows of each list that was changed.
     pub sizes: BTreeMap<u32, u64>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Deletes rows of the tables, given with their lists.
+    /// Deletes rows, given with their lists, from lists and map.
     pub fn delete(&mut self, mut deletes: Vec<(ListNo, i64)>) -> Result<(), StorageError> {
         deletes.sort_unstable();
         let mut rowids = Vec::new();
@@ -79,7 +79,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Removes rows from a list, given by their rowids, ascending. The map is left as it is.
+    /// Removes rows from a list, given by their rowids, ascending. Does not change the map.
     pub fn remove(&mut self, list_no: u32, rowids: &[i64]) -> Result<(), StorageError> {
         let mut found = try_filled(false, rowids.len())?;
         let mut live = 0;
@@ -129,12 +129,12 @@ impl<'a> Writer<'a> {
         Ok(rows)
     }
 
-    /// Puts the rows at `live` places of `rows` into their lists, in that order, and into the map. `partitions` are those of the
-    /// live rows, where rows have such.
+    /// Puts the rows of `rows` at the indexes `live` into their lists, in this order, and into the map.
+    /// `partitions` are those of these rows, if rows have partitions.
     pub fn place(&mut self, rows: &Rows, live: &[usize], partitions: &[u32]) -> Result<(), StorageError> {
         let assigned = self.assign(&rows.vectors, live, partitions)?;
         let mut order = try_collect(assigned.into_iter().zip(live).zip(0_usize..))?;
-        // (A stable sort would allocate.)
+        // A stable sort would allocate.
         order.sort_unstable_by_key(|&((list_no, _), at)| (list_no, at));
         for of_list in order.chunk_by(|a, b| a.0.0 == b.0.0) {
             let fresh = try_collect(of_list.iter().map(|&((_, &i), _)| (rows, i as u32)))?;
@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
         self.write_map(&map)
     }
 
-    /// Notes the lists that the rows at `gone` places of `rows` would be in.
+    /// Adds the lists that the rows of `rows` at the indexes `gone` would be in to `sizes`.
     pub fn look_at(&mut self, rows: &Rows, gone: &[usize], partitions: &[u32]) -> Result<(), StorageError> {
         let mut lists = self.assign(&rows.vectors, gone, partitions)?;
         lists.sort_unstable();
@@ -160,7 +160,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes where rows are, in the order of their rowids.
+    /// Writes map entries, in the order of their rowids.
     pub fn write_map(&mut self, map: &[(i64, u32)]) -> Result<(), StorageError> {
         let mut statement = self.tables.statement(match self.tables.shape().has_keys_in_map {
             true => Sql::RowidsWriteKeyed,
@@ -175,7 +175,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The list of each row at `live` places of `vectors`.
+    /// The list of each row of `vectors` at the indexes `live`.
     fn assign(
         &mut self,
         vectors: &[f32],
@@ -188,7 +188,7 @@ impl<'a> Writer<'a> {
         assign_rows(coarse, layout, live.len(), partitions, self.ticker, row)
     }
 
-    /// Appends rows to a list: to its tail first, sealed segments of what the tail cannot hold.
+    /// Appends rows to a list: to its tail first, and what the tail cannot hold to sealed segments.
     fn append(&mut self, list_no: u32, fresh: &[Pick<'_>]) -> Result<(), StorageError> {
         let mut heads = self.heads_of(list_no)?;
         let live = heads.iter().map(|head| u64::from(head.live())).sum::<u64>() + fresh.len() as u64;
@@ -221,7 +221,7 @@ impl<'a> Writer<'a> {
         self.merge(&mut sealed)
     }
 
-    /// Merges the last four sealed segments while they are of one level and fit into one.
+    /// Merges the last four sealed segments while they are of one level and fit into one segment.
     fn merge(&mut self, sealed: &mut Vec<(SegmentId, usize)>) -> Result<(), StorageError> {
         let most = rows_that_fit(self.tables, self.layout);
         while let Some(last) = sealed.last_chunk::<4>().copied() {

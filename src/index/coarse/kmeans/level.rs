@@ -1,4 +1,4 @@
-//! Lloyd's algorithm on a level of the hierarchy.
+//! Lloyd's algorithm on a level of the hierarchy: its groups, the assignment of rows, and the means.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,8 @@ use crate::index::coarse::kmeans::{FLAT_BELOW, MESO_ROWS, Passes, TASK_ELEMENTS,
 use crate::index::coarse::quantizer::panel;
 use crate::kernels::kernels;
 
-/// A level of the hierarchy: which rows may go to which lists. The rows of a group choose among the lists of the group only.
+/// A level of the hierarchy: which rows may go to which lists. The rows of a group choose among the lists of
+/// the group.
 pub(super) struct Level {
     /// Row numbers, group after group, ascending in each.
     pub order: Vec<u32>,
@@ -58,7 +59,7 @@ impl Level {
         Groups::new(lists, best.iter().copied().zip(self.order.iter().copied()))
     }
 
-    /// Lists of all groups.
+    /// The number of lists of all groups.
     pub fn lists(&self) -> usize {
         self.groups.last().map_or(0, |group| group.lists.end)
     }
@@ -125,7 +126,7 @@ impl Training<'_> {
         Ok(centroids)
     }
 
-    /// The nearest of its group's centroids for each row of `level.order`.
+    /// The nearest centroid of each row of `level.order`, among those of its group.
     pub fn assign(&mut self, level: &Level, centroids: &[f32]) -> Result<Vec<u32>, IndexError> {
         let Self { space, workers, tick, .. } = self;
         let dim = space.dim;

@@ -7,8 +7,6 @@
 //! The result depends only on the rows, their order and the parameters, not on threads or instruction sets:
 //! the kernels' argmin is bit-identical everywhere, sums are f64 in ascending row order within fixed chunks,
 //! and random choices are a hash of (seed, number).
-//!
-//! This is one file because the passes share the centred sample (`Space`), the groups and the members.
 
 use std::cell::Cell;
 use std::collections::HashSet;

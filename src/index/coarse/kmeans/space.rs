@@ -1,4 +1,4 @@
-//! The sample as the arithmetic of k-means sees it.
+//! The sample in the form that the arithmetic of k-means uses.
 
 use crate::base::alloc::{try_collect, try_filled};
 use crate::base::workers::{Cancelled, Workers};
