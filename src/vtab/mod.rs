@@ -1,4 +1,4 @@
-//! The SQL face: what a person types, in terms of the engine.
+//! The SQL face: the virtual tables, table-valued functions and SQL functions, in terms of the layers below.
 
 mod functions;
 mod inspect;
@@ -22,11 +22,12 @@ use table::registry::Connection;
 use table::{Ivf, Table};
 use write::update;
 
-/// Registers the module `ivf`, with feature `vec0` under that name too, and the SQL functions on a connection. `dialect` is that
-/// of the library's name: a file that is loaded in sqlite-vec's place has its functions print as sqlite-vec's do.
+/// Registers the module `ivf`, with feature `vec0` the module `vec0` too, and the SQL functions on a
+/// connection. `dialect` is that of the library's name: a library loaded in place of sqlite-vec formats the
+/// output of its functions as sqlite-vec does.
 ///
 /// # Errors
-/// What SQLite says, for example that it is out of memory.
+/// Those of SQLite, for example `SQLITE_NOMEM`.
 pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     functions::register(db, dialect)?;
     let connection = Rc::new(Connection::default());

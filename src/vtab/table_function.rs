@@ -1,4 +1,5 @@
-//! Table-valued functions: read-only tables that are there by their mere name, and make their rows in one go.
+//! Table-valued functions: read-only tables that exist without a CREATE statement, and compute all rows of a
+//! call at once.
 
 use std::marker::PhantomData;
 
@@ -17,7 +18,7 @@ pub enum Cell {
     F64(f64),
     Text(String),
     Blob(Vec<u8>),
-    /// There was no memory for it.
+    /// There was no memory for the value.
     Refused,
 }
 
@@ -39,10 +40,10 @@ impl Cell {
         })
     }
 
-    /// Makes it the result of a function or column.
+    /// Sets it as the result of a function or column.
     ///
     /// # Errors
-    /// `SQLITE_NOMEM`.
+    /// `SQLITE_NOMEM` for [`Cell::Refused`].
     pub fn give(&self, context: &Context<'_>) -> Result<()> {
         match self {
             Self::Null => context.null(),
@@ -55,7 +56,7 @@ impl Cell {
         Ok(())
     }
 
-    /// One vector, as its blob.
+    /// A vector as a blob.
     pub fn floats(vector: &[f32]) -> Self {
         f32_bytes(vector).map_or(Self::Refused, Self::Blob)
     }
@@ -64,9 +65,9 @@ impl Cell {
 /// A column: its name, and its value in a row.
 pub type Column<R> = (&'static str, fn(&R) -> Cell);
 
-/// What a table-valued function is. Adding a column is one line in [`TableFunction::COLUMNS`].
+/// Defines a table-valued function. A new column is one line in [`TableFunction::COLUMNS`].
 pub trait TableFunction: 'static {
-    /// What it works with, beside its arguments.
+    /// What it needs besides its arguments.
     type Environment: Clone + 'static;
     type Row: 'static;
 
@@ -74,15 +75,15 @@ pub trait TableFunction: 'static {
     const COLUMNS: &'static [Column<Self::Row>];
     /// The arguments, in their order: hidden columns after the others.
     const ARGUMENTS: &'static [&'static str];
-    /// How many of them must be given.
+    /// How many of the arguments are required.
     const REQUIRED: usize;
-    /// Whether it depends on nothing but its arguments, so that an untrusted schema may use it.
+    /// Whether it depends only on its arguments, so that an untrusted schema may use it.
     const INNOCUOUS: bool = false;
 
-    /// The rows. An argument that was not given is none.
+    /// Computes the rows. An argument that was not given is `None`.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn rows(
         db: Db,
         environment: &Self::Environment,
@@ -93,7 +94,7 @@ pub trait TableFunction: 'static {
 /// Registers a table-valued function.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn register<F: TableFunction>(db: Db, environment: F::Environment) -> Result<()> {
     register_module::<Function<F>>(db, F::NAME, environment)
 }
@@ -119,7 +120,7 @@ impl<F: TableFunction> VTab for Function<F> {
     }
 
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
-        // The constraint that gives each argument. One that is given twice is left to SQLite the second time.
+        // The constraint of each argument. SQLite tests the second one for the same argument itself.
         let mut given = vec![None; F::ARGUMENTS.len()];
         let mut waits = false;
         for constraint in info.constraints().filter(|constraint| constraint.op == Op::Eq) {
@@ -134,7 +135,7 @@ impl<F: TableFunction> VTab for Function<F> {
         }
         let missing = given.iter().take(F::REQUIRED).position(Option::is_none);
         if waits {
-            // Another join order makes the argument known.
+            // In another order of the tables, the argument is known.
             return Ok(BestIndex::Unusable);
         }
         if let Some(missing) = missing {

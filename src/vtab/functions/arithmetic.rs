@@ -1,4 +1,4 @@
-//! Vectors to other vectors, and to JSON.
+//! Functions from vectors to vectors, and to JSON.
 
 use super::Call;
 use crate::base::alloc::{try_collect, try_copy};
@@ -8,7 +8,7 @@ use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::values::element::{Element, Vector};
 use crate::vtab::values::vector;
 
-/// The subtype by which SQLite's JSON functions know a text as JSON.
+/// The subtype that marks a text as JSON for SQLite's JSON functions.
 const SUBTYPE_JSON: u32 = 74;
 
 /// `vec_to_json(v)`.
@@ -26,7 +26,7 @@ pub fn to_json(call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Numbers as sqlite-vec prints them, with more decimals where six lose something.
+/// Formats numbers as sqlite-vec does, with more decimals if six are not exact.
 fn with_six_decimals(values: &[f32]) -> Result<String> {
     let mut text = String::new();
     for (i, value) in values.iter().enumerate() {
@@ -44,7 +44,8 @@ fn with_six_decimals(values: &[f32]) -> Result<String> {
 pub fn combine(call: &Call<'_>, floats: fn(f32, f32) -> f32, bytes: fn(i8, i8) -> i8) -> Result<()> {
     let combined = match call.pair()? {
         (Vector::Floats(element, a), Vector::Floats(_, b)) => {
-            // Of two that are no numbers a processor gives the bits of one, and which one is the compiler's choice.
+            // If both operands are NaN, a processor returns the bits of one of them, and the compiler chooses
+            // which.
             let one = |value: f32| if value.is_nan() { f32::NAN } else { value };
             let values = try_collect(a.iter().zip(&b).map(|(&a, &b)| one(floats(a, b))))?;
             Vector::floats(element, values).map_err(|fault| call.wrong(fault))?
@@ -57,7 +58,7 @@ pub fn combine(call: &Call<'_>, floats: fn(f32, f32) -> f32, bytes: fn(i8, i8) -
     call.give(&combined)
 }
 
-/// `vec_slice(v, start, end)`: the elements from `start` up to, not including, `end`.
+/// `vec_slice(v, start, end)`: the elements from `start` up to, but not including, `end`.
 pub fn slice(call: &Call<'_>) -> Result<()> {
     let vector = call.vector(0)?;
     let (start, end, dims) = (call.args[1].i64(), call.args[2].i64(), vector.len() as i64);
@@ -87,19 +88,19 @@ pub fn normalize(call: &Call<'_>) -> Result<()> {
     call.give(&Vector::floats(element, values).map_err(|fault| call.wrong(fault))?)
 }
 
-/// `vec_quantize_int8(v, 'unit')`: -1 to 1 in steps of 2/255, what is beyond at the ends.
+/// `vec_quantize_int8(v, 'unit')`: -1 to 1 in steps of 2/255. Values beyond are clamped.
 pub fn quantize_int8(call: &Call<'_>) -> Result<()> {
     let (_, values) = floats(call)?;
     if call.args[1].kind() != Kind::Text || !call.args[1].text()?.eq_ignore_ascii_case("unit") {
         return Err(call.wrong("the 2nd argument must be 'unit'"));
     }
-    // A cast cuts towards zero and stops at the ends. The step is an f32 and the rest is in f64, as in sqlite-vec.
+    // The cast truncates towards zero and saturates. The step is an f32, the rest f64, as in sqlite-vec.
     let step = f64::from(2.0_f32 / 255.0);
     let quantized = values.iter().map(|&v| ((f64::from(v) + 1.0) / step - 128.0) as i8);
     call.give(&Vector::Int8(try_collect(quantized)?))
 }
 
-/// `vec_quantize_binary(v)`: a bit per element, set where it is above zero.
+/// `vec_quantize_binary(v)`: a bit per element, set if the element is above zero.
 pub fn quantize_binary(call: &Call<'_>) -> Result<()> {
     let above: Vec<bool> = match call.vector(0)? {
         Vector::Floats(_, values) => try_collect(values.iter().map(|&v| v > 0.0))?,

@@ -1,4 +1,4 @@
-//! Distances of two vectors.
+//! The distance functions of two vectors.
 
 use super::Call;
 use crate::index::Metric;
@@ -7,7 +7,7 @@ use crate::sqlite::Result;
 use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::values::element::Vector;
 
-/// The distance of two vectors: the very number that a search of a column of their type returns.
+/// The distance of two vectors: exactly the number that a search of a column of their type returns.
 pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
     let (mut a, mut b) = match (metric, call.pair()?) {
         (Metric::Hamming, (Vector::Bits(a), Vector::Bits(b))) => {
@@ -20,7 +20,7 @@ pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
         (_, (Vector::Bits(_), _)) => {
             return Err(call.wrong("of bit vectors there is vec_distance_hamming only"));
         }
-        // Up to any dimension of a column the sum in f32 is this integer, too.
+        // For every dimension that a column may have, the f32 sum is this integer too.
         (Metric::L1, (Vector::Int8(a), Vector::Int8(b))) => {
             let sum = a.iter().zip(&b).map(|(&a, &b)| i64::from(a.abs_diff(b))).sum();
             call.context.i64(sum);
@@ -35,7 +35,7 @@ pub fn distance(call: &Call<'_>, metric: Metric) -> Result<()> {
     metric.prepare(&mut b);
     let key = metric.key(&a, &b);
     if metric == Metric::L1 && !key.is_finite() {
-        // No column holds such vectors, so that no search gives another number.
+        // No column can store such vectors, so no search returns another number.
         let sum = a.iter().zip(&b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).sum();
         call.context.f64(sum);
         return Ok(());

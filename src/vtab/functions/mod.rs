@@ -1,4 +1,4 @@
-//! SQL functions on vectors, under the names that sqlite-vec uses where it has them.
+//! SQL functions on vectors. Those that sqlite-vec also has have its names.
 
 mod arithmetic;
 mod distance;
@@ -20,13 +20,13 @@ use crate::vtab::table_function;
 use crate::vtab::values::element::{Element, Vector};
 use crate::vtab::values::json::NO_ROOM;
 
-/// A scalar function: its name for messages, where the result goes, the arguments.
+/// The implementation of a scalar function.
 type Scalar = fn(&Call<'_>) -> Result<()>;
 
 /// One call of a scalar function.
 struct Call<'a> {
     name: &'static str,
-    /// Whose name the library was loaded by.
+    /// The dialect of the name that the library was loaded by.
     dialect: Dialect,
     context: &'a Context<'a>,
     args: &'a [Value<'a>],
@@ -55,13 +55,14 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
     ("ivf_version", 0, version),
 ];
 
-/// Registers the functions, but for those that another extension brought first.
+/// Registers the functions, except those that another extension has registered before.
 ///
-/// They take any number of arguments, as far as SQLite knows: one of the same name that comes later, with its own number,
-/// then goes first without replacing them, which SQLite would refuse while a statement runs (`SELECT load_extension(...)`).
+/// For SQLite they take any number of arguments. A function of the same name that is registered later, with
+/// its own number of arguments, then takes precedence without replacing them. SQLite would refuse a
+/// replacement while a statement runs (`SELECT load_extension(...)`).
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;
     let is_there =
@@ -91,24 +92,25 @@ pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     register_scalar(db, "ivf_debug", 0, state, |context, _| debug(context))
 }
 
-/// What `vec_version()` says where no sqlite-vec does: the release of sqlite-vec whose programs run here. They compare it.
+/// The result of `vec_version()` without sqlite-vec: the release of sqlite-vec whose programs work here. They
+/// compare it.
 #[cfg(feature = "vec0")]
 const STAND_IN: &str = "v0.1.9";
 
-/// Registers `vec_version` and `vec_debug`, but for those that another extension brought first.
+/// Registers `vec_version` and `vec_debug`, except those that another extension has registered before.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 #[cfg(feature = "vec0")]
 pub fn register_stand_ins(db: Db) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;
     let state = FunctionFlags { innocuous: true, ..FunctionFlags::default() };
     for name in ["vec_version", "vec_debug"] {
         if !present.iter().any(|(n, _)| n == name) {
-            // Of any number of arguments, as in `register`.
+            // Any number of arguments, as in `register`.
             register_scalar(db, name, -1, state, move |context, args| match args {
                 [] if name == "vec_debug" => {
-                    // In the lines that programs take apart.
+                    // In the lines that programs parse.
                     context.text(&format!(
                         "Version: {STAND_IN}\nDate: none\nCommit: sqlite-ivf v{}\nBuild flags: rescore ivf diskann {}",
                         env!("CARGO_PKG_VERSION"),
@@ -127,7 +129,7 @@ pub fn register_stand_ins(db: Db) -> Result<()> {
     Ok(())
 }
 
-/// Whether `vec_version` is the one of [`register_stand_ins`], which takes any number of arguments.
+/// Whether `vec_version` is that of [`register_stand_ins`], which takes any number of arguments.
 #[cfg(feature = "vec0")]
 pub fn stands_in(db: Db) -> bool {
     let of_any_number = |(name, arguments): &(String, i32)| name == "vec_version" && *arguments < 0;
@@ -168,7 +170,7 @@ impl Call<'_> {
         self.whole(Vector::read(&self.args[at]))
     }
 
-    /// Two vectors of one type and length. JSON beside a blob is read as what the blob holds.
+    /// Two vectors of the same type and length. A JSON array is read with the type of the other argument.
     fn pair(&self) -> Result<(Vector, Vector)> {
         let as_other = |at: usize, other: &Vector| match self.args[at].kind() {
             Kind::Text => self.whole(Vector::read_as(&self.args[at], other.element())),

@@ -2,10 +2,10 @@ use crate::sqlite::{Aggregate, Context, Error, Result, Value};
 use crate::vtab::functions::function_error;
 use crate::vtab::values::element::{Element, Vector, subtype};
 
-/// `vec_pack(v)`: vectors of one type and dimension, one after the other, as `batch MATCH` takes them.
+/// `vec_pack(v)`: vectors of one type and dimension, one after the other, in the form for `batch MATCH`.
 ///
-/// A batch numbers its queries by their place, so a NULL is an error: skipped, as most aggregates do, it would give the queries after
-/// it each other's answers.
+/// A batch numbers its queries by their positions, so NULL is an error. If it were skipped, as in most
+/// aggregates, later queries would get wrong numbers.
 #[derive(Default)]
 pub struct Pack {
     rows: u64,

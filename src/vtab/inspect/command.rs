@@ -1,4 +1,4 @@
-//! `ivf_command(t, command)`: the commands that write nothing, for those who may not INSERT.
+//! `ivf_command(t, command)`: runs commands that write nothing, for connections that may not INSERT.
 
 use std::rc::Rc;
 
@@ -13,10 +13,10 @@ const NAME: &str = "ivf_command";
 /// Registers the function.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     let connection = Rc::clone(connection);
-    // Not for views and triggers: a schema of unknown origin could evict what is resident, or ask for a device.
+    // Not for views and triggers: an untrusted schema could evict resident content, or open a device.
     let flags = FunctionFlags { direct_only: true, ..FunctionFlags::default() };
     register_scalar(db, NAME, 2, flags, move |context, args| {
         let table = super::table(db, &connection, NAME, &[args.first().copied()])?;
@@ -43,8 +43,8 @@ fn run(table: &Table, text: &str) -> Result<()> {
             crate::vtab::values::number::beginning(text)
         )));
     }
-    // A SELECT without a table has no read transaction. A statement that is not at its end holds one, so that all that the command
-    // reads is of one version.
+    // A SELECT without a table has no read transaction. A statement that is not finished holds one, so that
+    // everything that the command reads is of one version.
     let tables = table.tables();
     let mut held = tables.statement(Sql::StateRead)?;
     let mut state = held.query(&[])?;

@@ -1,4 +1,4 @@
-//! `ivf_lists(t)` and `ivf_centroids(t)`.
+//! `ivf_lists(t)`, `ivf_partitions(t)` and `ivf_centroids(t)`.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 use crate::vtab::values::vector::to_json;
 
-/// The lists of a table, a row each. Reads the heads of the segments and the lengths of their blobs, not the blobs.
+/// The lists of a table, one row each. Reads the heads of the segments and the lengths of the blobs, not the
+/// blobs.
 pub struct IvfLists;
 
 pub struct List {
@@ -71,7 +72,7 @@ impl TableFunction for IvfLists {
     }
 }
 
-/// The partitions of a table, none where rows have no partitions. Reads `t_partitions` and the heads of the segments.
+/// The partitions of a table; no rows if it has none. Reads `t_partitions` and the heads of the segments.
 pub struct IvfPartitions;
 
 pub struct OfPartition {
@@ -79,7 +80,7 @@ pub struct OfPartition {
     lists: usize,
 }
 
-/// A value of a partition's key, as JSON has it.
+/// A value of a partition's key in JSON.
 struct OfKey<'a>(Datum<'a>);
 
 impl Serialize for OfKey<'_> {
@@ -127,7 +128,7 @@ impl TableFunction for IvfPartitions {
     }
 }
 
-/// The centroids of a table, none before training. Reads `t_centroids`, unless it is resident.
+/// The centroids of a table; no rows before training. Reads `t_centroids`, unless it is resident.
 pub struct IvfCentroids;
 
 impl TableFunction for IvfCentroids {

@@ -1,7 +1,8 @@
-//! Looking inside: table-valued functions on the tables of a connection.
+//! Inspection: table-valued functions and a command function on the tables of a connection.
 //!
-//! They see what a query of the same connection would see, its own uncommitted rows too, and hold no lock when the
-//! statement ends. None of them is for the views of an untrusted schema: they tell of more than their arguments.
+//! They see what a query on the same connection would see, including its uncommitted rows, and hold no lock
+//! after the statement. Views of an untrusted schema cannot use them, because they do not depend only on
+//! their arguments.
 
 mod command;
 mod lists;
@@ -20,7 +21,7 @@ use crate::vtab::values::number::beginning;
 /// Registers the functions.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<stats::IvfStats>(db, Rc::clone(connection))?;
     register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
@@ -32,13 +33,13 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<search::IvfRecall>(db, Rc::clone(connection))
 }
 
-/// The schema and the name of a table that is called `name` or `schema.name`.
+/// The schema and the name of the table that `named` refers to as `name` or `schema.name`.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn table_called(db: Db, named: &str) -> Result<Option<(String, String)>> {
     let mut found = tables_named(db, named)?;
-    // The name of a table may have dots, that of a schema too.
+    // The names of tables and schemas may contain dots.
     for (dot, _) in named.match_indices('.') {
         let (schema, name) = (&named[..dot], &named[dot + 1..]);
         found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));

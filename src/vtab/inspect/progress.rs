@@ -7,10 +7,10 @@ use crate::sqlite::{Db, Result, Step, Value};
 use crate::vtab::table::progress::{Running, running};
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
-/// The long commands that run in this process, on any connection, a row each. Reads no table.
+/// The long commands that run in this process, on all connections, one row each. Reads no table.
 pub struct IvfProgress;
 
-/// A command, how far it is, and for how many seconds it has been running.
+/// A command, its progress, and the seconds since it began.
 pub struct Command(Arc<Running>, Step, f64);
 
 impl TableFunction for IvfProgress {

@@ -13,10 +13,10 @@ use crate::vtab::table_function::{Cell, Column, TableFunction};
 use crate::vtab::values::number::{number, shown};
 use crate::vtab::values::vector;
 
-/// The last search of a table on this connection, stage by stage. Reads nothing but the table's name.
+/// The last search of a table on this connection, stage by stage. Reads only the name of the table.
 pub struct IvfProfile;
 
-/// A stage: its name, how many of what it went through, how long it took.
+/// A stage: its name, how many items it processed, what these are, and its microseconds.
 pub struct Stage(&'static str, Option<u64>, &'static str, u64);
 
 impl TableFunction for IvfProfile {
@@ -51,7 +51,8 @@ impl TableFunction for IvfProfile {
     }
 }
 
-/// How many of the rows of the exact answer a search finds. Costs the search and the exact search of every query.
+/// The recall of a search: the share of the exact answers that it finds. Runs the search and the exact search
+/// of every query.
 pub struct IvfRecall;
 
 pub struct Recall {
@@ -90,7 +91,7 @@ impl TableFunction for IvfRecall {
         let whole = number(k).filter(|k| *k >= 1.0 && k.fract() == 0.0);
         let whole =
             whole.ok_or_else(|| wrong(format!("of_k must be a whole number from 1, got {}", shown(k))))?;
-        // Never all of usize, which stands for a search without k.
+        // Never `usize::MAX`, which means a search without k.
         let k = whole as i64 as usize;
         let (state, snapshot) = table.current()?;
         let nlist = snapshot.nlist();

@@ -19,27 +19,29 @@ use crate::vtab::table::Table;
 use crate::vtab::table::registry::{Connection, cache};
 use crate::vtab::table_function::{Cell, Column, TableFunction};
 
-/// One row about a table. Reads the heads of the segments and the lengths of the blobs in the shadow tables, not the blobs.
+/// One row about a table. Reads the heads of the segments and the lengths of the blobs in the shadow tables,
+/// not the blobs.
 pub struct IvfStats;
 
-/// What the columns are made of.
+/// The values that the columns are computed from.
 pub struct Stats {
     table: Rc<Table>,
     state: State,
     snapshot: Arc<Snapshot>,
     settings: Settings,
-    /// How a search is made that says nothing of it.
+    /// The knobs of a search that sets none itself.
     knobs: Knobs,
     trains_at: Option<u64>,
-    /// Rows that lists are kept near, 0 where that differs by partition; lists that are too long, and too short, for it.
+    /// The target size of lists, 0 if it differs by partition. `long` and `short` are the numbers of lists
+    /// that are too long and too short.
     target: u64,
-    /// None where rows have no partitions.
+    /// `None` if rows have no partitions.
     partitions: Option<u64>,
     long: u64,
     short: u64,
-    /// Of centroids, lists, codes, vectors.
+    /// The bytes of centroids, lists, codes and vectors.
     bytes: [i64; 4],
-    /// Live rows of the lists: most, fewest, coefficient of variation.
+    /// The live rows of lists: most, fewest, and the coefficient of variation.
     largest: u64,
     smallest: u64,
     imbalance: f64,
@@ -175,7 +177,7 @@ impl Stats {
         Cell::I64(self.snapshot.segments().iter().map(|segment| of(&segment.head)).sum())
     }
 
-    /// What there is to say of a calibration, NULL where there is none.
+    /// A value of the calibration; NULL if there is none.
     fn of_calibration(&self, of: impl Fn(&Settings) -> Cell) -> Cell {
         self.settings.calibration.map_or(Cell::Null, |_| of(&self.settings))
     }
@@ -184,7 +186,7 @@ impl Stats {
         self.snapshot.resident_bytes()
     }
 
-    /// What the training is, what comes next, and why.
+    /// Describes the training, and what comes next.
     fn training(&self) -> String {
         let rows = self.state.rows as u64;
         let options = &self.table.options;
@@ -233,7 +235,7 @@ impl Stats {
     }
 }
 
-/// Bytes of the blobs in the shadow tables: centroids, lists, codes, vectors.
+/// The bytes of the blobs in the shadow tables: centroids, lists, codes, vectors.
 fn read_bytes(table: &Table) -> Result<[i64; 4]> {
     let tables = table.tables();
     let mut statement = tables.statement(Sql::BytesRead)?;
@@ -244,7 +246,7 @@ fn read_bytes(table: &Table) -> Result<[i64; 4]> {
     Ok([0, 1, 2, 3].map(|column| rows.i64(column)))
 }
 
-/// The standard deviation as a share of the mean; 0 where all is 0.
+/// The standard deviation as a share of the mean; 0 if all are 0.
 fn variation(sizes: &[u64]) -> f64 {
     let n = sizes.len() as f64;
     let mean = sizes.iter().sum::<u64>() as f64 / n;
@@ -252,7 +254,7 @@ fn variation(sizes: &[u64]) -> f64 {
     if mean > 0.0 { variance.sqrt() / mean } else { 0.0 }
 }
 
-/// A number with its thousands apart.
+/// A number with commas between its thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =

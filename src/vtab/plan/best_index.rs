@@ -1,4 +1,4 @@
-//! xBestIndex: which terms a plan takes over, and what it costs.
+//! xBestIndex: decides which terms a plan takes over, and estimates its cost.
 
 use std::borrow::Cow;
 
@@ -15,11 +15,11 @@ use crate::vtab::schema::vec0::Dialect;
 /// Chooses a plan.
 ///
 /// # Errors
-/// A search without k, or with what it cannot have.
+/// If a search has terms that cannot be combined.
 pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
     let terms = Terms::read(columns, info);
     if terms.waiting.iter().any(|a| matches!(a, Argument::Match | Argument::Batch)) {
-        // Another join order makes it known.
+        // In another order of the tables, the query is known.
         return Ok(BestIndex::Unusable);
     }
     check_query(columns, info, &terms)?;
@@ -35,10 +35,11 @@ pub fn best_index(columns: &Columns, info: &mut IndexInfo<'_>) -> Result<BestInd
 
 /// Plans a search.
 ///
-/// SQLite asks for a plan several times: with all terms usable, then without those that need other tables, then without an IN
-/// that it would run through value by value. A search that uses fewer conditions costs less here, so that SQLite drops the plans
-/// which would search once for each row of another table, or once for each value: such conditions are looked at after the
-/// search, in every order of the tables alike. Where the query itself comes from another table, that table's columns are known.
+/// SQLite asks for a plan several times: with all terms usable, then without those that need other tables,
+/// then without an IN that it would evaluate value by value. A search that uses fewer conditions costs less
+/// here. So SQLite does not choose plans that would search once for each row of another table, or once for
+/// each value. Such conditions are then tested after the search, in whatever order of the tables. If the
+/// query itself comes from another table, that table's columns are known.
 fn plan_search(
     columns: &Columns,
     info: &mut IndexInfo<'_>,
@@ -50,20 +51,21 @@ fn plan_search(
     if terms.each || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params)) {
         return Ok(BestIndex::Unusable);
     }
-    // The order of the answers, and nothing else: then LIMIT may stand for k.
+    // If the answers are in the order of the statement, LIMIT may stand for k.
     let ordered = consumes_order(columns, info, kind);
     let packed = terms.place(A::Packed).is_some();
     let (chosen, limit) = match choose(terms, ordered && kind == KNN && !packed) {
         Choice::Terms { chosen, limit } => (chosen, limit),
         Choice::Unusable => return Ok(BestIndex::Unusable),
         Choice::WithoutK => {
-            // An error where it is run: SQLite leaves conditions out of a WHERE clause that cannot be true.
+            // The error is raised when the plan is run, because SQLite may never run it: it drops conditions
+            // from a WHERE clause that cannot be true.
             info.set_idx_num(WITHOUT_K);
             info.set_estimated_cost(COST_OF_SEARCH);
             return Ok(BestIndex::Ok);
         }
     };
-    // One of each: what is given twice is left to SQLite.
+    // Each argument once. SQLite tests the second of two equal terms itself.
     let mut words: Vec<Cow<'static, str>> = Vec::new();
     let mut conditions = 0;
     for (argument, index) in chosen {
@@ -76,7 +78,7 @@ fn plan_search(
         }
         words.push(word);
         conditions += i32::from(is_repeatable(argument));
-        // A row that stands for a query has nothing to look at.
+        // SQLite cannot test a row that stands for a query.
         info.set_argv(index, words.len() as i32, packed || is_exact(columns, argument));
     }
     let k = terms.place(A::K).or(limit).and_then(|index| info.rhs(index)).map_or(10, |value| value.i64());
@@ -99,17 +101,18 @@ enum Choice {
         /// The LIMIT that stands for k.
         limit: Option<usize>,
     },
-    /// Another order of the tables makes the missing term known.
+    /// In another order of the tables, the missing term is known.
     Unusable,
-    /// The statement gives no k.
+    /// The statement has no k.
     WithoutK,
 }
 
-/// Chooses the terms of a search; `may_limit`: LIMIT may stand for k.
+/// Chooses the terms of a search. `may_limit`: LIMIT may stand for k.
 fn choose(terms: &Terms, may_limit: bool) -> Choice {
     use Argument as A;
     let is_upper = |a: A| matches!(a, A::DistanceLt | A::DistanceLe | A::DistanceEq | A::DistanceIn);
-    // Whether a row is among the k nearest is looked at after the search; among which rows to search is another question.
+    // Such a term is tested after the search: it asks whether a row is among the k nearest, not which rows to
+    // search.
     let is_after = |a: A| matches!(a, A::RowidEq | A::KeyEq);
     let looked_at_after = terms.foreign || !terms.waiting.is_empty() || terms.has(is_after);
     let limit = terms.place(A::Limit).filter(|_| may_limit && !looked_at_after);
@@ -118,7 +121,7 @@ fn choose(terms: &Terms, may_limit: bool) -> Choice {
     if terms.place(A::K).is_none() {
         if let Some(limit) = limit {
             chosen.push((A::Limit, limit));
-            // SQLite skips the rows of OFFSET itself: they are asked for, and not taken as consumed.
+            // SQLite itself skips the rows of OFFSET, so they are searched for, and OFFSET is not consumed.
             chosen.extend(terms.place(A::Offset).map(|offset| (A::Offset, offset)));
         } else if terms.waiting.iter().any(|a| is_upper(*a)) {
             return Choice::Unusable;
@@ -129,16 +132,18 @@ fn choose(terms: &Terms, may_limit: bool) -> Choice {
     Choice::Terms { chosen, limit }
 }
 
-/// The cost of a search. It is below that of any other plan, since a statement with a MATCH has no other: SQLite would look up the
-/// rows of `rowid = 1 OR rowid = 2` one by one, and find that it cannot evaluate the MATCH.
+/// The cost of a search. It is below that of any other plan, because a statement with a MATCH has no other:
+/// SQLite would look up the rows of `rowid = 1 OR rowid = 2` one by one, and find that it cannot evaluate the
+/// MATCH.
 const COST_OF_SEARCH: f64 = 10.0;
-/// What a condition multiplies it by. SQLite keeps the logarithm of a cost, in steps of 7 %, of whole numbers.
+/// The factor of a condition. SQLite stores the logarithm of whole-number costs, in steps of 7 %.
 const COST_OF_CONDITION: f64 = 1.15;
 /// The cost of looking up a row.
 const COST_OF_ROW: f64 = 100.0;
 
-/// Whether SQLite need not look at an argument again. Rowids and distances are compared here as SQLite compares them, so that its
-/// second look changes nothing; of texts and numbers it may know better (see [`crate::vtab::filter`]).
+/// Whether SQLite need not test an argument again. Rowids and distances are compared here as SQLite compares
+/// them, so its second test changes nothing. It may know better about texts and numbers (see
+/// `query::filter`).
 fn is_exact(columns: &Columns, argument: Argument) -> bool {
     use Argument as A;
     match argument {
@@ -149,7 +154,7 @@ fn is_exact(columns: &Columns, argument: Argument) -> bool {
     }
 }
 
-/// Whether rows may come list by list: nothing asks for some rowids or their order.
+/// Whether rows may come list by list: the statement needs no range of rowids, and no order.
 fn scans_lists(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usize)]) -> bool {
     // Programs for sqlite-vec expect rows in the order of their rowids.
     columns.dialect == Dialect::Ivf
@@ -157,7 +162,7 @@ fn scans_lists(columns: &Columns, info: &IndexInfo<'_>, usable: &[(Argument, usi
         && info.order_by().next().is_none()
 }
 
-/// Whether the statement uses a column of that sort. (All of a table's own columns are among the first 63.)
+/// Whether the statement uses such a column. (All declared columns are among the first 63.)
 fn uses(info: &IndexInfo<'_>, columns: &Columns, is_it: impl Fn(At) -> bool) -> bool {
     let mut own = (0..columns.command_at()).filter(|&at| is_it(columns.at(at as i32)));
     own.any(|at| info.columns_used() >> at & 1 == 1)
@@ -170,7 +175,7 @@ fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, u
         .into_iter()
         .find(|point| usable.iter().any(|(a, _)| a == point));
     let kind = match point {
-        // Of an IN list SQLite hands over one value after the other.
+        // SQLite passes the values of an IN list one by one.
         Some(_) => POINT,
         None if scans_lists(columns, info, usable) && uses(info, columns, is_vector) => SCAN_LISTS,
         None if scans_lists(columns, info, usable) && uses(info, columns, is_packed) => SCAN_METADATA,
@@ -194,7 +199,7 @@ fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, u
         let first = order.next();
         kind == SCAN && first.is_some_and(|term| columns.at(term.column) == At::Rowid && !term.desc)
     };
-    // A text key may be asked for by a number, which more than one may read as.
+    // A number may equal several text keys.
     let is_one = matches!(point, Some(Argument::RowidEq | Argument::RowidIn));
     info.set_idx_num(kind);
     info.set_idx_str(&words.join(","))?;
@@ -210,7 +215,8 @@ fn plan_scan(columns: &Columns, info: &mut IndexInfo<'_>, usable: &[(Argument, u
     Ok(BestIndex::Ok)
 }
 
-/// Whether the answers come in the order asked for: by distance and then rowid, in a batch by query before.
+/// Whether the answers come in the order of the statement: by distance and then rowid; in a batch, by query
+/// first.
 fn consumes_order(columns: &Columns, info: &IndexInfo<'_>, kind: i32) -> bool {
     let order: Vec<_> = info.order_by().collect();
     let natural = [At::Hidden(Hidden::Query), At::Hidden(Hidden::Distance), At::Rowid];

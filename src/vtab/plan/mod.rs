@@ -1,7 +1,7 @@
-//! Plans: which constraints xFilter gets, and in which words.
+//! Plans: which constraints xFilter gets, and how they are written.
 //!
-//! The plan's text is a comma-separated list of what the arguments are, in their order, so that EXPLAIN QUERY PLAN
-//! shows it: `3:match,k,nprobe,year>=`.
+//! The text of a plan lists its arguments in their order, separated by commas. EXPLAIN QUERY PLAN shows it:
+//! `3:match,k,nprobe,year>=`.
 
 mod best_index;
 mod terms;
@@ -15,7 +15,7 @@ pub use best_index::best_index;
 
 /// All rows, in the order of their rowids.
 pub const SCAN: i32 = 0;
-/// All rows, list by list: the way to read every vector.
+/// All rows, list by list: the fastest way to read every vector.
 pub const SCAN_LISTS: i32 = 1;
 /// One row.
 pub const POINT: i32 = 2;
@@ -23,16 +23,16 @@ pub const POINT: i32 = 2;
 pub const KNN: i32 = 3;
 /// The nearest rows of each query of a batch.
 pub const BATCHED: i32 = 4;
-/// All rows, list by list, of which no vector is wanted.
+/// All rows, list by list, without their vectors.
 pub const SCAN_METADATA: i32 = 5;
-/// A search that does not say how many rows are wanted.
+/// A search without k, which is an error when it runs.
 pub const WITHOUT_K: i32 = 6;
-/// Added to the number of a search whose answers' metadata is wanted.
+/// Added to the number of a search if the statement uses the metadata of answers.
 const WITH_METADATA: i32 = 8;
-/// The number of the vector column that a search asks, times this, is added too.
+/// Multiplied by the number of the vector column that is searched, and added too.
 const VECTOR: i32 = 16;
 
-/// A plan, as its number and its text say it. SQLite hands both back with each xFilter.
+/// A plan. SQLite passes its number and its text to each xFilter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     pub number: i32,
@@ -41,14 +41,14 @@ pub struct Plan {
     pub kind: i32,
     /// The number of the vector column that is searched.
     pub vector: usize,
-    /// Whether the metadata of answers is read.
+    /// Whether the metadata of answers is used.
     pub metadata: bool,
-    /// What the arguments of xFilter are.
+    /// The arguments of xFilter.
     pub arguments: Vec<Argument>,
 }
 
 impl Plan {
-    /// Reads a plan for a table of `columns`.
+    /// Reads a plan for a table with `columns`.
     pub fn parse(number: i32, text: &str, columns: &Columns) -> Self {
         Self {
             number,
@@ -60,7 +60,7 @@ impl Plan {
         }
     }
 
-    /// Whether it is that of the number and the text.
+    /// Whether this is the plan with this number and text.
     pub fn is(&self, number: i32, text: &str) -> bool {
         (self.number, self.text.as_str()) == (number, text)
     }
@@ -74,7 +74,7 @@ impl Plan {
     }
 }
 
-/// The error of running [`WITHOUT_K`].
+/// The error of [`WITHOUT_K`].
 pub fn without_k() -> Error {
     Error::generic(
         "a search needs k: add AND k = 10 to the WHERE clause, or a bound like AND distance < 0.5 (LIMIT alone is \
@@ -82,7 +82,7 @@ pub fn without_k() -> Error {
     )
 }
 
-/// What an argument of xFilter is.
+/// An argument of xFilter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
     Match,
@@ -92,7 +92,7 @@ pub enum Argument {
     Limit,
     Offset,
     Knob(Knob),
-    /// Any knobs, as a text.
+    /// Any knobs, in one text.
     Params,
     RowidEq,
     RowidIn,
@@ -102,7 +102,7 @@ pub enum Argument {
     RowidGe,
     RowidLt,
     RowidLe,
-    /// No row has none.
+    /// Never true.
     RowidNull,
     RowidNotNull,
     DistanceEq,
@@ -111,14 +111,14 @@ pub enum Argument {
     DistanceGe,
     DistanceLt,
     DistanceLe,
-    /// Of a TEXT PRIMARY KEY.
+    /// Of a text key.
     KeyEq,
     KeyIn,
-    /// A condition on a metadata or partition column, by its place in [`Columns::values`].
+    /// A condition on a metadata or partition column, by its index in [`Columns::values`].
     Value(usize, Operator),
 }
 
-/// How a value is compared.
+/// A comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     Eq,
@@ -143,7 +143,8 @@ impl Operator {
     }
 }
 
-/// What follows the column's name in a plan's text; none is the end of another.
+/// What follows the column's name in a plan's text. None of these ends with one before it, so the first match
+/// is right.
 const OPERATORS: [(Operator, &str); 13] = [
     (Operator::In, " in"),
     (Operator::Like, " like"),
@@ -194,14 +195,14 @@ impl Argument {
         matches!(self, Self::RowidIn | Self::KeyIn | Self::DistanceIn | Self::Value(_, Operator::In))
     }
 
-    /// What it is called in a plan's text: a column, and how it is compared.
+    /// Its name in a plan's text: a column, and a comparison.
     pub fn word(self, columns: &Columns) -> Cow<'static, str> {
         if let Self::Value(value, operator) = self {
             let name = &columns.values()[value].name;
             let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             let word = operator.word();
-            // A name that is no plain word, or one of the words above, stands as a number.
+            // A name that is not a plain word, or is one of the words above, is written as a number.
             let reserved = WORDS.iter().any(|(_, word)| word.starts_with(name.as_str()));
             let text = if plain && !reserved { format!("{name}{word}") } else { format!("#{value}{word}") };
             return text.into();

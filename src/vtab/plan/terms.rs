@@ -1,17 +1,17 @@
-//! The terms of a WHERE clause, as this table understands them.
+//! Reads the terms of a WHERE clause.
 
 use crate::index::ValueKind;
 use crate::sqlite::{Constraint, Error, IndexInfo, Op, Result};
 use crate::vtab::plan::{Argument, Operator};
 use crate::vtab::schema::columns::{At, Columns, Hidden, Role};
 
-/// What a term of the WHERE clause can be for this table.
+/// The argument that a term becomes, if this table supports it.
 fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Argument> {
     Some(match (columns.at(column), op) {
         (_, Op::Limit) => Argument::Limit,
         (_, Op::Offset) => Argument::Offset,
         (At::Vector(_), Op::Match) => Argument::Match,
-        // t('[1, 0]') is written by SQLite as a condition on its first hidden column.
+        // SQLite turns t('[1, 0]') into a condition on the first hidden column.
         (At::Hidden(Hidden::Command), Op::Match | Op::Eq) => Argument::Match,
         (At::Hidden(Hidden::Batch), Op::Match | Op::Eq | Op::Is) => Argument::Batch,
         (At::Hidden(Hidden::K), Op::Eq | Op::Is) => Argument::K,
@@ -71,15 +71,15 @@ fn operator_of(op: Op, is_in: bool) -> Option<Operator> {
 /// The terms of a WHERE clause.
 #[derive(Default)]
 pub(super) struct Terms {
-    /// Those that can be used, with their numbers.
+    /// Terms that can be used, with their indexes.
     pub usable: Vec<(Argument, usize)>,
-    /// Those whose right side another order of the tables would make known.
+    /// Terms whose right side would be known in another order of the tables.
     pub waiting: Vec<Argument>,
-    /// Some are nothing to this table.
+    /// Whether there are terms that this table does not support.
     pub foreign: bool,
-    /// The hidden column of a setting that is compared with a list.
+    /// The hidden column of a parameter of the search that is compared with a list.
     pub listed: Option<i32>,
-    /// SQLite asks for a plan without a list of partitions, each of which is to be searched.
+    /// Whether SQLite asks for a plan without a list of partitions, each of which is to be searched.
     pub each: bool,
 }
 
@@ -90,7 +90,7 @@ impl Terms {
             let at = columns.at(constraint.column);
             let mut is_in = constraint.op == Op::Eq && info.vtab_in(constraint.index, None);
             if is_in && columns.searches_each(at) {
-                // SQLite runs through the list value by value.
+                // SQLite evaluates the list value by value.
                 is_in = false;
                 terms.each |= !constraint.usable;
             }
@@ -103,7 +103,7 @@ impl Terms {
                 terms.listed = Some(constraint.column);
             }
             let argument = argument_of(columns, constraint.column, constraint.op, is_in);
-            // Texts are compared byte by byte here.
+            // This table compares texts byte by byte.
             let compared =
                 |info: &IndexInfo<'_>| info.collation(constraint.index).is_none_or(|of| of == "BINARY");
             match argument.filter(|a| !is_of_text(*a) || compared(info)) {
@@ -115,7 +115,7 @@ impl Terms {
         terms
     }
 
-    /// The number of the first term that is `wanted`.
+    /// The index of the first term that is `wanted`.
     pub fn place(&self, wanted: Argument) -> Option<usize> {
         self.usable.iter().find(|(argument, _)| *argument == wanted).map(|(_, index)| *index)
     }
@@ -125,7 +125,7 @@ impl Terms {
     }
 }
 
-/// What a statement cannot mean: SQLite would say it in other words.
+/// Refuses statements without a meaning, with a better message than SQLite's.
 pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms) -> Result<()> {
     let given = |wanted: Argument| terms.usable.iter().filter(|(argument, _)| *argument == wanted).count();
     if given(Argument::Match) > 1 || given(Argument::Batch) > 1 {
@@ -164,7 +164,7 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
     Ok(())
 }
 
-/// Whether a collation has a say in the comparison. (A condition on numbers is told one, too.)
+/// Whether a collation affects the comparison. (SQLite reports one for a condition on numbers too.)
 fn is_of_text(argument: Argument) -> bool {
     match argument {
         Argument::KeyEq | Argument::KeyIn => true,
@@ -173,7 +173,7 @@ fn is_of_text(argument: Argument) -> bool {
     }
 }
 
-/// Whether it is a condition on rows, of which there may be several of a kind.
+/// Whether it is a condition on rows, which may occur several times.
 pub(super) fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
     !matches!(

@@ -1,4 +1,4 @@
-//! Reading statements: what they ask for, the cursor that gives their rows.
+//! Statements that read: their requests, their filters, and the cursors that return rows.
 
 pub mod cursor;
 pub mod filter;

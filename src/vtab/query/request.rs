@@ -1,4 +1,7 @@
-//! Searches: from the arguments of a statement to what it found.
+//! Searches: from the arguments of a statement to its answers.
+//!
+//! This is one file because the arguments of a request interact: k with LIMIT, ranges with ties, filters with
+//! their meanings.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -22,13 +25,13 @@ use crate::vtab::table::registry::cache;
 use crate::vtab::values::number::{k_of, number};
 use crate::vtab::values::vector;
 
-/// Rows of an IN list up to which their lists are looked up, and only those scanned.
+/// If an IN list has at most this many rows, their lists are looked up, and only these are scanned.
 const LOOKED_UP: usize = 10_000;
 
-/// Answers to a statement's query or batch: those from before, if the statement has asked for the same.
+/// The answers for a statement's query or batch; those from before, if a statement has asked for the same.
 ///
 /// # Errors
-/// Arguments that are wrong, or what the search fails with.
+/// If an argument is invalid, or those of the search.
 pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) -> Result<Rc<Found>> {
     let start = Instant::now();
     let index = table.indexes().nth(plan.vector).unwrap_or(table);
@@ -68,8 +71,8 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     Ok(kept)
 }
 
-/// The hash of all that answers depend on: the plan, its arguments and the versions of the table. Its seed is this process's
-/// secret, so that no two queries can be made that have the same.
+/// A hash of everything that the answers depend on: the plan, its arguments, and the versions of the table.
+/// Its seed is secret to this process, so that nobody can construct two queries with the same hash.
 fn key(seed: u64, plan: &Plan, args: &[Value<'_>], states: [&State; 2]) -> Result<u128> {
     let mut hash = Xxh3::with_seed(seed);
     states.iter().for_each(|state| [state.uuid, state.ver].iter().for_each(|id| hash.update(id)));
@@ -106,36 +109,36 @@ fn add(hash: &mut Xxh3, value: &Value<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a search looks into.
+/// What a search reads.
 struct Within<'a> {
     index: &'a Table,
     state: &'a State,
     snapshot: &'a Snapshot,
-    /// Whether the metadata of the answers is wanted.
+    /// Whether the statement uses the metadata of the answers.
     metadata: bool,
 }
 
-/// What a statement asks of a search, beside the queries.
+/// The parameters of a search in a statement, besides the queries.
 #[derive(Default)]
 struct Request {
-    /// None for all rows.
+    /// `None` for all rows.
     k: Option<usize>,
-    /// `k` as it was written.
+    /// `k` as the statement gives it.
     given_k: Option<i64>,
     offset: usize,
     knobs: Knobs,
-    /// What `params` said.
+    /// The value of `params`.
     params: Option<String>,
     filter: Filter,
-    /// No key above it.
+    /// The largest key that is wanted.
     max_key: Option<f32>,
-    /// Keys above it.
+    /// Wanted keys are above this.
     above_key: Option<f32>,
-    /// Keys from one above the first to the second of a pair: what `distance IN (...)` takes.
+    /// For `distance IN (...)`: wanted keys are above the first and at most the second of a pair.
     one_of: Option<Vec<(Option<f32>, f32)>>,
-    /// Rows stand for queries.
+    /// Whether rows stand for queries.
     packed: bool,
-    /// No row can be an answer.
+    /// Whether no row can be an answer.
     never: bool,
 }
 
@@ -192,7 +195,7 @@ impl Request {
             | Argument::DistanceGe
             | Argument::DistanceLt
             | Argument::DistanceLe => {
-                // A text or blob that is no number is above all numbers.
+                // A text or blob that is not a number is above all numbers.
                 let is_upper = matches!(argument, Argument::DistanceLt | Argument::DistanceLe);
                 let some_key = match number(value) {
                     _ if value.is_null() => false,
@@ -221,7 +224,7 @@ impl Request {
         Ok(())
     }
 
-    /// Narrows the keys to a bound of the distance; false if no key is left.
+    /// Narrows the range of keys by a bound of the distance. Returns false if no key remains.
     fn bound(&mut self, distances: Distances, argument: Argument, bound: f64) -> bool {
         let (upper, lower) = match argument {
             Argument::DistanceLt => (Some(true), None),
@@ -240,7 +243,7 @@ impl Request {
         true
     }
 
-    /// Searches, if any row can be an answer, and says how long it took until the search began.
+    /// Searches, if any row can be an answer. Returns the time until the search began.
     fn run(
         &mut self,
         within: &Within<'_>,
@@ -264,7 +267,7 @@ impl Request {
         let mut params = SearchParams::new(wanted, snapshot.nlist());
         params.partitions = partitions.as_deref();
         if self.one_of.is_some() {
-            // Which rows are of these distances is known at the end.
+            // The range contains other distances too: the rows are selected at the end.
             params.k = usize::MAX;
         }
         if let Some(max) = self.max_key {
@@ -281,7 +284,7 @@ impl Request {
                 return Ok(None);
             }
             params.lists = Some(&only);
-            // Of these rows, no more than there are.
+            // These limits cannot take effect: there are no more rows than they allow.
             let of_all = |most: u64| most == 0 || set.len() as u64 <= most;
             if of_all(params.max_codes) {
                 params.max_codes = 0;
@@ -294,7 +297,8 @@ impl Request {
             params.filter = Some(&self.filter);
         }
         let distances = index.distances();
-        // One more shows whether the last row has others at its distance, among which rowids decide.
+        // One more row shows whether other rows are at the distance of the last one. Among these, rowids
+        // decide.
         let merges = distances.merge_keys() && wanted > 0;
         if merges && params.k != usize::MAX {
             params.k = params.k.saturating_add(1);
@@ -333,8 +337,8 @@ impl Request {
         Ok(Some(planned))
     }
 
-    /// Whether each query has found the rows that it wants whatever SQLite, which looks at the rows again, makes of conditions
-    /// that can be meant in several ways; or all there are.
+    /// Whether each query has found as many rows as it wants, or all that there are, even if SQLite, which
+    /// tests the rows again, gives conditions their likeliest meaning only.
     fn finds_enough(&self, wanted: usize, asked: usize, found: &Found) -> bool {
         let places = &found.answers.places;
         self.filter.surely.is_empty()
@@ -344,7 +348,7 @@ impl Request {
             })
     }
 
-    /// Whether each query has found all rows that are as far away as the last one that it wants.
+    /// Whether each query has found all rows at the distance of the last one that it wants.
     fn finds_ties(&self, distances: Distances, wanted: usize, asked: usize, found: &Found) -> bool {
         let Answers { offsets, neighbors, places, .. } = &found.answers;
         offsets.windows(2).all(|of| {
@@ -357,7 +361,7 @@ impl Request {
         })
     }
 
-    /// Whether the row of a place passes in the likeliest meaning of the conditions.
+    /// Whether the row of a place passes the likeliest meaning of the conditions.
     fn is_sure(&self, metadata: &OfSegments, (segment, slot): (u32, u32)) -> bool {
         metadata.get(&segment).is_some_and(|of| {
             let mut surely = self.filter.surely.iter();
@@ -399,7 +403,7 @@ impl Within<'_> {
     }
 }
 
-/// The rows whose TEXT PRIMARY KEY equals a value.
+/// The rows whose text key equals a value.
 pub(super) fn rows_of_key(table: &Table, key: &Value<'_>) -> Result<Vec<i64>> {
     let tables = table.tables();
     Ok(match key.kind() {
@@ -407,19 +411,19 @@ pub(super) fn rows_of_key(table: &Table, key: &Value<'_>) -> Result<Vec<i64>> {
         Kind::Text => tables.row_of_key(key.text()?)?.into_iter().collect(),
         // A parameter is compared as its text.
         Kind::Integer | Kind::Real if key.is_bound() => tables.row_of_key(key.text()?)?.into_iter().collect(),
-        // An expression or column may be of another affinity, and then the keys that read as that number are equal to it.
-        // SQLite looks at the rows again.
+        // An expression or column may have a numeric affinity. Then it equals all keys that read as this
+        // number. SQLite tests the rows again.
         Kind::Integer => tables.rows_of_number(key.i64().into())?,
         Kind::Real => tables.rows_of_number(key.f64().into())?,
     })
 }
 
-/// The keys of a distance: from one above the first to the second.
+/// The keys of a distance: above the first, and at most the second.
 fn keys_of(distances: Distances, distance: f64) -> Option<(Option<f32>, f32)> {
     Some((distances.largest_key(distance, true), distances.largest_key(distance, false)?))
 }
 
-/// Brings answers of one distance into the order of their rowids, where different keys have it.
+/// Orders answers at equal distances by rowid, because different keys may have one distance.
 fn order_ties(answers: &mut Answers, distances: Distances) -> Result<()> {
     for query in 0..answers.queries() {
         let (mut start, end) = (answers.offsets[query], answers.offsets[query + 1]);
@@ -440,7 +444,8 @@ fn order_ties(answers: &mut Answers, distances: Distances) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the answers of each query until `k` of them have passed; those that do not pass, too, unless it is `only` the others.
+/// Keeps the answers of each query until `k` of them have passed. Drops those that do not pass only if `only`
+/// is set.
 fn retain(
     answers: &mut Answers,
     k: usize,

@@ -1,4 +1,6 @@
-//! The columns of a table: what a CREATE statement declares, and the hidden ones after them.
+//! The columns of a table: those of the CREATE statement, and the hidden ones after them.
+//!
+//! This is one file because column numbers, names and roles depend on each other.
 
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result, quoted};
@@ -13,39 +15,39 @@ use crate::vtab::schema::words::{identifier, unquoted};
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// What its vectors are made of.
+    /// The type of its elements.
     pub element: Element,
-    /// How many elements a vector has.
+    /// The dimension of its vectors.
     pub dim: usize,
-    /// How distance is defined.
+    /// The metric of its distances.
     pub metric: Metric,
 }
 
-/// What a column beside the vector is for.
+/// The role of a value column (one without vectors).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `PRIMARY KEY`: the rowid, if it is an INTEGER, else a text of its own.
+    /// `PRIMARY KEY`: the rowid if it is an INTEGER, else a text key.
     Key,
-    /// `PARTITION KEY`: rows of different values never share a list.
+    /// `PARTITION KEY`: rows with different values never share a list.
     Partition,
-    /// Looked at while lists are scanned.
+    /// Tested by filters while lists are scanned.
     Metadata,
-    /// `+name`: carried, never looked at.
+    /// `+name`: stored, but not used by searches.
     Auxiliary,
 }
 
-/// A column beside the vector.
+/// A column without vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueColumn {
     /// Its name.
     pub name: String,
-    /// What its values are; an auxiliary column takes any value.
+    /// The type of its values. An auxiliary column accepts any value.
     pub kind: ValueKind,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Its place among the columns of that role; those of metadata and partitions are counted together.
+    /// Its index among the columns of this role. Metadata and partition columns are counted together.
     pub slot: usize,
-    /// The type as SQLite shall see it.
+    /// The type in the declaration for SQLite.
     pub declared: &'static str,
 }
 
@@ -64,24 +66,25 @@ pub enum Hidden {
     K,
     Batch,
     Query,
-    /// All rowids of a query's answers, of a row that stands for the query.
+    /// All rowids of a query's answers, in a row that stands for the query.
     Rowids,
-    /// All distances.
+    /// All distances, likewise.
     Distances,
     /// Whether rows stand for queries.
     Packed,
     Knob(Knob),
-    /// Any knobs, as a text.
+    /// Any knobs, in one text.
     Params,
 }
 
-/// A hidden column, its name and its type, which hosts decode by.
+/// A hidden column, its name, and its type, which some hosts decode values by.
 type HiddenColumn = (Hidden, &'static str, &'static str);
 
-/// The hidden columns in their order: after the declared ones, the command first, whose name is that of the table.
+/// The hidden columns, which follow the declared ones. The first is the command, whose name is that of the
+/// table.
 const HIDDEN: [HiddenColumn; 12] = [
     (Hidden::Command, "", "TEXT"),
-    // Behind the query, so that t('[1, 0]', 10) gives both.
+    // Second, so that t('[1, 0]', 10) passes the query and k.
     (Hidden::K, "k", "INTEGER"),
     (Hidden::Distance, "distance", "REAL"),
     (Hidden::Knob(Knob::Nprobe), "nprobe", "NUMERIC"),
@@ -95,14 +98,14 @@ const HIDDEN: [HiddenColumn; 12] = [
     (Hidden::Params, "params", "TEXT"),
 ];
 
-/// What stands at a column number of SQLite's.
+/// What a column number of SQLite refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     /// The rowid, also under the name of an INTEGER PRIMARY KEY.
     Rowid,
     /// A vector column, by its number.
     Vector(usize),
-    /// A column beside it, by its place in [`Columns::values`].
+    /// A value column, by its index in [`Columns::values`].
     Value(usize),
     Hidden(Hidden),
 }
@@ -110,61 +113,63 @@ pub enum At {
 /// The columns of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
-    /// In the order of the CREATE statement: vectors, and columns beside them.
+    /// In the order of the CREATE statement.
     declared: Vec<At>,
     values: Vec<ValueColumn>,
     /// The names of the vector columns.
     vectors: Vec<String>,
     /// Those of [`HIDDEN`] whose names no declared column has.
     hidden: Vec<HiddenColumn>,
-    /// Whose habits the table has.
+    /// The dialect of the module that the table was made by.
     pub dialect: Dialect,
 }
 
-/// Hidden columns of `ivf` tables that those made as `vec0` lack: programs for sqlite-vec join with tables that have such names.
+/// Hidden columns that `vec0` tables lack: programs for sqlite-vec may join with tables that have columns of
+/// these names.
 const IVF_ONLY: [Hidden; 5] =
     [Hidden::Batch, Hidden::Query, Hidden::Packed, Hidden::Rowids, Hidden::Distances];
 
-/// Columns beside the vector, at most: SQLite tells of the first 63 columns whether a statement uses them.
+/// The most value columns: SQLite reports the use of a column only for the first 63.
 const MAX_VALUES: usize = 40;
 const MAX_VECTORS: usize = 16;
 const MAX_DIM: usize = 16_384;
 const KINDS: &str = "INTEGER, FLOAT, TEXT or BOOLEAN";
 
 impl Columns {
-    /// No columns but the hidden ones.
+    /// Only the hidden columns.
     pub fn new(dialect: Dialect) -> Self {
         let mut hidden = HIDDEN.to_vec();
         hidden.retain(|(of, ..)| dialect == Dialect::Ivf || !IVF_ONLY.contains(of));
         Self { declared: Vec::new(), values: Vec::new(), vectors: Vec::new(), hidden, dialect }
     }
 
-    /// The columns beside the vector, in the order of the CREATE statement.
+    /// The value columns, in the order of the CREATE statement.
     pub fn values(&self) -> &[ValueColumn] {
         &self.values
     }
 
-    /// Those of a role, in the order of their slots.
+    /// The columns of a role, in the order of their slots.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &ValueColumn> {
         self.values.iter().filter(move |column| column.role == role)
     }
 
-    /// The metadata and partition columns, whose values are packed beside the vectors, in the order of their slots.
+    /// The metadata and partition columns, whose values are packed beside the vectors, in the order of their
+    /// slots.
     pub fn packed(&self) -> impl Iterator<Item = &ValueColumn> {
         self.values.iter().filter(|column| column.is_packed())
     }
 
-    /// The text that is the primary key, if the table has one.
+    /// The text key, if the table has one.
     pub fn text_key(&self) -> Option<&ValueColumn> {
         self.of(Role::Key).find(|column| column.kind == ValueKind::Text)
     }
 
-    /// Whether SQLite knows rows by their text key, as those of sqlite-vec, and not by their rowids.
+    /// Whether SQLite identifies rows by their text key, as in sqlite-vec, and not by their rowids.
     pub fn is_without_rowid(&self) -> bool {
         self.dialect == Dialect::Vec0 && self.text_key().is_some()
     }
 
-    /// The place of a text key or an auxiliary column among the values of a row that stand in a table of their own.
+    /// The index of a text key or auxiliary column among the columns of `t_auxiliary`.
     pub fn auxiliary_slot(&self, column: &ValueColumn) -> usize {
         match column.role {
             Role::Key => 0,
@@ -172,7 +177,8 @@ impl Columns {
         }
     }
 
-    /// The columns whose values stand in a table of their own, in the order of their slots.
+    /// The columns stored in `t_auxiliary`, in the order of their slots, with their indexes in
+    /// [`Columns::values`].
     pub fn auxiliary(&self) -> impl Iterator<Item = (usize, &ValueColumn)> {
         let stored = |column: &ValueColumn| match column.role {
             Role::Key => column.kind == ValueKind::Text,
@@ -184,7 +190,7 @@ impl Columns {
         columns.into_iter()
     }
 
-    /// What stands at column number `column`, -1 for the rowid.
+    /// What column number `column` refers to; -1 is the rowid.
     pub fn at(&self, column: i32) -> At {
         let Ok(column) = usize::try_from(column) else { return At::Rowid };
         match self.declared.get(column) {
@@ -194,7 +200,8 @@ impl Columns {
         }
     }
 
-    /// Whether `IN (...)` of a column asks for k rows of each value: so it does of partitions in sqlite-vec.
+    /// Whether `IN (...)` of a column asks for k rows of each value. In sqlite-vec it does for partition
+    /// columns.
     pub fn searches_each(&self, at: At) -> bool {
         let is_partition = |value: usize| self.values[value].role == Role::Partition;
         self.dialect == Dialect::Vec0 && matches!(at, At::Value(value) if is_partition(value))
@@ -209,28 +216,28 @@ impl Columns {
         self.declared.iter().position(|at| *at == At::Vector(vector)).unwrap_or(0)
     }
 
-    /// The number of the INTEGER PRIMARY KEY, if there is one.
+    /// The column number of the INTEGER PRIMARY KEY, if there is one.
     pub fn rowid_at(&self) -> Option<usize> {
         self.declared.iter().position(|at| matches!(at, At::Value(i) if self.is_rowid(*i)))
     }
 
-    /// The number of a column beside the vector.
+    /// The column number of a value column.
     pub fn value_at(&self, value: usize) -> usize {
         self.declared.iter().position(|at| *at == At::Value(value)).unwrap_or(0)
     }
 
-    /// The number of the command's column.
+    /// The column number of the command.
     pub fn command_at(&self) -> usize {
         self.declared.len()
     }
 
-    /// The number of the batch of queries, if the table has that column.
+    /// The column number of the batch, if the table has this column.
     pub fn batch_at(&self) -> Option<usize> {
         let at = self.hidden.iter().position(|(hidden, ..)| *hidden == Hidden::Batch)?;
         Some(self.declared.len() + at)
     }
 
-    /// The name of the hidden column of a number, after the command's.
+    /// The name of the hidden column with this number; empty for the command and declared columns.
     pub fn hidden_name(&self, column: usize) -> &'static str {
         column
             .checked_sub(self.declared.len())
@@ -238,14 +245,14 @@ impl Columns {
             .map_or("", |(_, name, _)| name)
     }
 
-    /// Whether the table has a hidden column of that name, the command's aside.
+    /// Whether the table has a hidden column of this name, not counting the command.
     #[cfg(feature = "rusqlite")]
     pub fn has_hidden(&self, name: &str) -> bool {
         self.hidden.iter().skip(1).any(|(_, hidden, _)| *hidden == name)
     }
 
-    /// The name of the column for commands in a table of that name: the same, and where another column has it, with `_command`
-    /// behind it.
+    /// The name of the command column: that of the table, with `_command` appended if another column has the
+    /// name.
     pub fn command_name(&self, table: &str) -> String {
         let mut name = table.to_string();
         while self.is_declared(&name)
@@ -257,13 +264,13 @@ impl Columns {
         name
     }
 
-    /// The table as SQLite shall see it.
+    /// The declaration of the table for SQLite.
     pub fn declaration(&self, table: &str) -> String {
         let declared = self.declared.iter().map(|at| match at {
             At::Value(i) => {
                 let ValueColumn { name, declared, role, .. } = &self.values[*i];
-                // For programs that read the schema. (Beside rowids a TEXT PRIMARY KEY would be an index to SQLite, which looks for
-                // its pages.)
+                // For programs that read the schema. (With rowids, SQLite would take a TEXT PRIMARY KEY for
+                // an index, and look for its pages.)
                 let is_key = match role {
                     Role::Key if self.is_rowid(*i) => !name.eq_ignore_ascii_case("rowid"),
                     Role::Key => self.is_without_rowid(),
@@ -288,7 +295,7 @@ impl Columns {
         names.any(|other| other.eq_ignore_ascii_case(name))
     }
 
-    /// Takes a name for a declared column: a hidden one of that name is then left out.
+    /// Reserves a name for a declared column. A hidden column of this name is then left out.
     fn claim(&mut self, name: &str, is_rowid: bool) -> Result<()> {
         let refused = |why: &str| Err(Error::generic(format!("a column cannot be named '{name}': {why}")));
         if name.eq_ignore_ascii_case("rowid") && !is_rowid {
@@ -309,7 +316,7 @@ impl Columns {
     /// Adds a vector column.
     ///
     /// # Errors
-    /// A name that is taken.
+    /// If the name is taken or reserved, or if there are too many vector columns.
     pub fn push_vector(&mut self, name: &str) -> Result<()> {
         self.claim(name, false)?;
         if self.vectors.len() == MAX_VECTORS {
@@ -336,10 +343,10 @@ impl Columns {
         Ok(())
     }
 
-    /// Adds what is written as `+name TYPE`.
+    /// Adds a column written as `+name TYPE`.
     ///
     /// # Errors
-    /// A name that is taken.
+    /// If the type is unknown, the name is taken or reserved, or there are too many columns.
     pub fn push_auxiliary(&mut self, name: String, rest: &str) -> Result<()> {
         let (kind, declared) = match kind_of(rest) {
             Some(kind) => kind,
@@ -353,10 +360,11 @@ impl Columns {
         self.push(name, kind, Role::Auxiliary, declared)
     }
 
-    /// Adds what is written as `name TYPE [PRIMARY KEY | PARTITION KEY]`.
+    /// Adds a column written as `name TYPE [PRIMARY KEY | PARTITION KEY]`.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// If it is not written so, if the name is taken or reserved, or if there are too many columns. The
+    /// message says what would be right.
     pub fn push_value(&mut self, name: String, rest: &str) -> Result<()> {
         let words: Vec<&str> = rest.split_ascii_whitespace().collect();
         let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word));
@@ -388,7 +396,7 @@ impl Columns {
     }
 }
 
-/// The kind of values of a type's name, and the type as SQLite shall see it.
+/// The type of values for a type name, and its declaration for SQLite.
 fn kind_of(name: &str) -> Option<(ValueKind, &'static str)> {
     Some(match name.to_ascii_lowercase().as_str() {
         "integer" | "int" | "bigint" | "int64" => (ValueKind::Integer, "INTEGER"),
@@ -399,17 +407,18 @@ fn kind_of(name: &str) -> Option<(ValueKind, &'static str)> {
     })
 }
 
-/// Whether what follows a name is the type of a vector: it has a number of elements in brackets.
+/// Whether the text after a name is a vector type: it has a number of elements in brackets.
 pub fn is_vector(rest: &str) -> bool {
     let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
     rest.find('[').is_some_and(|bracket| rest[..bracket].trim_end().len() <= word)
 }
 
 impl Column {
-    /// Reads what follows the name: `float[384] distance_metric=cosine`; also the settings of an `INDEXED BY ivf(...)` after it.
+    /// Reads the text after the name: `float[384] distance_metric=cosine`. Also returns the settings of an
+    /// `INDEXED BY ivf(...)` after it.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// If it is not such a text. The message says what would be right.
     pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
         let expected = format!(
             "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
@@ -466,7 +475,8 @@ impl Column {
     }
 }
 
-/// The settings in `INDEXED BY ivf(a=1, b=2)`, or in `INDEXED BY flat()`, which never trains. None if the text is something else.
+/// The settings in `INDEXED BY ivf(a=1, b=2)`, or those that `INDEXED BY flat()` stands for, which never
+/// trains. `None` if the text is something else.
 fn indexed_by(text: &str) -> Option<std::result::Result<Vec<&str>, String>> {
     let word = |text: &'_ str, word: &str| -> Option<usize> {
         let head = text.get(..word.len())?;

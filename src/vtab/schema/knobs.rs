@@ -1,14 +1,18 @@
-//! The knobs of a search: what a query, the settings of its table and the CREATE statement may each say.
+//! The knobs of a search, which three levels may set: the query, the settings of the table, and the CREATE
+//! statement.
 //!
-//! Who stands nearer to the query has its way. Where one level says how lists are chosen (nprobe, recall_target), or how many rows
-//! of them are scanned (profile and the knobs that it stands for), nothing that farther levels say of it counts.
+//! The query overrides the settings, which override the CREATE statement. Some knobs override as a group: a
+//! level that sets nprobe or recall_target hides both on the levels below it, and a level that sets profile
+//! hides the row budget knobs that the profile stands for.
+//!
+//! This is one file because every knob has to be read, shown, merged and applied.
 
 use crate::index::{Budget, BudgetStrategy, Calibration, Datum, SearchMode, SearchParams, SearchProfile};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
 use crate::vtab::values::number::{beginning, number, shown};
 
-/// A knob.
+/// A knob: a setting of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Knob {
     Nprobe,
@@ -36,7 +40,7 @@ impl Knob {
         (Self::SearchMode, "search_mode"),
     ];
 
-    /// The knob of that name (any case).
+    /// The knob of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| name.eq_ignore_ascii_case(known)).map(|(knob, _)| *knob)
     }
@@ -47,20 +51,20 @@ impl Knob {
     }
 }
 
-/// What is given for a knob.
+/// A value for a knob.
 struct Given<'a> {
     whole: Option<u64>,
     number: Option<f64>,
     text: Option<&'a str>,
-    /// As messages show it.
+    /// The value as messages show it.
     shown: &'a dyn Fn() -> String,
 }
 
 impl Knobs {
-    /// Takes a text, as options and commands have it; `auto` says nothing.
+    /// Sets a knob from the text of an option or command; `auto` unsets it.
     ///
     /// # Errors
-    /// What would be right.
+    /// If the text is not valid for the knob. The message says what would be.
     pub fn set_text(&mut self, knob: Knob, text: &str) -> Result<()> {
         if text.eq_ignore_ascii_case("auto") && knob != Knob::SearchMode {
             self.forget(knob);
@@ -76,10 +80,10 @@ impl Knobs {
         self.check()
     }
 
-    /// Takes a text of several, like `profile=approx_fast, max_codes=5000`.
+    /// Sets knobs from a text like `profile=approx_fast, max_codes=5000`.
     ///
     /// # Errors
-    /// A setting that there is not, or that is given twice; as [`Knobs::set_text`].
+    /// If a setting is unknown or given twice, or those of [`Knobs::set_text`].
     pub fn set_texts(&mut self, texts: &str) -> Result<()> {
         let mut seen = Vec::new();
         for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -101,10 +105,10 @@ impl Knobs {
         Ok(())
     }
 
-    /// [`Knobs::set_texts`] of the value of a query, and the text.
+    /// [`Knobs::set_texts`] with the value of a query. Returns the text.
     ///
     /// # Errors
-    /// As there; a value that is no text.
+    /// If the value is not a text, or those of [`Knobs::set_texts`].
     pub fn set_params(&mut self, value: &Value<'_>) -> Result<String> {
         let wrong = |what: &str| Error::generic(format!("params: {what}"));
         if value.kind() != Kind::Text {
@@ -124,16 +128,16 @@ impl Knobs {
         Err(Error::generic(format!("{} is given twice: by itself, and in a text of settings", knob.name())))
     }
 
-    /// Takes a value of a query in a table of `nlist` lists.
+    /// Sets a knob from a value of a query in a table of `nlist` lists.
     ///
     /// # Errors
-    /// What would be right; a knob that a text of settings has set before.
+    /// If the value is not valid for the knob, or if the knob is set already.
     pub fn set_value(&mut self, knob: Knob, value: &Value<'_>, nlist: usize) -> Result<()> {
         self.check_unset(knob)?;
         let number = number(value);
         let whole = match value.kind() {
             Kind::Integer => u64::try_from(value.i64()).ok(),
-            // Beyond 2^64 all is the same.
+            // Values beyond 2^64 saturate.
             _ => number.filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64),
         };
         let text = if value.kind() == Kind::Text { Some(value.text()?) } else { None };
@@ -142,7 +146,7 @@ impl Knobs {
 
     fn set(&mut self, knob: Knob, given: &Given<'_>, nlist: Option<usize>) -> Result<()> {
         let name = knob.name();
-        // Options and commands may also say nothing.
+        // Options and commands may also unset a knob.
         let auto = if nlist.is_none() && knob != Knob::SearchMode { "auto, " } else { "" };
         let wrong =
             |right: &str| Error::generic(format!("{name} must be {auto}{right}, got {}", (given.shown)()));
@@ -199,7 +203,7 @@ impl Knobs {
         }
     }
 
-    /// What a knob was set to.
+    /// The value of a knob; [`Datum::Null`] if it is not set.
     pub fn get(&self, knob: Knob) -> Datum<'static> {
         let whole = |value: Option<u64>| {
             value.map_or(Datum::Null, |value| Datum::Integer(i64::try_from(value).unwrap_or(i64::MAX)))
@@ -222,7 +226,7 @@ impl Knobs {
         }
     }
 
-    /// What this level and a farther one say together.
+    /// Merges this level with one that it overrides.
     pub fn over(&self, farther: &Self) -> Self {
         let mut both = *farther;
         if self.nprobe.is_some() || self.recall_target.is_some() {
@@ -249,10 +253,10 @@ impl Knobs {
         }
     }
 
-    /// Whether they can be true together.
+    /// Checks that the knobs do not contradict each other.
     ///
     /// # Errors
-    /// Which cannot.
+    /// If they do. The message names them.
     fn check(&self) -> Result<()> {
         match (self.min_rows_per_list, self.max_rows_per_list) {
             (Some(min), Some(max @ 1..)) if min > max => Err(Error::generic(format!(
@@ -262,10 +266,10 @@ impl Knobs {
         }
     }
 
-    /// How many rows of which lists are scanned.
+    /// The row budget.
     ///
     /// # Errors
-    /// Knobs that cannot be true together.
+    /// If knobs contradict each other.
     pub fn budget(&self) -> Result<Budget> {
         self.check()?;
         Ok(Budget {
@@ -276,10 +280,11 @@ impl Knobs {
         })
     }
 
-    /// Fills in the parameters of a search of `params.k` rows in `nlist` lists, with these knobs over the `farther` ones.
+    /// Sets the parameters of a search of `params.k` rows in `nlist` lists. These knobs override the
+    /// `farther` ones.
     ///
     /// # Errors
-    /// Knobs that cannot be true together.
+    /// If knobs contradict each other.
     pub fn fill(
         &self,
         farther: &Self,
@@ -291,7 +296,7 @@ impl Knobs {
         params.budget = all.budget()?;
         params.max_codes = all.max_codes.unwrap_or(0);
         params.mode = all.search_mode.unwrap_or_default();
-        // Without k every row within the range is wanted: all lists, unless the query says otherwise.
+        // Without k, every row within the range is wanted: probe all lists, unless the query says otherwise.
         let is_range = params.k == usize::MAX;
         let nprobe = if is_range { self.nprobe } else { all.nprobe };
         params.nprobe = match nprobe.and_then(Nprobe::from_number) {
@@ -299,7 +304,7 @@ impl Knobs {
             None if is_range || all.recall_target.is_some() => nlist,
             None => Nprobe::Auto.lists(nlist),
         };
-        // Where nothing was measured, all those lists.
+        // Without a calibration, all lists are probed.
         params.probe_limit = match (all.recall_target, calibration) {
             (Some(target), Some(calibration)) if !is_range => calibration.probe_limit(target, params.k),
             _ => None,
@@ -311,21 +316,21 @@ impl Knobs {
 /// How many lists a query probes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Nprobe {
-    /// As many as the table's size suggests.
+    /// A number that fits the size of the table.
     Auto,
-    /// That many.
+    /// This number.
     Lists(u64),
-    /// That share of all lists, between 0 and 1.
+    /// This share of all lists, between 0 and 1.
     Share(f64),
-    /// All of them.
+    /// All lists.
     Exact,
 }
 
 impl Nprobe {
-    /// The number that stands for [`Nprobe::Exact`].
+    /// The number for [`Nprobe::Exact`].
     pub const EXACT: f64 = -1.0;
 
-    /// The number as a query gives it; none if it is out of range.
+    /// From the number in a query; `None` if it is out of range.
     pub fn from_number(number: f64) -> Option<Self> {
         match number {
             Self::EXACT => Some(Self::Exact),
@@ -335,7 +340,7 @@ impl Nprobe {
         }
     }
 
-    /// How many of `nlist` lists.
+    /// The number of lists, of `nlist`. More than nlist means all.
     pub fn lists(self, nlist: usize) -> usize {
         let lists = match self {
             Self::Auto => 2.0 * (nlist as f64).sqrt(),
@@ -343,7 +348,7 @@ impl Nprobe {
             Self::Lists(lists) => lists as f64,
             Self::Exact => return usize::MAX,
         };
-        // Values beyond nlist are the exact search, like -1.
+        // Values above nlist make the search exact, like -1.
         (lists.ceil() as usize).max(1)
     }
 }

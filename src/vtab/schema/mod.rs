@@ -1,4 +1,4 @@
-//! What a CREATE statement says: columns, options, settings.
+//! The schema of a table: what its CREATE statement declares.
 
 pub mod columns;
 pub mod knobs;

@@ -1,4 +1,4 @@
-//! What stands between the parentheses of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
+//! Reads the arguments of `CREATE VIRTUAL TABLE ... USING ivf(...)`.
 
 use crate::device::DeviceName;
 use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
@@ -10,52 +10,52 @@ use crate::vtab::schema::knobs::{Knob, Nprobe};
 use crate::vtab::schema::vec0::{self, Dialect};
 use crate::vtab::schema::words::{self, identifier, unquoted};
 
-/// When a table is trained on its own.
+/// When a table trains by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainAt {
-    /// At [`TrainAt::AUTO_ROWS`]; from then on long lists are split and short ones joined.
+    /// At [`TrainAt::AUTO_ROWS`] rows. From then on long lists are split and short ones merged.
     Auto,
-    /// At that many rows; from then on as with auto.
+    /// At this number of rows. From then on as with auto.
     Rows(u64),
-    /// Never: only commands train, split and join.
+    /// Never: only commands train, split and merge.
     Off,
 }
 
-/// What the CREATE statement says.
+/// The content of a CREATE statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// The vector column; of several, the one that this is about.
+    /// The vector column; in a table with several, the one that these options are for.
     pub column: Column,
-    /// Its number.
+    /// The number of this vector column.
     pub number: usize,
-    /// The vector columns.
+    /// All vector columns.
     pub vectors: Vec<Column>,
     /// All columns.
     pub columns: Columns,
-    /// Lists; none for as many as the number of rows suggests.
+    /// The number of lists; `None` for a number that fits the rows.
     pub nlist: Option<u64>,
-    /// How it is searched, where neither a query nor a setting says.
+    /// The knobs of searches, which queries and settings override.
     pub knobs: Knobs,
-    /// How rows are coded; none for what suits the metric.
+    /// How rows are coded; `None` for the best choice for the metric.
     pub quantizer: Option<Quantizer>,
-    /// When the table is trained on its own.
+    /// When the table trains by itself.
     pub train_at: TrainAt,
-    /// The device, by name.
+    /// The device.
     pub device: DeviceName,
     /// The order of the rows of a list.
     pub list_ordering: ListOrdering,
-    /// Decides the training, together with the rows.
+    /// The seed of trainings.
     pub seed: u64,
-    /// Settings of sqlite-vec's that mean nothing here.
+    /// Settings of sqlite-vec without a meaning here.
     pub ignored: Vec<String>,
 }
 
 impl TrainAt {
-    /// Rows below which a table is searched exactly and not trained on its own.
+    /// Below this number of rows a table is searched exactly, and does not train by itself.
     pub const AUTO_ROWS: u64 = 10_000;
 }
 
-/// The options that a CREATE statement may have.
+/// The names of all options.
 pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budget_strategy, min_rows_per_list, \
                                 max_rows_per_list, profile, recall_target, search_mode, quantizer, list_ordering, \
                                 train_at, device, seed";
@@ -64,7 +64,7 @@ impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE ... USING `module`.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// If an argument is not valid. The message says what would be right.
     pub fn of_module(module: &str, arguments: &[&str]) -> Result<Self> {
         if Dialect::of_module(module) == Dialect::Ivf {
             return Self::parse(arguments);
@@ -72,7 +72,7 @@ impl Options {
         let vec0::Rewritten { arguments, ignored } = vec0::rewrite(arguments)?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut options = Self { ignored, ..Self::read(&arguments, Dialect::Vec0)? };
-        // Who did not ask for approximate answers gets exact ones, for which lists would only cost.
+        // Without a setting for approximate searches, searches are exact, and lists would only cost time.
         if options.nlist.is_none() && options.knobs == Knobs::default() {
             options.knobs.nprobe = Some(Nprobe::EXACT);
             if options.train_at == TrainAt::Auto {
@@ -85,7 +85,7 @@ impl Options {
     /// Reads the arguments of an `ivf` table.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// If an argument is not valid. The message says what would be right.
     pub fn parse(arguments: &[&str]) -> Result<Self> {
         Self::read(arguments, Dialect::Ivf)
     }
@@ -204,7 +204,8 @@ impl Options {
                     Error::generic(format!("list_ordering must be {names}, got '{value}'"))
                 })?;
             }
-            // A device that is missing here does not make the file unreadable: it is used where it exists.
+            // A device that is missing on this machine does not make the file unreadable: it is used where it
+            // exists.
             "device" => {
                 self.device = DeviceName::from_name(value).ok_or_else(|| {
                     Error::generic(format!("device must be one of {}, got '{value}'", DeviceName::NAMES))
@@ -224,14 +225,14 @@ impl Options {
         Ok(())
     }
 
-    /// These options, about another of the vector columns.
+    /// These options for another vector column.
     pub fn about(&self, number: usize) -> Self {
         Self { column: self.vectors[number].clone(), number, ..self.clone() }
     }
 
-    /// What the table has beside vectors.
+    /// What the table has besides vectors.
     pub fn shape(&self) -> Shape {
-        // What does not stand beside vectors stands with the first column.
+        // What is not packed beside vectors is stored with the first vector column.
         let is_first = self.number == 0;
         Shape {
             number: self.number,
@@ -248,7 +249,7 @@ impl Options {
         }
     }
 
-    /// The table as SQLite shall see it.
+    /// The declaration of the table for SQLite.
     pub fn declaration(&self, table: &str) -> String {
         self.columns.declaration(table)
     }

@@ -1,8 +1,8 @@
-//! sqlite-vec's grammar of CREATE VIRTUAL TABLE, rewritten to that of `ivf`.
+//! Rewrites sqlite-vec's grammar of CREATE VIRTUAL TABLE to that of `ivf`.
 //!
-//! sqlite-vec reads as many words of an argument as it knows, matches words by their beginnings, and ignores what comes after:
-//! `slug TEXT NOT NULL DEFAULT ''` is a TEXT to it. Its key comes first, wherever it was written, and a table without one
-//! has a column `rowid` there.
+//! sqlite-vec reads as many words of an argument as it knows, matches words by their beginnings, and ignores
+//! the rest: `slug TEXT NOT NULL DEFAULT ''` is just a TEXT. Its key is the first column, wherever it was
+//! written; a table without a key has a column `rowid` there.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use crate::sqlite::{Error, Result};
 use crate::vtab::schema::columns::is_vector;
 use crate::vtab::schema::words::{identifier, unquoted};
 
-/// sqlite-vec's module.
+/// The name of sqlite-vec's module.
 pub const MODULE: &str = "vec0";
 
-/// Whose habits a table has: those of the module that it was made by.
+/// Whose behaviour a table has: that of the module that it was made by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Ivf,
@@ -21,16 +21,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// That of a module.
+    /// The dialect of a module.
     pub fn of_module(module: &str) -> Self {
         if module.eq_ignore_ascii_case(MODULE) { Self::Vec0 } else { Self::Ivf }
     }
 }
 
-/// A command of sqlite-vec's in words of this crate; none if nothing is to be done for it.
+/// Translates a command of sqlite-vec; `None` if nothing is to be done for it.
 ///
 /// # Errors
-/// A command that has no counterpart here, a number that sqlite-vec would refuse.
+/// If the command has no counterpart here, or has a number that sqlite-vec would refuse.
 pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
     let (name, argument) = match text.find([':', '=']) {
         Some(at) => (&text[..at], &text[at + 1..]),
@@ -39,7 +39,7 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
     Ok(Some(match name {
         "compute-centroids" if argument.is_empty() => "train".into(),
         "compute-centroids" => format!("train:{argument}").into(),
-        // One list: every search reads all rows.
+        // With one list, every search reads all rows.
         "clear-centroids" => "train:{\"nlist\":1}".into(),
         // Training has assigned them.
         "assign-vectors" => return Ok(None),
@@ -48,7 +48,7 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
                 "set-centroid: centroids are computed here, by the command 'train' (or compute-centroids)";
             return Err(Error::generic(text));
         }
-        // How far an approximate search of theirs looks: what is found here is at least as near.
+        // How far sqlite-vec's approximate searches look. The rows found here are at least as near.
         "oversample" | "search_list_size" | "search_list_size_search" | "search_list_size_insert" => {
             return match argument.trim_ascii().parse::<u32>() {
                 Ok(1..) => Ok(None),
@@ -59,12 +59,12 @@ pub fn command(text: &str) -> Result<Option<Cow<'_, str>>> {
     }))
 }
 
-/// What `ivf` would be told.
+/// The arguments for `ivf`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rewritten {
     /// The arguments.
     pub arguments: Vec<String>,
-    /// Settings of sqlite-vec's that have no meaning here.
+    /// Settings of sqlite-vec without a meaning here.
     pub ignored: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ pub fn rewrite(arguments: &[&str]) -> Result<Rewritten> {
         } else {
             match value(name, rest) {
                 (column, true) if key.is_none() => key = Some(column),
-                // A second key is an error of every table.
+                // `ivf` refuses a second key.
                 (column, _) => rewritten.arguments.push(column),
             }
         }
@@ -100,7 +100,7 @@ pub fn rewrite(arguments: &[&str]) -> Result<Rewritten> {
     Ok(rewritten)
 }
 
-/// The name that an argument begins with, as it is written, and what follows.
+/// Splits the name at the start of an argument, as written, from the rest.
 fn split(argument: &str) -> Result<(&str, &str)> {
     let argument = argument.trim_ascii_start();
     let (_, rest) = identifier(argument)?;
@@ -108,18 +108,18 @@ fn split(argument: &str) -> Result<(&str, &str)> {
     Ok((argument[..end].trim_ascii_end(), rest))
 }
 
-/// The word that a text begins with.
+/// The word at the start of a text.
 fn first_word(text: &str) -> &str {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     &text[..end]
 }
 
-/// Whether `word` is the beginning of `of`.
+/// Whether `word` is a beginning of `of`.
 fn begins(word: &str, of: &str) -> bool {
     !word.is_empty() && of.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
 }
 
-/// The type of a column beside the vector, by the beginning of its name.
+/// The type of a value column, by the beginning of its name.
 fn type_of(word: &str) -> Option<&'static str> {
     const TYPES: [(&[&str], &str); 5] = [
         (&["boolean"], "BOOLEAN"),
@@ -128,16 +128,16 @@ fn type_of(word: &str) -> Option<&'static str> {
         (&["text"], "TEXT"),
         (&["blob"], "BLOB"),
     ];
-    // `b` is a boolean and not a blob, as the former comes first.
+    // The order matters: `b` is a boolean, not a blob.
     TYPES.iter().find(|(names, _)| names.iter().any(|name| begins(word, name))).map(|(_, kind)| *kind)
 }
 
-/// A column beside the vector, and whether it is the primary key.
+/// Rewrites a value column. Also returns whether it is the primary key.
 fn value(name: &str, rest: &str) -> (String, bool) {
     let mut words = rest.split(|c: char| c.is_ascii_whitespace() || c == '(').filter(|word| !word.is_empty());
     let [first, second, third] = [(); 3].map(|()| words.next().unwrap_or_default());
     let Some(kind) = type_of(first).filter(|kind| *kind != "BLOB") else {
-        // An error that names it.
+        // Left as it is, for an error that names it.
         return (format!("{name} {rest}"), false);
     };
     let may_be_key = matches!(kind, "INTEGER" | "TEXT") && begins(third, "key");
@@ -150,12 +150,12 @@ fn value(name: &str, rest: &str) -> (String, bool) {
     }
 }
 
-/// A vector column.
+/// Rewrites a vector column.
 fn vector(name: &str, rest: &str, ignored: &mut Vec<String>) -> Result<String> {
     let (kind, mut settings) = rest.split_at(rest.find(']').map_or(rest.len(), |end| end + 1));
     let (element, dim) = kind.split_once('[').unwrap_or((kind, ""));
     let begins_with = |word: &str| element.get(..word.len()).is_some_and(|e| e.eq_ignore_ascii_case(word));
-    // `float16` and `float64` are names of other types, here or anywhere.
+    // `float16` and `float64` name other types.
     let element = match element.trim_ascii() {
         other if ["float16", "float64"].iter().any(|name| other.eq_ignore_ascii_case(name)) => other,
         _ if begins_with("float") || begins_with("f32") => "float",
@@ -167,7 +167,7 @@ fn vector(name: &str, rest: &str, ignored: &mut Vec<String>) -> Result<String> {
         settings = settings.trim_ascii();
         let word = first_word(settings);
         if word.is_empty() {
-            // What is not understood has an error that names it.
+            // Anything not understood is left as it is, for an error that names it.
             column.extend([" ", settings]);
             return Ok(column.trim_ascii_end().to_string());
         }
@@ -192,8 +192,8 @@ fn vector(name: &str, rest: &str, ignored: &mut Vec<String>) -> Result<String> {
     }
 }
 
-/// What `INDEXED BY` means here. Searches of a table made as `vec0` are exact, so an index that gives approximate answers is left
-/// out; `ivf(...)` says how lists are made.
+/// Rewrites `INDEXED BY`. Searches of a `vec0` table are exact, so an index for approximate answers is left
+/// out, except `ivf(...)`, which says how lists are made.
 fn indexed_by(index: &str, element: &str, dim: usize, ignored: &mut Vec<String>) -> Result<Option<String>> {
     let fault = |what: String| Error::generic(format!("INDEXED BY {index}: {what}"));
     let wrong = |what: String| Err(fault(what));
@@ -284,7 +284,7 @@ fn indexed_by(index: &str, element: &str, dim: usize, ignored: &mut Vec<String>)
             }
             let mut settings: Vec<String> = Vec::new();
             settings.extend((nlist > 0).then(|| format!("nlist={nlist}")));
-            // The default of that index.
+            // The default nprobe of sqlite-vec's index.
             let nprobe = nprobe.unwrap_or(if nlist == 0 { 10 } else { 10.min(nlist) });
             settings.push(format!("nprobe={nprobe}"));
             if text("quantizer").is_some_and(|quantizer| begins(quantizer, "none")) {
@@ -301,7 +301,7 @@ fn indexed_by(index: &str, element: &str, dim: usize, ignored: &mut Vec<String>)
     Ok(None)
 }
 
-/// An option of the table.
+/// Rewrites an option of the table.
 fn option(argument: &str, name: &str, value: &str, rewritten: &mut Rewritten) -> Result<()> {
     if !begins(name, "chunk_size") {
         rewritten.arguments.push(argument.into());
@@ -310,7 +310,7 @@ fn option(argument: &str, name: &str, value: &str, rewritten: &mut Rewritten) ->
     let value = unquoted(value.trim_ascii());
     match value.parse() {
         Ok(size) if (8..=4096).contains(&size) && size % 8 == 0 => {
-            // Lists have segments of their own size.
+            // Segments have sizes of their own.
             rewritten.ignored.push(format!("chunk_size={size}"));
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! The words of a declaration.
+//! Splits declarations into words.
 
 use crate::sqlite::{Error, Result};
 use crate::vtab::schema::options::OPTION_NAMES;
@@ -6,7 +6,7 @@ use crate::vtab::schema::options::OPTION_NAMES;
 /// Splits a setting at its equals sign.
 ///
 /// # Errors
-/// There is none.
+/// If it has none.
 pub fn setting(text: &str) -> Result<(String, &str)> {
     let (name, rest) = identifier(text)?;
     match rest.strip_prefix('=') {
@@ -15,7 +15,7 @@ pub fn setting(text: &str) -> Result<(String, &str)> {
     }
 }
 
-/// Splits an identifier, bare or quoted, off the front, and the blanks after it.
+/// Splits an identifier, bare or quoted, and the white space after it off the front.
 pub fn identifier(text: &str) -> Result<(String, &str)> {
     let close = match text.chars().next() {
         Some(quote @ ('"' | '`' | '\'')) => Some(quote),
@@ -37,7 +37,7 @@ pub fn identifier(text: &str) -> Result<(String, &str)> {
         }
         return Err(Error::generic(format!("{text} has no closing {close}")));
     }
-    // To SQLite whatever is not ASCII is a letter.
+    // SQLite takes all characters beyond ASCII for letters.
     let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii();
     let end = text.find(|c: char| !is_letter(c)).unwrap_or(text.len());
     if end == 0 {
@@ -46,7 +46,7 @@ pub fn identifier(text: &str) -> Result<(String, &str)> {
     Ok((text[..end].to_string(), text[end..].trim_ascii_start()))
 }
 
-/// A value without the quotes around it.
+/// A value without its quotes.
 pub fn unquoted(value: &str) -> &str {
     ['"', '\'']
         .iter()

@@ -1,4 +1,5 @@
-//! What recall targets go by: measured on the rows, or by queries that a user gave, which are kept and measured by again.
+//! The calibration of a table, by its rows or by queries that the user gave. These are stored, and used
+//! again.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,10 +11,11 @@ use crate::storage::{Measured, Settings};
 use crate::vtab::table::Table;
 
 impl Table {
-    /// Measures by prepared queries (`[n][dim]`) from now on, by the rows where there are none.
+    /// Calibrates by prepared queries (`[n][dim]`), now and later; by rows if there are none.
     ///
     /// # Errors
-    /// A table that is not trained, has few rows or partitions; what reading and writing fail with, or an interrupt.
+    /// If the table is not trained, has few rows or partitions; those of reading and writing it, or an
+    /// interrupt.
     pub fn calibrate_by(&self, queries: &[f32]) -> Result<()> {
         let _watched = self.watched("calibrate")?;
         self.flush()?;
@@ -44,10 +46,10 @@ impl Table {
         self.calibrate(settings)
     }
 
-    /// Measures anew what recall targets go by, and keeps the settings with it.
+    /// Calibrates again, and stores the settings with the result.
     ///
     /// # Errors
-    /// What reading and writing fail with, or an interrupt.
+    /// Those of reading and writing the table, or an interrupt.
     pub(super) fn calibrate(&self, mut settings: Settings) -> Result<()> {
         let state = self.tables().read_state()?;
         let queries = self.own_queries(&settings)?;
@@ -59,10 +61,10 @@ impl Table {
         self.write_settings(&settings)
     }
 
-    /// The queries that settings say to measure by.
+    /// The queries that the settings refer to.
     ///
     /// # Errors
-    /// What reading fails with, `SQLITE_CORRUPT_VTAB` where they are others.
+    /// Those of reading them; `SQLITE_CORRUPT_VTAB` if they are others.
     pub(super) fn own_queries(&self, settings: &Settings) -> Result<Vec<f32>> {
         let Measured { queries: count, hash: expected, .. } = settings.measured;
         let tables = self.tables();
@@ -78,7 +80,7 @@ impl Table {
 }
 
 impl Measured {
-    /// After a measuring in that state, which found something or did not.
+    /// After a calibration in `state`, which found limits or not.
     pub(super) fn at(self, is_found: bool, state: &State) -> Self {
         Self { rows: if is_found { state.rows as u64 } else { 0 }, ..self }
     }

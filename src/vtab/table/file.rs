@@ -1,4 +1,5 @@
-//! Which file a table is in. Memory that mirrors a table is keyed by it, and must not outlive it.
+//! Identifies the file that a table is in. Memory that mirrors a table has this key, and must not outlive its
+//! file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,35 +11,37 @@ use crate::index::Version;
 use crate::sqlite::Db;
 use crate::vtab::table::registry::cache;
 
-/// A file that a table of this process is in: device and inode. As long as the file is open no other file can have them.
+/// A file with a table of this process: device and inode. While the file is open, no other file can have
+/// them.
 pub struct OpenFile {
     id: (u64, u64),
     path: PathBuf,
-    /// SQLite opens a table anew where another connection has changed it. To restore a file by the backup interface is such
-    /// a change; so is any DDL and VACUUM, after which the lists are read again. What else could tell nobody has found: a
-    /// forged copy is equal in all that can be looked at without reading it.
+    /// The schema version. SQLite reconnects a table if another connection has changed the schema. A restore
+    /// by the backup API changes it; so does any DDL and VACUUM, after which the lists are read again. No
+    /// cheaper signal is known: a forged copy is equal in everything that can be checked without reading it.
     schema_version: i64,
 }
 
-/// What is known of a file that snapshots are kept of.
+/// What is known of a file whose snapshots are cached.
 enum Known {
-    /// So many tables are in it, and this is the newest schema version that one was opened at.
+    /// How many tables in it are open, and the newest schema version that one was opened at.
     Open(usize, i64),
-    /// Nobody has it open any more. Another file may come to have its inode, or other content may be put into it: the
-    /// snapshots are of use only if it was not touched meanwhile.
+    /// No table in it is open. Another file may get its inode, or it may get other content, so the snapshots
+    /// are used again only if the file is unchanged.
     Left(Untouched),
 }
 
-/// The size of a file and the time of its last change, which no program can set.
+/// The size of a file and its ctime, which no program can set.
 #[derive(PartialEq)]
 struct Untouched {
     size: u64,
     changed: Duration,
 }
 
-/// Files whose snapshots are kept though nobody has them open, at most.
+/// The most files whose snapshots are kept without an open table.
 const LEFT_KEPT: usize = 64;
-/// A file that was changed so recently may change again without its time showing it: file systems count in ticks.
+/// A file that was changed this recently may change again without a change of its ctime, because file systems
+/// count in ticks.
 const TICK: Duration = Duration::from_millis(100);
 
 type Files = HashMap<(u64, u64), Known>;
@@ -50,12 +53,12 @@ fn known() -> MutexGuard<'static, Files> {
 }
 
 impl OpenFile {
-    /// The file of a schema; none where that cannot be told for sure.
+    /// The file of a schema; `None` if it cannot be identified for certain.
     pub fn of(db: Db, schema: &str) -> Option<Self> {
         let path = PathBuf::from(db.file_name(schema).filter(|path| !path.is_empty())?);
         let (id, untouched) = look(&path)?;
         let schema_version = db.schema_version(schema)?;
-        // Asked after looking: what was looked at is what SQLite has open.
+        // Checked after `look`, so that the file it has looked at is the one that SQLite has open.
         if db.file_has_moved(schema) {
             return None;
         }
@@ -65,7 +68,7 @@ impl OpenFile {
             Some(Known::Left(left)) if *left == untouched => (0, schema_version),
             _ => (0, i64::MIN),
         };
-        // Readers of old snapshots read again.
+        // Readers of older snapshots read them again.
         if newest < schema_version {
             cache().forget_file(id);
         }
@@ -78,7 +81,7 @@ impl OpenFile {
         self.id
     }
 
-    /// A version of a table in it.
+    /// The version of a table in this file.
     pub fn version(&self, uuid: [u8; 16], stamp: [u8; 16]) -> Version {
         Version { uuid, stamp, file: self.id, schema_version: self.schema_version }
     }
@@ -105,7 +108,7 @@ fn forget(known: &mut Files, id: (u64, u64)) {
     cache().forget_file(id);
 }
 
-/// Keeps few files that nobody has open, those that were changed last.
+/// Limits the files without an open table to those that were changed last.
 fn forget_some(known: &mut Files) {
     let mut left: Vec<_> = known
         .iter()
@@ -137,6 +140,6 @@ fn look(path: &Path) -> Option<((u64, u64), Untouched)> {
 
 #[cfg(not(unix))]
 fn look(_: &Path) -> Option<((u64, u64), Untouched)> {
-    // No inode here: each connection keeps its own snapshots.
+    // No inodes here: each connection keeps its own snapshots.
     None
 }

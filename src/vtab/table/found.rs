@@ -1,7 +1,8 @@
-//! What searches found. A row of an answer is given as the search saw it: what a statement reads of it is kept beside it.
+//! The answers of searches. Each row of an answer is returned as the search saw it, so whatever a statement
+//! reads of it is kept with the answer.
 //!
-//! The answers to one and the same query are computed once as long as a statement reads the table, however often SQLite asks
-//! for them: once per row of an outer table, for example.
+//! While statements read a table, the answers to equal queries are computed once, however often SQLite asks
+//! for them: for example once per row of an outer table.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,71 +21,72 @@ use crate::vtab::table::Table;
 use crate::vtab::table::rows::Known;
 use crate::vtab::table_function::Cell as OfRow;
 
-/// Numbers that are kept of the queries, and as many neighbours: a batch's are given back.
+/// Buffers are kept for the next search if they hold at most this many numbers of queries, and as many
+/// neighbours. Those of a batch are freed.
 const NUMBERS_KEPT: usize = 1 << 14;
-/// Bytes of answers that are kept for a statement that asks for them again.
+/// The most bytes of answers that are kept while statements may ask for them again.
 const BYTES_KEPT: usize = 16 << 20;
-/// The same in searches.
+/// The most searches whose answers are kept.
 const SEARCHES_KEPT: usize = 1024;
-/// Bytes of vectors and auxiliary values that are read of answers at a time.
+/// The most bytes of vectors and auxiliary values that are read at a time.
 const CARRIED_BYTES: usize = 4 << 20;
-/// What is assumed of an auxiliary value.
+/// The assumed size of an auxiliary value.
 const VALUE_BYTES: usize = 256;
 
-/// The metadata of the segments that answers stand in.
+/// The metadata of the segments that answers are in.
 pub type OfSegments = HashMap<u32, Arc<Held<Metadata>>>;
 
 /// The answers of a search.
 #[derive(Default)]
 pub struct Found {
-    /// The hash of all that the answers depend on.
+    /// A hash of everything that the answers depend on.
     pub key: u128,
     /// The queries, prepared.
     pub queries: Vec<f32>,
     pub answers: Answers,
-    /// What the query gave, for the hidden columns.
+    /// What the statement gave, for the hidden columns.
     pub k: Option<i64>,
     pub knobs: Knobs,
     pub params: Option<String>,
     /// The number of the vector column that was searched.
     pub index: usize,
     pub metadata: OfSegments,
-    /// What was searched; none where no row could be an answer.
+    /// What was searched; `None` if no row could be an answer.
     pub source: Option<Source>,
     carried: RefCell<Carried>,
 }
 
-/// What a search saw.
+/// The content that a search saw.
 pub struct Source {
     pub state: State,
-    /// Not held: it may be evicted.
+    /// A weak reference: the snapshot may be evicted.
     pub snapshot: Weak<Snapshot>,
     /// [`Table::changes`] at the search.
     pub changes: u64,
 }
 
-/// What a statement reads of its answers beside their metadata, as far as it has shown.
+/// What the statement reads of its answers besides metadata, as known so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Reads {
     vectors: bool,
     values: bool,
 }
 
-/// What was read of some of the answers.
+/// What was read of a range of answers.
 #[derive(Default)]
 struct Carried {
     rows: Range<usize>,
     reads: Reads,
-    /// By vector column `[rows][dim]`.
+    /// By vector column, `[rows][dim]`.
     vectors: Vec<Vec<f32>>,
     /// By row and auxiliary slot.
     values: Vec<OfRow>,
-    /// Rows that were changed before they were read: nothing is given of them.
+    /// Rows that were changed before they were read: nothing is returned of them.
     gone: Vec<bool>,
 }
 
 impl Found {
-    /// Empties it for another search.
+    /// Clears it for another search.
     pub fn clear(&mut self) {
         self.queries.clear();
         self.metadata.clear();
@@ -105,10 +107,11 @@ impl Found {
         (CARRIED_BYTES / bytes.max(VALUE_BYTES)).max(1)
     }
 
-    /// Whether answer `at` can be given. One that was changed after the search, before anything of it was read, is left out.
+    /// Whether to return answer `at`. An answer whose row was changed after the search, before anything of it
+    /// was read, is left out.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn is_given(&self, table: &Table, at: usize) -> Result<bool> {
         let Some(source) = &self.source else { return Ok(true) };
         let is_known = self.carried.borrow().rows.contains(&at) || table.changes() == source.changes;
@@ -116,7 +119,7 @@ impl Found {
             return Ok(true);
         }
         let reads = self.carried.borrow().reads;
-        // Of a statement that has read nothing but what the search gave, all answers can be given.
+        // If the statement has read only what the search returned, all answers can be returned.
         if !is_known && reads != Reads::default() {
             self.carry(table, at, reads)?;
         }
@@ -125,8 +128,8 @@ impl Found {
         Ok(place.and_then(|place| carried.gone.get(place)) != Some(&true))
     }
 
-    /// Reads `reads` of answer `at` and of those after it, unless that has been done: what the statement reads of one answer it
-    /// will read of the others, and the table may change meanwhile.
+    /// Reads `reads` of answer `at` and those after it, unless this was done before. What the statement reads
+    /// of one answer it will read of the others, and the table may change in the meantime.
     fn carry(&self, table: &Table, at: usize, reads: Reads) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let known = (self.carried.borrow().rows.contains(&at), self.carried.borrow().reads);
@@ -169,7 +172,7 @@ impl Found {
         Ok(carried)
     }
 
-    /// Vectors by the places that the search knows.
+    /// Vectors by the places that the search returned.
     fn by_place(
         &self,
         index: &Table,
@@ -195,7 +198,7 @@ impl Found {
         Ok(vectors)
     }
 
-    /// Vectors as they are now, zeros for rows that are gone.
+    /// Vectors by rowid, as they are now; zeros for rows that are gone.
     fn by_rowid(&self, index: &Table, carried: &Carried) -> Result<Vec<f32>> {
         let dim = index.layout.dim;
         let mut known = Known::default();
@@ -215,7 +218,7 @@ impl Found {
         Ok(vectors)
     }
 
-    /// Whether a row is not the one any more that the search found: its vector is not at the distance that it was at.
+    /// Whether a row is no longer the one that the search found: its vector has another key.
     fn is_changed(&self, table: &Table, at: usize) -> Result<bool> {
         let Some(index) = table.indexes().nth(self.index) else { return Ok(true) };
         let neighbor = &self.answers.neighbors[at];
@@ -227,15 +230,16 @@ impl Found {
         Ok(metric.key(query, &vector).to_bits() != neighbor.key.to_bits())
     }
 
-    /// The distances of the answers' keys.
+    /// Converts the keys of the answers to distances.
     pub fn distances(&self, table: &Table) -> Distances {
         table.indexes().nth(self.index).unwrap_or(table).distances()
     }
 
-    /// Lends the vector of answer `at`.
+    /// Passes the vector of answer `at` to `give`.
     ///
     /// # Errors
-    /// What reading or `give` fails with.
+    /// `SQLITE_ABORT` if the row was changed before its vector was read; those of reading the table or of
+    /// `give`.
     pub fn vector(
         &self,
         table: &Table,
@@ -258,10 +262,10 @@ impl Found {
         vectors.and_then(|vectors| vectors.get(place * dim..(place + 1) * dim)).map_or(Ok(()), give)
     }
 
-    /// Lends an auxiliary value of answer `at`.
+    /// Passes an auxiliary value of answer `at` to `give`.
     ///
     /// # Errors
-    /// What reading or `give` fails with.
+    /// Those of reading the table or of `give`.
     pub fn value(
         &self,
         table: &Table,
@@ -280,23 +284,23 @@ impl Found {
 /// The searches of the statements that read a table.
 #[derive(Default)]
 pub struct Searches {
-    /// The newest last.
+    /// Newest last.
     found: Vec<Rc<Found>>,
-    /// The memory of one that is no longer needed.
+    /// The buffers of a search that is no longer needed.
     spare: Option<Rc<Found>>,
-    /// Bytes of `found`.
+    /// The bytes of `found`.
     bytes: usize,
-    /// Cursors that are open.
+    /// The number of open cursors.
     cursors: usize,
 }
 
 impl Searches {
-    /// A cursor opens.
+    /// Counts a cursor that opens.
     pub fn opened(&mut self) {
         self.cursors += 1;
     }
 
-    /// A cursor has closed. With the last one the answers go.
+    /// Counts a cursor that closes. The last one drops all answers.
     pub fn closed(&mut self) {
         self.cursors = self.cursors.saturating_sub(1);
         if self.cursors == 0 {
@@ -316,12 +320,12 @@ impl Searches {
         }
     }
 
-    /// The answers to a query that was asked before.
+    /// The answers of a search with this key.
     pub fn get(&self, key: u128) -> Option<Rc<Found>> {
         self.found.iter().rev().find(|found| found.key == key).map(Rc::clone)
     }
 
-    /// Memory for a search.
+    /// Buffers for a search.
     pub fn take(&mut self) -> Rc<Found> {
         self.spare.take().unwrap_or_default()
     }

@@ -1,21 +1,22 @@
-//! What a transaction has done to a table that its end has to look after, by savepoint: what a savepoint takes back is
-//! forgotten with it.
+//! What a transaction has written to a table, by savepoint, for the upkeep at its end. A rollback to a
+//! savepoint also undoes these records.
 
 use crate::storage::Written;
 
-/// What was done since a savepoint opened, or since the transaction began.
+/// What was written since a savepoint opened, or since the transaction began.
 #[derive(Debug)]
 struct Layer {
-    /// The number of the savepoint, -1 for the transaction itself.
+    /// The number of the savepoint; -1 for the transaction itself.
     level: i32,
     /// The name of the table when the savepoint opened.
     name: String,
-    /// The version of the table then; none where the transaction had written nothing before.
+    /// The version of the table at that time; `None` if the transaction had written nothing before.
     ver: Option<[u8; 16]>,
-    /// Whether it may have another version now.
+    /// Whether the version may have changed since.
     touched: bool,
     written: Written,
-    /// The lists were looked after here: what was written before is done with, as long as this layer is not undone.
+    /// Whether upkeep was done in this layer. What was written before it then needs none, unless this layer
+    /// is undone.
     settled: bool,
 }
 
@@ -24,7 +25,7 @@ impl Layer {
         Self { level, name, ver, touched: false, written: Written::default(), settled: false }
     }
 
-    /// Adds what a later layer did.
+    /// Adds a later layer to this one.
     fn absorb(&mut self, later: Self) {
         self.touched |= later.touched;
         if later.settled {
@@ -36,34 +37,37 @@ impl Layer {
     }
 }
 
-/// The layers of a transaction, the innermost last.
+/// The layers of a transaction, innermost last.
 ///
-/// SQLite tells a table of a savepoint when it opens, or when the table is first written: then of the innermost one only. It
-/// tells each object that stands for the table, so that the same news may come twice.
+/// SQLite tells a table of a savepoint when it opens, or when the table is first written: then only of the
+/// innermost one. It tells each object of the table, so the same call may come twice.
 ///
-/// A dropped table that ROLLBACK TO brings back is another object, and what happened to savepoints meanwhile nobody has told
-/// it: of its past it knows the versions only.
+/// A dropped table that ROLLBACK TO brings back is another object, and nobody has told it what happened to
+/// savepoints meanwhile. It only knows the versions in its past.
 #[derive(Debug)]
 pub struct Layers {
     layers: Vec<Layer>,
-    /// What was done before the table was dropped. The last one is empty: its version is that of the table as it came back.
+    /// What was written before the table was dropped. The last layer is empty: its version is that of the
+    /// table when it came back.
     past: Vec<Layer>,
-    /// The innermost savepoint that was open then, -1 for none. To undo it may undo a part of the past.
+    /// The innermost savepoint that was open at that time; -1 for none. Undoing it may undo a part of the
+    /// past.
     within: i32,
-    /// Whether that is yet to be told.
+    /// Whether `within` is not known yet.
     late: bool,
-    /// A part of the past may have been undone.
+    /// Whether a part of the past may have been undone.
     stale: bool,
 }
 
 impl Layers {
-    /// Those of a transaction that has done nothing yet.
+    /// The layers of a new transaction.
     pub fn new(name: String) -> Self {
         let layers = vec![Layer::new(-1, name, None)];
         Self { layers, past: Vec::new(), within: -1, late: false, stale: false }
     }
 
-    /// Those of a table of these layers that was dropped, and has come back under `name` at the version `ver`.
+    /// The layers of a table that was dropped, and has come back under `name` with the version `ver`. `self`
+    /// is from before.
     pub fn come_back(self, ver: [u8; 16], name: String) -> Self {
         let past = self.past.into_iter().chain(self.layers).collect();
         let mut layers = Self { past, late: true, ..Self::new(name) };
@@ -71,14 +75,14 @@ impl Layers {
         layers
     }
 
-    /// Whether [`Layers::reconcile`] is due, before the table is written.
+    /// Whether [`Layers::reconcile`] must be called before the table is written.
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Forgets what was undone of the past: the table has the version `ver` again.
+    /// Drops the part of the past that was undone: the table has the version `ver` again.
     pub fn reconcile(&mut self, ver: [u8; 16]) {
-        // A version that is none of a savepoint's is the one at which the transaction began.
+        // A version that no savepoint has is the one at which the transaction began.
         let at = self.past.iter().rposition(|layer| layer.ver == Some(ver));
         self.past.truncate(at.unwrap_or(0));
         if !self.past.is_empty() {
@@ -87,7 +91,7 @@ impl Layers {
         self.stale = false;
     }
 
-    /// All layers, the first one first.
+    /// All layers, outermost first.
     fn all(&self) -> impl DoubleEndedIterator<Item = &Layer> {
         self.past.iter().chain(&self.layers)
     }
@@ -100,7 +104,7 @@ impl Layers {
         &mut self.layers[last]
     }
 
-    /// The innermost savepoint of the transaction that the table was told of, -1 for none.
+    /// The innermost savepoint that the table was told of; -1 for none.
     pub fn level(&self) -> i32 {
         self.layers.last().map_or(i32::MIN, |layer| layer.level)
     }
@@ -110,12 +114,12 @@ impl Layers {
         self.all().all(|layer| layer.level < 0 && !layer.touched)
     }
 
-    /// The version at the last savepoint, if the table has not been written since.
+    /// The version at the last savepoint, if the table was not written since.
     pub fn untouched(&self) -> Option<Option<[u8; 16]>> {
         self.layers.last().filter(|layer| !layer.touched).map(|layer| layer.ver)
     }
 
-    /// A savepoint opens; nothing, if that is known.
+    /// Opens a savepoint, unless it is known.
     pub fn open(&mut self, level: i32, name: String, ver: Option<[u8; 16]>) {
         if std::mem::take(&mut self.late) {
             self.within = level;
@@ -125,12 +129,12 @@ impl Layers {
         }
     }
 
-    /// The savepoints from `level` on are gone, what was done in them stays.
+    /// Releases the savepoints from `level` on. What was written in them remains.
     pub fn release(&mut self, level: i32) {
         self.within = self.within.min(level - 1).max(-1);
         let Some(mut gone) = self.pop_from(level.max(0)) else { return };
         if self.level() < level - 1 {
-            // The table was first written after the next one opened, and not told of it.
+            // The table was first written after the next savepoint opened, and was not told of this one.
             gone.level = level - 1;
             self.layers.push(gone);
         } else {
@@ -138,7 +142,7 @@ impl Layers {
         }
     }
 
-    /// Takes the layers from `level` on away, as one.
+    /// Removes the layers from `level` on, and merges them into one.
     fn pop_from(&mut self, level: i32) -> Option<Layer> {
         let mut inner: Option<Layer> = None;
         while self.level() >= level
@@ -152,8 +156,9 @@ impl Layers {
         inner
     }
 
-    /// What was done since the savepoint `level` opened was undone, -1 for all of the transaction, which goes on. The name of
-    /// the table then; none if the savepoint is not known to be open.
+    /// Undoes what was written since the savepoint `level` opened (-1: since the transaction began). The
+    /// savepoint stays open. Returns the name of the table at that time; `None` if the savepoint is not known
+    /// to be open.
     pub fn undo(&mut self, level: i32) -> Option<String> {
         if level > self.level() {
             return None;
@@ -164,25 +169,25 @@ impl Layers {
         Some(name)
     }
 
-    /// The table was written.
+    /// Notes that the table was written.
     pub fn touch(&mut self) {
         self.late = false;
         self.top().touched = true;
     }
 
-    /// Rows were written.
+    /// Adds rows that were written.
     pub fn add(&mut self, written: Written) {
         self.top().written.extend(written);
     }
 
-    /// Whatever was written so far is looked after.
+    /// Notes that upkeep was done for everything written so far.
     pub fn settle(&mut self) {
         let top = self.top();
         top.settled = true;
         top.written = Written::default();
     }
 
-    /// What was written and is yet to be looked after.
+    /// What was written and still needs upkeep.
     pub fn written(&self) -> Written {
         let mut written = Written::default();
         for layer in self.all() {
@@ -195,7 +200,7 @@ impl Layers {
         written
     }
 
-    /// Whether rows were written that are yet to be looked after.
+    /// Whether rows were written that still need upkeep.
     pub fn has_written(&self) -> bool {
         let has = |has, layer: &Layer| layer.written.rows > 0 || (has && !layer.settled);
         self.all().fold(false, has)

@@ -1,7 +1,8 @@
 //! A table on a connection.
 //!
-//! SQLite may have several objects for one table; on one connection they share a [`Table`]. What it knows is in three parts: the
-//! [`Transaction`] under way, the [`Versions`] that statements see, and the memory of its [`Searching`].
+//! SQLite may have several objects for one table; on one connection they share a [`Table`]. Its state has
+//! three parts: the [`Transaction`] under way, the [`Versions`] that statements see, and what its
+//! [`Searching`] keeps.
 
 mod calibration;
 mod file;
@@ -41,7 +42,7 @@ pub struct Ivf {
     pub table: Rc<Table>,
 }
 
-/// A table, shared by all objects that stand for it on one connection.
+/// A table, shared by all its objects on one connection.
 pub struct Table {
     db: Db,
     schema: String,
@@ -57,23 +58,24 @@ pub struct Table {
     /// How often this connection has changed the table, or undone a change.
     changes: Cell<u64>,
     text_order: OnceCell<TextOrder>,
-    /// The second vector column and so on: each is an index of its own, in shadow tables of its own, under the same rowids.
+    /// The second and further vector columns. Each is an index with its own shadow tables, under the same
+    /// rowids.
     others: Vec<Rc<Table>>,
 }
 
-/// What searches of a table leave for the next.
+/// What searches of a table keep for the next.
 pub struct Searching {
-    /// Where searches compute on this connection.
+    /// The device for searches on this connection.
     device: Cell<DeviceName>,
-    /// The memory of the last one.
+    /// The buffers of the last search.
     pub buffers: Cell<Option<Box<Buffers>>>,
-    /// What those of statements under way found.
+    /// The answers for statements under way.
     pub searches: RefCell<Searches>,
-    /// What queries are hashed with.
+    /// The seed for hashes of queries.
     pub seed: u64,
-    /// The plan of the last one.
+    /// The plan of the last search.
     plan: RefCell<Rc<Plan>>,
-    /// What the last one took.
+    /// The profile of the last search.
     pub profile: Cell<Option<Profile>>,
 }
 
@@ -112,7 +114,7 @@ impl Table {
         }
     }
 
-    /// The plan of that number and text, read once as long as statements use the same.
+    /// The plan with this number and text. It is parsed only if it is not the last one.
     pub fn plan(&self, number: i32, text: &str) -> Rc<Plan> {
         let mut plan = self.searching.plan.borrow_mut();
         if !plan.is(number, text) {
@@ -121,7 +123,8 @@ impl Table {
         Rc::clone(&plan)
     }
 
-    /// A number that differs after each change of the table by this connection, and after each change that was undone.
+    /// A number that differs after each change of the table by this connection, and after each change that
+    /// was undone.
     pub fn changes(&self) -> u64 {
         self.indexes().map(|index| index.changes.get()).sum()
     }
@@ -136,7 +139,7 @@ impl Table {
     }
 
     fn find_file(&self) {
-        // Before the old one goes: what is known of a file that stays the same stays known.
+        // Before the old one is dropped, so that what is known of the same file is kept.
         let file = OpenFile::of(self.db, &self.schema);
         *self.versions.file.borrow_mut() = file;
     }
@@ -146,12 +149,12 @@ impl Table {
         Rc::clone(&self.tables.borrow())
     }
 
-    /// Whether rows have values in a table of their own.
+    /// Whether rows have values in `t_auxiliary`.
     pub fn has_auxiliary(&self) -> bool {
         self.tables.borrow().shape().auxiliary_columns() > 0
     }
 
-    /// The name, as it is now.
+    /// The current name.
     pub fn name(&self) -> String {
         self.name.borrow().clone()
     }
@@ -159,13 +162,13 @@ impl Table {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
         self.reconcile();
         let is_new = self.transaction.layers.borrow().is_new();
         let uuid = if is_new { None } else { self.tables().read_state().ok().map(|state| state.uuid) };
-        // As in `rename`.
+        // See `rename`.
         let made = self.transaction.made.take();
         self.tables().drop_all().inspect_err(|_| self.transaction.made.set(made))?;
         self.transaction.gone.set(true);
@@ -177,11 +180,11 @@ impl Table {
     /// Renames the shadow tables.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite, or of [`Table::flush`].
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
         self.transaction.layers.borrow_mut().touch();
-        // Half-way there is no table of either name: that does not say that it was unmade.
+        // In between, no table has either name. This must not be taken for a table that was unmade.
         let (made, rollbacks) = (self.transaction.made.take(), self.transaction.rollbacks.get());
         let done = self.tables().rename(new);
         if rollbacks == self.transaction.rollbacks.get() {
@@ -192,7 +195,7 @@ impl Table {
         Ok(())
     }
 
-    /// From now on that is its name.
+    /// Changes the name on this connection.
     fn call(&self, name: &str) {
         if *self.name.borrow() != name {
             let shape = Rc::clone(self.tables().shape());
@@ -209,8 +212,8 @@ impl Table {
         Ok(())
     }
 
-    /// Before the first change of a transaction: with a shared cache, who cannot have the lock has changed nothing, and may try
-    /// again.
+    /// Takes the lock before the first change of a transaction. With a shared cache, a connection that cannot
+    /// have the lock has changed nothing, and may try again.
     fn lock(&self) -> Result<()> {
         if !self.transaction.locked.get() {
             self.tables().lock()?;
@@ -219,16 +222,17 @@ impl Table {
         Ok(())
     }
 
-    /// Runs a change of the tables; if it fails half-way the transaction cannot go on.
+    /// Runs a change of the tables. If it fails halfway, the transaction must be rolled back.
     fn writing<T>(&self, change: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         self.changing(|tables| change(tables, &mut ticker))
     }
 
-    /// [`Table::writing`] of what takes no time. A statement of `change` may open a savepoint, before which what waits is written.
+    /// [`Table::writing`] for short changes, without a ticker. A statement of `change` may open a savepoint,
+    /// which first writes what waits.
     ///
     /// # Errors
-    /// What `change` fails with.
+    /// Those of `change`, or of an earlier failure in this transaction.
     pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         self.lock()?;
@@ -239,9 +243,10 @@ impl Table {
         self.transaction.layers.borrow_mut().touch();
         let done = change(&tables);
         self.change();
-        // What the user inserted last, not what went into the shadow tables.
+        // The rowid that the user inserted last, not that of a shadow table.
         self.db.set_last_insert_rowid(last_rowid);
-        // SQLite rolls the whole transaction back where an inner statement that writes is interrupted, for example.
+        // SQLite has rolled back the whole transaction, for example because an inner statement that writes
+        // was interrupted.
         if done.is_err() && rollbacks == self.transaction.rollbacks.get() {
             self.transaction.broken.set(Some(self.transaction.layers.borrow().level()));
         }
@@ -252,10 +257,10 @@ impl Table {
         Error::misuse(format!("'{}' is in use by the statement that a trigger belongs to", self.name()))
     }
 
-    /// Runs `change` on the buffer, then writes it to the tables if it is full.
+    /// Runs `change` on the buffer. Writes the buffer to the tables if it is full.
     ///
     /// # Errors
-    /// What `change` or writing fails with.
+    /// Those of `change` or of [`Table::flush`].
     pub fn buffered<T>(&self, change: impl FnOnce(&mut Buffer, &Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         self.lock()?;
@@ -264,7 +269,7 @@ impl Table {
             let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
             let done = change(&mut buffer, &self.tables());
             self.change();
-            // SQLite rolls back where an inner statement runs out of memory, even one that only reads.
+            // SQLite rolls back if an inner statement runs out of memory, even one that only reads.
             if rollbacks != self.transaction.rollbacks.get() {
                 buffer.clear();
             }
@@ -279,7 +284,8 @@ impl Table {
     /// Writes what waits to the tables.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// `SQLITE_CORRUPT_VTAB`, `SQLITE_NOMEM`, `SQLITE_INTERRUPT` and others of SQLite. Also an earlier
+    /// failure in this transaction.
     pub fn flush(&self) -> Result<()> {
         if self.forget_if_unmade()? {
             return Ok(());
@@ -307,7 +313,7 @@ impl Table {
     /// Deletes all rows and the training.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// Those of [`Table::flush`].
     pub fn delete_all(&self) -> Result<()> {
         self.check_whole()?;
         self.flush()?;
@@ -317,10 +323,10 @@ impl Table {
         Ok(())
     }
 
-    /// What is wrong with the tables.
+    /// The faults of the tables.
     ///
     /// # Errors
-    /// What keeps the check from being done.
+    /// What prevents the check, such as an interrupt.
     pub fn check(&self) -> Result<Vec<String>> {
         let _watched = self.watched("integrity-check")?;
         self.flush()?;
@@ -328,7 +334,7 @@ impl Table {
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         let mut faults = storage::check(&tables, &self.layout, &mut ticker)?;
         if faults.is_empty() {
-            // As they stand there now, whatever is remembered.
+            // The stored settings are checked, not those in memory.
             self.versions.settings.take();
             let state = tables.read_state()?;
             let settings = self.settings(&state);
@@ -341,7 +347,7 @@ impl Table {
     /// Runs `read` with a ticker, for interrupts.
     ///
     /// # Errors
-    /// What `read` fails with.
+    /// Those of `read`; `SQLITE_MISUSE` within another command of the table.
     pub fn reading<T>(&self, read: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         read(&self.tables(), &mut ticker)
@@ -350,7 +356,7 @@ impl Table {
     /// The order of texts in the database.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn text_order(&self) -> Result<TextOrder> {
         if let Some(order) = self.text_order.get() {
             return Ok(*order);

@@ -1,10 +1,10 @@
-//! What the last search of a table took.
+//! The profile of a table's last search.
 
 use std::time::Duration;
 
 use crate::index::{Answers, SearchStats};
 
-/// What a search took.
+/// The counts and times of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
     pub queries: u64,
@@ -15,7 +15,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profile of a search: the time until it began, and until its answers were there.
+    /// The profile of a search. `plan` is the time until it began, `total` the time until its answers were
+    /// there.
     pub fn new(answers: &Answers, plan: Duration, total: Duration) -> Self {
         Self {
             queries: answers.queries() as u64,

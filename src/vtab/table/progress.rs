@@ -1,4 +1,4 @@
-//! The commands that run in this process, and how far they are.
+//! The commands that run in this process, and their progress.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -11,19 +11,19 @@ use crate::base::workers::Present;
 use crate::sqlite::{Error, Progress, Result, Step, Ticker, Watch, tell};
 use crate::vtab::table::Table;
 
-/// A command that runs.
+/// A running command.
 #[derive(Debug)]
 pub struct Running {
     pub schema: String,
     pub table: String,
-    /// The file, none of a database in memory.
+    /// The file; `None` for a database in memory.
     pub file: Option<String>,
     pub command: &'static str,
     since: Instant,
     step: Mutex<Step>,
 }
 
-/// All of them, the oldest first.
+/// All running commands, oldest first.
 type Commands = Mutex<Vec<Arc<Running>>>;
 
 static COMMANDS: PerProcess<Commands> = PerProcess::new();
@@ -33,7 +33,7 @@ fn commands() -> MutexGuard<'static, Vec<Arc<Running>>> {
     COMMANDS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The commands that run in this process, of all connections, the oldest first.
+/// The running commands of all connections of this process, oldest first.
 ///
 /// # Errors
 /// `SQLITE_NOMEM`.
@@ -42,13 +42,13 @@ pub fn running() -> Result<Vec<Arc<Running>>> {
 }
 
 impl Running {
-    /// How far it is.
+    /// Its progress.
     pub fn step(&self) -> Step {
         let step = *self.step.lock().unwrap_or_else(PoisonError::into_inner);
         Step { done: if step.total > 0 { step.done.min(step.total) } else { step.done }, ..step }
     }
 
-    /// How long it has been running.
+    /// The time since it began.
     pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
@@ -56,7 +56,8 @@ impl Running {
 
 impl Watch for Running {
     fn at(&self, step: Step) -> Result<()> {
-        // A reader holds it for the moment of a copy. It is not waited for: in a child after fork() that reader may not exist.
+        // A reader holds the lock only to copy the step. Do not wait for it: in a child after fork() the
+        // reader may not exist.
         if let Ok(mut now) = self.step.try_lock() {
             *now = step;
         }
@@ -75,12 +76,12 @@ impl Watch for Running {
     }
 }
 
-/// Keeps a command among those that run until it is dropped.
+/// Lists a command as running until it is dropped.
 pub struct Watched<'t> {
     ticker: &'t RefCell<Ticker>,
     running: Arc<Running>,
     before: Option<Arc<dyn Watch>>,
-    /// Searches beside it do not count on the core that it works on.
+    /// Other searches do not count on the core that the command uses.
     _present: Present,
 }
 
@@ -94,10 +95,10 @@ impl Drop for Watched<'_> {
 }
 
 impl Table {
-    /// From now on, until the result is dropped, the table runs a command that others can watch.
+    /// Begins a command of the table that others can watch. It ends when the result is dropped.
     ///
     /// # Errors
-    /// `SQLITE_NOMEM`; `SQLITE_MISUSE` from within another command of the table.
+    /// `SQLITE_NOMEM`; `SQLITE_MISUSE` within another command of the table.
     pub fn watched(&self, command: &'static str) -> Result<Watched<'_>> {
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         let running = Arc::new(Running {

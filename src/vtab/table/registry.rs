@@ -1,4 +1,4 @@
-//! The tables that a connection has open, and the cache that all connections of a process share.
+//! The open tables of a connection, and the cache of the process.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -13,10 +13,10 @@ use crate::vtab::schema::options::Options;
 use crate::vtab::table::Table;
 use crate::vtab::table::layers::Layers;
 
-/// Resident bytes of a process, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` says otherwise.
+/// The limit of resident bytes, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` sets another.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// The cache of this process, which all its connections share.
+/// The cache of this process, shared by all its connections.
 pub fn cache() -> &'static Cache {
     static CACHES: PerProcess<Cache> = PerProcess::new();
     CACHES.get(|| {
@@ -25,22 +25,22 @@ pub fn cache() -> &'static Cache {
     })
 }
 
-/// The tables of sqlite-vec's that a connection has seen: schema, name, arguments of the CREATE statement.
+/// The tables made by sqlite-vec that a connection has seen: schema, name, arguments of the CREATE statement.
 #[cfg(feature = "vec0")]
 pub type Seen = RefCell<Vec<(String, String, Vec<String>)>>;
 
-/// The tables that a connection has open, the newest last. SQLite may disconnect from a table and connect again in the
-/// middle of a transaction, under a new name after a rename: both then have to see the same buffer.
+/// The open tables of a connection, newest last. SQLite may disconnect from a table and connect again in the
+/// middle of a transaction, under a new name after a rename. Both objects must then share the buffer.
 #[derive(Default)]
 pub struct Connection {
     open: RefCell<Vec<Weak<Table>>>,
     dropped: Dropped,
-    /// Tables that sqlite-vec made.
+    /// Tables made by sqlite-vec.
     #[cfg(feature = "vec0")]
     pub seen: Seen,
 }
 
-/// What a transaction did to tables that it then dropped, by uuid: ROLLBACK TO may bring them back.
+/// What a transaction wrote to tables before it dropped them, by uuid: ROLLBACK TO may bring them back.
 pub(super) type Dropped = Rc<RefCell<Vec<([u8; 16], Layers)>>>;
 
 impl Connection {
@@ -50,7 +50,7 @@ impl Connection {
         named.find(|table| !table.is_unmade().unwrap_or(false))
     }
 
-    /// The open tables of those names, the newest first.
+    /// The open tables with these names, newest first.
     fn named(&self, schema: &str, name: &str) -> Vec<Rc<Table>> {
         let is_it = |table: &Rc<Table>| table.schema == schema && *table.name.borrow() == name;
         self.open.borrow().iter().rev().filter_map(Weak::upgrade).filter(is_it).collect()
@@ -66,10 +66,10 @@ impl Connection {
 }
 
 impl Table {
-    /// Makes the shadow tables of a new table, `fenced` as in [`Tables::create`].
+    /// Creates the shadow tables of a new table. `fenced` is that of [`Tables::create`].
     ///
     /// # Errors
-    /// What SQLite says of them.
+    /// Those of SQLite; if the device does not exist.
     pub fn create(
         db: Db,
         connection: &Connection,
@@ -78,7 +78,7 @@ impl Table {
         options: Options,
         fenced: bool,
     ) -> Result<Rc<Self>> {
-        // An existing table that names a device opens without it; a new one is told that it is not there.
+        // A missing device is an error only for a new table. An existing table opens without it.
         if options.device != DeviceName::Auto {
             DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
         }
@@ -96,10 +96,10 @@ impl Table {
         Ok(connection.keep(table))
     }
 
-    /// Opens a table that exists.
+    /// Opens an existing table.
     ///
     /// # Errors
-    /// A format that this program does not read.
+    /// If this program cannot read its format, or those of SQLite.
     pub fn connect(
         db: Db,
         connection: &Connection,
@@ -111,7 +111,8 @@ impl Table {
             if table.options != options || table.is_unmade()? {
                 continue;
             }
-            // A statement may have kept it while another file was attached under the name of the schema.
+            // A statement may have kept the table while another file was attached under the name of the
+            // schema.
             for index in table.indexes() {
                 index.find_file();
                 *index.versions.private.borrow_mut() = None;
@@ -123,7 +124,7 @@ impl Table {
         let table = Self::new(db, &connection.dropped, schema, name, options);
         for index in table.indexes() {
             index.tables().check_format()?;
-            // After that, which waits if the file is locked: nothing waits twice.
+            // After `check_format`, which waits if the file is locked: so only one of the two waits.
             index.find_file();
         }
         Ok(connection.keep(table))

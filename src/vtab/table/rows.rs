@@ -5,30 +5,30 @@ use crate::storage::{RowFinder, State, StorageError, TableLists};
 use crate::vtab::table::Table;
 use crate::vtab::table_function::Cell;
 
-/// What was found of rows, and the stamp that it belongs to.
+/// A finder of rows, and the stamp that its content belongs to.
 pub type Known = ([u8; 16], RowFinder);
 
 impl Table {
-    /// The vector of a row as it was given, none if there is no such row.
+    /// The vector of a row as it was given; `None` if there is no such row.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
         self.vector_with(rowid, &mut Default::default())
     }
 
-    /// [`Table::vector`], with what was found for rows before, and the stamp that it belongs to.
+    /// [`Table::vector`] that keeps what it reads in `known`.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn vector_with(&self, rowid: i64, known: &mut Known) -> Result<Option<Vec<f32>>> {
         self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
     }
 
-    /// Runs `find` with what was found of rows before.
+    /// Runs `find` with `known`, which is cleared if the stamp has changed.
     ///
     /// # Errors
-    /// What `find` fails with.
+    /// Those of `find`, or of [`Table::flush`].
     pub fn finding<T>(
         &self,
         known: &mut Known,
@@ -45,10 +45,10 @@ impl Table {
         })
     }
 
-    /// Value `slot` of a row in a table of its own; NULL if the row is not there any more.
+    /// Value `slot` of a row in `t_auxiliary`; NULL if the row no longer exists.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn auxiliary(&self, rowid: i64, slot: usize) -> Result<Cell> {
         self.flush()?;
         let tables = self.tables();

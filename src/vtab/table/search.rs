@@ -1,4 +1,4 @@
-//! Searching a table, for cursors and for those that look inside.
+//! Searches of a table, for cursors and for inspection.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::vtab::table::registry::cache;
 use crate::vtab::values::element::element_of;
 
 impl Table {
-    /// Brings queries (`[n][dim]`) into the form that searches take.
+    /// Prepares queries (`[n][dim]`).
     ///
     /// # Errors
-    /// A zero vector, where it has no direction; one so large that distances to it may be infinite.
+    /// If a query has no direction where the metric needs one, or if distances to it may be infinite.
     pub fn prepare(&self, queries: &mut [f32]) -> Result<()> {
         for query in queries.chunks_exact_mut(self.layout.dim) {
             self.check_fits(query)?;
@@ -28,16 +28,17 @@ impl Table {
         Ok(())
     }
 
-    /// Distances as searches of the table give them; to sqlite-vec's programs they are f32.
+    /// Converts keys to the distances that searches return. For programs of sqlite-vec these are f32.
     pub fn distances(&self) -> Distances {
         let is_single = self.options.columns.dialect == Dialect::Vec0;
         Distances { metric: self.layout.metric, is_single }
     }
 
-    /// Checks that a vector is not known to be of other elements: to sqlite-vec that is an error, here it is converted.
+    /// Checks that a value is not of another element type. sqlite-vec refuses such a vector, `ivf` converts
+    /// it.
     ///
     /// # Errors
-    /// What it is and what is needed.
+    /// If it is refused. The message names both types.
     pub fn check_element(&self, value: &Value<'_>) -> Result<()> {
         let Column { name, element, .. } = &self.options.column;
         match element_of(value).filter(|found| found != element) {
@@ -50,11 +51,11 @@ impl Table {
         }
     }
 
-    /// Checks that a vector has a distance to others, that is no infinite one. To sqlite-vec's programs a zero vector under cosine
-    /// is a vector whose distances are NULL.
+    /// Checks that the distances of a vector to others exist and are finite. For programs of sqlite-vec, a
+    /// zero vector under cosine is valid, and its distances are NULL.
     ///
     /// # Errors
-    /// What it lacks.
+    /// If they may not be.
     pub fn check_fits(&self, vector: &[f32]) -> Result<()> {
         let metric = self.layout.metric;
         let is_direction_needed = self.options.columns.dialect == Dialect::Ivf;
@@ -63,17 +64,18 @@ impl Table {
         fits.map_err(|error| Error::generic(format!("{}: {error}", self.options.column.name)))
     }
 
-    /// Makes searches of this connection compute on a device.
+    /// Sets the device for searches of this connection.
     ///
     /// # Errors
-    /// The device is not there.
+    /// If the device does not exist.
     pub fn use_device(&self, name: DeviceName) -> Result<()> {
         DeviceCache::of_process(name).map_err(|error| Error::generic(error.to_string()))?;
         self.indexes().for_each(|index| index.searching.device.set(name));
         Ok(())
     }
 
-    /// [`Table::device`], and whether there is one at all: `auto` that no search was large enough for is neither opened nor told.
+    /// The name of the device, and [`Table::device`]. Does not open a device for `auto` if no search was
+    /// large enough for it.
     pub fn device_so_far(&self) -> (DeviceName, Option<Arc<DeviceCache>>) {
         let device = match self.searching.device.get() {
             DeviceName::Auto => DeviceCache::opened_before(DeviceName::Auto),
@@ -87,10 +89,10 @@ impl Table {
         (name, device)
     }
 
-    /// The device that searches of this connection compute on, as far as it takes them; none for the CPU.
+    /// The device for searches of this connection that fit it; `None` for the CPU.
     pub fn device(&self) -> Option<Arc<DeviceCache>> {
         DeviceCache::of_process(self.searching.device.get()).unwrap_or_else(|_| {
-            // The table was made where it was there.
+            // The table was made on a machine that has the device.
             self.searching.device.set(DeviceName::Cpu);
             None
         })
@@ -99,7 +101,7 @@ impl Table {
     /// Searches a state for prepared queries.
     ///
     /// # Errors
-    /// What reading fails with, or an interrupt.
+    /// Those of reading the table, or an interrupt.
     pub fn search(
         &self,
         state: &State,
@@ -112,10 +114,10 @@ impl Table {
         Ok(answers)
     }
 
-    /// [`Table::search`] with memory from before.
+    /// [`Table::search`] with reused buffers.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Table::search`].
     pub fn search_with(
         &self,
         state: &State,
@@ -125,7 +127,7 @@ impl Table {
         buffers: &mut Buffers,
         answers: &mut Answers,
     ) -> Result<()> {
-        // What `auto` is shows only where a search is large enough for it.
+        // The device of `auto` is opened only for a search that is large enough.
         let is_automatic = self.searching.device.get() == DeviceName::Auto;
         let device = if is_automatic { None } else { self.device() };
         let device = match &device {
@@ -147,11 +149,11 @@ impl Table {
         })
     }
 
-    /// Fills in the parameters of a search of `params.k` rows: with the knobs of the query, and where it does not say those of
-    /// the table.
+    /// Sets the parameters of a search of `params.k` rows from the knobs of the query, which override those
+    /// of the table.
     ///
     /// # Errors
-    /// Knobs that cannot be true together, or as [`Table::settings`].
+    /// If knobs contradict each other, or those of [`Table::settings`].
     pub fn turn(
         &self,
         state: &State,

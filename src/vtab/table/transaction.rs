@@ -1,4 +1,4 @@
-//! The transaction that a table is written in, as SQLite tells of it: beginning, savepoints, end.
+//! The transaction that writes a table, as SQLite reports it: beginning, savepoints, end.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,26 +9,27 @@ use crate::vtab::table::Table;
 use crate::vtab::table::layers::Layers;
 use crate::vtab::table::registry::Dropped;
 
-/// The transaction that a table is written in.
+/// The transaction that writes a table.
 pub(super) struct Transaction {
     /// What it has written, by savepoint.
     pub layers: RefCell<Layers>,
-    /// That of tables that it has dropped.
+    /// What it wrote to tables that it has dropped.
     pub dropped: Dropped,
-    /// Whether it has the lock that all who read the table must wait for.
+    /// Whether it has the lock of [`Tables::lock`].
     pub locked: Cell<bool>,
-    /// A write failed half-way, when this was the innermost savepoint.
+    /// The innermost savepoint at the time when a write failed halfway, if one did.
     pub broken: Cell<Option<i32>>,
     /// How many transactions were rolled back.
     pub rollbacks: Cell<u64>,
-    /// The uuid, in the transaction that makes the table.
+    /// The uuid of the table, in the transaction that creates it.
     pub made: Cell<Option<[u8; 16]>>,
-    /// The table was unmade or dropped: another one of its name is another table, or this one come back.
+    /// Whether the table was unmade or dropped. A table with its name is then another one, or this one come
+    /// back.
     pub gone: Cell<bool>,
 }
 
 impl Transaction {
-    /// One in which nothing has happened.
+    /// A new transaction.
     pub fn new(dropped: &Dropped, name: &str) -> Self {
         Self {
             layers: RefCell::new(Layers::new(name.to_string())),
@@ -43,7 +44,7 @@ impl Transaction {
 }
 
 impl Table {
-    /// The first change of a transaction follows.
+    /// Begins a transaction, before its first change.
     pub fn begin(&self) {
         if !self.transaction.layers.borrow().is_new() {
             return;
@@ -59,7 +60,7 @@ impl Table {
         *self.transaction.layers.borrow_mut() = layers;
     }
 
-    /// Finds out what was undone of what the table knows too little of.
+    /// Finds out how much of the past was undone.
     pub(super) fn reconcile(&self) {
         if self.transaction.layers.borrow().is_stale()
             && let Ok(state) = self.tables().read_state()
@@ -68,13 +69,13 @@ impl Table {
         }
     }
 
-    /// A savepoint opens.
+    /// Opens a savepoint.
     ///
     /// # Errors
-    /// As [`Table::flush`].
+    /// Those of [`Table::flush`].
     pub fn savepoint(&self, level: i32) -> Result<()> {
-        // What failed half-way stays so until it is undone: the table says so when it is next used. Meanwhile statements on
-        // other tables are not to fail, of which SQLite would not say why.
+        // After a failure halfway, the table reports the failure when it is next used. Until then, savepoints
+        // of statements on other tables must not fail, because SQLite would not say why.
         if self.transaction.broken.get().is_none() {
             self.flush()?;
         }
@@ -87,16 +88,17 @@ impl Table {
         Ok(())
     }
 
-    /// The savepoints from `level` on are gone, their changes stay.
+    /// Releases the savepoints from `level` on. Their changes remain.
     pub fn release(&self, level: i32) {
         self.transaction.layers.borrow_mut().release(level);
-        // A later savepoint of that level is younger than the failure.
+        // A later savepoint of this level is younger than the failure.
         self.transaction.broken.set(self.transaction.broken.get().map(|broken| broken.min(level - 1)));
     }
 
-    /// What was done since the savepoint `level` was undone.
+    /// Undoes what was written since the savepoint `level`.
     pub fn rollback_to(&self, level: i32) {
-        // SQLite also says so where the savepoint failed to open. Nothing was undone then, and a failure stays one.
+        // SQLite also calls this if the savepoint failed to open. Then nothing was undone, and a failure
+        // remains.
         let undone = self.transaction.layers.borrow_mut().undo(level);
         if let Some(name) = undone {
             let broken = self.transaction.broken.get().filter(|broken| *broken < level);
@@ -106,9 +108,9 @@ impl Table {
         }
     }
 
-    /// The transaction has committed.
+    /// Ends the transaction after a commit.
     pub fn committed(&self) {
-        // What the buffer knows of the tables ends here: others may write from now on.
+        // What the buffer knows of the tables is no longer valid: others may write from now on.
         self.buffer.borrow_mut().clear();
         self.transaction.broken.set(None);
         self.ended();
@@ -121,7 +123,7 @@ impl Table {
         self.transaction.dropped.borrow_mut().clear();
     }
 
-    /// The transaction was rolled back.
+    /// Ends the transaction after a rollback.
     pub fn rolled_back(&self) {
         self.ended();
         self.transaction.rollbacks.set(self.transaction.rollbacks.get() + 1);
@@ -130,7 +132,7 @@ impl Table {
 
     fn forget(&self) {
         self.change();
-        // A write under way, which this has ended, clears the buffer itself.
+        // A write under way that was ended by the rollback clears the buffer itself.
         if let Ok(mut buffer) = self.buffer.try_borrow_mut() {
             buffer.clear();
         }
@@ -138,8 +140,8 @@ impl Table {
         *self.versions.private.borrow_mut() = None;
     }
 
-    /// Whether the table was dropped, or ROLLBACK TO has unmade it: SQLite does not tell a table of a savepoint that is older than the table.
-    /// There may be none now, or another one of that name.
+    /// Whether the table was dropped, or ROLLBACK TO has unmade it: SQLite does not tell a table of a
+    /// savepoint that is older than the table. There may be no table with its name now, or another one.
     pub(super) fn is_unmade(&self) -> Result<bool> {
         let Some(uuid) = self.transaction.made.get() else { return Ok(self.transaction.gone.get()) };
         match self.tables().read_state() {
@@ -149,7 +151,7 @@ impl Table {
         }
     }
 
-    /// Forgets what waits for a table that has been unmade.
+    /// Discards what waits for a table that was unmade. Returns whether it was.
     pub(super) fn forget_if_unmade(&self) -> Result<bool> {
         let waits = !self.buffer.try_borrow().map_err(|_| self.in_use())?.is_empty();
         let nothing = self.transaction.broken.get().is_none()

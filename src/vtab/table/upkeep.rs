@@ -1,4 +1,4 @@
-//! Training, and keeping lists near one size.
+//! Training and upkeep, at the end of a transaction and by command.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::storage::{
 use crate::vtab::schema::options::TrainAt;
 use crate::vtab::table::Table;
 
-/// Rows of long and short lists that a transaction moves for each row that it wrote: so the work of a commit is in proportion
-/// to what it wrote, but for one list.
+/// The most rows of long and short lists that a transaction moves per row that it wrote. So the work of a
+/// commit is in proportion to what it wrote, except for one list.
 const MOVES_PER_ROW: u64 = 4;
 
 impl Table {
-    /// Writes what waits, then trains or looks after the lists, where the transaction has made that due: at its end, never
-    /// for a query.
+    /// Writes what waits, then trains or does upkeep if the transaction has made it due. Called at the end of
+    /// a transaction, never for a query.
     ///
     /// # Errors
-    /// As [`Table::flush`] and [`Table::train`].
+    /// Those of [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
         self.flush()?;
         self.reconcile();
@@ -32,7 +32,7 @@ impl Table {
         }
         let written = self.transaction.layers.borrow().written();
         self.look_after(&written)?;
-        // COMMIT may fail after that: what it did then counts, until a savepoint takes it back.
+        // COMMIT may fail after this. The upkeep then remains done, unless a savepoint undoes it.
         self.transaction.layers.borrow_mut().settle();
         Ok(())
     }
@@ -40,7 +40,7 @@ impl Table {
     fn look_after(&self, written: &Written) -> Result<()> {
         let state = match self.tables().read_state() {
             Ok(state) => state,
-            // Dropped, or made or renamed in a part of the transaction that was rolled back: not this table any more.
+            // The table was dropped, or created or renamed in a part of the transaction that was rolled back.
             Err(StorageError::Sqlite(error)) if error.code == ffi::SQLITE_ERROR => return Ok(()),
             Err(error) => return Err(error.into()),
         };
@@ -67,7 +67,7 @@ impl Table {
         }
         let budget = written.rows.saturating_mul(MOVES_PER_ROW);
         if long > rows / 2 && budget >= rows && coarse.partitions().is_empty() {
-            // Most rows would move: then all may as well, and the lists are the better for it.
+            // Most rows would move: a training moves all of them, and makes better lists.
             let nlist = self.wanted_nlist(&settings, rows);
             let explicit = settings.nlist.is_some();
             let _watched = self.watched("train")?;
@@ -77,7 +77,7 @@ impl Table {
         self.maintain(&written.lists, budget).map(drop)
     }
 
-    /// How many rows make the table train by itself; none if it has been trained, or never does.
+    /// The number of rows at which the table trains by itself; `None` if it is trained, or never does so.
     pub fn trains_at(&self, state: &State) -> Option<u64> {
         match self.options.train_at {
             _ if state.nlist > 0 || self.tables().is_partitioned() => None,
@@ -87,11 +87,11 @@ impl Table {
         }
     }
 
-    /// How many rows its lists are kept near; of a table with partitions, those of the partitions that `lists` belong to. A
-    /// partition with a single list keeps it until it has as many rows as a table that trains.
+    /// The target sizes of lists; in a table with partitions, for the partitions of `lists`. A partition with
+    /// a single list has no target until it has as many rows as a table that trains.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn targets(
         &self,
         settings: &Settings,
@@ -118,7 +118,7 @@ impl Table {
         Ok(Targets { all: None, of })
     }
 
-    /// Rows from which a partition has more than one list.
+    /// The number of rows from which a partition has more than one list.
     fn partition_rows(&self) -> u64 {
         match self.options.train_at {
             TrainAt::Rows(rows) => rows,
@@ -129,24 +129,24 @@ impl Table {
     /// The quantizer of a trained state.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn coarse_of(&self, state: &State) -> Result<Arc<CoarseQuantizer>> {
         let known = self.versions.coarse.borrow().clone();
         let coarse = read_coarse(&self.tables(), state, self.layout.metric, self.layout.dim, known.as_ref())?;
         coarse.ok_or_else(|| Error::internal("there are no lists"))
     }
 
-    /// Lists that a table of `rows` rows is to have.
+    /// The number of lists for a table of `rows` rows.
     fn wanted_nlist(&self, settings: &Settings, rows: u64) -> usize {
         settings.nlist.or(self.options.nlist).map_or_else(|| auto_nlist(rows), |nlist| nlist as usize)
     }
 
-    /// The training that the options ask for.
+    /// The training for the options of the table.
     pub fn training(&self, rows: u64) -> Training {
         let nlist = self.options.nlist.map_or_else(|| auto_nlist(rows), |nlist| nlist as usize);
         Training {
             nlist,
-            // Of a table with partitions: as many in each.
+            // In a table with partitions: this many lists in each.
             explicit: self.tables().is_partitioned() && self.options.nlist.is_some(),
             seed: self.options.seed,
             max_iterations: None,
@@ -154,10 +154,10 @@ impl Table {
         }
     }
 
-    /// Trains, and keeps what was trained with.
+    /// Trains, and stores the parameters and the calibration in the settings.
     ///
     /// # Errors
-    /// What reading and writing fail with, or an interrupt.
+    /// Those of reading and writing the table, or an interrupt.
     pub fn train(&self, training: Training) -> Result<State> {
         self.flush()?;
         let before = self.tables().read_state()?;
@@ -182,14 +182,15 @@ impl Table {
         Ok(state)
     }
 
-    /// Splits long lists and joins short ones until there are none, then packs all of them.
+    /// Splits long lists and merges short ones until there are none, then optimizes all lists.
     ///
     /// # Errors
-    /// What reading and writing fail with, or an interrupt.
+    /// Those of reading and writing the table, or an interrupt.
     pub fn optimize(&self) -> Result<()> {
         let _watched = self.watched("optimize")?;
         self.flush()?;
-        // Each round moves as many rows as memory is lent for; lists that a join makes long are split in the next.
+        // Each round moves as many rows as fit the memory for it. Lists that become long by a merge are split
+        // in the next round.
         for _ in 0..MAX_ROUNDS {
             let sizes = self.list_sizes()?;
             if !self.maintain(&sizes, u64::MAX)? {
@@ -210,10 +211,10 @@ impl Table {
         Ok(())
     }
 
-    /// The rows of each list.
+    /// The number of rows of each list.
     fn list_sizes(&self) -> Result<BTreeMap<u32, u64>> {
         let state = self.tables().read_state()?;
-        // There are as many lists as the state says.
+        // Checks that there are as many lists as the state says.
         read_coarse(&self.tables(), &state, self.layout.metric, self.layout.dim, None)?;
         let mut sizes: BTreeMap<u32, u64> = (0..state.nlist as u32).map(|list_no| (list_no, 0)).collect();
         for head in read_all_heads(&self.tables(), &state)? {
@@ -222,7 +223,8 @@ impl Table {
         Ok(sizes)
     }
 
-    /// Splits the long ones and joins the short ones of `lists`, within a budget of rows; false if there were none.
+    /// Splits the long lists and merges the short ones among `lists`, within a budget of rows. Returns
+    /// whether there were any.
     fn maintain(&self, lists: &BTreeMap<u32, u64>, budget: u64) -> Result<bool> {
         let state = self.tables().read_state()?;
         let mut settings = self.settings(&state)?;
@@ -250,7 +252,7 @@ impl Table {
         settings.moved = settings.moved.saturating_add(kept.moved);
         settings.set_solid(kept.solid);
         if settings.moved.saturating_sub(settings.calibrated) > state.rows as u64 / 2 {
-            // Other lists than those that were measured.
+            // Most lists are no longer those that were measured.
             self.calibrate(settings)?;
         } else if settings != before {
             self.write_settings(&settings)?;
@@ -259,7 +261,7 @@ impl Table {
     }
 }
 
-/// Rounds of [`Table::optimize`], at most.
+/// The most rounds of [`Table::optimize`].
 const MAX_ROUNDS: usize = 64;
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use crate::vtab::table::registry::cache;
 /// What is known of the versions of a table.
 #[derive(Default)]
 pub(super) struct Versions {
-    /// None where snapshots must not be shared.
+    /// `None` if snapshots must not be shared.
     pub file: RefCell<Option<OpenFile>>,
-    /// A snapshot of this connection alone: of a transaction under way, or of a file that cannot be told apart.
+    /// A snapshot of this connection only: of a transaction under way, or of a file that cannot be
+    /// identified.
     pub private: RefCell<Option<(State, Private)>>,
     /// The settings, and the version that they are of.
     pub settings: RefCell<Option<([u8; 16], Settings)>>,
@@ -23,16 +24,17 @@ pub(super) struct Versions {
     pub coarse: RefCell<Option<Arc<CoarseQuantizer>>>,
 }
 
-/// The number of a snapshot that is kept for one table of one connection until this is dropped.
+/// The number of a snapshot in the cache that belongs to one table of one connection. Dropping this drops the
+/// snapshot.
 pub struct Private(Option<u64>);
 
 impl Private {
-    /// Keeps a snapshot of the table of that uuid, in that file, if that can be told.
+    /// Caches a snapshot of the table with this uuid, in this file, if the file is known.
     pub fn new(uuid: [u8; 16], file: Option<(u64, u64)>, snapshot: &Arc<Snapshot>) -> Self {
         Self(cache().keep_private(uuid, file, Arc::clone(snapshot)))
     }
 
-    /// The snapshot, if it was not evicted. (A child after fork() has a cache of its own, where it is not.)
+    /// The snapshot, if it was not evicted. (A child after fork() has its own cache, without it.)
     pub fn get(&self) -> Option<Arc<Snapshot>> {
         cache().get_private(self.0?)
     }
@@ -45,10 +47,10 @@ impl Drop for Private {
 }
 
 impl Table {
-    /// The settings at that state.
+    /// The settings in a state.
     ///
     /// # Errors
-    /// A blob that this program did not write.
+    /// `SQLITE_CORRUPT_VTAB` if this program did not write the blob; others of SQLite.
     pub fn settings(&self, state: &State) -> Result<Settings> {
         if let Some((ver, settings)) = &*self.versions.settings.borrow()
             && *ver == state.ver
@@ -63,10 +65,10 @@ impl Table {
         Ok(settings)
     }
 
-    /// Keeps settings, as a new version of the table.
+    /// Writes settings, as a new version of the table.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// Those of writing.
     pub fn write_settings(&self, settings: &Settings) -> Result<()> {
         self.flush()?;
         let bytes = settings.encode().map_err(Error::internal)?;
@@ -78,10 +80,10 @@ impl Table {
         })
     }
 
-    /// The state and the snapshot that the current statement shall see. What waits is written first.
+    /// The state and the snapshot that the current statement sees. Writes what waits first.
     ///
     /// # Errors
-    /// What writing or reading fails with.
+    /// Those of writing and reading.
     pub fn current(&self) -> Result<(State, Arc<Snapshot>)> {
         self.flush()?;
         let state = self.tables().read_state()?;
@@ -91,9 +93,9 @@ impl Table {
     /// The snapshot of a state of the tables.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading.
     pub fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
-        // A transaction that writes may be rolled back: what it sees stays with it.
+        // A transaction that writes may be rolled back, so its snapshots are not shared.
         let version = self.versions.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
         let is_shared = !self.db.txn_state_is_write(&self.schema);
         let private = |kept: &(State, Private)| Some((kept.0, kept.1.get()?));
@@ -109,7 +111,7 @@ impl Table {
             return Ok(snapshot);
         }
         if let Some((_, own)) = own {
-            // Once committed, it is as good as any.
+            // After the commit it can be shared.
             return Ok(match version.filter(|_| is_shared) {
                 Some(version) => {
                     *self.versions.private.borrow_mut() = None;
@@ -139,10 +141,10 @@ impl Table {
         })
     }
 
-    /// Forgets what is resident of this table.
+    /// Drops what is resident of this table.
     ///
     /// # Errors
-    /// What reading the state fails with.
+    /// Those of [`Table::flush`] and of reading the state.
     pub fn unload(&self) -> Result<()> {
         self.flush()?;
         *self.versions.private.borrow_mut() = None;

@@ -1,4 +1,4 @@
-//! Vectors with an element type, as the SQL functions take and give them.
+//! Vectors with an element type, as arguments and results of the SQL functions.
 
 use crate::base::alloc::{TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
@@ -7,8 +7,8 @@ pub use crate::storage::Element;
 use crate::vtab::values::json::NO_ROOM;
 use crate::vtab::values::vector::{from_json, int8_from_json};
 
-/// sqlite-vec's three numbers, and two of our own after them. Bytes alone do not tell what they hold: a blob carries it as
-/// its subtype, and one without is f32.
+/// The three subtypes of sqlite-vec, and two of our own. The bytes of a blob do not tell its elements, so its
+/// subtype does; a blob without a subtype is f32.
 const SUBTYPES: [(Element, u32); 5] = [
     (Element::F32, 223),
     (Element::Bit, 224),
@@ -17,18 +17,18 @@ const SUBTYPES: [(Element, u32); 5] = [
     (Element::Bf16, 227),
 ];
 
-/// The subtype of blobs of an element.
+/// The subtype of blobs with this element.
 pub fn subtype(element: Element) -> u32 {
     SUBTYPES.iter().find(|(of, _)| *of == element).map_or(0, |(_, subtype)| *subtype)
 }
 
-/// What a blob says of its elements.
+/// The element that a value's subtype names.
 pub fn element_of(value: &Value<'_>) -> Option<Element> {
     let subtype = value.subtype();
     SUBTYPES.iter().find(|(_, of)| *of == subtype).map(|(element, _)| *element)
 }
 
-/// What is wrong with an argument.
+/// The error of an argument, in words.
 pub type Fault = String;
 
 /// A vector.
@@ -37,24 +37,24 @@ pub enum Vector {
     /// Floats of any width, widened.
     Floats(Element, Vec<f32>),
     Int8(Vec<i8>),
-    /// Eight to a byte, the lowest bit first.
+    /// Eight to a byte, lowest bit first.
     Bits(Vec<u8>),
 }
 
 impl Vector {
-    /// The vector in a value: a blob of the elements that its subtype says, or a JSON array of numbers, which is f32.
+    /// Reads a vector: a blob with the elements of its subtype, or a JSON array of numbers, which become f32.
     ///
     /// # Errors
-    /// What is wrong with the value.
+    /// If the value is neither.
     pub fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let element = element_of(value).unwrap_or_default();
         Self::read_as(value, element)
     }
 
-    /// As [`Vector::read`], of these elements. A blob that says nothing of its elements is taken to hold them.
+    /// As [`Vector::read`], but converts to `element`. A blob without a subtype is read as `element`.
     ///
     /// # Errors
-    /// What is wrong with the value; a vector of other elements that would not keep their values.
+    /// If the value is not a vector, or if the conversion would change its elements.
     pub fn read_as(value: &Value<'_>, element: Element) -> Result<Self, Fault> {
         match value.kind() {
             Kind::Blob => {
@@ -102,7 +102,7 @@ impl Vector {
     /// Floats, rounded to the width of `element`.
     ///
     /// # Errors
-    /// A finite number that becomes infinite.
+    /// If a finite number becomes infinite.
     pub fn floats(element: Element, mut values: Vec<f32>) -> Result<Self, Fault> {
         element.round(&mut values)?;
         Ok(Self::Floats(element, values))
@@ -130,7 +130,7 @@ impl Vector {
         }
     }
 
-    /// The elements as f32, which every element is exactly: bits are 0 and 1.
+    /// The elements as f32, which is exact for every element. Bits become 0 and 1.
     ///
     /// # Errors
     /// [`NO_ROOM`].
@@ -155,7 +155,7 @@ impl Vector {
         }
     }
 
-    /// How many elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::Floats(_, values) => values.len(),
@@ -164,7 +164,7 @@ impl Vector {
         }
     }
 
-    /// Bit `i`, of a vector of bits.
+    /// Bit `i` of a vector of bits.
     pub fn bit(bytes: &[u8], i: usize) -> u8 {
         bytes[i / 8] >> (i % 8) & 1
     }
@@ -182,7 +182,7 @@ impl Vector {
         Ok(())
     }
 
-    /// Makes this the result of a function.
+    /// Sets the vector as the result of a function.
     pub fn give(&self, context: &Context<'_>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         self.append_to(&mut bytes)?;
@@ -192,7 +192,7 @@ impl Vector {
     }
 }
 
-/// What an iterator gives, or [`NO_ROOM`].
+/// Collects an iterator, or fails with [`NO_ROOM`].
 pub fn collected<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>, Fault> {
     try_collect(values).map_err(|_| NO_ROOM.into())
 }

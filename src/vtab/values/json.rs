@@ -1,27 +1,28 @@
-//! JSON arrays of numbers, read as leniently as sqlite-vec reads them: `[.5, 1., +1,]` is one too. Nothing else of JSON is a vector.
+//! JSON arrays of numbers, read as leniently as sqlite-vec reads them: `[.5, 1., +1,]` is valid. Other JSON
+//! is not a vector.
 
 use crate::base::alloc::TryExtend;
 
-/// What messages say where memory runs out.
+/// The message if memory runs out.
 pub const NO_ROOM: &str = "out of memory for the numbers of a vector";
 
-/// Reads a number of an array.
+/// Parses a number of an array.
 type Number<T> = fn(&str) -> Option<T>;
 
-/// A number as f32, the nearest to the f64 that is nearest to what is written; none beyond the largest f64.
+/// Parses a number to the nearest f64, and rounds it to f32; `None` beyond the largest f64.
 pub fn float(text: &str) -> Option<f32> {
     text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number as f32)
 }
 
-/// A whole number from -128 to 127.
+/// Parses a whole number from -128 to 127.
 pub fn int8(text: &str) -> Option<i8> {
     text.parse().ok()
 }
 
-/// The numbers of `[1, 2]`.
+/// Reads the numbers of `[1, 2]`.
 ///
 /// # Errors
-/// What stands where something else is expected, or [`NO_ROOM`].
+/// What is expected and what was found, a number out of range, or [`NO_ROOM`].
 pub fn array<T>(text: &str, number: Number<T>) -> Result<Vec<T>, String> {
     let mut numbers = Vec::new();
     let mut reader = Reader { text, at: 0 };
@@ -30,10 +31,10 @@ pub fn array<T>(text: &str, number: Number<T>) -> Result<Vec<T>, String> {
     Ok(numbers)
 }
 
-/// The numbers of `[[1, 2], [3, 4]]`, an array of arrays of `dim`.
+/// Reads the numbers of `[[1, 2], [3, 4]]`, an array of arrays of `dim` numbers.
 ///
 /// # Errors
-/// As [`array`]; an array of another length.
+/// Those of [`array`], or an array of another length.
 pub fn rows<T>(text: &str, dim: usize, number: Number<T>) -> Result<Vec<T>, String> {
     let mut rows = Vec::new();
     let mut reader = Reader { text, at: 0 };
@@ -58,14 +59,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next character that is no blank.
+    /// The next character that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The error that something else stands here.
+    /// The error for a character that is not `what`.
     fn expected(&self, what: &str) -> String {
         let place = self.text[..self.at].chars().count() + 1;
         match self.text[self.at..].chars().next() {
@@ -84,14 +85,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether the array ends here, whose bracket is then behind.
+    /// Whether the array ends here. Reads its closing bracket then.
     fn closes(&mut self) -> bool {
         let closes = self.peek() == Some(b']');
         self.at += usize::from(closes);
         closes
     }
 
-    /// What stands between two elements, or before the end.
+    /// Reads the comma after an element, if there is one. Otherwise the array must end here.
     fn separator(&mut self) -> Result<(), String> {
         match self.peek() {
             Some(b',') => self.at += 1,
@@ -123,7 +124,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The characters of the number that stands here.
+    /// The characters of the number at this position.
     fn number(&mut self) -> &'a str {
         self.peek();
         let rest = &self.text[self.at..];

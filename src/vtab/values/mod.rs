@@ -1,4 +1,4 @@
-//! SQL values to vectors and numbers, and back.
+//! Converts SQL values to vectors and numbers, and back.
 
 pub mod element;
 pub mod json;

@@ -1,17 +1,17 @@
-//! Values as numbers and rowids, as SQLite converts them, and as messages show them.
+//! Values as numbers and rowids, converted as SQLite converts them, and as messages show them.
 
 use std::borrow::Cow;
 
 use crate::sqlite::{Error, Kind, Result, Value};
 
-/// The rowid that equals a value, if one does: 5, 5.0 and '5' do.
+/// The rowid that a value equals, if there is one: 5, 5.0 and '5' equal 5.
 pub fn exact_rowid(value: &Value<'_>) -> Option<i64> {
     let (floor, ceil) = rowids_around(value);
     floor.filter(|_| floor == ceil)
 }
 
-/// The largest rowid that is not above a value, and the smallest that is not below it. To SQLite any text or blob that is no
-/// number is above all numbers.
+/// The largest rowid at or below a value, and the smallest at or above it. In SQLite's order, a text or blob
+/// that is not a number is above all numbers.
 pub fn rowids_around(value: &Value<'_>) -> (Option<i64>, Option<i64>) {
     let exact = match value.kind() {
         Kind::Integer => Some(value.i64()),
@@ -29,7 +29,7 @@ pub fn rowids_around(value: &Value<'_>) -> (Option<i64>, Option<i64>) {
     }
 }
 
-/// A text without what SQLite takes for space at its ends.
+/// A text without the characters at its ends that SQLite takes for white space.
 fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r'))
 }
@@ -38,7 +38,7 @@ fn trimmed(text: &str) -> &str {
 pub fn number(value: &Value<'_>) -> Option<f64> {
     match value.kind() {
         Kind::Integer | Kind::Real => Some(value.f64()),
-        // To SQLite, 'nan' and 'inf' are texts like any other, while '1e999' is infinite.
+        // SQLite does not read 'nan' and 'inf' as numbers; '1e999' is infinite.
         Kind::Text => {
             let text = value.text().ok()?;
             let is_number = text.contains(|c: char| c.is_ascii_digit());
@@ -51,14 +51,14 @@ pub fn number(value: &Value<'_>) -> Option<f64> {
 /// The value of `k`.
 ///
 /// # Errors
-/// No whole number from 0.
+/// If it is not a whole number from 0.
 pub fn k_of(value: &Value<'_>) -> Result<f64> {
     number(value)
         .filter(|k| *k >= 0.0 && k.fract() == 0.0)
         .ok_or_else(|| Error::generic(format!("k must be a whole number from 0, got {}", shown(value))))
 }
 
-/// What messages show of a text: it may be of any length.
+/// The beginning of a text for a message, because a text may be of any length.
 pub fn beginning(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(60) {
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),

@@ -1,4 +1,4 @@
-//! Vectors as users give them: blobs of a column's elements, or JSON.
+//! Reads vectors and batches from the values of users: blobs of the column's elements, or JSON.
 
 use std::io;
 
@@ -14,17 +14,17 @@ fn wrong(name: &str, what: String) -> Error {
     if what == NO_ROOM { Error::nomem() } else { Error::generic(format!("{name}: {what}")) }
 }
 
-/// The vector of `dim` elements in a value, widened: a blob or a JSON array.
+/// Reads a vector of `dim` elements, a blob or a JSON array, and widens it.
 ///
 /// # Errors
-/// What is wrong with the value.
+/// If the value is not such a vector, or `SQLITE_NOMEM`.
 pub fn read_checked(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
     let mut vector = Vec::new();
     read_checked_into(name, value, element, dim, &mut vector)?;
     Ok(vector)
 }
 
-/// What a blob that is no vector of `dim` 4-byte floats may have been meant for, by its length.
+/// A hint for a blob that is not a vector of `dim` 4-byte floats: what its length suggests.
 fn other_width(bytes: usize, dim: usize) -> &'static str {
     match bytes.checked_div(dim).filter(|each| each * dim == bytes) {
         Some(8) => " (8-byte floats? Elements are 4-byte floats, float32)",
@@ -34,10 +34,10 @@ fn other_width(bytes: usize, dim: usize) -> &'static str {
     }
 }
 
-/// [`read_checked`] into a vector that is kept.
+/// [`read_checked`] into an existing vector.
 ///
 /// # Errors
-/// What is wrong with the value.
+/// Those of [`read_checked`].
 pub fn read_checked_into(
     name: &str,
     value: &Value<'_>,
@@ -56,7 +56,8 @@ pub fn read_checked_into(
         *out = vector.map_err(|what| wrong(name, what))?;
     }
     check(out, dim).map_err(|error| {
-        // SQLite forgets what a blob holds on some ways (through an UPDATE, for one), so that it may be given right and come wrong.
+        // SQLite drops the subtype of a blob in some cases, for example in an UPDATE, so the user may have
+        // given the right type.
         let hint = match element {
             Element::F32 if known.is_none() => other_width(bytes.len(), dim),
             _ if known.is_some() || bytes.len() != Element::F32.bytes(dim) => "",
@@ -70,10 +71,10 @@ pub fn read_checked_into(
     })
 }
 
-/// The vectors of `dim` elements in a value, widened: a blob of any number of them, or a JSON array of arrays.
+/// Reads any number of vectors of `dim` elements, a blob or a JSON array of arrays, and widens them.
 ///
 /// # Errors
-/// What is wrong with the value.
+/// If the value is not such a batch, or `SQLITE_NOMEM`.
 pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
     let wrong = |what: String| wrong(name, what);
     let vectors = match (value.kind(), element) {
@@ -102,15 +103,15 @@ pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -
     Ok(vectors)
 }
 
-/// The numbers of a JSON array.
+/// Reads a JSON array of numbers.
 ///
 /// # Errors
-/// What is wrong with the text, or [`NO_ROOM`].
+/// If the text is not one, or [`NO_ROOM`].
 pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
     json::array(text, json::float).map_err(|fault| json_error("a JSON array of numbers", text, fault))
 }
 
-/// As [`from_json`], of int8.
+/// As [`from_json`], for int8.
 pub(super) fn int8_from_json(text: &str) -> std::result::Result<Vec<i8>, String> {
     let expected =
         "a JSON array of whole numbers from -128 to 127 (vec_quantize_int8(v, 'unit') makes one of floats)";

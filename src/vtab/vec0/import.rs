@@ -1,4 +1,4 @@
-//! `ivf_import_vec0(old, new [, module])`: a table of ours with the rows of one that sqlite-vec made.
+//! `ivf_import_vec0(old, new [, module])`: copies a table made by sqlite-vec to a new table of ours.
 
 use std::rc::Rc;
 
@@ -16,10 +16,10 @@ const NAME: &str = "ivf_import_vec0";
 /// Registers the function.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     let connection = Rc::clone(connection);
-    // It writes: not for views and triggers.
+    // Not for views and triggers, because it writes.
     let flags = FunctionFlags { direct_only: true, ..FunctionFlags::default() };
     register_scalar(db, NAME, -1, flags, move |context, args| {
         let (old, new, module) = match args {
@@ -48,7 +48,7 @@ fn named<'v>(value: &Value<'v>, what: &str) -> Result<&'v str> {
     }
 }
 
-/// Makes the table and copies the rows; how many. All of it happens or nothing does.
+/// Creates the table and copies the rows, completely or not at all. Returns how many.
 fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -> Result<i64> {
     let module = match module.to_ascii_lowercase().as_str() {
         "vec0" => MODULE,
@@ -64,9 +64,9 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
     if !is_theirs(db, schema, old)? {
         return Err(wrong(format!("'{old}' was not made by sqlite-vec")));
     }
-    // Beside the old table, unless it is named as `schema.name`.
+    // In the schema of the old table, unless it is named as `schema.name`.
     let mut schemas = schema_names(db)?;
-    // It is there before anything is in it.
+    // `temp` exists even if the list lacks it, because nothing is in it yet.
     schemas.push("temp".into());
     let placed = new.match_indices('.').find_map(|(dot, _)| {
         let schema = schemas.iter().find(|schema| schema.eq_ignore_ascii_case(&new[..dot]))?;

@@ -1,4 +1,5 @@
-//! Tables under the module name of sqlite-vec: feature `vec0` lends it to programs that were written for sqlite-vec.
+//! Tables under the module name of sqlite-vec. The feature `vec0` provides it for programs that were written
+//! for sqlite-vec.
 
 #[cfg(feature = "vec0")]
 mod import;
@@ -17,15 +18,16 @@ pub use crate::vtab::schema::vec0::MODULE;
 #[cfg(feature = "vec0")]
 pub use crate::vtab::schema::vec0::rewrite;
 
-/// Registers the module `vec0`, and `vec_version()` and `vec_debug()`, unless somebody else has brought them.
+/// Registers the module `vec0`, `vec_version()` and `vec_debug()`, unless another extension has.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 #[cfg(feature = "vec0")]
 pub fn register(db: Db, connection: std::rc::Rc<crate::vtab::table::registry::Connection>) -> Result<()> {
     let modules = crate::sqlite::module_names(db)?;
     let has = |name: &str| modules.iter().any(|module| module.eq_ignore_ascii_case(name));
-    // A host that cannot tell (it has no PRAGMA module_list) does not even name the module that was just registered.
+    // A host without PRAGMA module_list does not even list the module that was just registered, so it cannot
+    // tell.
     if !has("ivf") || (has(MODULE) && !crate::vtab::functions::stands_in(db)) {
         return Ok(());
     }
@@ -37,14 +39,14 @@ pub fn register(db: Db, connection: std::rc::Rc<crate::vtab::table::registry::Co
 /// Whether a table of the module `vec0` was made by sqlite-vec.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 #[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn is_theirs(db: Db, schema: &str, table: &str) -> Result<bool> {
     let has = |suffix: &str| Ok::<bool, Error>(table_of(db, schema, &format!("{table}_{suffix}"))?.is_some());
     Ok(!has("state")? && (has("chunks")? || has("info")?))
 }
 
-/// What a table of sqlite-vec's is good for here.
+/// The error of writing to a table made by sqlite-vec.
 #[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn made_by_other(name: &str) -> Error {
     Error::new(

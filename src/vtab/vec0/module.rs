@@ -1,4 +1,4 @@
-//! The module `vec0`: a table of ours, or one that sqlite-vec made.
+//! The module `vec0`: its tables are ours, or made by sqlite-vec.
 
 use std::rc::Rc;
 
@@ -17,14 +17,14 @@ pub enum Vec0 {
     Theirs(Box<Theirs>),
 }
 
-/// A scan of one.
+/// A scan of a table of the module.
 pub enum Vec0Cursor {
     Ours(Cursor),
     Theirs(Scan),
 }
 
 impl Vec0 {
-    /// What only a table of ours has a say in.
+    /// Runs `of` for a table of ours; returns `else_` otherwise.
     fn ours<T>(&self, of: impl FnOnce(&Ivf) -> Result<T>, else_: T) -> Result<T> {
         match self {
             Self::Ours(table) => of(table),

@@ -1,4 +1,4 @@
-//! A search of a table that sqlite-vec made: the statement of SQL that it stands for, over a scan of the table itself.
+//! Searches of a table made by sqlite-vec. Each runs as an SQL statement over a scan of the table.
 
 use super::theirs::Theirs;
 use crate::sqlite::{Kind, Param, Result, Value, quoted};
@@ -6,16 +6,16 @@ use crate::storage::{Element, Row};
 use crate::vtab::plan::{Argument, Plan};
 use crate::vtab::values::number::k_of;
 
-/// A SELECT in the making.
+/// A SELECT under construction.
 #[derive(Default)]
 struct Select<'v> {
     params: Vec<Param<'v>>,
-    /// Which rows are searched, and which distances are wanted.
+    /// The conditions on rows. `bounds` has those on distances.
     conditions: Vec<String>,
     bounds: Vec<String>,
     limit: Option<i64>,
     offset: i64,
-    /// No row can be an answer.
+    /// Whether no row can be an answer.
     never: bool,
 }
 
@@ -25,7 +25,7 @@ impl<'v> Select<'v> {
         Ok(format!("?{}", self.params.len()))
     }
 
-    /// The values of an IN, written out: they go before the statement runs.
+    /// The values of an IN list as literals: the list itself ends before the statement runs.
     fn list(value: &Value<'v>) -> Result<String> {
         let mut values = Vec::new();
         if let Some(mut list) = value.as_in_list()? {
@@ -42,7 +42,7 @@ impl<'v> Select<'v> {
         let key = columns.text_key().map_or("rowid".into(), |key| quoted(&key.name));
         let word = argument.word(columns);
         let (what, operator) = match argument {
-            // Distances are exact whatever they say; the query is the first parameter.
+            // Distances are always exact, so knobs have no effect. The query is the first parameter.
             A::Match | A::Batch | A::Packed | A::Knob(_) | A::Params => return Ok(()),
             A::K if value.is_null() => {
                 self.never = true;
@@ -61,7 +61,7 @@ impl<'v> Select<'v> {
                 return Ok(());
             }
             A::Value(column, operator) => (quoted(&columns.values()[column].name), operator.word()),
-            // Named as `rowid>=`, `key in`, `distance<`.
+            // The words are like `rowid>=`, `key in`, `distance<`.
             _ => match word.strip_prefix("distance") {
                 Some(operator) => ("d".into(), operator),
                 None => (key, word.strip_prefix("rowid").or(word.strip_prefix("key")).unwrap_or_default()),
@@ -82,7 +82,7 @@ impl<'v> Select<'v> {
     }
 }
 
-/// A value as SQL writes it.
+/// A value as an SQL literal.
 fn literal(value: Param<'_>) -> String {
     match value {
         Param::Null => "NULL".into(),
@@ -96,10 +96,10 @@ fn literal(value: Param<'_>) -> String {
     }
 }
 
-/// The rows that a search finds, nearest first, and how far they are.
+/// The rows that a search finds, nearest first, with their distances.
 ///
 /// # Errors
-/// Arguments that are wrong, or what reading fails with.
+/// If an argument is invalid, or those of reading the table.
 pub fn search(table: &Theirs, plan: &Plan, args: &[Value<'_>]) -> Result<Vec<(Row, Option<f64>)>> {
     let given = plan.given(args);
     let Some((_, query)) = given.clone().find(|(argument, _)| *argument == Argument::Match) else {
@@ -134,7 +134,7 @@ pub fn search(table: &Theirs, plan: &Plan, args: &[Value<'_>]) -> Result<Vec<(Ro
         tables.qualified(&table.name),
         of(&select.conditions),
         of(&select.bounds),
-        // SQLite skips the rows of OFFSET itself.
+        // SQLite itself skips the rows of OFFSET.
         select.limit.map_or(-1, |limit| limit.saturating_add(select.offset)),
     );
     let mut statement = tables.db().prepare_on_tables(&sql)?;
@@ -148,7 +148,7 @@ pub fn search(table: &Theirs, plan: &Plan, args: &[Value<'_>]) -> Result<Vec<(Ro
         let distance = (rows.kind(1) != Kind::Null).then(|| f64::from(rows.f64(1) as f32));
         found.extend(row.map(|row| (row, distance)));
     }
-    // Different f64 may be one f32.
+    // Different f64 distances may be the same f32.
     let order = |distance: Option<f64>| distance.unwrap_or(f64::INFINITY);
     found.sort_by(|(a, near): &(Row, _), (b, far)| {
         order(*near).total_cmp(&order(*far)).then(a.rowid.cmp(&b.rowid))

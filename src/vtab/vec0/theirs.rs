@@ -1,4 +1,4 @@
-//! A table that sqlite-vec made, where the module `vec0` is ours: it can be read, searched, taken over and dropped.
+//! A table made by sqlite-vec, under our module `vec0`: it can be read, searched, imported and dropped.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use crate::vtab::schema::columns::{At, Hidden, Role};
 use crate::vtab::schema::options::Options;
 use crate::vtab::table::registry::Seen;
 
-/// The table.
+/// A table made by sqlite-vec.
 pub struct Theirs {
     pub tables: Tables,
     pub options: Options,
@@ -18,10 +18,10 @@ pub struct Theirs {
 }
 
 impl Theirs {
-    /// Opens it.
+    /// Opens the table.
     ///
     /// # Errors
-    /// A declaration that is not understood here.
+    /// If its declaration is not understood here.
     pub fn connect(db: Db, seen: &Seen, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::of_module(args.module, &args.arguments)?;
         let arguments = args.arguments.iter().map(ToString::to_string).collect();
@@ -32,15 +32,15 @@ impl Theirs {
         Ok((options.declaration(args.table), Self { tables, options, name: args.table.into() }))
     }
 
-    /// What a person can do with it.
+    /// The error of writing to it.
     pub fn error(&self) -> Error {
         super::made_by_other(&self.name)
     }
 
-    /// The plan of a search, as for a table of ours, or all rows.
+    /// Plans a search as for a table of ours; anything else is a scan of all rows.
     ///
     /// # Errors
-    /// As for a table of ours.
+    /// Those of [`plan::best_index`].
     pub fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         if info.constraints().any(|constraint| constraint.op == Op::Match) {
             return plan::best_index(&self.options.columns, info);
@@ -52,27 +52,27 @@ impl Theirs {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub fn destroy(&self) -> Result<()> {
         self.tables.vec0_drop()
     }
 }
 
-/// A scan of it, in the order of rowids.
+/// A scan of the table, in the order of rowids, or the answers of a search.
 #[derive(Default)]
 pub struct Scan {
     rows: Vec<Row>,
     at: usize,
     open: Open,
-    /// Of the rows of a search.
+    /// The distances of a search.
     distances: Option<Vec<Option<f64>>>,
 }
 
 impl Scan {
-    /// Goes to the first row.
+    /// Moves to the first row.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// If an argument is invalid, or those of reading the table.
     pub fn filter(&mut self, table: &Theirs, number: i32, text: &str, args: &[Value<'_>]) -> Result<()> {
         *self = Self::default();
         let plan = Plan::parse(number, text, &table.options.columns);
@@ -87,10 +87,10 @@ impl Scan {
         Ok(())
     }
 
-    /// Goes to the next row.
+    /// Moves to the next row.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn next(&mut self, table: &Theirs) -> Result<()> {
         self.at += 1;
         if self.at < self.rows.len() || self.distances.is_some() {
@@ -102,20 +102,20 @@ impl Scan {
         Ok(())
     }
 
-    /// Whether there is no row.
+    /// Whether the scan is at its end.
     pub fn eof(&self) -> bool {
         self.at >= self.rows.len()
     }
 
-    /// The row's rowid.
+    /// The rowid of the current row.
     pub fn rowid(&self) -> i64 {
         self.rows.get(self.at).map_or(0, |row| row.rowid)
     }
 
-    /// A column of the row.
+    /// Returns a column of the current row.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn column(&self, table: &Theirs, context: &Context<'_>, column: i32) -> Result<()> {
         let Some(row) = self.rows.get(self.at) else { return Ok(()) };
         let Theirs { tables, options, .. } = table;

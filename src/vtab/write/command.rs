@@ -20,15 +20,15 @@ const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":
                         max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
                         cache_bytes=N, device_bytes=N";
 
-/// Queries of which a recall of some use can be measured.
+/// The fewest queries that a recall can be measured by.
 const LEAST_QUERIES: usize = 10;
-/// Queries that are kept of a batch: as many as rows are searched for.
+/// The most queries that are kept of a batch: as many as a calibration by rows uses.
 const MOST_QUERIES: usize = 512;
-/// Those that write nothing to the database.
+/// The commands that write nothing to the database.
 pub const WRITE_NOTHING: [&str; 6] =
     ["preload", "unload", "device=NAME", "cache_bytes=N", "device_bytes=N", "integrity-check"];
 
-/// Whether the command writes nothing to the database.
+/// Whether a command writes nothing to the database.
 pub fn writes_nothing(text: &str) -> bool {
     let name_of = |text: &str| text.split([':', '=']).next().unwrap_or("").trim().to_ascii_lowercase();
     WRITE_NOTHING.iter().any(|command| name_of(command) == name_of(text))
@@ -45,7 +45,7 @@ struct TrainArguments {
 /// Runs a command.
 ///
 /// # Errors
-/// An unknown command, wrong arguments, or what the command fails with.
+/// If the command is unknown or its argument is invalid, or those of the command.
 pub fn run(table: &Table, text: &str) -> Result<()> {
     let text = match table.options.columns.dialect {
         Dialect::Ivf => Cow::Borrowed(text),
@@ -101,10 +101,10 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
     }
 }
 
-/// Runs a command that stands beside a batch of queries: `calibrate`.
+/// Runs a command that comes with a batch of queries: `calibrate`.
 ///
 /// # Errors
-/// Another command, queries that are none, or what the command fails with.
+/// If it is another command, if the queries are invalid, or those of the command.
 pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
     if !text.trim().eq_ignore_ascii_case("calibrate") {
         let (name, text) = (table.name(), beginning(text));
@@ -120,7 +120,7 @@ pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
         )));
     }
     if given > MOST_QUERIES {
-        // As many of them, evenly spread.
+        // Keep this many, evenly spread.
         let dim = table.layout.dim;
         for i in 0..MOST_QUERIES {
             let from = i * given / MOST_QUERIES * dim;
@@ -165,7 +165,7 @@ fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// Makes resident what the budgets hold: codes first, then what a device holds, then vectors.
+/// Loads as much as the budgets allow: codes first, then the copies on a device, then vectors.
 fn preload(table: &Table) -> Result<()> {
     let _watched = table.watched("preload")?;
     let (state, snapshot) = table.current()?;

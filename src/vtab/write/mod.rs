@@ -1,4 +1,4 @@
-//! Writing statements: rows and commands.
+//! Statements that write: rows and commands.
 
 pub mod command;
 pub mod update;

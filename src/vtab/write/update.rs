@@ -12,10 +12,10 @@ use crate::vtab::values::number::beginning;
 use crate::vtab::values::vector;
 use crate::vtab::write::{command, values};
 
-/// One change of xUpdate; the rowid of an inserted row.
+/// One change of xUpdate. Returns the rowid of an inserted row.
 ///
 /// # Errors
-/// What is wrong with the values, or what writing fails with.
+/// If a value is invalid, or those of writing.
 pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     let result = match update {
         Update::Delete(row) => on_row(table, &row, |rowid| delete(table, rowid)),
@@ -27,8 +27,9 @@ pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     result.map_err(|error| settled(table, error))
 }
 
-/// SQLite resolves a conflict (OR IGNORE, OR FAIL, OR ROLLBACK) only where the code is the plain one. Where there is nothing to
-/// resolve, programs for sqlite-vec catch the plain SQLITE_ERROR for whatever is wrong with a row.
+/// The error code that SQLite and programs expect. SQLite resolves a conflict (OR IGNORE, OR FAIL, OR
+/// ROLLBACK) only for the primary code. Otherwise, programs for sqlite-vec expect the plain SQLITE_ERROR for
+/// any invalid row.
 fn settled(table: &Table, mut error: Error) -> Error {
     let is_conflict = error.primary() == ffi::SQLITE_CONSTRAINT;
     let is_resolved = table.tables().db().vtab_on_conflict() != Conflict::Abort;
@@ -42,7 +43,8 @@ fn settled(table: &Table, mut error: Error) -> Error {
     error
 }
 
-/// Changes the row that SQLite names, by its rowid or its text key; nothing if it has gone under its key.
+/// Changes the row that SQLite identifies by its rowid or its text key. Does nothing if there is no row with
+/// this key.
 fn on_row(table: &Table, row: &Value<'_>, change: impl FnOnce(i64) -> Result<i64>) -> Result<i64> {
     if !table.options.columns.is_without_rowid() {
         return change(row.i64());
@@ -78,7 +80,7 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         let db = table.tables().db();
         let last_rowid = db.last_insert_rowid();
         match batch {
-            // As in a search, it is of the first vector column.
+            // As in a search, the batch is for the first vector column.
             Some(batch) => command::run_with(table, text.text()?, &batch)?,
             None => table.indexes().try_for_each(|index| command::run(index, text.text()?))?,
         }
@@ -89,7 +91,8 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         let name = of.hidden_name(at);
         return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
     }
-    // In SQLite's order, which decides what OR IGNORE skips: the rowid, NOT NULL, duplicates, then the other values.
+    // In the order of SQLite, which decides what OR IGNORE skips: rowid, NOT NULL, duplicates, then the other
+    // values.
     let rowid = match rowid_key(table, columns).filter(|(_, key)| !key.is_null()) {
         Some((name, key)) => Some(values::rowid(name, &key)?),
         None => rowid.map(|value| read_rowid(table, &value)).transpose()?,
@@ -122,19 +125,19 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
     Ok(rowid)
 }
 
-/// How a command is written.
+/// The form of a command.
 fn form_of_commands(table: &Table) -> String {
     let name = table.name();
     let column = table.options.columns.command_name(&name);
     format!("INSERT INTO {}({}) VALUES ('...')", shown_name(&name), shown_name(&column))
 }
 
-/// What a row has in a table of its own.
+/// The values of a row in `t_auxiliary`.
 #[derive(Default)]
 struct Auxiliary<'v> {
-    /// The key, if there is one, and the values; none for those that an UPDATE leaves alone.
+    /// The key, if there is one, and the values; `None` for those that an UPDATE does not change.
     values: Vec<Option<Param<'v>>>,
-    /// What stands for them in the version.
+    /// The bytes that represent them in the version.
     bytes: Vec<u8>,
 }
 
@@ -166,7 +169,7 @@ impl<'v> Auxiliary<'v> {
         Ok(auxiliary)
     }
 
-    /// The text key, if the table has one and it is given.
+    /// The text key, if the table has one and the statement gives it.
     fn key(&self, table: &Table) -> Option<&'v str> {
         match self.values.first() {
             Some(Some(Param::Text(key))) if table.options.columns.text_key().is_some() => Some(key),
@@ -175,19 +178,21 @@ impl<'v> Auxiliary<'v> {
     }
 }
 
-/// A value of a text key or an auxiliary column. The latter gets the affinity of its type from the table that it goes to.
+/// A value of a text key or an auxiliary column. SQLite applies the affinity of an auxiliary column when it
+/// stores the value.
 fn param<'v>(dialect: Dialect, column: &ValueColumn, value: &Value<'v>) -> Result<Param<'v>> {
     if column.role != Role::Key {
         return value.param();
     }
-    // To sqlite-vec the number 1 is no text.
+    // sqlite-vec does not accept the number 1 as a text.
     if dialect == Dialect::Vec0 && value.kind() != Kind::Text {
         return Err(values::wrong(&column.name, "a text", value));
     }
     values::text(&column.name, value).map(Param::Text)
 }
 
-/// The name and the value of the INTEGER PRIMARY KEY, if the table has one: it is the rowid, under another name.
+/// The name and the value of the INTEGER PRIMARY KEY, which is the rowid under another name, if the table has
+/// one.
 fn rowid_key<'a, 'v>(table: &'a Table, columns: &[Value<'v>]) -> Option<(&'a str, Value<'v>)> {
     let of = &table.options.columns;
     let name = &of.of(Role::Key).next()?.name;
@@ -201,14 +206,14 @@ fn read_rowid(table: &Table, value: &Value<'_>) -> Result<i64> {
     }
 }
 
-/// Every row has its vectors, and its text key.
+/// Checks that a row has its vectors and its text key.
 fn check_not_null(table: &Table, columns: &[Value<'_>]) -> Result<()> {
     let of = &table.options.columns;
     let vectors =
         table.indexes().map(|index| (of.vector_at(index.options.number), index.options.column.name.as_str()));
     let mut keys = of.auxiliary().filter(|(_, column)| column.role == Role::Key);
     let key = keys.next().map(|(i, column)| (of.value_at(i), column.name.as_str()));
-    // An UPDATE shows what it leaves alone as NULL.
+    // An UPDATE passes columns that it does not change as NULL.
     let is_null = |at: usize| columns[at].is_null() && !columns[at].nochange();
     match vectors.chain(key).find(|(at, _)| is_null(*at)) {
         Some((_, name)) => Err(Error::not_null(&table.name(), name)),
@@ -216,8 +221,8 @@ fn check_not_null(table: &Table, columns: &[Value<'_>]) -> Result<()> {
     }
 }
 
-/// The rows other than `own` that have this rowid or this text key, where the statement says REPLACE. They go when everything
-/// about the new row is known to be right: a statement of one row has no savepoint that would bring them back.
+/// The rows other than `own` with this rowid or this text key, under OR REPLACE. They are deleted only when
+/// the new row is known to be valid: a statement for one row has no savepoint that would bring them back.
 fn rivals(table: &Table, rowid: Option<i64>, key: Option<&str>, own: Option<i64>) -> Result<Vec<i64>> {
     let mut rivals = Vec::new();
     let replaces = table.tables().db().vtab_on_conflict() == Conflict::Replace;
@@ -252,7 +257,7 @@ fn make_way(table: &Table, rivals: &[i64]) -> Result<()> {
     rivals.iter().try_for_each(|row| delete(table, *row).map(drop))
 }
 
-/// A vector that the table can hold.
+/// A valid vector for the column.
 fn checked(table: &Table, value: &Value<'_>) -> Result<Vec<f32>> {
     let column = &table.options.column;
     table.check_element(value)?;
@@ -266,12 +271,12 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     if !columns[of.command_at()].is_null() {
         return Err(Error::generic(format!("a command is inserted: {}", form_of_commands(table))));
     }
-    // A row before it in the statement may have replaced this one.
+    // An earlier row of the statement may have replaced this one.
     let replaces = table.tables().db().vtab_on_conflict() == Conflict::Replace;
     if replaces && !table.buffered(|buffer, tables| Ok(buffer.contains(tables, old)?))? {
         return Ok(old);
     }
-    // The rowid is changed by either of its names, and is not NULL by any.
+    // The rowid may be changed under either of its names, and must not be NULL.
     let key = rowid_key(table, columns).filter(|(_, key)| !key.nochange());
     let key = key.map(|(name, key)| values::rowid(name, &key)).transpose()?;
     let new = if of.is_without_rowid() { old } else { read_rowid(table, new)? };
@@ -291,13 +296,13 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         }
         return Ok(old);
     }
-    // The scan that found the row went by the lists, or by the map of another vector column.
+    // The scan that found the row followed the lists, or the map of another vector column.
     let gone = |index: &Table| Err(Error::from(index.tables().corrupt("rowids", old, "the row is missing")));
     let mut vectors = Vec::new();
     for index in table.indexes() {
         let value = vector_of(index);
         vectors.push(match (value.nochange(), new == old && all_kept) {
-            // This index has nothing to change.
+            // This index does not change.
             (true, true) => None,
             (true, false) => Some(index.vector(old)?.map_or_else(|| gone(index), Ok)?),
             (false, _) => Some(checked(index, &value)?),

@@ -1,15 +1,15 @@
-//! Values as the columns beside the vector keep them.
+//! Converts values to the types of value columns.
 //!
-//! Hosts bind what they have: JavaScript has no integers, an import has nothing but texts. So a value is converted as SQLite's
-//! column affinity converts it for an ordinary column. What is of another type after that is `SQLITE_MISMATCH`: unlike a
-//! constraint no OR IGNORE skips it.
+//! Hosts bind what they have: JavaScript has no integers, an import may have only texts. So a value is
+//! converted as SQLite's column affinity converts it for an ordinary column. If it is still of another type,
+//! the error is `SQLITE_MISMATCH`, which OR IGNORE does not skip, unlike a constraint.
 
 use crate::index::{Datum, ValueKind};
 use crate::sqlite::{Error, Kind, Result, Value, ffi};
 use crate::vtab::schema::columns::ValueColumn;
 use crate::vtab::values::number;
 
-/// Bytes of a text of metadata, at most: a search that looks at texts reads all those of a segment.
+/// The most bytes of a text of metadata: a search that tests texts reads all those of a segment.
 const MAX_TEXT: usize = 16 << 20;
 
 /// A value of a metadata or partition column.
@@ -44,15 +44,15 @@ pub fn datum<'v>(column: &ValueColumn, value: &Value<'v>) -> Result<Datum<'v>> {
     }
 }
 
-/// A value as the rowid, which has the name `name` in messages.
+/// A value as the rowid, which messages call `name`.
 ///
 /// # Errors
-/// `SQLITE_MISMATCH` for what is no integer.
+/// `SQLITE_MISMATCH` if it is not an integer.
 pub fn rowid(name: &str, value: &Value<'_>) -> Result<i64> {
     integer(value).ok_or_else(|| wrong(name, "an integer", value))
 }
 
-/// A value as a text: numbers become SQLite's own text of them.
+/// A value as a text. Numbers become the text that SQLite makes of them.
 ///
 /// # Errors
 /// `SQLITE_MISMATCH` for a blob, and for a text that is not UTF-8.
@@ -70,7 +70,8 @@ fn integer(value: &Value<'_>) -> Option<i64> {
     match value.numeric_kind() {
         Kind::Integer => Some(value.i64()),
         Kind::Real => {
-            // The ends of the range stand for all reals beyond them: SQLite leaves those reals alone.
+            // SQLite converts reals beyond the range to its limits, and does not change such reals in an
+            // integer column.
             let whole = value.i64();
             (whole as f64 == value.f64() && whole > i64::MIN && whole < i64::MAX).then_some(whole)
         }
@@ -82,10 +83,10 @@ fn real(value: &Value<'_>) -> Option<f64> {
     matches!(value.numeric_kind(), Kind::Integer | Kind::Real).then(|| value.f64())
 }
 
-/// The error that a value is of another type.
+/// The error for a value of another type.
 pub fn wrong(name: &str, expected: &str, value: &Value<'_>) -> Error {
     let found = match value.kind() {
-        // In SQLite's text: 1e300 has 301 digits otherwise.
+        // SQLite's text: Rust would print 1e300 with 301 digits.
         Kind::Real => value.text().map_or_else(|_| "a real".into(), str::to_owned),
         _ => number::shown(value),
     };

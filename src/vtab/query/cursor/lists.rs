@@ -1,4 +1,4 @@
-//! Scans list by list: the way to read every vector.
+//! Scans list by list: the fastest way to read every vector.
 
 use std::mem::take;
 
@@ -8,32 +8,33 @@ use crate::sqlite::Result;
 use crate::storage::{State, TableLists, read_all_heads};
 use crate::vtab::table::Table;
 
-/// How often a scan begins anew after a change, before it goes on row by row: where changes are few, segments are the faster way.
+/// How often a scan starts again after a change, before it continues row by row. If changes are few, reading
+/// segments is faster.
 const RESTARTS: u8 = 4;
 
-/// Rows list by list, a segment at a time.
+/// A scan list by list, a segment at a time.
 pub struct ListScan {
     state: State,
     heads: Vec<SegmentHead>,
     segment: usize,
     slot: u32,
-    /// Those of the segment; none if it has not been read.
+    /// The rowids of the segment; empty if it has not been read.
     rowids: Vec<i64>,
-    /// None where no vector is wanted.
+    /// `None` if the statement needs no vectors.
     vectors: Option<Vec<f32>>,
     pub metadata: Metadata,
-    /// The rows that were given.
+    /// The rows returned so far.
     given: RowidSet,
-    /// [`Table::changes`] when it was last seen that the lists are those of the state.
+    /// [`Table::changes`] when the lists were last checked against the state.
     seen: u64,
     restarts: u8,
 }
 
 impl ListScan {
-    /// All rows, with their vectors if they are wanted.
+    /// Begins a scan of all rows, with their vectors if `wants_vectors`.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn new(table: &Table, wants_vectors: bool) -> Result<Self> {
         table.flush()?;
         let tables = table.tables();
@@ -56,22 +57,22 @@ impl ListScan {
         })
     }
 
-    /// The current row, none at the end.
+    /// The current row; `None` at the end.
     pub fn current(&self) -> Option<i64> {
         self.rowids.get(self.slot()).copied()
     }
 
-    /// The place of the current row in its segment.
+    /// The slot of the current row in its segment.
     pub fn slot(&self) -> usize {
         self.slot as usize
     }
 
-    /// The vector of the current row, if vectors were asked for.
+    /// The vector of the current row, if the scan reads vectors.
     pub fn vector(&self, dim: usize) -> Option<&[f32]> {
         self.vectors.as_ref()?.get(self.slot() * dim..(self.slot() + 1) * dim)
     }
 
-    /// Goes on from the current row, which has been given.
+    /// Moves past the current row, which has been returned.
     ///
     /// # Errors
     /// `SQLITE_NOMEM`.
@@ -81,11 +82,11 @@ impl ListScan {
         Ok(())
     }
 
-    /// Goes to a row that is to be given, from the current place on. Where the lists have changed too often, the rest comes in the
-    /// order of rowids: that is the scan which is returned.
+    /// Moves to the next row that was not returned yet, beginning with the current one. If the lists have
+    /// changed too often, returns a scan of the remaining rows in the order of rowids.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn settle(&mut self, table: &Table) -> Result<Option<RowidScan>> {
         if table.changes() != self.seen {
             table.flush()?;

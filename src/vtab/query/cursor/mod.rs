@@ -1,5 +1,5 @@
-//! Scans. The answers of a search are the cursor's own: nothing that happens to the table while they are read can change them.
-//! Other scans give the rows as they are when they are reached, and those that nothing touches exactly once.
+//! Cursors. A cursor owns the answers of its search, so changes of the table cannot affect them. Other scans
+//! return each row as it is when the scan reaches it, and rows that do not change exactly once.
 
 use std::cell::{RefCell, RefMut};
 use std::mem::take;
@@ -30,7 +30,7 @@ use scan::RowidScan;
 pub struct Cursor {
     table: Rc<Table>,
     rows: Rows,
-    /// By vector column, as far as they were needed.
+    /// By vector column, as far as needed.
     finders: RefCell<Vec<Known>>,
 }
 
@@ -42,7 +42,7 @@ enum Rows {
     Points(Vec<i64>),
     Scan(RowidScan),
     Lists(Box<ListScan>),
-    /// Answers of a search.
+    /// The answers of a search.
     Search {
         found: Rc<Found>,
         at: usize,
@@ -112,7 +112,7 @@ impl VTabCursor<Ivf> for Cursor {
             }
             _ if is_packed => self.of_query(context, at)?,
             At::Rowid => context.i64(self.rowid(vtab)?),
-            // An UPDATE that leaves them alone does not need them.
+            // An UPDATE that does not change the column does not need its value.
             At::Value(_) | At::Vector(_) if context.no_change() => {}
             At::Value(value) => self.value(context, value)?,
             At::Vector(number) => self.vector(context, number)?,
@@ -124,7 +124,7 @@ impl VTabCursor<Ivf> for Cursor {
                     }
                     Hidden::Query if *batch => context.i64(*query as i64),
                     Hidden::Packed => context.i64(0),
-                    // An UPDATE may read all of them.
+                    // An UPDATE may read all columns.
                     _ => {}
                 }
             }
@@ -140,7 +140,7 @@ impl VTabCursor<Ivf> for Cursor {
     }
 }
 
-/// The rows that a statement asks for.
+/// The rows for a plan and its arguments.
 fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
     let mut given = plan.given(args);
     Ok(match plan.kind {
@@ -186,13 +186,13 @@ fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
 }
 
 impl Cursor {
-    /// A scan that has not begun.
+    /// A cursor whose scan has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
         table.searching.searches.borrow_mut().opened();
         Self { table: Rc::clone(table), rows: Rows::None, finders: RefCell::default() }
     }
 
-    /// Goes to a row that can be given, from the current place on.
+    /// Moves to the next row that can be returned, beginning with the current one.
     fn settle(&mut self) -> Result<()> {
         match &mut self.rows {
             Rows::Lists(lists) => {
@@ -214,7 +214,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// What was found of rows by that vector column.
+    /// The finder of a vector column.
     fn finder(&self, number: usize) -> RefMut<'_, Known> {
         let mut finders = self.finders.borrow_mut();
         if finders.len() <= number {
@@ -223,7 +223,7 @@ impl Cursor {
         RefMut::map(finders, |finders| &mut finders[number])
     }
 
-    /// Gives a column of a row that stands for a query.
+    /// Returns a column of a row that stands for a query.
     fn of_query(&self, context: &Context<'_>, at: At) -> Result<()> {
         let Rows::Packed { found, query, batch } = &self.rows else { return Ok(()) };
         let answers = found.answers.of(*query);
@@ -253,7 +253,7 @@ impl Cursor {
         }
     }
 
-    /// Gives a vector. One of a row that was deleted under the cursor is NULL, as in a table of SQLite's.
+    /// Returns a vector; NULL if the row was deleted under the cursor, as in an ordinary table of SQLite.
     fn vector(&self, context: &Context<'_>, number: usize) -> Result<()> {
         let index = self.table.indexes().nth(number).unwrap_or(&self.table);
         let element = index.layout.element;
@@ -281,7 +281,7 @@ impl Cursor {
         }
     }
 
-    /// Gives the value of a column beside the vector.
+    /// Returns the value of a value column.
     fn value(&self, context: &Context<'_>, value: usize) -> Result<()> {
         let columns = &self.table.options.columns;
         let column = &columns.values()[value];
@@ -331,7 +331,7 @@ fn give(context: &Context<'_>, value: Datum<'_>) {
     }
 }
 
-/// A blob of eight bytes for each answer.
+/// Returns a blob with eight bytes per answer.
 fn pack(context: &Context<'_>, answers: &[Neighbor], of: impl Fn(&Neighbor) -> [u8; 8]) -> Result<()> {
     context.blob_with(answers.len() * 8, |bytes| {
         bytes.as_chunks_mut().0.iter_mut().zip(answers).for_each(|(bytes, row)| *bytes = of(row));
@@ -339,7 +339,7 @@ fn pack(context: &Context<'_>, answers: &[Neighbor], of: impl Fn(&Neighbor) -> [
     })
 }
 
-/// Whether a value is 1 and not 0. NULL is neither, and finds nothing.
+/// Whether a value is 1; false for 0 and NULL.
 fn is_set(value: &Value<'_>) -> Result<bool> {
     match number(value) {
         Some(0.0) => Ok(false),

@@ -1,38 +1,40 @@
-//! Scans in the order of rowids. They go by the map of rows, so that no change of the lists can hide a row from them.
+//! Scans in the order of rowids. They follow the map, so no change of the lists can hide a row from them.
 
 use crate::base::alloc::{TryExtend, try_filled};
 use crate::sqlite::Result;
 use crate::storage::State;
 use crate::vtab::table::Table;
 
-/// Rowids that are read at a time.
+/// How many rowids are read at a time.
 const RUN: i64 = 1024;
-/// The same after a change by this connection: a loop that writes at each row reads little in vain.
+/// The same after a change by this connection, so that a loop that writes at each row reads few rowids in
+/// vain.
 const RUN_AFTER_CHANGE: i64 = 16;
 
-/// Rows in the order of their rowids.
+/// A scan in the order of rowids.
 pub struct RowidScan {
-    /// The rowids that were read last.
+    /// The rowids read last.
     run: Vec<i64>,
     at: usize,
-    /// Where the next run begins; none if there is none.
+    /// The first rowid of the next run; `None` if there is none.
     next: Option<i64>,
     last: i64,
-    /// Rowids of the next run, at most.
+    /// The most rowids of the next run.
     size: i64,
     /// [`Table::changes`] when the run was read.
     seen: u64,
-    /// Rows that are left out: they have been given.
+    /// Rows to leave out: they have been returned.
     without: RowidSet,
-    /// The rows read so far and the state that says how many there are, while that can be compared.
+    /// The number of rows read so far, and the state, while the two can be compared.
     counted: Option<(i64, Box<State>)>,
 }
 
 impl RowidScan {
-    /// The rows from `low` to `high`. If these are all rows, the scan compares their number with the state's.
+    /// Begins a scan of the rows from `low` to `high`. A scan of all rows compares their number with the
+    /// state's.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn new(table: &Table, low: i64, high: i64) -> Result<Self> {
         let mut scan = Self::between(low, high, RowidSet::default());
         if (low, high) == (i64::MIN, i64::MAX) {
@@ -43,10 +45,10 @@ impl RowidScan {
         Ok(scan)
     }
 
-    /// All rows but those `without`.
+    /// Begins a scan of all rows except `without`.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn of_the_others(table: &Table, without: RowidSet) -> Result<Self> {
         let mut scan = Self::between(i64::MIN, i64::MAX, without);
         scan.size = RUN_AFTER_CHANGE;
@@ -59,20 +61,20 @@ impl RowidScan {
         Self { run: Vec::new(), at: 0, next, last: high, size: RUN, seen: 0, without, counted: None }
     }
 
-    /// The current row, none at the end.
+    /// The current row; `None` at the end.
     pub fn current(&self) -> Option<i64> {
         self.run.get(self.at).copied()
     }
 
-    /// Goes to the next row.
+    /// Moves to the next row.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table; `SQLITE_CORRUPT_VTAB` if the number of rows is wrong.
     pub fn advance(&mut self, table: &Table) -> Result<()> {
         let passed = self.current();
         self.at += 1;
         if self.at < self.run.len() && table.changes() != self.seen {
-            // The rest of the run may not be there any more.
+            // The rest of the run may be out of date.
             self.next = passed.and_then(|rowid| rowid.checked_add(1)).filter(|next| *next <= self.last);
             self.at = self.run.len();
             self.size = RUN_AFTER_CHANGE;
@@ -80,7 +82,7 @@ impl RowidScan {
         if self.at >= self.run.len() { self.read_run(table) } else { Ok(()) }
     }
 
-    /// Reads rowids until there is one to give, or no more.
+    /// Reads rowids until there is a row to return, or no more.
     fn read_run(&mut self, table: &Table) -> Result<()> {
         table.flush()?;
         if table.changes() != self.seen && self.at > 0 {
@@ -114,7 +116,7 @@ impl RowidScan {
     }
 }
 
-/// Rowids: a bit for each where they lie close together, else 8 bytes.
+/// A set of rowids: a bit for each if they are dense, else 8 bytes.
 #[derive(Default)]
 pub struct RowidSet {
     low: i64,
@@ -125,7 +127,7 @@ pub struct RowidSet {
 }
 
 impl RowidSet {
-    /// An empty set, for about `rows` rowids from `low` to `high`.
+    /// An empty set for about `rows` rowids from `low` to `high`.
     ///
     /// # Errors
     /// `SQLITE_NOMEM`.
@@ -154,13 +156,13 @@ impl RowidSet {
         Ok(())
     }
 
-    /// Makes the set ready to tell what it contains so far.
+    /// Prepares the set for [`RowidSet::contains`].
     pub fn seal(&mut self) {
         self.others.sort_unstable();
         self.sealed = self.others.len();
     }
 
-    /// Whether a rowid was added before the last [`RowidSet::seal`]. (A later one may be missed.)
+    /// Whether a rowid was added before the last [`RowidSet::seal`]. (It may miss later ones.)
     pub fn contains(&self, rowid: i64) -> bool {
         let (at, bit) = self.bit(rowid);
         match self.bits.get(at) {

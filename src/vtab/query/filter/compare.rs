@@ -1,11 +1,12 @@
-//! Comparisons of SQL values with the values of typed columns, by SQLite's rules: NULL equals nothing; a number is below any
-//! text, a text below any blob; what is compared with a column of numbers and reads as a number is one, and a number that is
-//! compared with a column of texts is the text of that number.
+//! Compares SQL values with the values of typed columns, by SQLite's rules. NULL equals nothing. A number is
+//! below any text, a text below any blob. A text compared with a numeric column becomes a number if it reads
+//! as one. A number compared with a text column becomes its text.
 
 //!
-//! A number that is compared with a column of texts may be meant in several ways, which a virtual table is not told: a literal or
-//! parameter is compared as its text, a column or expression of numbers makes the column's texts numbers, and a column without a
-//! type is compared as it is. Then the test passes what any of them would, and SQLite looks at the rows again.
+//! A number compared with a text column may have several meanings, and SQLite does not tell a virtual table
+//! which one applies: a literal or parameter is compared as its text; a numeric column or expression converts
+//! the texts of this column to numbers; a column without a type is compared as it is. The test then passes
+//! what any of them would pass, and SQLite tests the rows again.
 
 use std::cmp::Ordering;
 
@@ -14,31 +15,31 @@ use crate::index::{Number, Pattern, Test, TextOrder, ValueKind};
 use crate::sqlite::{Kind, Result, Value};
 use crate::vtab::plan::Operator;
 
-/// Bytes of a pattern from which on it is left to SQLite, which refuses longer ones.
+/// A pattern of at least this many bytes is left to SQLite, which refuses longer ones.
 const MAX_PATTERN: usize = 50_000;
 
-/// What comparisons depend on beside the column and the value.
+/// What comparisons depend on besides the column and the value.
 pub trait Host {
     /// The order of texts.
     ///
     /// # Errors
-    /// What asking SQLite fails with.
+    /// Those of SQLite.
     fn text_order(&self) -> Result<TextOrder>;
 
     /// Whether LIKE and GLOB are SQLite's own.
     ///
     /// # Errors
-    /// What asking SQLite fails with.
+    /// Those of SQLite.
     fn patterns_are_own(&self) -> Result<[bool; 2]>;
 }
 
-/// What `column operator value` is.
+/// The meaning of `column operator value`.
 pub struct Meaning {
-    /// The test that a value has to pass.
+    /// The test of a value.
     pub test: Test,
-    /// Whether a missing value passes it.
+    /// Whether NULL passes it.
     pub or_null: bool,
-    /// The test of the likeliest meaning, where `test` passes what others would, too.
+    /// The test for the likeliest meaning, if `test` also passes what others would pass.
     pub surely: Option<Test>,
 }
 
@@ -53,10 +54,10 @@ enum Operand {
     Blob,
 }
 
-/// What `column operator value` is. `alone`: SQLite will not look at the rows again.
+/// The meaning of `column operator value`. `alone`: SQLite will not test the rows again.
 ///
 /// # Errors
-/// What reading an IN list or asking the host fails with.
+/// Those of reading an IN list or of `host`; `SQLITE_NOMEM`.
 pub fn meaning(
     host: &impl Host,
     kind: ValueKind,
@@ -85,7 +86,7 @@ pub fn meaning(
         Some(number) if kind == ValueKind::Text && !alone && !value.is_bound() => {
             let (surely, likeliest) = (Some(test.copied()?), test);
             let test = match operator {
-                // A text is above a number.
+                // Every text is above every number.
                 Operator::Ne | Operator::Gt | Operator::Ge => Test::NotNull,
                 _ => Test::Either(Box::new([likeliest, as_number(operator, number)])),
             };
@@ -104,7 +105,7 @@ fn as_number(operator: Operator, of: Number) -> Test {
     Test::AsNumber { of, orders }
 }
 
-/// A pattern that a text has to match. Where the host has another LIKE or GLOB, every text passes here.
+/// The pattern that a text has to match. If the host has replaced LIKE or GLOB, every text passes here.
 fn pattern(host: &impl Host, operator: Operator, value: &Value<'_>) -> Result<Test> {
     let pattern = match value.kind() {
         Kind::Null => return Ok(Test::Never),
@@ -150,7 +151,7 @@ fn compared(kind: ValueKind, operator: Operator, operand: Operand, order: TextOr
     use Operator as O;
     match (kind, operand) {
         (_, Operand::Null) => Test::Never,
-        // Every value of these columns is below a blob, and numbers are below texts.
+        // All values of the column are below a blob; numbers are below texts.
         (_, Operand::Blob)
         | (ValueKind::Integer | ValueKind::Boolean | ValueKind::Float, Operand::Text(_)) => match operator {
             O::Lt | O::Le | O::Ne => Test::NotNull,
@@ -166,7 +167,7 @@ fn compared(kind: ValueKind, operator: Operator, operand: Operand, order: TextOr
             O::Gt | O::Ge => Test::Texts { low: Some((of, operator == O::Ge)), high: None, order },
             _ => Test::Texts { low: None, high: Some((of, operator == O::Le)), order },
         },
-        // Numbers were converted.
+        // Numbers were converted to texts.
         (ValueKind::Text, Operand::Integer(_) | Operand::Real(_)) => Test::Never,
     }
 }
@@ -186,7 +187,7 @@ fn integers(operator: Operator, of: i64) -> Test {
     }
 }
 
-/// The largest real that every i64 is below.
+/// 2^63, larger than every i64.
 const ABOVE: f64 = 9_223_372_036_854_775_808.0;
 
 fn integers_by_real(operator: Operator, of: f64) -> Test {
@@ -226,7 +227,7 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
         order => match operator {
             Operator::Eq => Test::Never,
             Operator::Ne => Test::NotNull,
-            // The float next to it is above, or below.
+            // `near` is above the integer here, and below it in the other case.
             Operator::Gt | Operator::Ge if order == Ordering::Greater => floats(Operator::Ge, near),
             Operator::Gt | Operator::Ge => floats(Operator::Gt, near),
             _ if order == Ordering::Greater => floats(Operator::Lt, near),
@@ -238,7 +239,7 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
 fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
     let (mut integers, mut reals, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut take = |value: &Value<'_>| -> Result<()> {
-        // SQLite has made texts of a list's numbers already, unless they come from a column of numbers.
+        // SQLite has converted the numbers of a list to texts, unless they come from a numeric column.
         if let Some(number) = Operand::number(value).filter(|_| kind == ValueKind::Text) {
             return Ok(numbers.try_push(number)?);
         }

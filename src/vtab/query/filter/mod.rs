@@ -1,6 +1,7 @@
 //! The conditions of a statement, in terms of the engine.
 //!
-//! They compare as SQLite does, since SQLite looks at the rows again: a value that a comparison would convert is converted here.
+//! They compare as SQLite does, because SQLite may test the rows again: values that SQLite would convert are
+//! converted here.
 
 use std::collections::HashSet;
 
@@ -16,24 +17,25 @@ mod compare;
 pub use compare::Host;
 use compare::Meaning;
 
-/// Which rows a statement asks for.
+/// The rows that a statement asks for.
 #[derive(Default)]
 pub struct Filter {
     /// By rowid.
     pub rowids: Rowids,
-    /// By metadata, in the order of its columns' slots.
+    /// By metadata, with the slots of the columns.
     pub conditions: Vec<Condition>,
-    /// By the values of partition columns, in their order among themselves.
+    /// By partition columns, with their indexes among these.
     pub partitions: Vec<Condition>,
-    /// The likeliest meaning of conditions that pass what others would, too, by the slots of the columns.
+    /// The likeliest meaning of conditions that also pass what other meanings would pass, with the slots of
+    /// the columns.
     pub surely: Vec<Condition>,
 }
 
 impl Filter {
-    /// Takes a condition on a metadata or partition column. `alone`: SQLite will not look at the rows again.
+    /// Adds a condition on a metadata or partition column. `alone`: SQLite will not test the rows again.
     ///
     /// # Errors
-    /// What reading an IN list or asking the host fails with.
+    /// Those of reading an IN list or of `host`; `SQLITE_NOMEM`.
     pub fn narrow(
         &mut self,
         host: &impl Host,
@@ -55,12 +57,12 @@ impl Filter {
         Ok(self.conditions.try_push(condition(column.slot))?)
     }
 
-    /// Whether a partition of these values is asked for.
+    /// Whether the partition with these values is requested.
     pub fn accepts_partition(&self, values: &[Datum<'_>]) -> bool {
         self.partitions.iter().all(|of| of.accepts(values.get(of.column).copied().unwrap_or(Datum::Null)))
     }
 
-    /// The values of the one partition that is asked for, if each is given.
+    /// The values of the only requested partition, if the statement gives them all.
     pub fn one_partition(&self, columns: usize) -> Option<Vec<Datum<'_>>> {
         let value = |at| {
             self.partitions.iter().filter(|of| of.column == at && !of.or_null).find_map(|of| match &of.test {
@@ -81,7 +83,7 @@ impl Filter {
             || self.rowids.low > self.rowids.high
     }
 
-    /// Whether every row passes that is in a partition asked for.
+    /// Whether every row of the requested partitions passes.
     pub fn accepts_every_row(&self) -> bool {
         self.rowids.accepts_all() && self.conditions.is_empty()
     }
@@ -104,11 +106,11 @@ impl RowFilter for Filter {
     }
 }
 
-/// Rowids that a statement asks for.
+/// The rowids that a statement asks for.
 pub struct Rowids {
     pub low: i64,
     pub high: i64,
-    /// One of these, if there are such.
+    /// Only these, if set.
     pub only: Option<HashSet<i64>>,
     not: Vec<i64>,
 }
@@ -120,10 +122,10 @@ impl Default for Rowids {
 }
 
 impl Rowids {
-    /// Takes a constraint. Rows that are left are looked at by SQLite again, so leaving one too many is no harm.
+    /// Adds a constraint. SQLite tests the rows again, so passing too many is harmless.
     ///
     /// # Errors
-    /// What reading an IN list fails with.
+    /// Those of reading an IN list; `SQLITE_NOMEM`.
     pub fn narrow(&mut self, argument: Argument, value: &Value<'_>) -> Result<()> {
         let mut keep = |only: HashSet<i64>| keep_only(&mut self.only, only);
         match argument {
@@ -146,7 +148,7 @@ impl Rowids {
             _ if value.is_null() => keep(HashSet::new()),
             Argument::RowidNe => self.not.try_extend(exact_rowid(value))?,
             _ => {
-                // The rowids next to it; none where it is beyond all of them on that side.
+                // The rowids next to the value; `None` on a side where all rowids are beyond it.
                 let (floor, ceil) = rowids_around(value);
                 let (from, to) = match argument {
                     Argument::RowidGe => (ceil, Some(i64::MAX)),
@@ -169,7 +171,7 @@ impl Rowids {
         Ok(())
     }
 
-    /// Takes the rows of a list.
+    /// Keeps only the rows of a set.
     pub fn keep(&mut self, only: HashSet<i64>) {
         keep_only(&mut self.only, only);
         self.end_if_empty();
@@ -181,7 +183,7 @@ impl Rowids {
         }
     }
 
-    /// Whether every rowid is asked for.
+    /// Whether every rowid passes.
     pub fn accepts_all(&self) -> bool {
         self.only.is_none() && self.not.is_empty() && (self.low, self.high) == (i64::MIN, i64::MAX)
     }
@@ -195,10 +197,10 @@ fn keep_only(kept: &mut Option<HashSet<i64>>, only: HashSet<i64>) {
 }
 
 impl Table {
-    /// The partitions that a filter asks for, ascending; none for all of them.
+    /// The partitions that a filter requests, ascending; `None` for all.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Those of reading the table.
     pub fn partitions(&self, filter: &Filter) -> Result<Option<Vec<u32>>> {
         if filter.partitions.is_empty() {
             return Ok(None);
