@@ -1,21 +1,22 @@
-//! Buffers that may be refused: an error where the standard library's own way would end the process.
+//! Fallible allocation: an error where the standard library would end the process.
 //!
-//! For every buffer whose size comes from data. What is a few pages at most whatever the data is, goes the plain way.
+//! For every buffer whose size comes from data. A buffer of at most a few pages, whatever the data, is
+//! allocated normally.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 
-/// A buffer of that many bytes could not be allocated.
+/// A buffer could not be allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("out of memory: {bytes} bytes could not be allocated")]
 pub struct OutOfMemory {
-    /// How many bytes were asked for.
+    /// Its size.
     pub bytes: usize,
 }
 
-/// A collection that can be asked for room.
+/// A collection that can grow fallibly.
 pub(crate) trait TryGrow {
-    /// Makes room for `more` elements.
+    /// Reserves room for `more` elements.
     fn try_room(&mut self, more: usize) -> Result<(), OutOfMemory>;
 }
 
@@ -42,7 +43,7 @@ fn refused<T>(len: usize) -> OutOfMemory {
     OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) }
 }
 
-/// [`Vec`]'s ways to grow.
+/// [`Vec`]'s ways to grow, fallibly.
 pub(crate) trait TryExtend<T>: Sized {
     fn try_push(&mut self, value: T) -> Result<(), OutOfMemory>;
     fn try_extend(&mut self, values: impl IntoIterator<Item = T>) -> Result<(), OutOfMemory>;
@@ -67,7 +68,7 @@ impl<T> TryExtend<T> for Vec<T> {
     fn try_extend(&mut self, values: impl IntoIterator<Item = T>) -> Result<(), OutOfMemory> {
         let mut values = values.into_iter();
         self.try_room(values.size_hint().0)?;
-        // What comes beyond the hint: never more than there is room for.
+        // Elements beyond the hint: each push checks for room.
         values.try_for_each(|value| self.try_push(value))
     }
 
@@ -97,21 +98,21 @@ pub(crate) fn try_vec<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
     Ok(vec)
 }
 
-/// `len` times `value`.
+/// A vector of `len` times `value`.
 pub(crate) fn try_filled<T: Clone>(value: T, len: usize) -> Result<Vec<T>, OutOfMemory> {
     let mut vec = try_vec(len)?;
     vec.resize(len, value);
     Ok(vec)
 }
 
-/// A copy.
+/// A copy of a slice.
 pub(crate) fn try_copy<T: Copy>(values: &[T]) -> Result<Vec<T>, OutOfMemory> {
     let mut vec = try_vec(values.len())?;
     vec.extend_from_slice(values);
     Ok(vec)
 }
 
-/// What an iterator gives.
+/// Collects an iterator.
 pub(crate) fn try_collect<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
     let mut vec = Vec::new();
     vec.try_extend(values)?;

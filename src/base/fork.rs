@@ -2,9 +2,9 @@
 
 use once_cell::race::OnceBox;
 
-/// A value for each process. A child after fork() makes its own: a thread that the child does not have may have held the
-/// lock of its parent's. Nor is there a lock while a value is made, so that such a thread may have been about to: threads that are
-/// first at the same time each make one, and one of them is kept.
+/// A value for each process. A child after fork() creates its own, because a thread that the child does not
+/// have may have held a lock in the parent's value. For the same reason no lock is held while a value is
+/// created: if several threads are first at the same time, each creates a value, and one of them is kept.
 #[derive(Debug, Default)]
 pub struct PerProcess<T> {
     first: OnceBox<Process<T>>,
@@ -14,17 +14,17 @@ pub struct PerProcess<T> {
 struct Process<T> {
     id: u32,
     value: T,
-    /// Of a child of this process.
+    /// The value of a child of this process.
     next: OnceBox<Process<T>>,
 }
 
 impl<T> PerProcess<T> {
-    /// None so far.
+    /// Without a value so far.
     pub const fn new() -> Self {
         Self { first: OnceBox::new() }
     }
 
-    /// The value of the running process; `make` makes it, perhaps more than once.
+    /// The value of the running process. `make` creates it, perhaps more than once.
     pub fn get(&self, make: impl Fn() -> T) -> &T {
         self.of(std::process::id(), make)
     }

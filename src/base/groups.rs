@@ -1,8 +1,8 @@
-//! Items grouped by a small number.
+//! Items grouped by a small number, by counting sort.
 
 use crate::base::alloc::{OutOfMemory, TryExtend};
 
-/// Items in groups, within each in the order in which they came. Sorted by counting; the memory is kept between sorts.
+/// Items in groups, each group in the order of insertion. The memory is reused by the next sort.
 #[derive(Debug)]
 pub(crate) struct Groups<T> {
     items: Vec<T>,
@@ -17,7 +17,7 @@ impl<T> Default for Groups<T> {
 }
 
 impl<T: Copy> Groups<T> {
-    /// Groups `all`, pairs of a group below `groups` and an item.
+    /// Groups the items of `all`, which are pairs of a group below `groups` and an item.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -27,7 +27,7 @@ impl<T: Copy> Groups<T> {
         Ok(sorted)
     }
 
-    /// [`Groups::new`] in the memory of this one, whose items are forgotten.
+    /// [`Groups::new`] that replaces the items of these groups, and reuses the memory.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -38,7 +38,8 @@ impl<T: Copy> Groups<T> {
     ) -> Result<(), OutOfMemory> {
         self.items.clear();
         self.items.try_extend(all.clone().map(|(_, item)| item))?;
-        // Counted two places on: where group g + 1 begins is where the next item of group g goes, until all of them are placed.
+        // Counts are stored two places further on: while items are placed, `starts[g + 1]` is where the next
+        // item of group g goes. At the end it is where group g + 1 starts.
         self.starts.clear();
         self.starts.try_resize(groups + 2, 0)?;
         if groups == 1 {
@@ -57,7 +58,7 @@ impl<T: Copy> Groups<T> {
         Ok(())
     }
 
-    /// How many groups.
+    /// The number of groups.
     pub fn len(&self) -> usize {
         self.starts.len().saturating_sub(2)
     }
@@ -67,13 +68,13 @@ impl<T: Copy> Groups<T> {
         &self.items[self.range(group)]
     }
 
-    /// The items of a group, to put in another order.
+    /// The items of a group, for reordering.
     pub fn of_mut(&mut self, group: usize) -> &mut [T] {
         let range = self.range(group);
         &mut self.items[range]
     }
 
-    /// Where the items of a group stand in [`Groups::items`].
+    /// The range of a group in [`Groups::items`].
     pub fn range(&self, group: usize) -> std::ops::Range<usize> {
         self.starts[group]..self.starts[group + 1]
     }
@@ -83,7 +84,7 @@ impl<T: Copy> Groups<T> {
         &self.items
     }
 
-    /// The groups that have items, ascending, with these.
+    /// The groups that have items, ascending, with their items.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[T])> {
         (0..self.len()).map(|group| (group, self.of(group))).filter(|(_, items)| !items.is_empty())
     }

@@ -1,9 +1,9 @@
-//! Bytes of resident memory, counted against a limit.
+//! The memory budget: resident bytes, counted against a limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Resident bytes against a limit, for the whole process.
+/// Counts the resident bytes of the whole process against a limit.
 #[derive(Debug)]
 pub struct MemoryBudget {
     used: AtomicUsize,
@@ -11,27 +11,27 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// A budget of that many bytes.
+    /// A budget with this limit.
     pub const fn new(limit: usize) -> Self {
         Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
-    /// Bytes in use.
+    /// The bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Bytes that may be in use.
+    /// The limit of bytes in use.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::SeqCst)
     }
 
-    /// Sets the limit. What is in use already stays so: [`Cache::set_limit`] and [`Cache::set_device_limit`] give it back.
+    /// Sets the limit. Frees nothing: [`Cache::set_limit`] and [`Cache::set_device_limit`] do.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::SeqCst);
     }
 
-    /// Takes `bytes`, if that leaves `spare` bytes free.
+    /// Charges `bytes`, if that leaves `spare` bytes free.
     pub fn charge(self: &Arc<Self>, bytes: usize, spare: usize) -> Option<Charge> {
         let limit = self.limit().saturating_sub(spare);
         self.used
@@ -40,12 +40,13 @@ impl MemoryBudget {
             })
             .ok()?;
         let charge = Charge { budget: Arc::clone(self), bytes };
-        // Who lowered the limit since may have looked at what is in use before this was. (Dropping gives it back.)
+        // A thread that lowered the limit meanwhile may have read `used` before this charge. (Dropping the
+        // charge releases it.)
         (self.used() <= self.limit()).then_some(charge)
     }
 }
 
-/// Bytes that were taken from a [`MemoryBudget`]; dropping it gives them back.
+/// Bytes charged to a [`MemoryBudget`]. Dropping this releases them.
 #[derive(Debug)]
 pub struct Charge {
     budget: Arc<MemoryBudget>,

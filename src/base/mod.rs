@@ -1,5 +1,5 @@
-//! What every layer stands on: fallible allocation, counted memory, values that survive a fork, an order of floats, threads.
-//! It knows no vectors.
+//! The basis of all layers: fallible allocation, memory budgets, values per process, an order of floats,
+//! threads. It knows no vectors.
 
 pub(crate) mod alloc;
 pub(crate) mod fork;

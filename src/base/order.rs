@@ -1,4 +1,4 @@
-//! Floats in an order: by their values, NaN last or first by its sign.
+//! A total order of floats: by value, NaN last or first by its sign.
 
 use std::cmp::Ordering;
 
@@ -20,27 +20,27 @@ impl Ord for Key {
     }
 }
 
-/// A (score, row number) as one number that orders like the pair.
+/// Packs a (score, row number) into a number with the same order as the pair.
 #[inline]
 pub(crate) fn entry(score: f32, row: u32) -> u64 {
     u64::from(ordered(score)) << 32 | u64::from(row)
 }
 
-/// A number that orders like `score` (NaN last or first by its sign, but always in one place).
+/// A number with the same order as `score`.
 #[inline]
 fn ordered(score: f32) -> u32 {
     let bits = score.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
-/// The bits of the score of an entry, and its row number.
+/// The bits of an entry's score, and its row number.
 #[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub(crate) fn words(entry: u64) -> [u32; 2] {
     let ordered = (entry >> 32) as u32;
     [if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered }, entry as u32]
 }
 
-/// The entry of no row: it stands behind all others.
+/// The entry for "no row", which orders after all others.
 #[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub(crate) const NO_ENTRY: u64 = u64::MAX;
 

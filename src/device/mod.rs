@@ -1,11 +1,11 @@
-//! Where resident rows live: host memory, and devices with memory of their own.
+//! Buffers of resident rows: in host memory, and in the memory of devices.
 //!
-//! [`Resident`] is a buffer in host memory, which the CPU kernels read in place, and
-//! [`accelerator::DeviceRows`] one in the memory of a device that an [`accelerator::Accelerator`] drives. Both are candle's: its
-//! storage, and its tensors. Without the feature `candle` a buffer is a plain vector, and there is no device but the CPU: the engine is the
-//! same code.
+//! A [`Resident`] is a buffer in host memory, which the CPU kernels read in place. An
+//! [`accelerator::DeviceRows`] is one in the memory of a device, which an [`accelerator::Accelerator`] uses.
+//! Both are candle's: its storage, and its tensors. Without the feature `candle` a buffer is a plain vector,
+//! and the CPU is the only device; the engine's code is the same.
 
-// Without candle nothing makes or drives what it describes.
+// Without candle, nothing makes or uses devices.
 #[cfg_attr(not(feature = "candle"), allow(dead_code))]
 pub mod accelerator;
 #[cfg(feature = "candle")]
@@ -18,22 +18,22 @@ pub mod tensors;
 pub use name::DeviceName;
 pub use resident::Resident;
 
-/// What can go wrong on a device.
+/// The errors of a device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The device does not exist here, or this build cannot drive it.
+    /// The device does not exist here, or this build cannot use it.
     #[error("device '{name}' is not available: {reason}")]
     Unavailable {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A large buffer of the host could not be had.
+    /// The allocator of the host refused a large buffer.
     #[error("out of memory: {bytes} bytes could not be allocated")]
     OutOfMemory {
-        /// How many bytes were asked for.
+        /// The size of the buffer.
         bytes: usize,
     },
     /// The device or its driver reported an error.
@@ -44,7 +44,7 @@ pub enum DeviceError {
 #[cfg(feature = "candle")]
 impl From<candle_core::Error> for DeviceError {
     fn from(error: candle_core::Error) -> Self {
-        // Only the first line: with RUST_BACKTRACE set the text carries a stack trace.
+        // Only the first line: with RUST_BACKTRACE the text has a stack trace.
         Self::Backend(error.to_string().lines().next().unwrap_or_default().to_string())
     }
 }

@@ -10,10 +10,10 @@ use crate::device::fused::FusedScan;
 #[cfg(feature = "candle")]
 use crate::device::tensors::TensorScan;
 
-/// What `device=` names.
+/// A value of `device=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DeviceName {
-    /// The first GPU for large batches, if there is one that this build drives; the CPU for everything else.
+    /// The first GPU for large batches, if this build can use one; the CPU for everything else.
     #[default]
     Auto,
     /// The CPU.
@@ -22,7 +22,7 @@ pub enum DeviceName {
     Cuda(u8),
     /// The first Apple GPU.
     Metal,
-    /// What a GPU is asked for, computed on the CPU: slow, to test with.
+    /// The work of a GPU, computed on the CPU: slow, for tests.
     Emulated,
 }
 
@@ -30,7 +30,7 @@ impl DeviceName {
     /// The names that SQL accepts.
     pub const NAMES: &'static str = "auto, cpu, cuda, cuda:N, metal, emulated";
 
-    /// The device of that name (any case).
+    /// The device of a name (any case).
     pub fn from_name(name: &str) -> Option<Self> {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
@@ -43,7 +43,7 @@ impl DeviceName {
         }
     }
 
-    /// What `auto` is in this build, on a machine that has it.
+    /// The device of `auto` in this build, if the machine has it.
     pub fn automatic() -> Self {
         match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
             (true, _) => Self::Cuda(0),
@@ -52,10 +52,10 @@ impl DeviceName {
         }
     }
 
-    /// Opens the device; none for the CPU. `auto` is the first GPU, or the CPU where there is none.
+    /// Opens the device; `None` for the CPU. `auto` is the first GPU, or the CPU if there is none.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] where this build or this machine does not have it.
+    /// [`DeviceError::Unavailable`] if this build or this machine does not have it.
     pub fn open(self) -> Result<Option<Box<dyn Accelerator>>, DeviceError> {
         match self {
             Self::Cpu => Ok(None),
@@ -66,7 +66,7 @@ impl DeviceName {
             Self::Emulated => Err(self.missing("candle", "candle")),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Err(self.missing("CUDA", "cuda")),
             Self::Metal if !cfg!(feature = "metal") => Err(self.missing("Metal", "metal")),
-            // A stream of its own: candle's other way gives each thread another.
+            // With its own stream: candle's other constructor gives each thread a different one.
             #[cfg(feature = "candle")]
             Self::Cuda(ordinal) => match Device::new_cuda_with_stream(ordinal.into()) {
                 Ok(device) => self.fused(device),

@@ -7,7 +7,8 @@ use candle_core::{CpuStorage, WithDType as Element};
 
 /// A vector of numbers in host memory, in candle's storage, read in place.
 ///
-/// Not in a tensor: a search looks at rows all over memory, and each pointer on the way to one, and a lock, is a wait.
+/// It is not in a tensor, because a search reads rows scattered in memory, and each pointer on the way, and a
+/// lock, costs time.
 #[cfg(feature = "candle")]
 #[derive(Debug)]
 pub struct Resident<T> {
@@ -20,7 +21,7 @@ pub struct Resident<T> {
 #[derive(Debug)]
 pub struct Resident<T>(Vec<T>);
 
-/// What a buffer is made of.
+/// An element of a buffer.
 #[cfg(not(feature = "candle"))]
 pub trait Element {}
 
@@ -28,19 +29,19 @@ pub trait Element {}
 impl<T> Element for T {}
 
 impl<T: Element> Resident<T> {
-    /// The vector itself becomes the buffer.
+    /// Turns the vector into a buffer, without a copy.
     #[cfg(feature = "candle")]
     pub fn new(host: Vec<T>) -> Self {
         Self { storage: T::to_cpu_storage_owned(host), _element: std::marker::PhantomData }
     }
 
-    /// The vector itself becomes the buffer.
+    /// Turns the vector into a buffer, without a copy.
     #[cfg(not(feature = "candle"))]
     pub fn new(host: Vec<T>) -> Self {
         Self(host)
     }
 
-    /// How many bytes of memory.
+    /// The bytes in memory.
     pub fn bytes(&self) -> usize {
         size_of_val::<[T]>(self)
     }
@@ -51,7 +52,7 @@ impl<T: Element> Deref for Resident<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // The storage was made of such elements.
+        // Always `Ok`: the storage was made of such elements.
         #[cfg(feature = "candle")]
         return T::cpu_storage_as_slice(&self.storage).unwrap_or(&[]);
         #[cfg(not(feature = "candle"))]

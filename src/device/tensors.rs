@@ -1,6 +1,7 @@
-//! Scans through candle's own tensor operations: one product per piece, sorted, on any device that candle drives.
+//! Scans through candle's tensor operations: one product per piece, sorted, on any device that candle
+//! supports.
 //!
-//! The plain way: what a fused kernel must agree with, and what runs where there is no kernel (Metal) or where more rows are
+//! This is the reference for fused kernels, and it runs where there are none (Metal), or if more rows are
 //! kept than a kernel has room for.
 
 use candle_core::{D, Device, Tensor};
@@ -16,13 +17,13 @@ pub struct TensorScan {
     device: Device,
 }
 
-/// The sort of candle on CUDA takes no wider rows (its issue 2361).
+/// The widest row that candle can sort on CUDA (its issue 2361).
 const SORT_MAX: usize = 8192;
-/// Elements of an intermediate tensor, at most.
+/// The most elements of an intermediate tensor.
 const ELEMENTS_MAX: usize = 1 << 24;
 
 impl TensorScan {
-    /// On a device of candle's.
+    /// On a device of candle.
     pub fn new(device: Device) -> Self {
         Self { device }
     }
@@ -31,7 +32,7 @@ impl TensorScan {
         &self.device
     }
 
-    /// Scores of `queries` (`[m][dim]`) for `rows` (`[n][dim]`), `[m][n]`.
+    /// The scores of `queries` (`[m][dim]`) for `rows` (`[n][dim]`), `[m][n]`.
     fn scores(
         &self,
         score: Score,
@@ -46,7 +47,7 @@ impl TensorScan {
         }
     }
 
-    /// Adds the rows of a piece to what the queries have.
+    /// Adds the rows of a piece to the entries of its queries.
     fn piece(
         &self,
         batch: &Batch<'_>,
@@ -64,7 +65,7 @@ impl TensorScan {
                 let ids: Vec<u32> = pairs.iter().map(|pair| pair.query).collect();
                 let ids = Tensor::new(ids, &self.device)?;
                 let scores = self.scores(batch.score, &queries.index_select(&ids, 0)?, &rows, &half_norms)?;
-                // What is not wanted is out of reach.
+                // Rows that are not wanted get an infinite score.
                 let out = pairs.iter().flat_map(|pair| {
                     (from..from + n).map(move |row| {
                         let at = piece.first as usize + row;
@@ -78,7 +79,7 @@ impl TensorScan {
                 let keep = batch.keep.min(n);
                 let order = scores.arg_sort_last_dim(true)?.narrow(1, 0, keep)?.contiguous()?;
                 let sorted = scores.gather(&order, 1)?;
-                // In one piece: candle copies the whole of what a view is of.
+                // Contiguous, because candle copies all of what a view is of.
                 let (sorted, order) = (sorted.to_vec2::<f32>()?, order.to_vec2::<u32>()?);
                 for (pair, (scores, order)) in pairs.iter().zip(sorted.into_iter().zip(order)) {
                     best[pair.query as usize].extend(

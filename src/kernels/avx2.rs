@@ -1,4 +1,7 @@
-//! AVX2 with FMA: 8 f32 lanes, 16 registers. int8 without VNNI widens to i16, whose pairwise products are exact.
+//! AVX2 with FMA: 8 f32 lanes, 16 registers. int8 without VNNI widens to i16, whose pairwise products are
+//! exact.
+//!
+//! This is one file because tile, walks and kernels depend on the register layout.
 
 use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, products};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
@@ -25,7 +28,7 @@ static AVX2: Kernels = Kernels {
 /// AVX2 with the VEX form of VNNI (client processors without AVX-512).
 static AVXVNNI: Kernels = Kernels { isa: "avxvnni", scan_i8: scan_i8_vnni, dots_i8: dots_i8_vnni, ..AVX2 };
 
-/// The sets of this module that the machine can run, the best one last.
+/// The sets of this module that the machine can run, best last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
     let base = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match (base, is_x86_feature_detected!("avxvnni")) {
@@ -42,10 +45,10 @@ const L1: u8 = 2;
 /// f32 lanes of a register.
 const LANES: usize = 8;
 
-/// Row slices of a scan are walked in pieces that stay in the L2 cache while every tile passes over them.
+/// Rows are scanned in pieces of this size, which stay in the L2 cache while every tile passes over them.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// Adds the terms of 8 element pairs to their lanes; multiplication and addition rounded separately.
+/// Adds the terms of 8 element pairs to their lanes. Multiplication and addition are rounded separately.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_term<const KIND: u8>(sum: __m256, a: __m256, b: __m256) -> __m256 {
@@ -60,7 +63,8 @@ fn add_term<const KIND: u8>(sum: __m256, a: __m256, b: __m256) -> __m256 {
     _mm256_add_ps(sum, term)
 }
 
-/// The exact sums of `a` (`[dim]`) with `R` consecutive rows at `b`; the 16 lanes of the contract are two registers.
+/// The exact sums of `a` (`[dim]`) with `R` consecutive rows at `b`; the 16 lanes of the contract are two
+/// registers.
 ///
 /// # Safety
 /// `a` must be valid for `dim` floats, `b` for `R * dim`.
@@ -73,7 +77,7 @@ unsafe fn sums<const KIND: u8, const R: usize>(a: *const f32, b: *const f32, dim
     while d < whole {
         for half in 0..2 {
             let at = d + half * LANES;
-            // SAFETY: at + 8 <= dim, and the caller vouches for both pointers.
+            // SAFETY: at + 8 <= dim, and the caller guarantees both pointers.
             let x = unsafe { _mm256_loadu_ps(a.add(at)) };
             for (r, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: as above, in row r.
@@ -84,13 +88,15 @@ unsafe fn sums<const KIND: u8, const R: usize>(a: *const f32, b: *const f32, dim
         d += 16;
     }
     if d < dim {
-        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is ever -0.
+        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is
+        // ever -0.
         let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         for half in 0..2 {
             let left = _mm256_set1_epi32((dim - d) as i32 - (half * LANES) as i32);
             let mask = _mm256_cmpgt_epi32(left, lanes);
             let at = d + half * LANES;
-            // SAFETY: the mask leaves only elements below dim; wrapping, because the second half may lie beyond.
+            // SAFETY: the mask leaves only elements below dim; wrapping, because the second half may lie
+            // beyond.
             let x = unsafe { _mm256_maskload_ps(a.wrapping_add(at), mask) };
             for (r, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: as above, in row r.
@@ -132,11 +138,12 @@ fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R` consecutive
-/// rows at `x` and `G` groups of 8 columns at `p`. 2 by 4 is what the compiler keeps in
-/// the 16 registers; it spills the 3 by 4 that would just fit.
+/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for
+/// `R` consecutive rows at `x` and `G` groups of 8 columns at `p`. The compiler keeps 2 by 4 in the 16
+/// registers; it spills the 3 by 4 that would just fit.
 ///
-/// Not inlined: in the callers, which take the accumulators apart, the compiler keeps them in memory through the loop.
+/// Not inlined: in callers that take the accumulators apart, the compiler would keep them in memory through
+/// the loop.
 ///
 /// # Safety
 /// `x` must be valid for `R * dim` floats, `p` for rows of `G * 8` floats, 48 apart, for each dimension.
@@ -166,7 +173,8 @@ unsafe fn tile<const G: usize, const R: usize>(
 }
 
 /// Calls `$run!(G, R, first group, first row)` for pieces of 2 groups by 4 rows that cover `0..$groups` and
-/// `0..$rows`; leftover rows one by one, with the whole tile so that they have chains enough.
+/// `0..$rows`. The remaining rows come one by one with the whole tile, so that there are enough independent
+/// chains.
 macro_rules! for_pieces {
     ($rows:expr, $groups:expr, $run:ident) => {{
         let (rows, groups) = ($rows, $groups);
@@ -182,13 +190,13 @@ macro_rules! for_pieces {
     }};
 }
 
-/// Rows that are walked together, a multiple of 4.
+/// How many rows are scanned together, a multiple of 4.
 fn chunk_rows(dim: usize) -> usize {
     (CHUNK_BYTES / (4 * dim)).clamp(4, 1024) / 4 * 4
 }
 
-/// Calls `each(row, first column, `G * 8` values, how many of them are columns)` for every row and group of columns, starting at
-/// the panel's biases or, if given, at each row's own.
+/// Calls `each(row, first column, values of G groups, how many of them are columns)` for every row and group
+/// of columns. The values start at the panel's biases or, if given, at each row's own.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn for_values(
@@ -219,7 +227,8 @@ fn for_values(
                             };
                         }
                     }
-                    // SAFETY: rows $x .. $x + $r of the chunk exist; groups $group .. $group + $g exist in tile t.
+                    // SAFETY: rows $x .. $x + $r of the chunk exist; groups $group .. $group + $g exist in
+                    // tile t.
                     let acc = unsafe {
                         tile::<$g, $r>(p.add($group * LANES), x.add($x * dim), dim, start)
                     };
@@ -234,7 +243,7 @@ fn for_values(
     }
 }
 
-/// The values through memory.
+/// Stores the values to memory.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn spill(acc: &[__m256]) -> [f32; TILE] {
@@ -259,7 +268,7 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     best.fill(0);
     score.fill(f32::INFINITY);
     for_values(panel, rows, None, |x, first, acc, _| {
-        // Rarely better than what the row has already; padding columns start at +inf and never are.
+        // A value is rarely better than what the row has. Padding columns start at +inf and never are.
         let so_far = _mm256_set1_ps(score[x]);
         for (g, &acc) in acc.iter().enumerate() {
             if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(acc, so_far)) != 0 {
@@ -305,10 +314,12 @@ fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encode
     scalar::encode_body::<ERROR>(x, origin, code)
 }
 
-/// Dot products of a block's 16 rows with `C` columns, rows as unsigned bytes, as two registers of 8 rows per column.
+/// Dot products of a block's 16 rows with `C` columns, rows as unsigned bytes, as two registers of 8 rows per
+/// column.
 ///
 /// # Safety
-/// `block` must be valid for `groups * 64` bytes, `q` for the tile (`groups * 16` bytes) that holds `C` columns.
+/// `block` must be valid for `groups * 64` bytes, `q` for the tile (`groups * 16` bytes) that holds `C`
+/// columns.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots<const C: usize>(block: *const u8, q: *const i8, groups: usize) -> [[__m256i; 2]; C] {
@@ -402,7 +413,7 @@ fn test_forms(
     }
 }
 
-/// The walk over blocks and columns, the same for both kinds of dot product.
+/// The loop over blocks and columns, the same for both kinds of dot product.
 macro_rules! for_blocks_of_codes {
     ($rows:ident, $panel:ident, $dots:ident, $most:literal, |$b:ident, $column:ident, $dot:ident| $do:expr) => {{
         let groups = groups($rows.dim);
@@ -447,7 +458,7 @@ macro_rules! for_blocks_of_codes {
     }};
 }
 
-/// Stores the products of a block with a column, in `out` (`[cols][rows]`).
+/// Stores the products of a block with a column in `out` (`[cols][rows]`).
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [__m256i; 2], out: &mut [i32]) {

@@ -6,7 +6,7 @@ use super::panel::{LANES, Panel, TILE};
 use super::{Encoded, Kernels, ScoreHit, avx2, scalar};
 use std::arch::x86_64::*;
 
-/// AVX-512 without VNNI (Skylake-X): int8 goes through AVX2.
+/// AVX-512 without VNNI (Skylake-X): int8 uses AVX2.
 static AVX512F: Kernels = Kernels {
     isa: "avx512f",
     l2_squared: distance::<L2>,
@@ -26,7 +26,7 @@ static AVX512F: Kernels = Kernels {
 
 static AVX512: Kernels = Kernels { isa: "avx512", scan_i8: int8::scan_i8, dots_i8: int8::dots_i8, ..AVX512F };
 
-/// The sets of this module that the machine can run, the best one last.
+/// The sets of this module that the machine can run, best last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
     let base = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -45,10 +45,10 @@ const L2: u8 = 0;
 const DOT: u8 = 1;
 const L1: u8 = 2;
 
-/// Row slices of a scan are walked in pieces that stay in the L2 cache while every tile passes over them.
+/// Rows are scanned in pieces of this size, which stay in the L2 cache while every tile passes over them.
 const CHUNK_BYTES: usize = 512 << 10;
 
-/// Adds the terms of 16 element pairs to their lanes; multiplication and addition rounded separately.
+/// Adds the terms of 16 element pairs to their lanes. Multiplication and addition are rounded separately.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn add_term<const KIND: u8>(sum: __m512, a: __m512, b: __m512) -> __m512 {
@@ -63,7 +63,7 @@ fn add_term<const KIND: u8>(sum: __m512, a: __m512, b: __m512) -> __m512 {
     _mm512_add_ps(sum, term)
 }
 
-/// 8+8, 4+4, 2+2, 1+1.
+/// Adds the lanes 8+8, 4+4, 2+2, 1+1.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn reduce(v: __m512) -> f32 {
@@ -84,7 +84,7 @@ unsafe fn sums<const KIND: u8, const R: usize>(a: *const f32, b: *const f32, dim
     let whole = dim / LANES * LANES;
     let mut d = 0;
     while d < whole {
-        // SAFETY: d + 16 <= dim, and the caller vouches for both pointers.
+        // SAFETY: d + 16 <= dim, and the caller guarantees both pointers.
         let x = unsafe { _mm512_loadu_ps(a.add(d)) };
         for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: as above, in row r.
@@ -94,7 +94,8 @@ unsafe fn sums<const KIND: u8, const R: usize>(a: *const f32, b: *const f32, dim
         d += LANES;
     }
     if d < dim {
-        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is ever -0.
+        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is
+        // ever -0.
         let mask = (1u16 << (dim - d)) - 1;
         // SAFETY: the mask leaves only the dim - d elements that exist.
         let x = unsafe { _mm512_maskz_loadu_ps(mask, a.add(d)) };
@@ -134,11 +135,12 @@ fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R`
-/// consecutive rows at `x` and the `G` groups of 16 columns of the tile at `p`.
+/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for
+/// `R` consecutive rows at `x` and the `G` groups of 16 columns of the tile at `p`.
 ///
-/// Per dimension `G` panel loads, and `R` broadcasts that ride on the multiplications: with G = 3, R = 8 the 24 chains
-/// hide the latency and two multiplication ports are the limit, not the loads.
+/// Per dimension there are `G` panel loads, and `R` broadcasts that are operands of the multiplications. With
+/// G = 3, R = 8 the 24 chains hide the latency, and the two multiplication ports are the limit, not the
+/// loads.
 ///
 /// # Safety
 /// `x` must be valid for `R * dim` floats, `p` for a tile (`[dim][48]`).
@@ -188,8 +190,9 @@ unsafe fn biased_tile<const G: usize, const R: usize>(
     unsafe { tile::<G, R>(p, x, dim, [start; R]) }
 }
 
-/// Calls `$run!(G, R, first row)` for blocks of rows that cover `0..$rows`: 8 rows by as many groups as hold columns, then
-/// what is left by 4, 2, 1 (with all groups of the tile, so that fewer variants get compiled).
+/// Calls `$run!(G, R, first row)` for blocks of rows that cover `0..$rows`: 8 rows by as many groups as have
+/// columns, then the remaining rows by 4, 2, 1 (with all groups of the tile, so that fewer variants are
+/// compiled).
 macro_rules! for_blocks {
     ($rows:expr, $groups:expr, $run:ident) => {{
         let (rows, groups) = ($rows, $groups);
@@ -216,7 +219,7 @@ macro_rules! for_blocks {
     }};
 }
 
-/// Rows that are walked together, a multiple of 8.
+/// How many rows are scanned together, a multiple of 8.
 fn chunk_rows(dim: usize) -> usize {
     (CHUNK_BYTES / (4 * dim)).clamp(8, 1024) / 8 * 8
 }
@@ -224,8 +227,7 @@ fn chunk_rows(dim: usize) -> usize {
 /// Writes the first `cols` of the accumulators of each row to `out`, whose rows are `stride` apart.
 ///
 /// # Safety
-/// `out` must be valid for `cols` floats in each of `R` rows; columns beyond it are
-/// not written.
+/// `out` must be valid for `cols` floats in each of `R` rows. Further columns are not written.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn store_scores<const G: usize, const R: usize>(
@@ -238,7 +240,8 @@ unsafe fn store_scores<const G: usize, const R: usize>(
         for (g, &acc) in acc.iter().enumerate() {
             let left = cols.saturating_sub(g * LANES).min(LANES);
             let mask = ((1u32 << left) - 1) as u16;
-            // SAFETY: the mask leaves only columns below `cols`; wrapping, because a masked-out group may lie beyond.
+            // SAFETY: the mask leaves only columns below `cols`; wrapping, because a masked-out group may lie
+            // beyond.
             unsafe { _mm512_mask_storeu_ps(out.wrapping_add(r * stride + g * LANES), mask, acc) };
         }
     }
@@ -270,17 +273,17 @@ fn scores(panel: &Panel, rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Rows whose minima are kept at once.
+/// How many rows have their minima kept at once.
 const ASSIGN_ROWS: usize = 256;
 
-/// Minimum and its column, per lane: lane `i` has seen columns `i`, `i + 16`, ...
+/// The minimum and its column, per lane: lane `i` has seen columns `i`, `i + 16`, ...
 #[derive(Clone, Copy)]
 struct Minimum {
     score: __m512,
     column: __m512i,
 }
 
-/// Takes over the columns of `acc` that beat the minima; the first group starts at column `first`.
+/// Updates the minima by the columns of `acc`. The first group starts at column `first`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn keep_minima<const G: usize, const R: usize>(acc: [[__m512; G]; R], first: usize, minima: &mut [Minimum]) {
@@ -301,7 +304,7 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     let (dim, m, tiles) = (panel.dim(), best.len(), panel.tiles());
     let chunk = chunk_rows(dim).min(ASSIGN_ROWS);
     let none = Minimum { score: _mm512_set1_ps(f32::INFINITY), column: _mm512_setzero_si512() };
-    // On the stack: a kernel has no way to say that memory ran out.
+    // On the stack, because a kernel cannot report that memory ran out.
     let mut room = [none; ASSIGN_ROWS];
     let minima = &mut room[..chunk.min(m)];
     for first in (0..m).step_by(chunk) {
@@ -320,7 +323,8 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
             for_blocks!(count, panel.tile_cols(t).div_ceil(LANES), run);
         }
         for (x, minimum) in minima[..count].iter().enumerate() {
-            // Smallest column among the lanes that hold the minimum. Its own lane gives the score: 0 and -0 are a tie.
+            // The smallest column among the lanes with the minimum. The score is that of its own lane,
+            // because 0 and -0 tie.
             let least = _mm512_set1_ps(_mm512_reduce_min_ps(minimum.score));
             let tied = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(minimum.score, least);
             let column = _mm512_mask_reduce_min_epu32(tied, minimum.column);
@@ -332,16 +336,16 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     }
 }
 
-/// One tile's columns as [`scan_block`] needs them.
+/// The columns of one tile, for [`scan_block`].
 struct ScanTile {
     p: *const f32,
     limit: [f32; TILE],
-    /// Columns that are not padding, as bits.
+    /// The columns that are not padding, as bits.
     valid: u64,
     first_column: u32,
 }
 
-/// Scans `R` rows from number `row` on against the first `G` groups of a tile.
+/// Scans `R` rows, from row number `row` on, with the first `G` groups of a tile.
 ///
 /// # Safety
 /// As for [`tile`]; `bias` must be valid for `R` floats.

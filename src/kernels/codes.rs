@@ -1,11 +1,12 @@
 //! The layout of int8 codes, in memory and on disk.
 //!
-//! Rows stand in blocks of 16, dimensions in groups of 4. A block is `groups · 64` bytes: group `g` of row `r` (0..16 within
-//! the block) is the 4 bytes at `g · 64 + r · 4`, the codes of dimensions `4g .. 4g + 4` as `u8`, each plus 128. Where the
-//! dimension is not a multiple of 4, or the last block has fewer than 16 rows, the missing places hold 128 (code 0).
+//! Rows are in blocks of 16, dimensions in groups of 4. A block has `groups · 64` bytes: group `g` of row `r`
+//! (0..16 within the block) is the 4 bytes at `g · 64 + r · 4`, the codes of dimensions `4g .. 4g + 4` as
+//! `u8`, each plus 128. If the dimension is not a multiple of 4, or the last block has fewer than 16 rows,
+//! the missing bytes are 128 (code 0).
 //!
-//! So one 64-byte register holds a group of 16 rows, a dot product needs no horizontal sum, and a row can be appended to the
-//! open block in place.
+//! So one 64-byte register holds a group of 16 rows, a dot product needs no horizontal sum, and a row can be
+//! appended to the last block in place.
 
 use super::MAX_CODE_DIM;
 
@@ -18,20 +19,20 @@ pub const GROUP_DIMS: usize = 4;
 /// Bytes of one group of a block.
 pub const GROUP_BYTES: usize = BLOCK_ROWS * GROUP_DIMS;
 
-/// The byte that stands for code 0.
+/// The byte for code 0.
 pub const ZERO: u8 = 128;
 
-/// Groups of 4 dimensions in a row of `dim` codes, the last one possibly padded.
+/// The number of groups of a row of `dim` codes, including a padded last one.
 pub const fn groups(dim: usize) -> usize {
     dim.div_ceil(GROUP_DIMS)
 }
 
-/// Bytes of one block of 16 rows.
+/// The bytes of one block of 16 rows.
 pub const fn block_bytes(dim: usize) -> usize {
     groups(dim) * GROUP_BYTES
 }
 
-/// Bytes of all blocks of `rows` rows, the last one padded.
+/// The bytes of all blocks of `rows` rows, including a padded last one.
 pub const fn blocks_len(dim: usize, rows: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * block_bytes(dim)
 }
@@ -41,22 +42,23 @@ pub const fn padded_rows(rows: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * BLOCK_ROWS
 }
 
-/// Where the products of block `b` of `rows` rows with a column stand in `out` (`[cols][padded_rows(rows)]`).
+/// The part of `out` (`[cols][padded_rows(rows)]`) for the products of block `b` of `rows` rows with a
+/// column.
 ///
 /// # Panics
-/// If `out` ends before them.
+/// If `out` ends before it.
 #[inline]
 pub(super) fn products(out: &mut [i32], rows: usize, b: usize, column: usize) -> &mut [i32; BLOCK_ROWS] {
     let first = column * padded_rows(rows) + b * BLOCK_ROWS;
     out[first..].first_chunk_mut().expect("out is padded")
 }
 
-/// Offset in `blocks` of group 0 of `row`; group `g` is `g * GROUP_BYTES` further on.
+/// The offset in `blocks` of group 0 of `row`. Group `g` is `g * GROUP_BYTES` further on.
 const fn row_start(dim: usize, row: usize) -> usize {
     row / BLOCK_ROWS * block_bytes(dim) + row % BLOCK_ROWS * GROUP_DIMS
 }
 
-/// Writes `code` (`[dim]`) as row `row` of `blocks`, padding its last group; the other rows are left alone.
+/// Writes `code` (`[dim]`) as row `row` of `blocks`, and pads its last group. Does not change other rows.
 ///
 /// A new block starts as `[ZERO; block_bytes(dim)]`.
 ///
@@ -91,14 +93,14 @@ pub fn read_row(blocks: &[u8], dim: usize, row: usize, out: &mut [i8]) {
     }
 }
 
-/// Code rows of a list with the per-row values that a column's [`Coeff`](super::Coeff) multiplies.
+/// The code rows of a list, with the per-row values that a column's [`Coeff`](super::Coeff) multiplies.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRows<'a> {
     /// The codes, `[blocks_len(dim, rows)]` bytes in the layout of this module; more bytes are ignored.
     pub blocks: &'a [u8],
     /// Dimension of a code, 1 to [`MAX_CODE_DIM`].
     pub dim: usize,
-    /// Number of rows. Rows that only pad the last block never produce a hit, whatever stands in them.
+    /// The number of rows. Rows that only pad the last block never produce a hit, whatever their bytes.
     pub rows: usize,
     /// First per-row value, `[padded_rows(rows)]` or more.
     pub u: &'a [f32],

@@ -1,17 +1,21 @@
 //! The arithmetic of a search, once per instruction set.
 //!
-//! `scalar.rs` is the specification; every other set gives the same bits, so an answer, a stored code and a trained
-//! index never depend on the machine that computed them. (One freedom: a NaN is a NaN, its sign and payload are not
-//! promised. Another is stated at [`Kernels::scan_i8`].) The set for this machine is chosen once, by [`kernels`]; the
-//! functions behind it are compiled for features that only run-time detection proves, and are reached only through it.
+//! `scalar.rs` is the specification; every other set gives the same bits. So an answer, a stored code and a
+//! trained index never depend on the machine that computed them. (There are two freedoms: the sign and
+//! payload of a NaN, and the one at [`Kernels::scan_i8`].) [`kernels`] chooses the set for this machine once.
+//! The functions behind it are compiled for features that only run-time detection proves, and are reached
+//! only through it.
 //!
-//! Three families, from exact and slow to cheap:
-//! 1. *exact distances* ([`Kernels::l2_squared`] and its kin): what a user is told;
-//! 2. *f32 panels* ([`Kernels::scores`], [`Kernels::assign`], [`Kernels::scan_f32`]): many columns (queries of a list, or
-//!    centroids) against row-major rows, one fused multiply-add per dimension in the order of the dimensions;
-//! 3. *int8 codes* ([`Kernels::encode`], [`Kernels::scan_i8`]): integer dot products at a quarter of the bytes.
+//! There are three families, from exact and slow to cheap:
+//! 1. *exact distances* ([`Kernels::l2_squared`] and similar): the distances that users see;
+//! 2. *f32 panels* ([`Kernels::scores`], [`Kernels::assign`], [`Kernels::scan_f32`]): many columns (queries
+//!    of a list, or centroids) against row-major rows, one fused multiply-add per dimension in the order of
+//!    the dimensions;
+//! 3. *int8 codes* ([`Kernels::encode`], [`Kernels::scan_i8`]): integer dot products at a quarter of the
+//!    bytes.
 //!
-//! The public methods check every shape and panic on a wrong one, so that the code below them can trust its pointers.
+//! The public methods check every shape and panic on a wrong one, so that the code below them can trust its
+//! pointers.
 
 pub mod codes;
 mod panel;
@@ -33,7 +37,7 @@ pub use codes::CodeRows;
 pub use panel::{CodePanel, Panel};
 pub use score::Score;
 
-/// Largest dimension that the int8 kernels take: below it no i32 sum of products can overflow.
+/// The largest dimension of the int8 kernels: up to it, no i32 sum of products can overflow.
 pub const MAX_CODE_DIM: usize = 16_384;
 
 /// One (column, row) pair that [`Kernels::scan_f32`] could not rule out.
@@ -58,7 +62,7 @@ pub struct CodeHit {
     pub dot: i32,
 }
 
-/// Coefficients of one column's linear form over the per-row values of [`CodeRows`].
+/// The coefficients of one column's linear form over the per-row values of [`CodeRows`].
 ///
 /// A pair is ruled out if `((a + u·u[x]) + r·r[x]) + (s·s[x])·dot > 0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -73,7 +77,7 @@ pub struct Coeff {
     pub s: f32,
 }
 
-/// What [`Kernels::encode`] says about the code that it wrote. Identical bits on every machine.
+/// The results of [`Kernels::encode`] besides the code. Identical bits on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Encoded {
     /// `x ≈ origin + scale · code`; 0 if the residual is zero, not finite, or too small to be scaled.
@@ -95,11 +99,11 @@ type Encode = unsafe fn(&[f32], &[f32], &mut [i8]) -> Encoded;
 type DotsI8 = unsafe fn(&CodeRows<'_>, &CodePanel, &mut [i32]);
 type ScanI8 = unsafe fn(&CodeRows<'_>, &CodePanel, &[Coeff], &mut Vec<CodeHit>);
 
-/// One instruction set's kernels. All sets give bit-identical results.
+/// The kernels of one instruction set. All sets give bit-identical results.
 ///
-/// The functions behind the methods are `unsafe` for two reasons, both discharged here: the machine must have the
-/// features that the set was compiled for (a set is handed out by [`kernels`] and [`available`] only after detection),
-/// and the slices must have the stated shapes (each method asserts them).
+/// The functions behind the methods are `unsafe` for two reasons, and both conditions are ensured here: the
+/// machine must have the features that the set was compiled for ([`kernels`] and [`available`] return a set
+/// only after detection), and the slices must have the stated shapes (each method asserts them).
 pub struct Kernels {
     /// Name of the set: `scalar`, `avx2`, `avxvnni`, `avx512f`, `avx512`, `neon` or `dotprod`.
     pub isa: &'static str,
@@ -118,7 +122,8 @@ pub struct Kernels {
     dots_i8: DotsI8,
 }
 
-/// The key of a sum: one zero and no NaN. `-0.0` becomes `0.0`, and the NaN of an overflow (inf - inf) becomes +inf.
+/// Normalizes a sum to a key, without -0.0 and NaN: `-0.0` becomes `0.0`, and the NaN of an overflow (inf -
+/// inf) becomes +inf.
 #[inline]
 pub fn settle(key: f32) -> f32 {
     if key.is_nan() { f32::INFINITY } else { key + 0.0 }
@@ -132,10 +137,11 @@ impl std::fmt::Debug for Kernels {
 
 /// The best set for this machine, chosen at the first call.
 ///
-/// The environment variable `SQLITE_IVF_ISA` may name another set of [`available`]; a name that this machine cannot run
-/// is ignored.
+/// The environment variable `SQLITE_IVF_ISA` may name another set of [`available`]; a name that this machine
+/// cannot run is ignored.
 pub fn kernels() -> &'static Kernels {
-    // Threads that are first at the same time choose alike. None waits for another: after fork() there may be none to wait for.
+    // Threads that are first at the same time choose the same set. None waits for another, because after
+    // fork() the other may not exist.
     static CHOSEN: OnceRef<'static, Kernels> = OnceRef::new();
     CHOSEN.get_or_init(|| {
         let sets = available();
@@ -160,10 +166,11 @@ pub fn available() -> Vec<&'static Kernels> {
 }
 
 impl Kernels {
-    /// Squared Euclidean distance of `a` and `b`, the one that users see.
+    /// The squared Euclidean distance of `a` and `b`, from which the distances of users come.
     ///
-    /// The summation order is part of the contract: 16 lanes, lane `i` sums elements `i`, `i + 16`, ...; multiplication and
-    /// addition are rounded separately (no fused multiply-add); then lanes are added 8+8, 4+4, 2+2, 1+1.
+    /// The summation order is part of the contract: 16 lanes, lane `i` sums elements `i`, `i + 16`, ...;
+    /// multiplication and addition are rounded separately (no fused multiply-add); then lanes are added 8+8,
+    /// 4+4, 2+2, 1+1.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -223,11 +230,12 @@ impl Kernels {
         unsafe { (self.l1_rows)(q, rows, out) }
     }
 
-    /// `out[x][c] = bias[c] - <row x, column c>` for every row of `rows` (`[m][dim]`) and column of `panel`; `out` is
-    /// `[m][panel.cols()]`.
+    /// `out[x][c] = bias[c] - <row x, column c>` for every row of `rows` (`[m][dim]`) and column of `panel`;
+    /// `out` is `[m][panel.cols()]`.
     ///
-    /// The value starts at the bias and takes one fused multiply-add per dimension, in the order of the dimensions. With
-    /// half the squared norm as bias it is half the squared distance, less half the squared norm of the row.
+    /// The value starts at the bias, and takes one fused multiply-add per dimension, in the order of the
+    /// dimensions. If the bias is half the squared norm of the column, the value is half the squared
+    /// distance, less half the squared norm of the row.
     ///
     /// # Panics
     /// If `rows` is not whole rows, or `out` has another length.
@@ -239,11 +247,11 @@ impl Kernels {
         unsafe { (self.scores)(panel, rows, out) }
     }
 
-    /// The column with the smallest value of [`Kernels::scores`] for each row of `rows` (`[m][dim]`): its number into `best`
-    /// and its value into `score` (both `[m]`).
+    /// The column with the smallest value of [`Kernels::scores`] for each row of `rows` (`[m][dim]`): writes
+    /// its number to `best` and its value to `score` (both `[m]`).
     ///
-    /// The smallest column wins a tie. A value that is NaN or `+inf` never wins; where no other is left, `best` is 0 and
-    /// `score` is `+inf`.
+    /// The smallest column wins a tie. A value that is NaN or `+inf` never wins. If there is no other, `best`
+    /// is 0 and `score` is `+inf`.
     ///
     /// # Panics
     /// If the panel is empty, or a length disagrees.
@@ -255,15 +263,15 @@ impl Kernels {
         unsafe { (self.assign)(panel, rows, best, score) }
     }
 
-    /// Appends to `hits` every (column, row) pair whose value is not above the column's limit: `!(value > limit[c])`, so
-    /// that a NaN is a hit. `rows` is `[m][dim]`, `row_bias` `[m]`, `limit` `[panel.cols()]`.
+    /// Appends to `hits` every (column, row) pair whose value is not above the column's limit: `!(value >
+    /// limit[c])`, so a NaN is a hit. `rows` is `[m][dim]`, `row_bias` `[m]`, `limit` `[panel.cols()]`.
     ///
-    /// The value is `row_bias[x] - <row x, column c>`, accumulated as in [`Kernels::scores`] but starting at the row's bias;
-    /// the panel's own biases are not used. No score is written that is not a hit. The hits come in no particular order,
-    /// each once.
+    /// The value is `row_bias[x] - <row x, column c>`, accumulated as in [`Kernels::scores`] but starting at
+    /// the row's bias; the panel's own biases are not used. Only the scores of hits are written. The hits
+    /// come in no particular order, each once.
     ///
     /// # Panics
-    /// If a length disagrees, or the rows are more than `u32` can count.
+    /// If a length disagrees, or there are more rows than `u32` can count.
     pub fn scan_f32(
         &self,
         panel: &Panel,
@@ -279,11 +287,12 @@ impl Kernels {
         unsafe { (self.scan_f32)(panel, rows, row_bias, limit, hits) }
     }
 
-    /// Quantizes the residual `e = x - origin` (computed in f32) to int8, symmetric about zero; all slices are `[dim]`.
+    /// Quantizes the residual `e = x - origin` (computed in f32) to int8, symmetric about zero; all slices
+    /// are `[dim]`.
     ///
-    /// With `max = max|e|`: `scale = max / 127`, `code = e · (127 / max)` rounded to nearest, ties to even, within ±127. If
-    /// `max` is zero or not finite, or `127 / max` is not finite, scale and codes are 0. See [`Encoded`] for the rest; every
-    /// output has the same bits on every machine, because they are stored.
+    /// With `max = max|e|`: `scale = max / 127`, `code = e · (127 / max)` rounded to nearest, ties to even,
+    /// within ±127. If `max` is zero or not finite, or `127 / max` is not finite, scale and codes are 0. See
+    /// [`Encoded`] for the rest; every output has the same bits on every machine, because they are stored.
     ///
     /// # Panics
     /// If the lengths differ, or exceed [`MAX_CODE_DIM`].
@@ -293,23 +302,25 @@ impl Kernels {
         unsafe { (self.encode)(x, origin, code) }
     }
 
-    /// [`Kernels::encode`] for a code that is not stored: the same, but for a bound of the error from sums in f32, which is wider by
-    /// a ten thousandth and by `2^-21 max|e| sqrt(dim)`, and takes half the time.
+    /// [`Kernels::encode`] for a code that is not stored. It computes the bound of the error from f32 sums.
+    /// The bound is wider by a ten-thousandth and by `2^-21 max|e| sqrt(dim)`, and the function takes half
+    /// the time. The other results are the same.
     ///
     /// # Panics
-    /// As there.
+    /// If the lengths differ, or exceed [`MAX_CODE_DIM`].
     pub fn encode_query(&self, x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
         check_code(x, origin, code);
         // SAFETY: the set's features were detected; the lengths agree.
         unsafe { (self.encode_query)(x, origin, code) }
     }
 
-    /// Appends to `hits` every (column, row) pair that the columns' linear forms do not rule out: with `c = coeff[column]` and
-    /// the exact integer `dot` of the two codes, `!(((c.a + c.u·u[x]) + c.r·r[x]) + (c.s·s[x])·dot > 0)`. A NaN is a hit.
+    /// Appends to `hits` every (column, row) pair that the columns' linear forms do not rule out: with `c =
+    /// coeff[column]` and the exact integer `dot` of the two codes, `!(((c.a + c.u·u[x]) + c.r·r[x]) +
+    /// (c.s·s[x])·dot > 0)`. A NaN is a hit.
     ///
-    /// The form is evaluated in f32, with fused multiply-add or without: pairs whose value is within rounding of zero may be
-    /// hits in one set and not in another, so the caller keeps a margin in `a`. The dot products are exact everywhere. The
-    /// hits come in no particular order, each once.
+    /// The form is evaluated in f32, with or without fused multiply-add. So a pair whose value is within
+    /// rounding of zero may be a hit in one set and not in another, and the caller keeps a margin in `a`. The
+    /// dot products are exact everywhere. The hits come in no particular order, each once.
     ///
     /// # Panics
     /// If a length disagrees (see [`CodeRows`]), or the dimensions of rows and panel differ.
@@ -321,8 +332,9 @@ impl Kernels {
         unsafe { (self.scan_i8)(rows, panel, coeff, hits) }
     }
 
-    /// The exact dot products of the codes of rows and columns, into `out` (`[panel.cols()][padded_rows(rows.rows)]`). What it
-    /// holds for rows that only pad the last block is of no use.
+    /// Writes the exact dot products of the codes of rows and columns to `out`
+    /// (`[panel.cols()][padded_rows(rows.rows)]`). The values for rows that only pad the last block are
+    /// meaningless.
     ///
     /// # Panics
     /// If a length disagrees (see [`CodeRows`]), or the dimensions of rows and panel differ.
@@ -336,7 +348,7 @@ impl Kernels {
     }
 }
 
-/// Asks for the line of the cache at `address` to be brought near, where the machine has such a hint. It may be any address.
+/// Prefetches the cache line at `address`, which may be any address, if the machine has such a hint.
 pub fn prefetch_at(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; a prefetch never faults.
@@ -347,7 +359,8 @@ pub fn prefetch_at(address: *const u8) {
     let _ = address;
 }
 
-/// Asks for `values` to be brought near, where the machine has such a hint: for what is read soon, from all over memory.
+/// Prefetches `values`, if the machine has such a hint. For values that are read soon, and scattered in
+/// memory.
 pub fn prefetch<T>(values: &[T]) {
     for line in values.chunks((64 / size_of::<T>().max(1)).max(1)) {
         prefetch_at(line.as_ptr().cast());
@@ -364,11 +377,11 @@ fn check_rows(rows: &[f32], m: usize, dim: usize) {
     assert_eq!(Some(rows.len()), m.checked_mul(dim), "rows are not [{m}][{dim}]");
 }
 
-/// The upper bound that [`Encoded::err`] states, from the sum of squares of the f64 residuals.
+/// The upper bound of [`Encoded::err`], from the sum of squares of the f64 residuals.
 ///
-/// The factor covers the rounding of the sum (relative 2^-39 at most). The added term covers what a relative factor cannot:
-/// `x - origin` is rounded to f64 before `scale · code` cancels most of it, which leaves up to `2^-53 |x_i - origin_i|` per
-/// element even where the computed residual is 0.
+/// The factor covers the rounding of the sum (relative 2^-39 at most). The added term covers what a relative
+/// factor cannot: `x - origin` is rounded to f64 before `scale · code` cancels most of it, which leaves up to
+/// `2^-53 |x_i - origin_i|` per element even if the computed residual is 0.
 fn error_bound(sum_of_squares: f64, max_abs: f32, dim: usize) -> f32 {
     let lost = f64::from(max_abs) * (dim as f64).sqrt() * 2f64.powi(-51);
     let bound = sum_of_squares.sqrt() * (1.0 + 1e-6) + lost;

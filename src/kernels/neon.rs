@@ -1,4 +1,7 @@
-//! NEON: 4 f32 lanes, 32 registers. int8 by the dot product instruction where there is one, else by widening products.
+//! NEON: 4 f32 lanes, 32 registers. int8 uses the dot product instruction if there is one, else widening
+//! products.
+//!
+//! This is one file because tile, walks and kernels depend on the register layout.
 
 use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, block_bytes, groups, products};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
@@ -27,7 +30,7 @@ static NEON: Kernels = Kernels {
 static DOTPROD: Kernels =
     Kernels { isa: "dotprod", scan_i8: scan_i8_dotprod, dots_i8: dots_i8_dotprod, ..NEON };
 
-/// The sets of this module that the machine can run, the best one last.
+/// The sets of this module that the machine can run, best last.
 pub(super) fn detect() -> Vec<&'static Kernels> {
     match (is_aarch64_feature_detected!("neon"), is_aarch64_feature_detected!("dotprod")) {
         (false, _) => Vec::new(),
@@ -46,10 +49,10 @@ const LANES: usize = 4;
 /// Groups of 4 columns in a register tile.
 const GROUPS: usize = 3;
 
-/// Row slices of a scan are walked in pieces that stay in the L2 cache while every tile passes over them.
+/// Rows are scanned in pieces of this size, which stay in the L2 cache while every tile passes over them.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// Adds the terms of 16 element pairs to their lanes; multiplication and addition rounded separately.
+/// Adds the terms of 16 element pairs to their lanes. Multiplication and addition are rounded separately.
 ///
 /// # Safety
 /// `a` and `b` must be valid for 16 floats.
@@ -88,7 +91,8 @@ unsafe fn sums<const KIND: u8, const R: usize>(a: &[f32], b: *const f32) -> [f32
         }
     }
     if whole < dim {
-        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is ever -0.
+        // Absent elements count as 0 in both vectors and add +0 to their lanes, which changes no sum: none is
+        // ever -0.
         let tail = |values: &[f32]| {
             let mut padded = [0.0f32; 16];
             padded[..values.len()].copy_from_slice(values);
@@ -134,10 +138,11 @@ fn distance_rows<const KIND: u8>(q: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for `R` consecutive
-/// rows at `x` and 3 groups of 4 columns at `p`. 3 by 8 fills 24 of the 32 registers.
+/// The register tile: `acc[r][g] -= <row r, columns of group g>`, one fused multiply-add per dimension, for
+/// `R` consecutive rows at `x` and 3 groups of 4 columns at `p`. 3 by 8 fills 24 of the 32 registers.
 ///
-/// Not inlined: in the callers, which take the accumulators apart, the compiler keeps them in memory through the loop.
+/// Not inlined: in callers that take the accumulators apart, the compiler would keep them in memory through
+/// the loop.
 ///
 /// # Safety
 /// `x` must be valid for `R * dim` floats, `p` for 12 floats, 48 apart, for each dimension.
@@ -166,8 +171,8 @@ unsafe fn tile<const R: usize>(
     acc
 }
 
-/// Calls `each(row, first column, values, how many of the 12 are columns)` for every row and piece of 12 columns, starting
-/// at the panel's biases or, if given, at each row's own.
+/// Calls `each(row, first column, values, how many of the 12 are columns)` for every row and piece of 12
+/// columns. The values start at the panel's biases or, if given, at each row's own.
 #[inline]
 #[target_feature(enable = "neon")]
 fn for_values(
@@ -219,7 +224,7 @@ fn for_values(
     }
 }
 
-/// The values through memory.
+/// Stores the values to memory.
 #[inline]
 #[target_feature(enable = "neon")]
 fn spill(acc: [float32x4_t; GROUPS]) -> [f32; GROUPS * LANES] {
@@ -246,7 +251,7 @@ fn assign(panel: &Panel, rows: &[f32], best: &mut [u32], score: &mut [f32]) {
     for_values(panel, rows, None, |x, first, acc, width| {
         let so_far = vdupq_n_f32(score[x]);
         let [a, b, c] = acc.map(|acc| vcltq_f32(acc, so_far));
-        // Rarely better than what the row has already; padding columns start at +inf and never are.
+        // A value is rarely better than what the row has. Padding columns start at +inf and never are.
         if vmaxvq_u32(vorrq_u32(vorrq_u32(a, b), c)) != 0 {
             for (c, &value) in spill(acc)[..width].iter().enumerate() {
                 if value < score[x] {
@@ -267,7 +272,8 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
             // SAFETY: 4 of 12 floats.
             *above = vcgtq_f32(acc, unsafe { vld1q_f32(limit.as_ptr().add(g * LANES)) });
         }
-        // All above their limits: nothing to do. A padding column that is not sends us into the loop for nothing.
+        // If all are above their limits, there are no hits. Padding columns below theirs enter the loop for
+        // nothing.
         if vminvq_u32(vandq_u32(vandq_u32(above[0], above[1]), above[2])) == 0 {
             let mut bits = [0u32; GROUPS * LANES];
             for (bits, above) in bits.as_chunks_mut::<LANES>().0.iter_mut().zip(above) {
@@ -303,7 +309,8 @@ unsafe fn signed_rows(group: *const u8, i: usize) -> int8x16_t {
 /// Dot products of a block's 16 rows with `C` columns, as four registers of 4 rows per column.
 ///
 /// # Safety
-/// `block` must be valid for `groups * 64` bytes, `q` for the tile (`groups * 16` bytes) that holds `C` columns.
+/// `block` must be valid for `groups * 64` bytes, `q` for the tile (`groups * 16` bytes) that holds `C`
+/// columns.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn dots<const C: usize>(block: *const u8, q: *const i8, groups: usize) -> [[int32x4_t; 4]; C] {
@@ -398,7 +405,7 @@ fn test_forms(
     }
 }
 
-/// The walk over blocks and columns, the same for both kinds of dot product.
+/// The loop over blocks and columns, the same for both kinds of dot product.
 macro_rules! for_blocks_of_codes {
     ($rows:ident, $panel:ident, $dots:ident, |$b:ident, $column:ident, $dot:ident| $do:expr) => {{
         let groups = groups($rows.dim);
@@ -439,7 +446,7 @@ macro_rules! for_blocks_of_codes {
     }};
 }
 
-/// Stores the products of a block with a column, in `out` (`[cols][rows]`).
+/// Stores the products of a block with a column in `out` (`[cols][rows]`).
 #[inline]
 #[target_feature(enable = "neon")]
 fn store_dots(rows: &CodeRows<'_>, b: usize, column: usize, dots: [int32x4_t; 4], out: &mut [i32]) {

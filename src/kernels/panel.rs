@@ -1,4 +1,4 @@
-//! Panels: the columns that a list's rows are held against, laid out for the kernels' inner loops.
+//! Panels: the columns that a list's rows are compared with, laid out for the inner loops of the kernels.
 
 use super::MAX_CODE_DIM;
 use super::codes;
@@ -13,17 +13,17 @@ pub(super) const LANES: usize = 16;
 /// Lines per dimension of a tile.
 const LINES: usize = TILE / LANES;
 
-/// 16 floats on a cache line of their own, so that panel loads are never split.
+/// 16 floats in a cache line of their own, so that no panel load crosses a line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
 
 const ZERO_LINE: Line = Line([0.0; LANES]);
 
-/// Columns of f32 (the queries that probe a list, or centroids) in dim-major tiles of 48: `[tile][dim][48]`, 64-byte
-/// aligned, each column with a bias.
+/// Columns of f32 (the queries that probe a list, or centroids) in dim-major tiles of 48: `[tile][dim][48]`,
+/// 64-byte aligned, each column with a bias.
 ///
-/// The buffers stay when it is cleared, so one panel serves a whole batch.
+/// Clearing keeps the buffers, so one panel serves a whole batch.
 #[derive(Clone, Debug)]
 pub struct Panel {
     dim: usize,
@@ -50,10 +50,10 @@ impl Panel {
         self.bias.clear();
     }
 
-    /// Makes room for `cols` more columns, so that the pushes after it allocate nothing.
+    /// Reserves room for `cols` more columns, so that the following pushes allocate nothing.
     ///
     /// # Errors
-    /// If the memory cannot be had; the panel is unchanged then.
+    /// If there is no memory. The panel does not change then.
     pub fn try_reserve(&mut self, cols: usize) -> Result<(), TryReserveError> {
         let tiles = (self.cols.saturating_add(cols)).div_ceil(TILE);
         let more = tiles - self.tiles();
@@ -64,13 +64,13 @@ impl Panel {
     /// Appends one column (`[dim]`) with the bias that [`scores`](super::Kernels::scores) starts from.
     ///
     /// # Panics
-    /// If the column has another dimension, or the columns become more than `u32` can count.
+    /// If the column has another dimension, or there are more columns than `u32` can count.
     pub fn push(&mut self, column: &[f32], bias: f32) {
         self.append([column], [bias]);
     }
 
-    /// Appends columns with their biases, as [`push`](Panel::push) does one by one but several times faster: four at a time
-    /// are transposed in registers.
+    /// Appends columns with their biases. The result is that of [`push`](Panel::push) for each column, but
+    /// several times faster: four columns at a time are transposed in registers.
     ///
     /// # Panics
     /// As for [`push`](Panel::push).
@@ -94,7 +94,7 @@ impl Panel {
         }
     }
 
-    /// Appends `N` columns that fit into one line: the number of columns so far is a multiple of `N`.
+    /// Appends `N` columns that fit into one line: the number of columns so far must be a multiple of `N`.
     #[inline(always)]
     fn append<const N: usize>(&mut self, columns: [&[f32]; N], bias: [f32; N]) {
         let dim = self.dim;
@@ -122,12 +122,12 @@ impl Panel {
         self.cols += N;
     }
 
-    /// Number of columns.
+    /// The number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Elements of a column.
+    /// The dimension of a column.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -141,7 +141,7 @@ impl Panel {
         self.bias[column / LANES].0[column % LANES]
     }
 
-    /// Number of tiles, the last one possibly padded.
+    /// The number of tiles, including a padded last one.
     pub(super) fn tiles(&self) -> usize {
         self.cols.div_ceil(TILE)
     }
@@ -151,7 +151,7 @@ impl Panel {
         (self.cols - tile * TILE).min(TILE)
     }
 
-    /// One value per column, padded to whole tiles so that the kernels can load all of a tile's.
+    /// One value per column, padded to whole tiles, so that the kernels can load all values of a tile.
     #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
     pub(super) fn pad(&self, values: &[f32]) -> Vec<f32> {
         let mut padded = vec![f32::NEG_INFINITY; self.tiles() * TILE];
@@ -159,12 +159,12 @@ impl Panel {
         padded
     }
 
-    /// The `[dim][48]` values of `tile`, and those of the tiles after it.
+    /// The `[dim][48]` values of `tile`, followed by those of later tiles.
     pub(super) fn tile(&self, tile: usize) -> &[f32] {
         flat(&self.lines[tile * LINES * self.dim..])
     }
 
-    /// The 48 biases of `tile` (`+inf` for padding columns), and those of the tiles after it.
+    /// The 48 biases of `tile` (`+inf` for padding columns), followed by those of later tiles.
     pub(super) fn tile_bias(&self, tile: usize) -> &[f32] {
         flat(&self.bias[tile * LINES..])
     }
@@ -183,9 +183,10 @@ pub(super) const CODE_TILE: usize = 4;
 #[repr(C, align(16))]
 struct Quad([[i8; codes::GROUP_DIMS]; CODE_TILE]);
 
-/// Columns of int8 codes (of queries) for [`scan_i8`](super::Kernels::scan_i8), in tiles of 4: `[tile][group][4][4 dims]`.
+/// Columns of int8 codes (of queries) for [`scan_i8`](super::Kernels::scan_i8), in tiles of 4:
+/// `[tile][group][4][4 dims]`.
 ///
-/// The buffers stay when it is cleared.
+/// Clearing keeps the buffers.
 #[derive(Clone, Debug)]
 pub struct CodePanel {
     dim: usize,
@@ -209,10 +210,10 @@ impl CodePanel {
         self.sums.clear();
     }
 
-    /// Makes room for `cols` more columns, so that the pushes after it allocate nothing.
+    /// Reserves room for `cols` more columns, so that the following pushes allocate nothing.
     ///
     /// # Errors
-    /// If the memory cannot be had; the panel is unchanged then.
+    /// If there is no memory. The panel does not change then.
     pub fn try_reserve(&mut self, cols: usize) -> Result<(), TryReserveError> {
         let tiles = self.cols().saturating_add(cols).div_ceil(CODE_TILE);
         let more = tiles - self.cols().div_ceil(CODE_TILE);
@@ -223,15 +224,15 @@ impl CodePanel {
     /// Appends one column (`[dim]`).
     ///
     /// # Panics
-    /// If the code has another dimension, or the columns become more than `u32` can count.
+    /// If the code has another dimension, or there are more columns than `u32` can count.
     pub fn push(&mut self, code: &[i8]) {
         self.push_summed(code, code.iter().map(|&value| i32::from(value)).sum());
     }
 
-    /// [`CodePanel::push`] where the sum of the elements is known.
+    /// [`CodePanel::push`] if the sum of the elements is known.
     ///
     /// # Panics
-    /// As there.
+    /// Those of [`CodePanel::push`].
     pub fn push_summed(&mut self, code: &[i8], sum: i32) {
         assert_eq!(code.len(), self.dim, "code of another dimension");
         debug_assert_eq!(sum, code.iter().map(|&value| i32::from(value)).sum::<i32>());
@@ -252,17 +253,17 @@ impl CodePanel {
         self.sums.push(sum);
     }
 
-    /// Number of columns.
+    /// The number of columns.
     pub fn cols(&self) -> usize {
         self.sums.len()
     }
 
-    /// Elements of a column.
+    /// The dimension of a column.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// Sum of each column's elements: what the `+128` of the stored bytes is corrected by.
+    /// The sum of each column's elements. It corrects the `+128` of the stored bytes.
     pub(super) fn sums(&self) -> &[i32] {
         &self.sums
     }

@@ -1,4 +1,4 @@
-//! The specification: what every other set must give, bit for bit, in plain Rust.
+//! The specification, in plain Rust: every other set must give the same bits.
 
 use super::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS};
 use super::panel::{CODE_TILE, CodePanel, Panel, TILE};
@@ -26,7 +26,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// Lanes of an exact sum.
 const LANES: usize = 16;
 
-/// Sums `term` over the pairs in the order that [`Kernels::l2_squared`] promises.
+/// Sums `term` over the pairs, in the order that [`Kernels::l2_squared`] specifies.
 #[inline(always)]
 fn lane_sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -84,7 +84,8 @@ fn tile_row(tile: &[f32], row: &[f32], acc: &mut [f32; TILE]) {
     }
 }
 
-/// Calls `each(row, first column, values)` with the values of every row and tile, starting from the panel's biases.
+/// Calls `each(row, first column, values)` with the values of every row and tile, starting from the panel's
+/// biases.
 fn for_scores(panel: &Panel, rows: &[f32], mut each: impl FnMut(usize, usize, &[f32])) {
     for (x, row) in rows.chunks_exact(panel.dim()).enumerate() {
         for tile in 0..panel.tiles() {
@@ -133,19 +134,21 @@ fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encode
     encode_body::<ERROR>(x, origin, code)
 }
 
-/// Adding it to a small f32 rounds that to an integer, ties to even, which then stands in the low bits.
+/// Adding this to a small f32 rounds it to an integer, ties to even, which is then in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// How [`encode_body`] bounds the error: from f64 sums.
+/// [`encode_body`] bounds the error from f64 sums.
 pub(super) const EXACT: u8 = 0;
-/// From f32 sums.
+/// [`encode_body`] bounds the error from f32 sums.
 pub(super) const QUICK: u8 = 1;
 
-/// [`Kernels::encode`] and [`Kernels::encode_query`]. Written so that the compiler can vectorise it: the vector sets compile
-/// this very body for their features, which cannot change a bit because nothing here may be fused or reordered.
+/// [`Kernels::encode`] and [`Kernels::encode_query`]. Written so that the compiler can vectorize it: the
+/// vector sets compile this same body for their features. That cannot change a bit, because nothing here may
+/// be fused or reordered.
 #[inline(always)]
 pub(super) fn encode_body<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
-    // As integers the magnitudes order like the floats, with infinity and NaN above all: no NaN can hide from the maximum.
+    // As integers the magnitudes order like the floats, with infinity and NaN above all, so the maximum
+    // cannot miss a NaN.
     let mut max_bits = 0i32;
     for (&x, &o) in x.iter().zip(origin) {
         max_bits = max_bits.max(((x - o).to_bits() & 0x7fff_ffff) as i32);
@@ -190,8 +193,8 @@ pub(super) fn encode_body<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut
     Encoded { scale, norm, err: error_bound(tree(&lanes), max, x.len()), sum }
 }
 
-/// The sum of lanes (a power of two), each with the one half of them further on, and so on. Apart from the loops that fill the
-/// lanes, so that the compiler does not cut those into pairs.
+/// Sums the lanes (a power of two): each is added to the one half of them further on, and so on. Separate
+/// from the loops that fill the lanes, so that the compiler does not split those into pairs.
 #[inline(never)]
 fn tree<T: Copy + std::ops::Add<Output = T>, const N: usize>(lanes: &[T; N]) -> T {
     let mut sums = *lanes;
@@ -205,15 +208,16 @@ fn tree<T: Copy + std::ops::Add<Output = T>, const N: usize>(lanes: &[T; N]) -> 
     sums[0]
 }
 
-/// The largest residuals for which f32 sums neither overflow nor lose what counts.
+/// The largest residuals for which f32 sums neither overflow nor underflow significantly.
 const QUICK_MAX: std::ops::Range<f32> = 1e-12..1e12;
 
 /// An upper bound of |x - origin - scale · code|, from a sum in f32, for `max` in [`QUICK_MAX`].
 ///
-/// A computed element differs from the real one by 2^-24 times at most: |x - origin| for the first difference, scale · 127 for
-/// the product, and itself for the last difference. The first two are less than 2^-22 max together, so sqrt(dim) times that
-/// covers them; the last, the squares and the sum (of dim / 16 + 4 additions, dim at most 16,384) are within the relative 1e-4.
-/// Squares that are too small for an f32 are far below either.
+/// A computed element differs from the real one by at most 2^-24 times the following: |x - origin| for the
+/// first difference, scale · 127 for the product, and the element itself for the last difference. The first
+/// two are together less than 2^-22 max, so sqrt(dim) times that covers them. The last one, the squares and
+/// the sum (of dim / 16 + 4 additions, dim at most 16,384) are within the relative 1e-4. Squares that are too
+/// small for an f32 are far below either.
 #[inline(always)]
 fn quick_error(x: &[f32], origin: &[f32], code: &[i8], scale: f32, max: f32) -> f32 {
     const LANES: usize = 16;

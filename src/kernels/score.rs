@@ -1,11 +1,11 @@
-//! The functions by which rows are ranked, and the exact key of each.
+//! Scores, by which devices rank rows, and the exact keys of rows.
 
 use crate::kernels::{kernels, settle};
 
-/// What ranks a row x for a query q. The smaller, the nearer.
+/// Ranks a row x for a query q: smaller is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Score {
-    /// |x|^2 / 2 - q x: the squared distance is |q|^2 plus twice that.
+    /// |x|^2 / 2 - q x. The squared distance is |q|^2 plus twice this.
     L2,
     /// -q x.
     Ip,
@@ -14,7 +14,8 @@ pub enum Score {
 }
 
 impl Score {
-    /// The exact key of a row: |q - x|^2, -q x or sum |q - x|. The smaller, the nearer; the same bits on every device.
+    /// The exact key of a row: |q - x|^2, -q x or sum |q - x|. Smaller is nearer. The same bits on every
+    /// device.
     #[inline]
     pub fn key(self, query: &[f32], row: &[f32]) -> f32 {
         settle(match self {

@@ -1,8 +1,9 @@
 //! Work that is lent to other threads, which may come late or never.
 //!
-//! A caller cuts its work into tasks and lends what does them. Whoever claims a task does it; the caller claims tasks too, and
-//! leaves none over. So it waits for nobody but those who are in the middle of a task: a thread that comes later finds nothing to claim, and
-//! never touches what was lent. That is what the scopes of std and of rayon do not have: they wait for threads that have not begun.
+//! A caller divides its work into tasks, and lends the function that does them. Whoever claims a task does
+//! it. The caller claims tasks too, until none is left. Then it waits only for threads in the middle of a
+//! task: a thread that comes later finds nothing to claim, and never touches what was lent. The scopes of std
+//! and rayon lack this: they wait for threads that have not begun.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,42 +15,44 @@ use std::time::{Duration, Instant};
 
 use crate::base::workers::TICK;
 
-/// The caller looks again and again whether others have ended for so long: tasks are short, and a sleeper wakes in the time of a small search.
+/// First the caller polls for this long whether the others have ended: tasks are short, and a sleeping thread
+/// takes as long to wake up as a small search.
 const SPIN_FOR: Duration = Duration::from_micros(50);
-/// Then, up to here, it leaves its core to others in between. Then it sleeps.
+/// Then it also yields its core, until this time has passed. Then it sleeps.
 const YIELD_FOR: Duration = Duration::from_micros(300);
-/// No task has this number: no more is to be had.
+/// A number above every task, stored in `next` to close the job.
 const CLOSED: usize = usize::MAX / 2;
 
 /// Work in tasks, as a helper sees it.
 pub(super) struct Job {
-    /// Lives from the claim of a task until the task is counted in `ended`.
+    /// Valid from the claim of a task until that task is counted in `ended`.
     lent: *const (dyn Fn(usize) + Sync),
     tasks: usize,
     /// The next task to be claimed.
     next: AtomicUsize,
-    /// Tasks that helpers have ended.
+    /// How many tasks helpers have ended.
     ended: AtomicUsize,
-    /// No more tasks shall begin.
+    /// Whether no more tasks may begin.
     stop: AtomicBool,
-    /// The caller sleeps until helpers have ended.
+    /// Whether the caller sleeps until helpers have ended.
     is_awaited: AtomicBool,
     caller: Thread,
-    /// What a helper's task panicked with.
+    /// The panic of a helper's task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Helpers that it has, and may have at most.
+    /// The number of helpers, and its limit.
     pub helpers: AtomicUsize,
     pub most_helpers: usize,
-    /// Helpers come also where all cores are taken.
+    /// Whether helpers come even if all cores are in use.
     pub is_exact: bool,
 }
 
-// SAFETY: all but `lent` is so by itself. `lent` points to what is Sync, and is followed only as `Job::step` says.
+// SAFETY: all fields but `lent` are Send and Sync. `lent` points to a Sync value, and is dereferenced only as
+// explained in `Job::step`.
 unsafe impl Send for Job {}
 // SAFETY: as above.
 unsafe impl Sync for Job {}
 
-/// What a job may ask for.
+/// The helpers that a job asks for.
 #[derive(Clone, Copy)]
 pub(super) struct Wish {
     pub helpers: usize,
@@ -60,18 +63,18 @@ pub(super) struct Wish {
 pub(super) struct Lent<'a> {
     pub job: Arc<Job>,
     task: &'a (dyn Fn(usize) + Sync),
-    /// Tasks that the caller has claimed.
+    /// How many tasks the caller has claimed.
     own: Cell<usize>,
-    /// Tasks that helpers have claimed, once no more is to be had.
+    /// How many tasks helpers have claimed; set when the job is closed.
     helped: Cell<Option<usize>>,
 }
 
 impl Job {
-    /// Lends `task`, of which there are `tasks`, to all who get the job from `work`, until this returns: then nobody is in the
-    /// middle of a task. Tasks that `work` leaves over are not done.
+    /// Lends `task`, which does `tasks` tasks, to all threads that get the job from `work`, until this
+    /// returns. Then no thread is in the middle of a task. Tasks that `work` does not claim may not be done.
     ///
     /// # Panics
-    /// With what a helper's task panicked with.
+    /// With the panic of a helper's task.
     pub fn lend<R>(
         tasks: usize,
         wish: Wish,
@@ -79,7 +82,8 @@ impl Job {
         work: impl FnOnce(&Lent<'_>) -> R,
     ) -> R {
         let lent: *const (dyn Fn(usize) + Sync + '_) = task;
-        // SAFETY: only the lifetime changes. `Job::step` says why nobody follows the pointer after this has returned or unwound.
+        // SAFETY: only the lifetime changes. `Job::step` explains why no thread follows the pointer after
+        // this has returned or unwound.
         let lent: *const (dyn Fn(usize) + Sync + 'static) = unsafe { std::mem::transmute(lent) };
         let job = Arc::new(Self {
             lent,
@@ -94,7 +98,7 @@ impl Job {
             most_helpers: wish.helpers,
             is_exact: wish.is_exact,
         });
-        // Never leaves this function, so that it is dropped, here or by unwinding, before what was lent.
+        // Never leaves this function, so it is dropped (here or by unwinding) before what was lent.
         let lent = Lent { job: Arc::clone(&job), task, own: Cell::new(0), helped: Cell::new(None) };
         let done = work(&lent);
         drop(lent);
@@ -109,17 +113,18 @@ impl Job {
         self.next.load(Relaxed) < self.tasks && !self.stop.load(Relaxed)
     }
 
-    /// Whether the caller has closed it.
+    /// Whether the caller has closed the job.
     pub fn is_closed(&self) -> bool {
         self.next.load(Relaxed) >= CLOSED
     }
 
-    /// A helper does a task; false if there is none.
+    /// Does a task as a helper. Returns false if there is none.
     pub fn step(&self) -> bool {
         let Some(number) = self.claim() else { return false };
         let done = {
-            // SAFETY: this thread has claimed a task, which is not counted in `ended` yet. `Lent::drop` ends only when each claimed
-            // task is counted, and `lend` neither returns nor unwinds before it: what was lent is alive.
+            // SAFETY: this thread has claimed a task that is not counted in `ended` yet. `Lent::drop` ends
+            // only when each claimed task is counted, and `lend` neither returns nor unwinds before that:
+            // what was lent is alive.
             let task = unsafe { &*self.lent };
             catch_unwind(AssertUnwindSafe(|| task(number)))
         };
@@ -127,7 +132,7 @@ impl Job {
             self.stop.store(true, Relaxed);
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
         }
-        // Either the caller sees the count when it goes to sleep, or this sees that it sleeps.
+        // Either the caller sees the count before it sleeps, or this thread sees that the caller sleeps.
         self.ended.fetch_add(1, SeqCst);
         if self.is_awaited.load(SeqCst) {
             self.caller.unpark();
@@ -136,7 +141,7 @@ impl Job {
     }
 
     fn claim(&self) -> Option<usize> {
-        // A look first: numbers stay far from the end of their range.
+        // Checked first, so that the number stays far below overflow.
         if !self.has_tasks() {
             return None;
         }
@@ -146,7 +151,7 @@ impl Job {
 }
 
 impl Lent<'_> {
-    /// The caller does a task; false if there is none.
+    /// Does a task as the caller. Returns false if there is none.
     pub fn step(&self) -> bool {
         let Some(number) = self.job.claim() else { return false };
         self.own.set(self.own.get() + 1);
@@ -154,7 +159,8 @@ impl Lent<'_> {
         true
     }
 
-    /// Closes the job, and waits for those in the middle of a task, calling `tick` about every [`TICK`]. Returns how long that took.
+    /// Closes the job, and waits for threads in the middle of a task, calling `tick` about every [`TICK`].
+    /// Returns how long that took.
     pub fn finish(&self, mut tick: impl FnMut()) -> Duration {
         let helped = self.close();
         let has_ended = || self.job.ended.load(SeqCst) >= helped;
@@ -179,7 +185,7 @@ impl Lent<'_> {
         start.elapsed()
     }
 
-    /// No task can be claimed any more. Returns how many helpers have claimed.
+    /// Prevents further claims. Returns how many tasks helpers have claimed.
     fn close(&self) -> usize {
         self.helped.get().unwrap_or_else(|| {
             let claimed = self.job.next.swap(CLOSED, AcqRel).min(self.job.tasks);

@@ -1,26 +1,27 @@
-//! How many threads of the process compute, and whether the machine has cores to spare for more.
+//! How many threads of the process compute, and whether the machine has free cores for more.
 //!
-//! Whoever calls for work is here by the choice of the host; helpers are ours. So helpers come only while callers leave cores free, and go
-//! when callers come. What other processes do nobody says, but it shows: a helper does not end the task that it is in the middle of, since it has lost its
-//! core. Then searches work alone for a while, and ever longer where it soon shows again.
+//! The host decides how many callers there are; helpers are ours. So helpers come only while callers leave
+//! cores free, and leave when callers come. The load of other processes is unknown, but its effect is
+//! visible: a helper that has lost its core does not end its task. Then searches work alone for a while, and
+//! for longer each time this soon happens again.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Callers count for so long after they have gone: in a loop of searches they are back at once.
+/// A caller counts for this long after it has left: in a loop of searches it returns at once.
 const LINGER: u64 = 1_000_000;
-/// How long searches work alone when cores are short, at first and at most.
+/// How long searches work alone when cores are short: at first, and at most.
 const ALONE_FOR: [u64; 2] = [5_000_000, 320_000_000];
-/// Where cores are short again that soon after it, they work alone for twice as long. (A busy core is lent for some 4 ms.) Where it takes longer,
-/// help is worth what it costs.
+/// If cores are short again this soon after that time, the time doubles. (A busy core is lent for some 4 ms.)
+/// If it takes longer, help is worth its cost.
 const AGAIN: u64 = 20_000_000;
 
-/// Of one process. Times are in nanoseconds of [`now`](super::workers::now).
+/// The load of one process. Times are in nanoseconds of [`now`](super::workers::now).
 #[derive(Debug, Default)]
 pub(super) struct Load {
     cores: usize,
     callers: AtomicUsize,
     helpers: AtomicUsize,
-    /// The most callers of late, and until when that is.
+    /// The recent maximum of callers, and until when it counts.
     peak: AtomicUsize,
     peak_until: AtomicU64,
     alone_until: AtomicU64,
@@ -41,7 +42,7 @@ impl Load {
         }
     }
 
-    /// It ends.
+    /// The thread ends.
     pub fn leave(&self) {
         self.callers.fetch_sub(1, Relaxed);
     }
@@ -51,12 +52,12 @@ impl Load {
         self.helpers.fetch_add(1, Relaxed);
     }
 
-    /// It ends.
+    /// The thread ends.
     pub fn unhelp(&self) {
         self.helpers.fetch_sub(1, Relaxed);
     }
 
-    /// Threads that compute for their hosts, those of late included.
+    /// The threads that compute for their hosts, including recent ones.
     pub fn callers(&self, now: u64) -> usize {
         let callers = self.callers.load(Relaxed);
         if now < self.peak_until.load(Relaxed) { callers.max(self.peak.load(Relaxed)) } else { callers }
@@ -67,17 +68,17 @@ impl Load {
         self.cores.saturating_sub(self.callers(now) + self.helpers.load(Relaxed))
     }
 
-    /// Whether one of those that help should go.
+    /// Whether one of the helpers should leave.
     pub fn is_over(&self, now: u64) -> bool {
         self.callers(now) + self.helpers.load(Relaxed) > self.cores
     }
 
-    /// Whether a search had better work alone.
+    /// Whether a search should work alone.
     pub fn is_crowded(&self, now: u64) -> bool {
         self.callers(now) >= self.cores || now < self.alone_until.load(Relaxed)
     }
 
-    /// It shows that other processes want the cores.
+    /// Notes a sign that other processes need the cores.
     pub fn crowd(&self, now: u64) {
         let (until, last) = (self.alone_until.load(Relaxed), self.alone_for.load(Relaxed));
         if now < until {

@@ -1,10 +1,10 @@
 //! Work on all cores that a host can interrupt and fork.
 //!
-//! Threads do not survive a fork: a child that waits for its parent's hangs, as rayon's global pool
-//! does. The pool here belongs to a process id: a child finds none under its own id and makes one.
-//! The calling thread always takes part, and only it ticks, so that a caller who owns a resource
-//! bound to its thread (a database connection) can look for an interrupt between two tasks. It waits for
-//! no thread that has not begun a task: where none is free, it does them all.
+//! Threads do not survive a fork: a child that waits for its parent's threads hangs, as with rayon's global
+//! pool. The pool here belongs to a process id: a child finds none under its own id and creates one. The
+//! calling thread always takes part, and only it ticks. So a caller with a resource bound to its thread (a
+//! database connection) can check for an interrupt between two tasks. It waits for no thread that has not
+//! begun a task: if no thread is free, it does them all.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,14 +36,14 @@ pub const TICK: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers {
     threads: usize,
-    /// Threads that helped stay awake for a while.
+    /// Whether threads stay awake for a while after they have helped.
     awake: bool,
-    /// They come also where all cores are taken.
+    /// Whether they come even if all cores are in use.
     is_exact: bool,
 }
 
-/// One search of a burst of searches. Where the one before it ended just now, and no other caller wants the cores, threads that
-/// help stay awake for the next.
+/// One search of a burst of searches. If the search before it has just ended, and no other caller needs the
+/// cores, helpers stay awake for the next.
 pub struct Turn {
     workers: Workers,
     is_crowded: bool,
@@ -72,7 +72,7 @@ impl Turn {
         self.workers
     }
 
-    /// Whether others want the cores, so that what is not long is better done by the calling thread alone.
+    /// Whether others need the cores, so that the calling thread should do short work alone.
     pub fn is_crowded(&self) -> bool {
         self.is_crowded
     }
@@ -86,17 +86,18 @@ impl Drop for Turn {
     }
 }
 
-/// A search that follows that soon is one of a burst.
+/// A search that begins this soon after the last one continues the burst.
 const BURST: Duration = Duration::from_micros(100);
 
-/// Nanoseconds since the first call, and one.
+/// Nanoseconds since the first call, plus one.
 pub(super) fn now() -> u64 {
     static START: OnceBox<Instant> = OnceBox::new();
     START.get_or_init(|| Box::new(Instant::now())).elapsed().as_nanos() as u64 + 1
 }
 
 impl Workers {
-    /// All cores, or as many as `RAYON_NUM_THREADS` says, while other callers of the process leave them free.
+    /// All cores, or the number in `RAYON_NUM_THREADS`, as far as other callers of the process leave them
+    /// free.
     pub fn all() -> Self {
         static CORES: OnceNonZeroUsize = OnceNonZeroUsize::new();
         let threads = CORES.get_or_init(|| {
@@ -107,30 +108,31 @@ impl Workers {
         Self { threads, awake: false, is_exact: false }
     }
 
-    /// Exactly `threads` threads (at least one), the calling one included, if as many are there: whoever else wants the cores.
+    /// Exactly `threads` threads (at least one), including the calling one, if there are as many; even if
+    /// others need the cores.
     pub fn new(threads: usize) -> Self {
         Self { threads: threads.max(1), awake: false, is_exact: true }
     }
 
-    /// Whether threads that helped stay awake for a while: then they are there at once.
+    /// Whether threads stay awake after they have helped, and so can help at once.
     pub fn are_awake(self) -> bool {
         self.awake
     }
 
-    /// The number of threads, the calling one included.
+    /// The number of threads, including the calling one.
     pub fn threads(self) -> usize {
         self.threads
     }
 
-    /// Runs `task(0) .. task(tasks - 1)`, each once, in no particular order, and returns when all
-    /// have ended. Keep a task near a millisecond: between two of its own tasks the calling thread
-    /// runs `tick`, at most once per [`TICK`].
+    /// Runs `task(0) .. task(tasks - 1)`, each once, in no particular order, and returns when all have ended.
+    /// A task should take about a millisecond: between two of its own tasks the calling thread runs `tick`,
+    /// at most once per [`TICK`].
     ///
     /// # Errors
-    /// [`Cancelled`] when `tick` asked for it; some tasks have then not run.
+    /// [`Cancelled`] if `tick` fails. Some tasks have not run then.
     ///
     /// # Panics
-    /// With what a task panicked with.
+    /// With the panic of a task.
     pub fn for_each(
         self,
         tasks: usize,
@@ -150,10 +152,10 @@ impl Workers {
         }
     }
 
-    /// [`Workers::for_each`] with tasks that may fail: the first error, after which tasks may be left out.
+    /// [`Workers::for_each`] for tasks that may fail. Returns the first error. Later tasks may not run.
     ///
     /// # Errors
-    /// What a task failed with, or [`Cancelled`].
+    /// The error of a task, or [`Cancelled`].
     pub fn try_for_each<E: From<Cancelled> + Send>(
         self,
         tasks: usize,
@@ -180,10 +182,10 @@ impl Workers {
 }
 
 impl Workers {
-    /// [`Workers::try_for_each`] with tasks that give something: all of that, in the order of the tasks.
+    /// [`Workers::try_for_each`] for tasks with results, which are returned in the order of the tasks.
     ///
     /// # Errors
-    /// What a task failed with, [`Cancelled`], or [`OutOfMemory`].
+    /// The error of a task, [`Cancelled`], or [`OutOfMemory`].
     pub fn try_map<T: Send + Sync, E: From<Cancelled> + From<OutOfMemory> + Send>(
         self,
         tasks: usize,
@@ -192,7 +194,7 @@ impl Workers {
     ) -> Result<Vec<T>, E> {
         let given: Vec<OnceLock<T>> = try_collect((0..tasks).map(|_| OnceLock::new()))?;
         self.try_for_each(tasks, tick, |i| {
-            // Each task runs once.
+            // Never set before: each task runs once.
             let _ = given[i].set(task(i)?);
             Ok::<(), E>(())
         })?;
@@ -200,7 +202,7 @@ impl Workers {
     }
 }
 
-/// Works while `step` does a task, and ticks in between.
+/// Calls `step` until it returns false, and ticks in between.
 pub(super) fn work(
     mut step: impl FnMut() -> bool,
     tick: &mut dyn FnMut() -> Result<(), Cancelled>,

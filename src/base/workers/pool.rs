@@ -1,7 +1,10 @@
 //! The threads of this process that help its callers.
 //!
-//! A caller puts its job on a list, and works. Helpers look for jobs there, while callers leave cores free ([`Load`]). A
-//! caller takes no lock that a helper might hold while it waits for a core: where the list cannot be had, it works alone.
+//! A caller puts its job on a list, and works. Helpers look for jobs on the list, as long as callers leave
+//! cores free ([`Load`]). A caller never waits for a lock that a helper might hold while it waits for a core:
+//! if the list is locked, the caller works alone.
+//!
+//! This is one file because the states of a helper (waiting, awake, asleep, helping) share the list's lock.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -16,29 +19,31 @@ use crate::base::workers::job::{Job, Wish};
 use crate::base::workers::load::Load;
 use crate::base::workers::{Cancelled, Workers, now, work};
 
-/// How long a thread without work looks for more before it sleeps: a burst goes on through what is done by one thread.
+/// How long a thread without work stays awake before it sleeps, so that a burst continues through work that
+/// one thread does.
 pub(super) const AWAKE_FOR: Duration = Duration::from_micros(300);
-/// So long at most while the caller is at work: it comes with more when that is done.
+/// The same while the caller works: it may have more work after that.
 const WORKS_FOR: Duration = Duration::from_millis(5);
-/// A thread that gets its core back so late is not alone on it. It sleeps, and is woken where a core is free.
+/// If a thread gets its core back only after this time, others use that core too. It sleeps until it is woken
+/// on a free core.
 const TAKEN: Duration = Duration::from_micros(500);
-/// A caller that waited for so long, and longer than it worked, was kept by a helper without a core.
+/// If a caller waited for this long, and longer than it worked, a helper without a core delayed it.
 const LATE: Duration = Duration::from_micros(300);
-/// How often a caller tries to have the list.
+/// How often a caller tries to lock the list.
 const TRIES: usize = 200;
 
 /// The helpers of a process id.
 pub(super) struct Pool {
     pid: u32,
-    /// Helpers at most.
+    /// The most helpers.
     most: usize,
     jobs: Mutex<Jobs>,
     changed: Condvar,
-    /// Counts calls: who stays awake sees one without the lock.
+    /// Counts calls, so that a thread that is awake sees one without the lock.
     calls: AtomicUsize,
     /// Until when threads without work stay awake.
     awake_until: AtomicU64,
-    /// When the last turn ended, as [`now`] tells it; 0 if none has.
+    /// When the last turn ended, by [`now`]; 0 if none has.
     pub last_turn: AtomicU64,
     pub load: Load,
 }
@@ -66,10 +71,10 @@ impl Pool {
         }
     }
 
-    /// Runs `task(0) .. task(tasks - 1)`, with helpers; those of a burst stay awake for the next call.
+    /// Runs `task(0) .. task(tasks - 1)` with helpers. In a burst, they stay awake for the next call.
     ///
     /// # Errors
-    /// [`Cancelled`] when `tick` asked for it.
+    /// [`Cancelled`] if `tick` fails.
     pub fn run(
         &'static self,
         tasks: usize,
@@ -87,7 +92,7 @@ impl Pool {
             self.call(&lent.job, start);
             let mut done = work(|| lent.step(), &mut || {
                 tick()?;
-                // Helpers that went for others' sake may be back.
+                // Helpers that left for other callers may be free again.
                 self.call(&lent.job, now());
                 Ok(())
             });
@@ -115,7 +120,7 @@ impl Pool {
         self.awake_until.store(now + time.as_nanos() as u64, Relaxed);
     }
 
-    /// Calls helpers to a job, as many as it lacks and there are cores for.
+    /// Calls as many helpers to a job as it lacks and as there are cores for.
     fn call(&'static self, job: &Arc<Job>, now: u64) {
         let lacks = job.most_helpers.min(self.most).saturating_sub(job.helpers.load(Relaxed));
         let wanted = if job.is_exact { lacks } else { lacks.min(self.load.room(now)) };
@@ -139,7 +144,7 @@ impl Pool {
         (0..to_wake).for_each(|_| self.changed.notify_one());
     }
 
-    /// The list, unless another thread has it for longer than it takes to look at it.
+    /// The list, unless another thread keeps it locked.
     fn try_lock(&self) -> Option<MutexGuard<'_, Jobs>> {
         for _ in 0..TRIES {
             match self.jobs.try_lock() {
@@ -151,19 +156,19 @@ impl Pool {
         None
     }
 
-    /// Starts the threads; how many the system gives.
+    /// Starts the threads. Returns how many there are.
     fn start(&'static self) -> usize {
         let named = |number| format!("sqlite-ivf-{number}");
         let Ok(threads) = ThreadPoolBuilder::new().num_threads(self.most).thread_name(named).build() else {
             return 0;
         };
-        // Each takes one of these lives, which do not end.
+        // Each thread runs `help`, which never returns.
         (0..self.most).for_each(|_| threads.spawn(|| self.help()));
         std::mem::forget(threads);
         self.most
     }
 
-    /// The life of a helper.
+    /// The loop of a helper.
     fn help(&self) {
         loop {
             let job = self.next();
@@ -173,7 +178,7 @@ impl Pool {
         }
     }
 
-    /// Waits for a job that wants a helper.
+    /// Waits for a job that needs a helper.
     fn next(&self) -> Arc<Job> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut has_core = true;
@@ -197,7 +202,7 @@ impl Pool {
         }
     }
 
-    /// The job with the fewest helpers of those that want one.
+    /// Of the jobs that need a helper, the one with the fewest.
     fn pick(&self, jobs: &Jobs) -> Option<Arc<Job>> {
         let has_room = self.load.room(now()) > 0;
         let helpers = |job: &Arc<Job>| job.helpers.load(Relaxed);
@@ -210,13 +215,13 @@ impl Pool {
         Some(Arc::clone(job))
     }
 
-    /// Whether searches follow one another, and no other caller wants the cores.
+    /// Whether searches follow one another, and no other caller needs the cores.
     fn is_burst(&self, now: u64) -> bool {
         now < self.awake_until.load(Relaxed) && self.load.callers(now) <= 1
     }
 
-    /// Waits awake for a call after so many, as long as a burst goes on: to wake a thread takes as long as a small search. Whoever
-    /// wants the core has it in between. False if that took long.
+    /// Stays awake until there is a call after number `calls`, or the burst ends, because waking a thread
+    /// takes as long as a small search. Yields the core in between. Returns false if it was gone for long.
     fn look_out(&self, calls: usize) -> bool {
         let mut last = now();
         while self.calls.load(Relaxed) == calls && self.is_burst(last) {
@@ -237,10 +242,10 @@ impl Jobs {
     }
 }
 
-/// Counts the calling thread among those that compute, until it is dropped. Helpers leave it a core.
+/// Counts the calling thread among those that compute, until this is dropped. Helpers leave it a core.
 pub struct Present {
     pool: Option<&'static Pool>,
-    /// It belongs to its thread.
+    /// Keeps it on its thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -250,7 +255,7 @@ thread_local! {
 }
 
 impl Present {
-    /// For a command that computes now and then.
+    /// For a command that computes from time to time.
     pub fn new() -> Self {
         Self::with(if Workers::all().threads() > 1 { pool() } else { None }, now())
     }
@@ -282,9 +287,10 @@ impl Drop for Present {
 
 static POOL: RwLock<Option<&'static Pool>> = RwLock::new(None);
 
-/// The pool of this process, or none where a fork caught the lock held: the caller then works alone.
+/// The pool of this process. `None` if the lock was held during a fork: the caller works alone then.
 pub(super) fn pool() -> Option<&'static Pool> {
-    // A child that was forked in the middle of a call goes on with its parent's: nobody helps it there, and it waits for nobody.
+    // A child that was forked in the middle of a call continues with its parent's pool: nobody helps it
+    // there, and it waits for nobody.
     if let Some(pool) = COUNTED.get() {
         return Some(pool);
     }

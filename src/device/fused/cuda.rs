@@ -22,12 +22,13 @@ const MODULE: &str = "sqlite-ivf";
 const THREADS: u32 = 128;
 const WARPS: usize = THREADS as usize / 32;
 const TILE_MEMORY: usize = 39_936;
-/// All queries, all rows: in place of words that would say which.
+/// All queries, all rows: instead of the offset of words that select some.
 const EACH: u32 = u32::MAX;
 
-/// Shared memory of the largest launch. Every launch may take so much: a kernel's limit is one for all threads of the process.
+/// The shared memory of the largest launch. Every launch may use this much, because a kernel has one limit
+/// for all threads of the process.
 const SHARED_MAX: usize = TILE_MEMORY + TILE_QUERIES * MAX_KEEP * 8;
-/// Freed memory that the driver keeps for the next search.
+/// How much freed memory the driver keeps for the next search.
 const POOL_BYTES: u64 = 1 << 30;
 
 /// `Scan` of `kernels.cu`.
@@ -95,20 +96,22 @@ struct LayArgs {
     nq: u32,
 }
 
-// They are the structs of `kernels.cu`, field by field, of integers and of addresses.
+// SAFETY: they are the structs of `kernels.cu`, field by field, and consist of integers and addresses.
 unsafe impl DeviceRepr for ScanArgs {}
 unsafe impl DeviceRepr for CentreArgs {}
 unsafe impl DeviceRepr for MergeArgs {}
 unsafe impl DeviceRepr for LayArgs {}
 
-/// Makes a fresh device ready: finds out whether the kernels run on it.
+/// Prepares a fresh device, and checks that the kernels run on it.
 pub(super) fn prepare(device: &Device) -> Result<()> {
     let Device::Cuda(device) = device else { return Ok(()) };
-    // Everything of a device goes through one stream, in order, and nothing was allocated so far: there are no events to wait for.
+    // SAFETY: all work of a device goes through one stream, in order, and nothing has been allocated yet, so
+    // there are no events to wait for.
     unsafe { device.disable_event_tracking() };
     let ordinal = device.cuda_stream().context().cu_device();
     let (mut pool, mut keep) = (std::ptr::null_mut(), POOL_BYTES);
-    // The pointers are to values of the types that the two functions document; a device without pools says so, and has none.
+    // SAFETY: the pointers are to values of the types that the two functions document. A device without pools
+    // reports that, and is left alone.
     unsafe {
         if sys::cuDeviceGetDefaultMemPool(&mut pool, ordinal).result().is_ok() {
             let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -122,11 +125,11 @@ pub(super) fn prepare(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Where a contiguous tensor begins in the memory of its CUDA device; 0 on any other.
+/// The address of a contiguous tensor in the memory of its CUDA device; 0 on another device.
 pub(super) fn address(tensor: &Tensor) -> u64 {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else { return 0 };
-    // Not by trial: an error of candle's captures a backtrace, which takes as long as a search.
+    // Matched, not tried: an error of candle captures a backtrace, which takes as long as a search.
     let start = match &storage.slice {
         CudaStorageSlice::F32(slice) => start(slice),
         CudaStorageSlice::U32(slice) => start(slice),
@@ -139,20 +142,20 @@ fn start<T>(slice: &CudaSlice<T>) -> u64 {
     slice.device_ptr(slice.stream()).0
 }
 
-/// Bytes that are free.
+/// The free bytes.
 pub(super) fn free_bytes(device: &Device) -> Option<usize> {
     let device = device.as_cuda_device().ok()?;
     device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
 }
 
-/// Words of the host's memory that are kept between searches, at most, in one piece: 64 MiB.
+/// The most words of pinned memory that are kept between searches, in one piece: 64 MiB.
 const PINNED_MAX: usize = 1 << 24;
 
-/// Memory of the host that the device writes into by itself, kept between searches.
+/// Pinned host memory, which the device writes directly, kept between searches.
 #[derive(Debug, Default)]
 pub(super) struct Pinned(Arc<Mutex<Vec<PinnedHostSlice<u32>>>>);
 
-/// Words in such memory. It goes back when they are dropped.
+/// Words in pinned memory. Dropping them returns the memory.
 struct PinnedWords {
     slice: Option<PinnedHostSlice<u32>>,
     start: *const u32,
@@ -160,7 +163,7 @@ struct PinnedWords {
     home: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
 }
 
-// The pointer is to memory of the slice, which may be sent and shared.
+// SAFETY: the pointer is to memory of the slice, which may be sent and shared.
 unsafe impl Send for PinnedWords {}
 unsafe impl Sync for PinnedWords {}
 
@@ -168,7 +171,7 @@ impl Deref for PinnedWords {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        // The slice is held, is no shorter, and was written as a whole before this was made.
+        // SAFETY: the slice is held, is at least this long, and was written completely before this was made.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
@@ -181,7 +184,7 @@ impl Drop for PinnedWords {
 }
 
 impl Pinned {
-    /// The words of a tensor of a CUDA device; none if it is on another.
+    /// The words of a tensor on a CUDA device; `None` if it is on another.
     pub(super) fn download(&self, words: &Tensor) -> Result<Option<Words>> {
         let storage = words.storage_and_layout().0;
         let Storage::Cuda(storage) = &*storage else { return Ok(None) };
@@ -192,12 +195,13 @@ impl Pinned {
             Some(pinned) if pinned.len() >= len => pinned,
             _ => {
                 let len = len.next_power_of_two();
-                // Read by the CPU: not write-combined. All of it that is read is written first, below.
+                // SAFETY: all words that are read are written first, below. Without write-combining, because
+                // the CPU reads them.
                 unsafe { stream.context().alloc_pinned_with_flags::<u32>(len, 0).w()? }
             }
         };
         let start = pinned.as_mut_ptr().w()?;
-        // It has room for them.
+        // SAFETY: the slice has at least `len` words.
         let into = unsafe { std::slice::from_raw_parts_mut(start, len) };
         stream.memcpy_dtoh(slice, into).w()?;
         stream.synchronize().w()?;
@@ -205,10 +209,11 @@ impl Pinned {
     }
 }
 
-/// Launches `blocks` of a kernel.
+/// Launches `blocks` blocks of a kernel.
 ///
 /// # Safety
-/// The arguments are those of the kernel, and what it reads and writes lies where they say, until the stream has passed it.
+/// The arguments must be those of the kernel, and the memory that it reads and writes must be where they say,
+/// until the stream has passed the launch.
 unsafe fn launch<A: DeviceRepr>(
     device: &CudaDevice,
     name: &str,
@@ -227,15 +232,15 @@ unsafe fn launch<A: DeviceRepr>(
         block_dim: (THREADS, 1, 1),
         shared_mem_bytes: shared as u32,
     };
-    // As the caller promises.
+    // SAFETY: the caller's promise.
     unsafe { launch.launch(config) }.w()?;
     Ok(())
 }
 
-/// What a scan works with, in the memory of the device.
+/// The buffers of a scan, in the memory of the device.
 struct Room {
     device: CudaDevice,
-    /// By query, of zeros: thresholds, and then counts.
+    /// By query, initially zero: thresholds, and then counts.
     _marks: CudaSlice<u32>,
     _kept: CudaSlice<u64>,
     args: ScanArgs,
@@ -251,7 +256,7 @@ impl Room {
         (key, table): (Score, Table),
     ) -> Result<Self> {
         let marks = device.alloc_zeros::<u32>(2 * nq)?;
-        // What is counted was written.
+        // SAFETY: only counted entries are read, and these were written.
         let kept = unsafe { device.alloc::<u64>((nq * tasks * keep).max(1))? };
         let args = ScanArgs {
             table: 0,
@@ -332,8 +337,8 @@ impl Scan<'_> {
             ends_at: plan.ends as u32,
             ..room.args
         };
-        // SAFETY: what the kernels read and write lies within the buffers: `Plan` lays it out. The rows that it has the addresses of are held
-        // by the batch until the answer was read.
+        // SAFETY: what the kernels read and write is within the buffers, as `Plan` lays it out. The batch
+        // holds the rows whose addresses it has until the answer was read.
         unsafe {
             for wave in 0..2 {
                 let ((tiles_at, tiles), (warps_at, warps)) = (plan.tiles[wave], plan.warps[wave]);
@@ -348,7 +353,8 @@ impl Scan<'_> {
 }
 
 impl Probe<'_> {
-    /// Scans the centroids, sorts the queries by list, scans the lists, the nearest of each query first, and merges.
+    /// Scans the centroids, sorts the queries by list, scans the lists (the nearest of each query first), and
+    /// merges.
     pub(super) fn on_cuda(&self, queries: &CudaStorage) -> Result<(CudaStorage, Shape)> {
         let Self { index, nprobe, keep } = *self;
         let at = index.at;
@@ -362,8 +368,8 @@ impl Probe<'_> {
         let lists = Room::new(device, (nq, dim), (nprobe, 1), (Score::L2, at.centroids))?;
         let rows = Room::new(device, (nq, dim), (keep, nprobe * index.pieces_max), (index.score, at.rows))?;
         let out = device.alloc_zeros::<u32>((2 * keep + 1) * nq + 2 * at.nlist)?;
-        // Where things stand in `work`: members that were placed, the first pair of each bucket, pairs, and the tiles of each wave, whose
-        // number is less than that of all queries in one list, and one more for each piece.
+        // The layout of `work`: placed members, the first pair of each bucket, pairs, and the tiles of each
+        // wave. There are fewer tiles than for all queries in one list, plus one for each piece.
         let tiles = |pairs: usize| pairs.div_ceil(TILE_QUERIES) * index.pieces_max + index.pieces.len();
         let tiles = [tiles(nq), tiles(nq * (nprobe - 1))];
         let firsts = 2 * at.nlist;
@@ -397,7 +403,8 @@ impl Probe<'_> {
         let scan =
             ScanArgs { table, work: word(0), queries: start(queries), pairs_at: pairs as u32, ..rows.args };
         let each = (nq * nprobe).div_ceil(THREADS as usize);
-        // SAFETY: what the kernels read and write lies within the buffers, whose sizes are above, and in the rows, which the index holds.
+        // SAFETY: what the kernels read and write is within the buffers, whose sizes are above, and in the
+        // rows, which the index holds.
         unsafe {
             launch(device, "centre", (nq * dim).div_ceil(THREADS as usize), 0, &centre)?;
             lists.tiles(nq.div_ceil(TILE_QUERIES), &probe)?;

@@ -1,4 +1,4 @@
-//! What the kernels do, one task after the other, on the CPU.
+//! The work of the kernels on the CPU, task by task.
 
 use std::ops::Range;
 
@@ -82,7 +82,7 @@ impl Probe<'_> {
     }
 }
 
-/// The entries of rows of a piece that may be found.
+/// The entries of the rows of a piece that may be found.
 fn scores<'r>(
     score: Score,
     query: &'r [f32],
@@ -103,7 +103,7 @@ fn scores<'r>(
             Score::L2 | Score::Ip => (-x).mul_add(q, sum),
             Score::L1 => sum + (q - x).abs(),
         });
-        // Zeros of either sign are one score.
+        // Adding zero makes zeros of either sign one score.
         score.is_finite().then(|| entry(score + 0.0, first + row))
     })
 }
@@ -138,7 +138,7 @@ fn merge<'q, 'r>(
     found
 }
 
-/// The numbers of a tensor in host memory.
+/// The values of a tensor in host memory.
 fn host<T: WithDType>(storage: &candle_core::Storage) -> &[T] {
     match storage {
         candle_core::Storage::Cpu(storage) => T::cpu_storage_as_slice(storage).unwrap_or(&[]),

@@ -1,5 +1,5 @@
-//! Scans by fused kernels, as custom operations of candle: the kernels of `kernels.cu` on CUDA, and the same in plain Rust on
-//! candle's CPU device, to test everything that is not the kernels themselves.
+//! Scans by fused kernels, as custom operations of candle: the kernels of `kernels.cu` on CUDA, and the same
+//! in plain Rust on candle's CPU device, which tests everything but the kernels themselves.
 
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
@@ -18,10 +18,11 @@ use crate::device::accelerator::{
 use crate::device::tensors::TensorScan;
 use plan::{Plan, Table, room};
 
-/// Rows that the kernels keep of a query: what has room in the shared memory of a multiprocessor.
+/// The most rows that the kernels keep per query: as many as fit the shared memory of a multiprocessor.
 const MAX_KEEP: usize = 96;
 
-/// Scans by fused kernels, or by tensor operations where more rows are kept than the kernels have room for.
+/// Scans by fused kernels, or by tensor operations if more rows are to be kept than the kernels have room
+/// for.
 #[derive(Debug)]
 pub struct FusedScan {
     plain: TensorScan,
@@ -29,11 +30,11 @@ pub struct FusedScan {
     pinned: cuda::Pinned,
 }
 
-/// Where the words that describe a [`DeviceIndex`] stand.
+/// The offsets of the words that describe a [`DeviceIndex`].
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub struct IndexTable {
-    /// The centroids: one piece.
+    /// The centroids, as one piece.
     centroids: Table,
     rows: Table,
     /// The first piece of each list, and the number of pieces.
@@ -42,10 +43,10 @@ pub struct IndexTable {
 }
 
 impl FusedScan {
-    /// On the device of `plain`, a fresh one: CUDA or the CPU.
+    /// On the device of `plain`, which must be fresh: CUDA or the CPU.
     ///
     /// # Errors
-    /// [`DeviceError::Backend`] where the kernels do not run on it.
+    /// [`DeviceError::Backend`] if the kernels do not run on it.
     pub fn new(plain: TensorScan) -> Result<Self, DeviceError> {
         #[cfg(feature = "cuda")]
         cuda::prepare(plain.device())?;
@@ -56,7 +57,7 @@ impl FusedScan {
         })
     }
 
-    /// The words of a tensor.
+    /// The words of a tensor, on the host.
     fn download(&self, words: &Tensor) -> Result<Words, DeviceError> {
         #[cfg(feature = "cuda")]
         if let Some(words) = self.pinned.download(words)? {
@@ -142,7 +143,8 @@ impl Accelerator for FusedScan {
     }
 }
 
-/// Where rows and half norms are in the memory of a CUDA device: nowhere on the CPU, which has the tensors themselves.
+/// The addresses of rows and half norms in the memory of a CUDA device. Zeros on the CPU, which uses the
+/// tensors themselves.
 fn addresses(rows: &DeviceRows) -> [u64; 2] {
     #[cfg(feature = "cuda")]
     return [cuda::address(&rows.rows), cuda::address(&rows.half_norms)];
@@ -153,7 +155,7 @@ fn addresses(rows: &DeviceRows) -> [u64; 2] {
     }
 }
 
-/// The operation: queries and a plan give the words of a [`Found`].
+/// The operation from queries and a plan to the words of a [`Found`].
 struct Scan<'a> {
     plan: &'a Plan,
     batch: &'a Batch<'a>,
@@ -188,8 +190,8 @@ impl CustomOp2 for Scan<'_> {
     }
 }
 
-/// The operation: queries give the words of a [`Found`], and by list how many have probed it as their nearest one, and how many
-/// others.
+/// The operation from queries to the words of a [`Found`], followed by how many queries have probed each list
+/// as their nearest one, and how many others.
 struct Probe<'a> {
     index: &'a DeviceIndex,
     nprobe: usize,

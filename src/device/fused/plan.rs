@@ -1,49 +1,51 @@
-//! What a launch of the kernels works on: one array of integers, and how the work is cut into blocks and warps.
+//! The plan of a launch: one array of integers that describes rows, pairs, and the division of the work into
+//! blocks and warps.
 
 use std::ops::Range;
 
 use crate::device::DeviceError;
 use crate::device::accelerator::{Batch, DeviceRows, WARP_ROWS};
 
-/// Queries of a tile, and the queries at a piece up to which each gets warps of its own instead.
+/// The queries of a tile. A piece with at most `FEW` queries has warps for each query instead.
 pub(super) const TILE_QUERIES: usize = 64;
 const FEW: usize = 4;
-/// Integers of a piece: the addresses of its rows and half norms, the number of its first row, its rows.
+/// Words of a piece: the addresses of its rows and half norms, the number of its first row, its number of
+/// rows.
 pub(super) const PIECE_WORDS: usize = 6;
-/// Integers of a tile: piece, first pair, pairs.
+/// Words of a tile: piece, first pair, number of pairs.
 pub(super) const TILE_WORDS: usize = 3;
-/// Integers of a warp's work: piece, query, rows from and to.
+/// Words of a warp's work: piece, query, first row, end of the rows.
 pub(super) const WARP_WORDS: usize = 4;
 
-/// A plan. Offsets are places in `words`. Where tasks stand, their number stands first.
+/// A plan. Offsets are indexes into `words`. Lists of tasks begin with their number.
 #[derive(Debug, Default)]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub(super) struct Plan {
     pub words: Vec<u32>,
     pub table: Table,
-    /// Tiles of the near pieces and of the others: their places, and how many.
+    /// Offset and number of the tiles of the near pieces, and of the others.
     pub tiles: [(usize, usize); 2],
-    /// Work of warps, likewise.
+    /// The work of warps, likewise.
     pub warps: [(usize, usize); 2],
-    /// The query of each pair, and the end of each.
+    /// The query of each pair, and the end of each pair.
     pub pairs: usize,
     pub ends: usize,
-    /// Tasks that keep rows of a query, at most.
+    /// The most tasks that keep rows for one query.
     pub tasks: usize,
 }
 
-/// Where the words that describe rows stand.
+/// The offsets of the words that describe rows.
 #[derive(Debug, Default, Clone, Copy)]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub(super) struct Table {
     pub pieces: usize,
-    /// Bits of the rows that may be found, and for each word of them the piece that its rows are of.
+    /// The bits of the rows that may be found. `piece_of` has the piece of the rows of each such word.
     pub wanted: usize,
     pub piece_of: usize,
 }
 
 impl Table {
-    /// Appends the words that describe `pieces`: rows with the number of the first of them.
+    /// Appends the words that describe `pieces`, which are rows with the number of their first row.
     pub fn write<'r>(
         words: &mut Vec<u32>,
         pieces: impl ExactSizeIterator<Item = (&'r DeviceRows, u32)> + Clone,
@@ -78,19 +80,19 @@ impl Table {
     }
 }
 
-/// The rows that a warp has of a pair, part by part.
+/// The rows of each warp for a pair.
 fn parts(end: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     (0..end).step_by(WARP_ROWS).map(move |from| from..end.min(from + WARP_ROWS))
 }
 
-/// Room for integers up to `len` of them.
+/// Reserves room for `len` words in all.
 pub(super) fn room(words: &mut Vec<u32>, len: usize) -> Result<(), DeviceError> {
     let refused = |_| DeviceError::OutOfMemory { bytes: len.saturating_mul(size_of::<u32>()) };
     words.try_reserve_exact(len.saturating_sub(words.len())).map_err(refused)
 }
 
 impl Plan {
-    /// Plans a batch. `address` says where the rows and the half norms of a piece are.
+    /// Plans a batch. `address` returns the addresses of the rows and half norms of a piece.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
@@ -133,7 +135,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Fills in tiles and the work of warps.
+    /// Writes the tiles and the work of warps.
     fn fill(
         &mut self,
         batch: &Batch<'_>,

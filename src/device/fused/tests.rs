@@ -50,7 +50,8 @@ impl Draw {
     }
 }
 
-/// Small whole numbers: every sum is exact in every order, so that kernels and reference have to agree in each bit, and ties are many.
+/// Small whole numbers: every sum is exact in every order, so that kernels and reference have to agree in
+/// each bit, and ties are many.
 fn numbers(draw: &mut Draw, n: usize) -> Vec<f32> {
     (0..n).map(|_| draw.below(7) as f32 - 3.0).collect()
 }
@@ -260,7 +261,8 @@ fn the_cuda_kernels_keep_the_rows_of_the_reference_at_every_tail() {
     let dims = [1, 3, 4, 15, 16, 17, 36, 128];
     let keeps = [1, 7, 16, 31, 33, MAX_KEEP];
     for_each_case("kernels", 11, |case, draw, program, folder| {
-        // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of one row.
+        // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of
+        // one row.
         let rows =
             vec![1 + draw.below(40), 120 + draw.below(20), 1, 257 + draw.below(80), 128, 300 + draw.below(9)];
         let nq = 70 + draw.below(4);

@@ -1,5 +1,5 @@
-//! int8 with AVX-512 VNNI: a register is one group of a block's 16 rows, a broadcast one group of a column, and no sum is
-//! ever horizontal.
+//! int8 with AVX-512 VNNI: a register is one group of a block's 16 rows, a broadcast is one group of a
+//! column. No sum is horizontal.
 
 use super::CHUNK_BYTES;
 use crate::kernels::codes::{BLOCK_ROWS, CodeRows, GROUP_BYTES, GROUP_DIMS, block_bytes, groups, products};
@@ -7,8 +7,8 @@ use crate::kernels::panel::{CODE_TILE, CodePanel};
 use crate::kernels::{CodeHit, Coeff};
 use std::arch::x86_64::*;
 
-/// Calls `$run!(c)` for each column of the widest tile. Spelled out, because the compiler leaves a loop of 24 rolled and
-/// then keeps the accumulators in memory.
+/// Calls `$run!(c)` for each column of the widest tile. Written out, because the compiler does not unroll a
+/// loop of 24, and then keeps the accumulators in memory.
 macro_rules! for_each_column {
     ($run:ident) => {
         $run!(0);
@@ -38,7 +38,8 @@ macro_rules! for_each_column {
     };
 }
 
-/// Adds the products of one group (64 bytes at `rows`) with `C` columns at `q`, whose tiles are `stride` bytes apart.
+/// Adds the products of one group (64 bytes at `rows`) with `C` columns at `q`, whose tiles are `stride`
+/// bytes apart.
 ///
 /// # Safety
 /// `rows` must be valid for 64 bytes; `q` for 16 in each of the tiles that hold `C` columns.
@@ -46,7 +47,7 @@ macro_rules! for_each_column {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 unsafe fn add_group<const C: usize>(acc: &mut [__m512i; C], rows: *const u8, q: *const i8, stride: usize) {
     if C <= CODE_TILE {
-        // Few columns: memory is the limit. A prefetch never faults, so it may run past the end.
+        // With few columns, memory is the limit. A prefetch never faults, so it may run past the end.
         _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(PREFETCH_BYTES).cast());
     }
     // SAFETY: the caller's promise.
@@ -64,13 +65,16 @@ unsafe fn add_group<const C: usize>(acc: &mut [__m512i; C], rows: *const u8, q: 
     for_each_column!(column);
 }
 
-/// Dot products of a block's 16 rows with `C` columns: `out[c] = start[c] + Σ rows · column c`, rows as unsigned bytes.
+/// Dot products of a block's 16 rows with `C` columns: `out[c] = start[c] + Σ rows · column c`, rows as
+/// unsigned bytes.
 ///
-/// `U` runs of groups are summed apart and added at the end (integers do not mind): with few columns that gives the
-/// multiplier enough independent chains while the bytes are still read strictly forward, as the prefetcher likes it.
+/// `U` sequences of groups are summed separately and added at the end (integer sums are exact in any order).
+/// With few columns this gives the multiplier enough independent chains, while the bytes are still read
+/// strictly forward, which suits the prefetcher.
 ///
 /// # Safety
-/// `block` must be valid for `groups * 64` bytes, `q` for the tiles (`groups * 16` bytes each) that hold `C` columns.
+/// `block` must be valid for `groups * 64` bytes, `q` for the tiles (`groups * 16` bytes each) that hold `C`
+/// columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 unsafe fn dots<const C: usize, const U: usize>(
@@ -145,7 +149,8 @@ unsafe fn test_forms<const C: usize>(
     masks
 }
 
-/// Appends the hits of one block; apart from the loop that finds them, so that it keeps its registers.
+/// Appends the hits of one block. Separate from the loop that finds them, so that the loop keeps its
+/// registers.
 #[inline(never)]
 fn append_hits(
     masks: &[u16],
@@ -165,8 +170,8 @@ fn append_hits(
     }
 }
 
-/// The bytes of the tile that a column begins, and what the products of each of `C` columns begin with: rows are read as unsigned
-/// bytes, 128 more than they are.
+/// The bytes of the tile that starts with a column, and the start values of the products of each of `C`
+/// columns: rows are read as unsigned bytes, 128 more than their codes.
 #[inline(always)]
 fn columns<const C: usize>(panel: &CodePanel, groups: usize, column: usize) -> (*const i8, [i32; C]) {
     let q = panel.bytes()[column / CODE_TILE * groups * 16..].as_ptr();
@@ -177,7 +182,7 @@ fn columns<const C: usize>(panel: &CodePanel, groups: usize, column: usize) -> (
     (q, start)
 }
 
-/// Scans `blocks` (numbers) of `rows` against `C` columns from `column` on.
+/// Scans the blocks with numbers `blocks` of `rows` with `C` columns from `column` on.
 ///
 /// # Safety
 /// The blocks must exist in `rows`, the columns in `panel` and `coeff`; `column` must be a multiple of 4.
@@ -221,7 +226,8 @@ unsafe fn scan_codes<const C: usize, const U: usize>(
     }
 }
 
-/// Stores the products of `blocks` (numbers) of `rows` with `C` columns from `column` on in `out` (`[cols][rows]`).
+/// Stores the products of the blocks with numbers `blocks` of `rows` with `C` columns from `column` on in
+/// `out` (`[cols][rows]`).
 ///
 /// # Safety
 /// As for [`scan_codes`].
@@ -248,7 +254,7 @@ unsafe fn store_dots<const C: usize, const U: usize>(
     }
 }
 
-/// Calls `$part::<columns, runs>(rows, blocks, panel, column, ...)` for tiles of blocks and columns.
+/// Calls `$part::<columns, sequences>(rows, blocks, panel, column, ...)` for tiles of blocks and columns.
 macro_rules! for_tiles {
     ($part:ident, $rows:ident, $panel:ident, |$range:ident, $column:ident| $($argument:expr),+) => {{
         let blocks = $rows.rows.div_ceil(BLOCK_ROWS);
@@ -259,8 +265,8 @@ macro_rules! for_tiles {
             while $column < $panel.cols() {
                 macro_rules! run {
                     ($c:literal, $u:literal) => {{
-                        // SAFETY: the range is within the rows' blocks, the next $c columns exist, all widths but the last
-                        // are multiples of 4.
+                        // SAFETY: the range is within the rows' blocks, the next $c columns exist, and all
+                        // widths but the last are multiples of 4.
                         unsafe { $part::<$c, $u>($($argument),+) };
                         $column += $c;
                     }};

@@ -1,7 +1,6 @@
 //! Compares SQL values with the values of typed columns, by SQLite's rules. NULL equals nothing. A number is
 //! below any text, a text below any blob. A text compared with a numeric column becomes a number if it reads
 //! as one. A number compared with a text column becomes its text.
-
 //!
 //! A number compared with a text column may have several meanings, and SQLite does not tell a virtual table
 //! which one applies: a literal or parameter is compared as its text; a numeric column or expression converts
