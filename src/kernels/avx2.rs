@@ -221,17 +221,13 @@ fn for_values(
                             *start = match row_bias {
                                 Some(row_bias) => _mm256_set1_ps(row_bias[first + $x + r]),
                                 // SAFETY: a tile has 6 groups of biases; $group + $g is at most 6.
-                                None => unsafe {
-                                    _mm256_load_ps(bias.add(($group + g) * LANES))
-                                },
+                                None => unsafe { _mm256_load_ps(bias.add(($group + g) * LANES)) },
                             };
                         }
                     }
                     // SAFETY: rows $x .. $x + $r of the chunk exist; groups $group .. $group + $g exist in
                     // tile t.
-                    let acc = unsafe {
-                        tile::<$g, $r>(p.add($group * LANES), x.add($x * dim), dim, start)
-                    };
+                    let acc = unsafe { tile::<$g, $r>(p.add($group * LANES), x.add($x * dim), dim, start) };
                     let width = (width - $group * LANES).min($g * LANES);
                     for (r, acc) in acc.iter().enumerate() {
                         each(first + $x + r, t * TILE + $group * LANES, acc, width);

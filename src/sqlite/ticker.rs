@@ -48,7 +48,7 @@ impl Ticker {
     }
 
     /// So many of the stage are done, of `total`.
-    pub fn reach(&mut self, done: u64, total: u64) {
+    pub fn report(&mut self, done: u64, total: u64) {
         self.step = Step { done, total, ..self.step };
     }
 

@@ -24,7 +24,7 @@ pub use read::snapshot::{load_snapshot, read_all_heads, read_coarse};
 pub use rebuild::calibrate::calibrate;
 pub use rebuild::optimize::{delete_all, optimize};
 pub use rebuild::train::{Training, auto_nlist, train};
-pub use rebuild::upkeep::{Targets, Upkeep, is_due, maintain};
+pub use rebuild::upkeep::{Targets, Upkeep, is_due, keep_up};
 pub use tables::order::ListNo;
 pub use tables::partitions::Partition;
 pub use tables::{Layout, SHADOW_NAMES, Shape, Sql, State, Tables};

@@ -107,7 +107,7 @@ pub struct Function<F: TableFunction> {
 
 impl<F: TableFunction> VTab for Function<F> {
     type Aux = F::Environment;
-    type Cursor = Rows<F>;
+    type Cursor = FunctionCursor<F>;
 
     const KIND: TableKind = TableKind::EponymousOnly;
     const INNOCUOUS: bool = F::INNOCUOUS;
@@ -158,20 +158,20 @@ impl<F: TableFunction> VTab for Function<F> {
         Ok(BestIndex::Ok)
     }
 
-    fn open(&self) -> Result<Rows<F>> {
-        Ok(Rows { rows: Vec::new(), at: 0, arguments: Vec::new(), function: PhantomData })
+    fn open(&self) -> Result<FunctionCursor<F>> {
+        Ok(FunctionCursor { rows: Vec::new(), at: 0, arguments: Vec::new(), function: PhantomData })
     }
 }
 
 /// The rows of one call.
-pub struct Rows<F: TableFunction> {
+pub struct FunctionCursor<F: TableFunction> {
     rows: Vec<F::Row>,
     at: usize,
     arguments: Vec<Cell>,
     function: PhantomData<F>,
 }
 
-impl<F: TableFunction> VTabCursor<Function<F>> for Rows<F> {
+impl<F: TableFunction> VTabCursor<Function<F>> for FunctionCursor<F> {
     fn filter(&mut self, vtab: &Function<F>, mask: i32, _: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         let mut args = args.iter().copied();
         let given: Vec<Option<Value<'_>>> =

@@ -10,7 +10,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Device, Result, Shape, Storage, Tensor};
 
-use super::plan::{TILE_QUERIES, TILE_WORDS, Table};
+use super::plan::{TILE_QUERIES, TILE_WORDS, WordTable};
 use super::{MAX_KEEP, Probe, Scan};
 use crate::device::accelerator::Words;
 use crate::kernels::Score;
@@ -253,7 +253,7 @@ impl Room {
         device: &CudaDevice,
         (nq, dim): (usize, usize),
         (keep, tasks): (usize, usize),
-        (key, table): (Score, Table),
+        (key, table): (Score, WordTable),
     ) -> Result<Self> {
         let marks = device.alloc_zeros::<u32>(2 * nq)?;
         // SAFETY: only counted entries are read, and these were written.

@@ -16,7 +16,7 @@ use crate::device::accelerator::{
     Accelerator, Batch, DeviceIndex, DeviceRows, Found, IndexParts, Nearest, Words,
 };
 use crate::device::tensors::TensorScan;
-use plan::{Plan, Table, room};
+use plan::{Plan, WordTable, room};
 
 /// The most rows that the kernels keep per query: as many as fit the shared memory of a multiprocessor.
 const MAX_KEEP: usize = 96;
@@ -35,8 +35,8 @@ pub struct FusedScan {
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub struct IndexTable {
     /// The centroids, as one piece.
-    centroids: Table,
-    rows: Table,
+    centroids: WordTable,
+    rows: WordTable,
     /// The first piece of each list, and the number of pieces.
     starts: usize,
     nlist: usize,
@@ -97,9 +97,9 @@ impl Accelerator for FusedScan {
         let mut words = Vec::new();
         let all = vec![u32::MAX; centroids.len().div_ceil(32)];
         let of_centroids = [(&centroids, 0)].into_iter();
-        let of_centroids = Table::write(&mut words, of_centroids, &all, |_| addresses(&centroids))?;
+        let of_centroids = WordTable::write(&mut words, of_centroids, &all, |_| addresses(&centroids))?;
         let pieces = parts.pieces.iter().map(|(rows, first)| (rows, *first));
-        let rows = Table::write(&mut words, pieces, parts.wanted, |i| addresses(&parts.pieces[i].0))?;
+        let rows = WordTable::write(&mut words, pieces, parts.wanted, |i| addresses(&parts.pieces[i].0))?;
         let starts = words.len();
         room(&mut words, starts + parts.starts.len())?;
         words.extend(parts.starts);

@@ -22,7 +22,7 @@ pub(super) const WARP_WORDS: usize = 4;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub(super) struct Plan {
     pub words: Vec<u32>,
-    pub table: Table,
+    pub table: WordTable,
     /// Offset and number of the tiles of the near pieces, and of the others.
     pub tiles: [(usize, usize); 2],
     /// The work of warps, likewise.
@@ -37,14 +37,14 @@ pub(super) struct Plan {
 /// The offsets of the words that describe rows.
 #[derive(Debug, Default, Clone, Copy)]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-pub(super) struct Table {
+pub(super) struct WordTable {
     pub pieces: usize,
     /// The bits of the rows that may be found. `piece_of` has the piece of the rows of each such word.
     pub wanted: usize,
     pub piece_of: usize,
 }
 
-impl Table {
+impl WordTable {
     /// Appends the words that describe `pieces`, which are rows with the number of their first row.
     pub fn write<'r>(
         words: &mut Vec<u32>,
@@ -117,7 +117,7 @@ impl Plan {
         }
         let mut plan = Self { tasks: tasks.into_iter().max().unwrap_or(0) as usize, ..Self::default() };
         let pieces = batch.pieces.iter().map(|piece| (piece.rows, piece.first));
-        plan.table = Table::write(&mut plan.words, pieces, batch.wanted, address)?;
+        plan.table = WordTable::write(&mut plan.words, pieces, batch.wanted, address)?;
         plan.pairs = plan.words.len();
         plan.ends = plan.pairs + batch.pairs.len();
         let mut end = plan.ends + batch.pairs.len();

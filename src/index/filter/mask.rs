@@ -34,7 +34,7 @@ pub(crate) struct Mask {
 }
 
 /// Reading a row individually costs as much as this many rows in a block.
-const ALONE: u64 = 5;
+const ROW_COST: u64 = 5;
 
 impl Mask {
     /// The mask of a segment. `rowids` may be empty if the filter accepts all rowids.
@@ -72,7 +72,7 @@ impl Mask {
         let mut mask = Self { words, matched, cost: 0, in_blocks: 0 };
         let blocks = (0..rows.div_ceil(BLOCK_ROWS)).filter(|&block| mask.block(block) != 0).count();
         mask.in_blocks = (blocks * BLOCK_ROWS) as u32;
-        mask.cost = (u64::from(mask.in_blocks).min(mask.alone()) + rows as u64 / 16) as u32;
+        mask.cost = (u64::from(mask.in_blocks).min(mask.by_row()) + rows as u64 / 16) as u32;
         Ok(mask)
     }
 
@@ -92,8 +92,8 @@ impl Mask {
     }
 
     /// The cost of scanning them individually, in rows.
-    pub fn alone(&self) -> u64 {
-        u64::from(self.matched) * ALONE
+    pub fn by_row(&self) -> u64 {
+        u64::from(self.matched) * ROW_COST
     }
 
     /// The slots of the rows that pass, ascending.

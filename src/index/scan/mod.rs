@@ -23,7 +23,7 @@ use crate::index::scan::collect::Candidate;
 use crate::index::{IndexError, Metric, Quantizer, Snapshot};
 use crate::kernels::{CodeHit, CodePanel, Coeff, Panel, ScoreHit, kernels, prefetch};
 use bounds::{Approx, length};
-use state::State;
+use state::QueryState;
 
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,7 @@ pub(crate) struct Scan<'a> {
     pub snapshot: &'a Snapshot,
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
-    pub states: &'a [State],
+    pub states: &'a [QueryState],
     pub k: usize,
     /// Whether the search has no lower limit of keys.
     pub all_near: bool,
@@ -137,7 +137,7 @@ impl Scan<'_> {
         &self.queries[query as usize * dim..][..dim]
     }
 
-    pub(super) fn state(&self, query: u32) -> &State {
+    pub(super) fn state(&self, query: u32) -> &QueryState {
         &self.states[query as usize]
     }
 

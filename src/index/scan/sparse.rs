@@ -37,7 +37,7 @@ impl Scan<'_> {
     /// individually is cheaper.
     pub fn is_sparse(&self, segments: impl Iterator<Item = usize>) -> bool {
         let Some(masks) = self.masks else { return false };
-        let (mut alone, mut in_blocks) = (0, 0);
+        let (mut by_row, mut in_blocks) = (0, 0);
         for at in segments {
             let Some(mask) = masks.get(at) else { return false };
             if !mask.is_empty()
@@ -45,10 +45,10 @@ impl Scan<'_> {
             {
                 return false;
             }
-            alone += mask.alone();
+            by_row += mask.by_row();
             in_blocks += mask.in_blocks();
         }
-        alone <= in_blocks
+        by_row <= in_blocks
     }
 
     /// Compares the rows that pass the filter individually, with exact keys.

@@ -9,14 +9,14 @@ use crate::index::scan::collect::{Bounds, Candidate, Collector};
 use crate::kernels::prefetch_at;
 
 /// The collector of a query, and a copy of its threshold that is read without the lock.
-pub(crate) struct State {
+pub(crate) struct QueryState {
     threshold: AtomicU32,
     /// The addresses of the next candidate and of the upper bounds, for prefetching without the lock.
     touched: [AtomicPtr<u8>; 2],
     collector: Mutex<Collector>,
 }
 
-impl State {
+impl QueryState {
     pub fn new(collector: Collector) -> Self {
         Self {
             threshold: AtomicU32::new(collector.threshold.to_bits()),

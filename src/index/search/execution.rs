@@ -7,7 +7,7 @@ use crate::base::alloc::try_collect;
 use crate::base::workers::{Cancelled, TICK, Workers};
 use crate::index::filter::masks::Masks;
 use crate::index::params::row_budget::ALL;
-use crate::index::scan::state::State;
+use crate::index::scan::state::QueryState;
 use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
 use crate::index::search::coverage::Coverage;
 use crate::index::search::rescore::Rescore;
@@ -34,7 +34,7 @@ pub(crate) struct Execution<'a, L: InvertedLists> {
     /// Prepared, `[nq][dim]`.
     pub queries: &'a [f32],
     /// By query, the candidates so far.
-    pub states: Vec<State>,
+    pub states: Vec<QueryState>,
     /// By query, how many rows it may still scan.
     pub allowance: Vec<u64>,
     /// How far the filter lets each query probe.
@@ -98,7 +98,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     }
 
     /// What all scans of the search share.
-    pub fn scan_with<'s>(&self, states: &'s [State], masks: Option<&'s Masks>) -> Scan<'s>
+    pub fn scan_with<'s>(&self, states: &'s [QueryState], masks: Option<&'s Masks>) -> Scan<'s>
     where
         'a: 's,
     {

@@ -34,7 +34,7 @@ use crate::base::alloc::{TryExtend, TryGrow, try_vec};
 use crate::base::workers::{Turn, Workers};
 use crate::index::scan::Scratch;
 use crate::index::scan::collect::{Bounds, Collector};
-use crate::index::scan::state::State;
+use crate::index::scan::state::QueryState;
 use crate::index::{
     Answers, Cache, DeviceCache, IndexError, InvertedLists, Placement, SearchParams, SearchStats, Snapshot,
 };
@@ -55,7 +55,7 @@ const CANDIDATES_KEPT: usize = 1 << 14;
 #[derive(Default)]
 pub struct Buffers {
     dim: usize,
-    states: Vec<State>,
+    states: Vec<QueryState>,
     allowance: Vec<u64>,
     scratch: Vec<Scratch>,
     rounds: Rounds,
@@ -212,7 +212,7 @@ impl Buffers {
         let bounds = Bounds { max: params.max_key, above: params.above_key };
         states.iter_mut().for_each(|state| state.reset(params.k, bounds));
         states.try_room(nq.saturating_sub(states.len()))?;
-        states.resize_with(nq, || State::new(Collector::new(params.k, bounds)));
+        states.resize_with(nq, || QueryState::new(Collector::new(params.k, bounds)));
         allowance.clear();
         let most = [params.max_codes, params.budget.candidates].into_iter().filter(|&most| most > 0).min();
         allowance.try_resize(nq, most.unwrap_or(u64::MAX))?;

@@ -171,7 +171,7 @@ fn k_means(
 ) -> Result<Vec<f32>, StorageError> {
     ticker.stage("k-means", 0)?;
     let passes = Passes::default();
-    let at = |ticker: &mut Ticker| ticker.reach(passes.done() as u64, passes.total() as u64);
+    let at = |ticker: &mut Ticker| ticker.report(passes.done() as u64, passes.total() as u64);
     ticking_at(ticker, at, |tick| train_watched(sample, dim, params, Workers::all(), &passes, tick))
 }
 

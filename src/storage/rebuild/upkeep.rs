@@ -20,7 +20,7 @@ use crate::storage::write::rows::Rows;
 use crate::storage::write::writer::Writer;
 use crate::storage::{Layout, State, StorageError, Tables};
 
-/// The input of [`maintain`].
+/// The input of [`keep_up`].
 #[derive(Debug)]
 pub struct Upkeep<'a> {
     /// The target sizes of lists.
@@ -57,7 +57,7 @@ pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64
     target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= then.saturating_mul(2))
 }
 
-/// The result of [`maintain`].
+/// The result of [`keep_up`].
 #[derive(Debug)]
 pub struct Upkept {
     /// The new centroids, if they changed.
@@ -77,7 +77,7 @@ pub struct Upkept {
 /// # Errors
 /// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt. The
 /// transaction must then be rolled back.
-pub fn maintain(
+pub fn keep_up(
     tables: &Tables,
     layout: &Layout,
     coarse: &CoarseQuantizer,

@@ -23,7 +23,7 @@ pub struct OpenFile {
 }
 
 /// What is known of a file whose snapshots are cached.
-enum Known {
+enum KnownFile {
     /// How many tables in it are open, and the newest schema version that one was opened at.
     Open(usize, i64),
     /// No table in it is open. Another file may get its inode, or it may get other content, so the snapshots
@@ -44,7 +44,7 @@ const LEFT_KEPT: usize = 64;
 /// count in ticks.
 const TICK: Duration = Duration::from_millis(100);
 
-type Files = HashMap<(u64, u64), Known>;
+type Files = HashMap<(u64, u64), KnownFile>;
 
 static KNOWN: PerProcess<Mutex<Files>> = PerProcess::new();
 
@@ -64,15 +64,15 @@ impl OpenFile {
         }
         let mut known = known();
         let (tables, newest) = match known.get(&id) {
-            Some(&Known::Open(tables, newest)) => (tables, newest),
-            Some(Known::Left(left)) if *left == untouched => (0, schema_version),
+            Some(&KnownFile::Open(tables, newest)) => (tables, newest),
+            Some(KnownFile::Left(left)) if *left == untouched => (0, schema_version),
             _ => (0, i64::MIN),
         };
         // Readers of older snapshots read them again.
         if newest < schema_version {
             cache().forget_file(id);
         }
-        known.insert(id, Known::Open(tables + 1, newest.max(schema_version)));
+        known.insert(id, KnownFile::Open(tables + 1, newest.max(schema_version)));
         Some(Self { id, path, schema_version })
     }
 
@@ -91,10 +91,10 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         let mut known = known();
         match known.get_mut(&self.id) {
-            Some(Known::Open(tables, _)) if *tables > 1 => *tables -= 1,
+            Some(KnownFile::Open(tables, _)) if *tables > 1 => *tables -= 1,
             _ => match look(&self.path) {
                 Some((id, untouched)) if id == self.id && untouched.is_settled() => {
-                    known.insert(id, Known::Left(untouched));
+                    known.insert(id, KnownFile::Left(untouched));
                     forget_some(&mut known);
                 }
                 _ => forget(&mut known, self.id),
@@ -113,8 +113,8 @@ fn forget_some(known: &mut Files) {
     let mut left: Vec<_> = known
         .iter()
         .filter_map(|(id, known)| match known {
-            Known::Left(untouched) => Some((untouched.changed, *id)),
-            Known::Open(..) => None,
+            KnownFile::Left(untouched) => Some((untouched.changed, *id)),
+            KnownFile::Open(..) => None,
         })
         .collect();
     if left.len() > LEFT_KEPT {

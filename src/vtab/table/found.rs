@@ -18,7 +18,7 @@ use crate::sqlite::{Error, Result, ffi};
 use crate::storage::Knobs;
 use crate::storage::{State, TableLists};
 use crate::vtab::table::Table;
-use crate::vtab::table::rows::Known;
+use crate::vtab::table::rows::KnownRows;
 use crate::vtab::table_function::Cell as OfRow;
 
 /// Buffers are kept for the next search if they hold at most this many numbers of queries, and as many
@@ -201,7 +201,7 @@ impl Found {
     /// Vectors by rowid, as they are now; zeros for rows that are gone.
     fn by_rowid(&self, index: &Table, carried: &Carried) -> Result<Vec<f32>> {
         let dim = index.layout.dim;
-        let mut known = Known::default();
+        let mut known = KnownRows::default();
         let mut vectors = try_vec(carried.rows.len() * dim)?;
         for at in carried.rows.clone() {
             let is_gone = carried.gone.get(at - carried.rows.start) == Some(&true);

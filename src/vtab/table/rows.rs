@@ -6,7 +6,7 @@ use crate::vtab::table::Table;
 use crate::vtab::table_function::Cell;
 
 /// A finder of rows, and the stamp that its content belongs to.
-pub type Known = ([u8; 16], RowFinder);
+pub type KnownRows = ([u8; 16], RowFinder);
 
 impl Table {
     /// The vector of a row as it was given; `None` if there is no such row.
@@ -21,7 +21,7 @@ impl Table {
     ///
     /// # Errors
     /// Those of reading the table.
-    pub fn vector_with(&self, rowid: i64, known: &mut Known) -> Result<Option<Vec<f32>>> {
+    pub fn vector_with(&self, rowid: i64, known: &mut KnownRows) -> Result<Option<Vec<f32>>> {
         self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
     }
 
@@ -31,7 +31,7 @@ impl Table {
     /// Those of `find`, or of [`Table::flush`].
     pub fn finding<T>(
         &self,
-        known: &mut Known,
+        known: &mut KnownRows,
         find: impl FnOnce(&mut RowFinder, &mut TableLists<'_>, &State) -> std::result::Result<T, StorageError>,
     ) -> Result<T> {
         self.flush()?;

@@ -74,7 +74,7 @@ impl Table {
             return self.train(Training { nlist, explicit, ..self.training(rows) }).map(drop);
         }
         let _watched = self.watched("upkeep")?;
-        self.maintain(&written.lists, budget).map(drop)
+        self.keep_up(&written.lists, budget).map(drop)
     }
 
     /// The number of rows at which the table trains by itself; `None` if it is trained, or never does so.
@@ -193,7 +193,7 @@ impl Table {
         // in the next round.
         for _ in 0..MAX_ROUNDS {
             let sizes = self.list_sizes()?;
-            if !self.maintain(&sizes, u64::MAX)? {
+            if !self.keep_up(&sizes, u64::MAX)? {
                 break;
             }
         }
@@ -225,7 +225,7 @@ impl Table {
 
     /// Splits the long lists and merges the short ones among `lists`, within a budget of rows. Returns
     /// whether there were any.
-    fn maintain(&self, lists: &BTreeMap<u32, u64>, budget: u64) -> Result<bool> {
+    fn keep_up(&self, lists: &BTreeMap<u32, u64>, budget: u64) -> Result<bool> {
         let state = self.tables().read_state()?;
         let mut settings = self.settings(&state)?;
         if state.nlist == 0 {
@@ -241,7 +241,7 @@ impl Table {
             solid: settings.solid.iter().copied().collect(),
         };
         let kept = self
-            .writing(|tables, ticker| Ok(storage::maintain(tables, &self.layout, &coarse, asked, ticker)?))?;
+            .writing(|tables, ticker| Ok(storage::keep_up(tables, &self.layout, &coarse, asked, ticker)?))?;
         if let Some(coarse) = kept.coarse {
             *self.versions.coarse.borrow_mut() = Some(Arc::new(coarse));
         }

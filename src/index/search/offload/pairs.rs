@@ -18,7 +18,7 @@ use crate::index::resident::device_copies::DeviceSegment;
 use crate::index::resident::device_whole::{Numbered, NumberedSegment};
 use crate::index::scan::Member;
 use crate::index::scan::collect::Candidate;
-use crate::index::scan::state::State;
+use crate::index::scan::state::QueryState;
 use crate::index::search::execution::Execution;
 use crate::index::search::offload::key_bounds::KeyBounds;
 use crate::index::search::offload::{ENTRIES_MAX, SETTLE_QUERIES, keep};
@@ -292,7 +292,14 @@ impl<L: InvertedLists> Execution<'_, L> {
 }
 
 /// Pushes the rows found for a query, if no other row can be an answer. Returns whether that is so.
-fn settle_one(call: &Call<'_>, state: &State, bounds: &KeyBounds, k: usize, found: &Found, i: usize) -> bool {
+fn settle_one(
+    call: &Call<'_>,
+    state: &QueryState,
+    bounds: &KeyBounds,
+    k: usize,
+    found: &Found,
+    i: usize,
+) -> bool {
     // The bounds of the key of a row that was found.
     let of = |found_as: f32| if found.has_keys { (found_as, found_as) } else { bounds.of(found_as) };
     let mut uppers: Vec<Key> = found.of(i).map(|(found_as, _)| Key(of(found_as).1)).collect();

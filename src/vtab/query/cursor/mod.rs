@@ -16,7 +16,7 @@ use crate::vtab::schema::columns::{At, Hidden};
 use crate::vtab::table::Ivf;
 use crate::vtab::table::Table;
 use crate::vtab::table::found::Found;
-use crate::vtab::table::rows::Known;
+use crate::vtab::table::rows::KnownRows;
 use crate::vtab::values::element::subtype;
 use crate::vtab::values::number::{exact_rowid, number, shown};
 
@@ -29,13 +29,13 @@ use scan::RowidScan;
 /// A scan of a table.
 pub struct Cursor {
     table: Rc<Table>,
-    rows: Rows,
+    source: Source,
     /// By vector column, as far as needed.
-    finders: RefCell<Vec<Known>>,
+    finders: RefCell<Vec<KnownRows>>,
 }
 
 #[derive(Default)]
-enum Rows {
+enum Source {
     #[default]
     None,
     /// A few rows, the current one last.
@@ -59,43 +59,43 @@ enum Rows {
 
 impl VTabCursor<Ivf> for Cursor {
     fn filter(&mut self, vtab: &Ivf, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
-        self.rows = Rows::None;
+        self.source = Source::None;
         let table = &vtab.table;
         let plan = table.plan(idx_num, idx_str.unwrap_or_default());
-        self.rows = rows(table, &plan, args)?;
+        self.source = source_of(table, &plan, args)?;
         self.settle()
     }
 
     fn next(&mut self, vtab: &Ivf) -> Result<()> {
-        match &mut self.rows {
-            Rows::None => {}
-            Rows::Points(rows) => drop(rows.pop()),
-            Rows::Scan(scan) => scan.advance(&vtab.table)?,
-            Rows::Lists(lists) => {
+        match &mut self.source {
+            Source::None => {}
+            Source::Points(rows) => drop(rows.pop()),
+            Source::Scan(scan) => scan.advance(&vtab.table)?,
+            Source::Lists(lists) => {
                 lists.advance()?;
                 self.settle()?;
             }
-            Rows::Search { at, .. } => {
+            Source::Search { at, .. } => {
                 *at += 1;
                 self.settle()?;
             }
-            Rows::Packed { query, .. } => *query += 1,
+            Source::Packed { query, .. } => *query += 1,
         }
         Ok(())
     }
 
     fn eof(&self) -> bool {
-        match &self.rows {
-            Rows::Packed { found, query, .. } => *query >= found.answers.queries(),
+        match &self.source {
+            Source::Packed { found, query, .. } => *query >= found.answers.queries(),
             _ => self.current().is_none(),
         }
     }
 
     fn column(&self, vtab: &Ivf, context: &Context<'_>, column: i32) -> Result<()> {
         let at = vtab.table.options.columns.at(column);
-        let is_packed = matches!(self.rows, Rows::Packed { .. });
-        let found = match &self.rows {
-            Rows::Search { found, .. } | Rows::Packed { found, .. } => Some(&**found),
+        let is_packed = matches!(self.source, Source::Packed { .. });
+        let found = match &self.source {
+            Source::Search { found, .. } | Source::Packed { found, .. } => Some(&**found),
             _ => None,
         };
         match at {
@@ -117,7 +117,7 @@ impl VTabCursor<Ivf> for Cursor {
             At::Value(value) => self.value(context, value)?,
             At::Vector(number) => self.vector(context, number)?,
             At::Hidden(hidden) => {
-                let Rows::Search { found, at, query, batch } = &self.rows else { return Ok(()) };
+                let Source::Search { found, at, query, batch } = &self.source else { return Ok(()) };
                 match hidden {
                     Hidden::Distance => {
                         context.f64(found.distances(&self.table).of(found.answers.neighbors[*at].key));
@@ -133,7 +133,7 @@ impl VTabCursor<Ivf> for Cursor {
     }
 
     fn rowid(&self, _vtab: &Ivf) -> Result<i64> {
-        if matches!(self.rows, Rows::Packed { .. }) {
+        if matches!(self.source, Source::Packed { .. }) {
             return Err(of_one_row());
         }
         self.current().ok_or_else(|| Error::internal("there is no row"))
@@ -141,7 +141,7 @@ impl VTabCursor<Ivf> for Cursor {
 }
 
 /// The rows for a plan and its arguments.
-fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
+fn source_of(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Source> {
     let mut given = plan.given(args);
     Ok(match plan.kind {
         kind @ (plan::KNN | plan::BATCHED) => {
@@ -152,8 +152,8 @@ fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
             let found = request::search(table, plan, args, packed)?;
             let batch = kind == plan::BATCHED;
             match packed {
-                true => Rows::Packed { found, query: 0, batch },
-                false => Rows::Search { found, at: 0, query: 0, batch },
+                true => Source::Packed { found, query: 0, batch },
+                false => Source::Search { found, at: 0, query: 0, batch },
             }
         }
         plan::WITHOUT_K => return Err(plan::without_k()),
@@ -170,17 +170,17 @@ fn rows(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Rows> {
             for rowid in rows {
                 there.try_extend(RowFinder::contains(&tables, rowid)?.then_some(rowid))?;
             }
-            Rows::Points(there)
+            Source::Points(there)
         }
         kind @ (plan::SCAN_LISTS | plan::SCAN_METADATA) => {
-            Rows::Lists(Box::new(ListScan::new(table, kind == plan::SCAN_LISTS)?))
+            Source::Lists(Box::new(ListScan::new(table, kind == plan::SCAN_LISTS)?))
         }
         _ => {
             let mut rowids = filter::Rowids::default();
             for (argument, value) in given {
                 rowids.narrow(argument, value)?;
             }
-            Rows::Scan(RowidScan::new(table, rowids.low, rowids.high)?)
+            Source::Scan(RowidScan::new(table, rowids.low, rowids.high)?)
         }
     })
 }
@@ -189,18 +189,18 @@ impl Cursor {
     /// A cursor whose scan has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
         table.searching.searches.borrow_mut().opened();
-        Self { table: Rc::clone(table), rows: Rows::None, finders: RefCell::default() }
+        Self { table: Rc::clone(table), source: Source::None, finders: RefCell::default() }
     }
 
     /// Moves to the next row that can be returned, beginning with the current one.
     fn settle(&mut self) -> Result<()> {
-        match &mut self.rows {
-            Rows::Lists(lists) => {
+        match &mut self.source {
+            Source::Lists(lists) => {
                 if let Some(others) = lists.settle(&self.table)? {
-                    self.rows = Rows::Scan(others);
+                    self.source = Source::Scan(others);
                 }
             }
-            Rows::Search { found, at, query, .. } => {
+            Source::Search { found, at, query, .. } => {
                 while !found.is_given(&self.table, *at)? {
                     *at += 1;
                 }
@@ -215,17 +215,17 @@ impl Cursor {
     }
 
     /// The finder of a vector column.
-    fn finder(&self, number: usize) -> RefMut<'_, Known> {
+    fn finder(&self, number: usize) -> RefMut<'_, KnownRows> {
         let mut finders = self.finders.borrow_mut();
         if finders.len() <= number {
-            finders.resize_with(number + 1, Known::default);
+            finders.resize_with(number + 1, KnownRows::default);
         }
         RefMut::map(finders, |finders| &mut finders[number])
     }
 
     /// Returns a column of a row that stands for a query.
     fn of_query(&self, context: &Context<'_>, at: At) -> Result<()> {
-        let Rows::Packed { found, query, batch } = &self.rows else { return Ok(()) };
+        let Source::Packed { found, query, batch } = &self.source else { return Ok(()) };
         let answers = found.answers.of(*query);
         match at {
             At::Hidden(Hidden::Query) if *batch => context.i64(*query as i64),
@@ -244,12 +244,12 @@ impl Cursor {
     }
 
     fn current(&self) -> Option<i64> {
-        match &self.rows {
-            Rows::None | Rows::Packed { .. } => None,
-            Rows::Points(rows) => rows.last().copied(),
-            Rows::Scan(scan) => scan.current(),
-            Rows::Lists(lists) => lists.current(),
-            Rows::Search { found, at, .. } => found.answers.neighbors.get(*at).map(|row| row.rowid),
+        match &self.source {
+            Source::None | Source::Packed { .. } => None,
+            Source::Points(rows) => rows.last().copied(),
+            Source::Scan(scan) => scan.current(),
+            Source::Lists(lists) => lists.current(),
+            Source::Search { found, at, .. } => found.answers.neighbors.get(*at).map(|row| row.rowid),
         }
     }
 
@@ -265,13 +265,13 @@ impl Cursor {
             context.subtype(subtype(element));
             Ok(())
         };
-        match &self.rows {
-            Rows::Lists(lists) if number == 0 => {
+        match &self.source {
+            Source::Lists(lists) if number == 0 => {
                 if let Some(vector) = lists.vector(index.layout.dim) {
                     return give(vector);
                 }
             }
-            Rows::Search { found, at, .. } => return found.vector(&self.table, *at, number, give),
+            Source::Search { found, at, .. } => return found.vector(&self.table, *at, number, give),
             _ => {}
         }
         let Some(rowid) = self.current() else { return Ok(()) };
@@ -288,17 +288,17 @@ impl Cursor {
         let Some(rowid) = self.current() else { return Ok(()) };
         if !column.is_packed() {
             let slot = columns.auxiliary_slot(column);
-            if let Rows::Search { found, at, .. } = &self.rows {
+            if let Source::Search { found, at, .. } = &self.source {
                 return found.value(&self.table, *at, slot, |value| value.give(context));
             }
             return self.table.auxiliary(rowid, slot)?.give(context);
         }
-        match &self.rows {
-            Rows::Lists(lists) => {
+        match &self.source {
+            Source::Lists(lists) => {
                 give(context, lists.metadata.get(column.slot, lists.slot()));
                 return Ok(());
             }
-            Rows::Search { found, at, .. } => {
+            Source::Search { found, at, .. } => {
                 let (segment, slot) = found.answers.places[*at];
                 if let Some(metadata) = found.metadata.get(&segment) {
                     give(context, metadata.get(column.slot, slot as usize));
@@ -317,7 +317,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        drop(take(&mut self.rows));
+        drop(take(&mut self.source));
         self.table.searching.searches.borrow_mut().closed();
     }
 }
