@@ -296,27 +296,18 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         }
         return Ok(old);
     }
-    // The scan that found the row followed the lists, or the map of another vector column.
-    let gone = |index: &Table| Err(Error::from(index.tables().corrupt("rowids", old, "the row is missing")));
-    let mut vectors = Vec::new();
-    for index in table.indexes() {
-        let value = vector_of(index);
-        vectors.push(match (value.nochange(), new == old && all_kept) {
-            // This index does not change.
-            (true, true) => None,
-            (true, false) => Some(index.vector(old)?.map_or_else(|| gone(index), Ok)?),
-            (false, _) => Some(checked(index, &value)?),
-        });
-    }
-    let mut before = Metadata::default();
-    if of.values().iter().enumerate().any(|(i, column)| kept(column, i)) {
-        before = table
-            .finding(&mut Default::default(), |finder, lists, state| {
-                let found = finder.metadata(lists, state, old)?;
-                found.map(|(of, slot)| of.range(slot..slot + 1)).transpose().map_err(Into::into)
-            })?
-            .ok_or_else(|| Error::internal("a row went away under an UPDATE"))?;
-    }
+    let vector = |index: &Table| match (vector_of(index), new == old && all_kept) {
+        // This index does not change.
+        (value, true) if value.nochange() => Ok(None),
+        (value, false) if value.nochange() => vector_before(index, old).map(Some),
+        (value, _) => checked(index, &value).map(Some),
+    };
+    let vectors: Vec<_> = table.indexes().map(vector).collect::<Result<_>>()?;
+    let before = if of.values().iter().enumerate().any(|(i, column)| kept(column, i)) {
+        metadata_of(table, old)?
+    } else {
+        Metadata::default()
+    };
     let mut metadata = Vec::new();
     for (i, column) in of.values().iter().enumerate().filter(|(_, column)| column.is_packed()) {
         metadata.push(if kept(column, i) {
@@ -325,6 +316,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
             values::datum(column, &columns[of.value_at(i)])?
         });
     }
+    // All values are right: from here on the row changes.
     make_way(table, &rivals)?;
     for (index, vector) in table.indexes().zip(&vectors) {
         let Some(vector) = vector else { continue };
@@ -337,4 +329,19 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
         table.changing(|tables| tables.update_auxiliary(old, new, &auxiliary.values))?;
     }
     Ok(new)
+}
+
+/// The vector of a row that keeps it. The scan that found the row followed the lists, or the map of another vector column.
+fn vector_before(index: &Table, rowid: i64) -> Result<Vec<f32>> {
+    let gone = || index.tables().corrupt("rowids", rowid, "the row is missing");
+    Ok(index.vector(rowid)?.ok_or_else(gone)?)
+}
+
+/// The metadata of a row, as row 0.
+fn metadata_of(table: &Table, rowid: i64) -> Result<Metadata> {
+    let found = table.finding(&mut Default::default(), |finder, lists, state| {
+        let found = finder.metadata(lists, state, rowid)?;
+        found.map(|(of, slot)| of.range(slot..slot + 1)).transpose().map_err(Into::into)
+    })?;
+    found.ok_or_else(|| Error::internal("a row went away under an UPDATE"))
 }
