@@ -68,8 +68,9 @@ fn numbers(n: usize, mut state: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// What a search makes to call other threads: the job that it shares with them.
-const PER_HELPER: u64 = 1;
+/// What a search makes to call other threads: the job that it shares with them, and on a busy machine memory for a task while a
+/// thread of the search before still has the one that was kept.
+const PER_HELPER: u64 = 2;
 /// What a statement costs whatever it asks for: the cursor, and the schema's name for a question to SQLite.
 const PER_STATEMENT: u64 = 2;
 

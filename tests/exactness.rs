@@ -7,16 +7,47 @@ use std::collections::BTreeSet;
 
 use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force, data, of_metric};
 use proptest::prelude::*;
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, TestCaseError};
 use sqlite_ivf::index::Workers;
 use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
-    Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor, ProbeLimit,
-    Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Answers, Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor,
+    ProbeLimit, Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 fn cases() -> u32 {
     std::env::var("SQLITE_IVF_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+}
+
+/// A budget's candidates, whether it is uniform, rows per list at least and at most; and `max_codes`.
+fn asked_rows() -> impl Strategy<Value = ((u64, bool, u64, u64), u64)> {
+    let free = Just(((0, false, 0, 0), 0));
+    let budget = (0..400_u64, any::<bool>(), 0..30_u64, 0..60_u64);
+    prop_oneof![1 => free, 2 => (budget, prop_oneof![Just(0), 0..300_u64])]
+}
+
+/// The answers to a batch: the same query by query, in every mode and on any number of threads.
+fn on_every_path(
+    f: &mut Fixture,
+    cache: &Cache,
+    queries: &[f32],
+    params: SearchParams<'_>,
+) -> Result<Answers, TestCaseError> {
+    let batch = search(&f.snapshot, cache, &mut f.lists, queries, params).unwrap();
+    let most = [params.budget.candidates, params.max_codes].into_iter().filter(|&most| most > 0).min();
+    for (mode, threads) in
+        [(SearchMode::Auto, 1), (SearchMode::Auto, 3), (SearchMode::Matrix, 3), (SearchMode::Csr, 3)]
+    {
+        let params = SearchParams { mode, workers: Workers::new(threads), ..params };
+        for (i, query) in queries.chunks_exact(f.snapshot.dim()).enumerate() {
+            let alone = search(&f.snapshot, cache, &mut f.lists, query, params).unwrap();
+            prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)), "alone, {:?} on {}", mode, threads);
+            prop_assert!(alone.stats.rows_scanned <= most.unwrap_or(u64::MAX));
+        }
+        let other = search(&f.snapshot, cache, &mut f.lists, queries, params).unwrap();
+        prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?} on {}", mode, threads);
+    }
+    Ok(batch)
 }
 
 proptest! {
@@ -34,90 +65,53 @@ proptest! {
             for (limit, threads) in [(usize::MAX, 1), (usize::MAX, 3), (0, 2)] {
                 let cache = Cache::new(limit);
                 let params = SearchParams { workers: Workers::new(threads), ..SearchParams::new(k, usize::MAX) };
-                let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
+                let batch = on_every_path(&mut f, &cache, &queries, params)?;
                 for (i, query) in queries.chunks_exact(dim).enumerate() {
                     let truth = brute_force(metric, dim, &f.rowids, &f.rows, query, k, |_| true);
-                    prop_assert_eq!(bits(batch.of(i)), bits(&truth), "batch, {:?} {:?} {:?}", metric, shape, quantizer);
-                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
-                    prop_assert_eq!(bits(alone.of(0)), bits(&truth), "alone, {:?} {:?} {:?}", metric, shape, quantizer);
-                }
-                for mode in [SearchMode::Matrix, SearchMode::Csr] {
-                    let other = search(&f.snapshot, &cache, &mut f.lists, &queries, SearchParams { mode, ..params }).unwrap();
-                    prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
+                    prop_assert_eq!(bits(batch.of(i)), bits(&truth), "{:?} {:?} {:?}", metric, shape, quantizer);
                 }
             }
         }
     }
 
     #[test]
-    fn with_few_lists_codes_and_rows_alone_and_in_a_batch_give_the_same(
-        metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 4..20_usize,
-        nprobe in 1..4_usize, max_codes in 0..300_u64, k in 1..20_usize, seed in any::<u64>(), within in 0..20_usize,
-    ) {
-        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
-        let cache = Cache::new(usize::MAX);
-        let mut seen = Vec::new();
-        for quantizer in [Quantizer::Int8, Quantizer::None] {
-            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
-            let queries = f.queries(shape, 7, seed ^ 1);
-            // A bound that is some row's key is where codes tell the least.
-            let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
-            let max_key = all.get(within).map_or(f32::INFINITY, |row| row.key);
-            let params = SearchParams { max_codes, max_key, ..SearchParams::new(k, nprobe) };
-            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
-            for (i, query) in queries.chunks_exact(dim).enumerate() {
-                let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
-                prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
-                if max_codes > 0 {
-                    prop_assert!(alone.stats.rows_scanned <= max_codes);
-                }
-                seen.push(bits(batch.of(i)));
-            }
-            for mode in [SearchMode::Matrix, SearchMode::Csr] {
-                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, SearchParams { mode, ..params }).unwrap();
-                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
-            }
-        }
-        let (codes, rows) = seen.split_at(7);
-        prop_assert_eq!(codes, rows);
-    }
-
-    #[test]
-    fn budgets_and_probe_limits_give_each_query_the_same_alone_and_in_a_batch_in_any_mode(
-        metric in 0..3_usize, shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
-        nprobe in 1..20_usize, knobs in (0..400_u64, any::<bool>(), 0..30_u64, 0..60_u64, 0..300_u64),
+    fn whatever_is_asked_every_path_with_codes_or_rows_resident_or_not_gives_the_same(
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
+        nprobe in 1..20_usize, (knobs, max_codes) in asked_rows(), k in 1..20_usize, seed in any::<u64>(),
         probe_limit in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)],
-        only in any::<bool>(), k in 1..20_usize, seed in any::<u64>(),
+        (only, within, modulo) in (any::<bool>(), 0..60_usize, prop_oneof![1 => Just(None), 1 => (1..60_i64).prop_map(Some)]),
     ) {
         let (metric, shape) = (METRICS[metric], SHAPES[shape]);
-        let (candidates, is_uniform, min_rows_per_list, max_rows_per_list, max_codes) = knobs;
+        let (candidates, is_uniform, min_rows_per_list, max_rows_per_list) = knobs;
         let strategy = if is_uniform { BudgetStrategy::Uniform } else { BudgetStrategy::DistanceWeighted };
         let budget = Budget { candidates, strategy, min_rows_per_list, max_rows_per_list };
         let probe_limit = probe_limit.map(|(limit, lists)| ProbeLimit { limit, floor: limit / 8.0, lists });
-        let most = [candidates, max_codes].into_iter().filter(|&most| most > 0).min().unwrap_or(u64::MAX);
-        let cache = Cache::new(usize::MAX);
-        let mut seen = Vec::new();
-        for quantizer in [Quantizer::Int8, Quantizer::None] {
+        let filter = modulo.map(Every);
+        let filter = filter.as_ref().map(|filter| filter as &dyn RowFilter);
+        let mut seen = BTreeSet::new();
+        for (quantizer, is_resident) in [(Quantizer::Int8, false), (Quantizer::Int8, true), (Quantizer::None, true)] {
             let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let cache = Cache::new(usize::MAX);
+            if is_resident {
+                f.preload(&cache);
+            }
             let queries = f.queries(shape, 7, seed ^ 1);
             let odd: Vec<u32> = (0..f.snapshot.nlist() as u32).filter(|list_no| list_no % 2 == 1).collect();
             let lists = only.then_some(odd.as_slice());
-            let params = SearchParams { budget, probe_limit, max_codes, lists, ..SearchParams::new(k, nprobe) };
-            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
-            for (i, query) in queries.chunks_exact(dim).enumerate() {
-                for mode in [SearchMode::Auto, SearchMode::Csr] {
-                    let alone = SearchParams { mode, ..params };
-                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, alone).unwrap();
-                    prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
-                    prop_assert!(alone.stats.rows_scanned <= most);
-                }
-                seen.push(bits(batch.of(i)));
+            // A bound that is some row's key is where codes tell the least.
+            let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
+            let max_key = if within < 20 { all.get(within).map_or(f32::INFINITY, |row| row.key) } else { f32::INFINITY };
+            let params =
+                SearchParams { budget, probe_limit, max_codes, lists, filter, max_key, ..SearchParams::new(k, nprobe) };
+            let batch = on_every_path(&mut f, &cache, &queries, params)?;
+            seen.insert(bits(&batch.neighbors));
+            let is_free = max_codes == 0 && budget == Budget::default() && max_key == f32::INFINITY && lists.is_none();
+            let passing = f.rowids.iter().filter(|rowid| filter.is_none_or(|filter| filter.accepts(**rowid))).count();
+            for i in 0..queries.len() / dim {
+                prop_assert!(!is_free || batch.of(i).len() == k.min(passing));
             }
-            for (mode, threads) in [(SearchMode::Matrix, 1), (SearchMode::Csr, 3), (SearchMode::Matrix, 3)] {
-                let other = SearchParams { mode, workers: Workers::new(threads), ..params };
-                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, other).unwrap();
-                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
-            }
+            let most = [candidates, max_codes].into_iter().filter(|&most| most > 0).min().unwrap_or(u64::MAX);
+            let params = SearchParams { filter: None, max_key: f32::INFINITY, ..params };
             // Without codes no list is passed over, so that what may be scanned is: all of it, or as much as the budget.
             if quantizer == Quantizer::None && max_codes == 0 && max_rows_per_list == 0 {
                 let one = SearchParams { k: 1, ..params };
@@ -134,8 +128,7 @@ proptest! {
             let free = search(&f.snapshot, &cache, &mut f.lists, &queries, free).unwrap();
             prop_assert_eq!(search(&f.snapshot, &cache, &mut f.lists, &queries, loose).unwrap().neighbors, free.neighbors);
         }
-        let (codes, rows) = seen.split_at(7);
-        prop_assert_eq!(codes, rows);
+        prop_assert_eq!(seen.len(), 1);
     }
 
     #[test]
@@ -179,45 +172,6 @@ proptest! {
                 }
             }
         }
-    }
-
-    #[test]
-    fn with_a_filter_each_query_gives_the_same_alone_and_in_a_batch_whatever_is_resident(
-        metric in 0..METRICS.len(), shape in 0..9_usize, n in 50..600_usize, dim in 1..40_usize, nlist in 2..20_usize,
-        nprobe in 1..6_usize, modulo in 1..60_i64, max_codes in prop_oneof![3 => Just(0), 1 => 1..300_u64], k in 1..20_usize,
-        probe_limit in prop_oneof![Just(None), (0.0..4.0_f64, 0.0..20.0_f64).prop_map(Some)], seed in any::<u64>(),
-    ) {
-        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
-        let probe_limit = probe_limit.map(|(limit, lists)| ProbeLimit { limit, floor: limit / 8.0, lists });
-        let (filter, cache) = (Every(modulo), Cache::new(usize::MAX));
-        let most = if max_codes > 0 { max_codes } else { u64::MAX };
-        let mut seen = BTreeSet::new();
-        for (quantizer, is_resident) in [(Quantizer::Int8, false), (Quantizer::Int8, true), (Quantizer::None, true)] {
-            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
-            if is_resident {
-                f.preload(&cache);
-            }
-            let queries = f.queries(shape, 7, seed ^ 1);
-            let params = SearchParams { filter: Some(&filter), max_codes, probe_limit, ..SearchParams::new(k, nprobe) };
-            let batch = search(&f.snapshot, &cache, &mut f.lists, &queries, params).unwrap();
-            let passing = f.rowids.iter().filter(|rowid| filter.accepts(**rowid)).count();
-            for (i, query) in queries.chunks_exact(dim).enumerate() {
-                for (mode, threads) in [(SearchMode::Auto, 1), (SearchMode::Auto, 3), (SearchMode::Csr, 3)] {
-                    let params = SearchParams { mode, workers: Workers::new(threads), ..params };
-                    let alone = search(&f.snapshot, &cache, &mut f.lists, query, params).unwrap();
-                    prop_assert_eq!(bits(alone.of(0)), bits(batch.of(i)));
-                    prop_assert!(alone.stats.rows_scanned <= most);
-                }
-                prop_assert!(max_codes > 0 || batch.of(i).len() == k.min(passing));
-            }
-            for (mode, threads) in [(SearchMode::Matrix, 1), (SearchMode::Csr, 3), (SearchMode::Matrix, 3)] {
-                let other = SearchParams { mode, workers: Workers::new(threads), ..params };
-                let other = search(&f.snapshot, &cache, &mut f.lists, &queries, other).unwrap();
-                prop_assert_eq!(&other.neighbors, &batch.neighbors, "{:?}", mode);
-            }
-            seen.insert(bits(&batch.neighbors));
-        }
-        prop_assert_eq!(seen.len(), 1);
     }
 
     #[test]
