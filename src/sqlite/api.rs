@@ -6,7 +6,7 @@ use std::ptr;
 use super::ffi::{self, sqlite3, sqlite3_api_routines};
 use super::{BlobReader, Error, Param, Result, Statement};
 
-/// The oldest host: the first with `sqlite3_vtab_in`.
+/// The oldest supported host: the first with `sqlite3_vtab_in`.
 pub const MIN_VERSION: c_int = 3_038_000;
 
 /// Calls a routine of the host. Expands to an expression that is `unsafe`.
@@ -15,15 +15,15 @@ macro_rules! call {
         let routines = $api.routines();
         match (*routines).$routine {
             Some(routine) => routine($($arg),*),
-            // Api::from_raw has looked at each slot; the newer ones stand behind a version check.
+            // Api::from_raw has checked each slot. Newer slots are behind a version check.
             None => unreachable!(concat!("sqlite3_", stringify!($routine), " is missing")),
         }
     }};
 }
 pub(super) use call;
 
-/// The routines of one host library. Two libraries may live in one process, so this value travels with the objects that
-/// need it and is never kept in a static.
+/// The routines of one host library. Two libraries may be in one process, so this value travels with the
+/// objects that need it and is never stored in a static.
 #[derive(Clone, Copy, Debug)]
 pub struct Api {
     routines: *const sqlite3_api_routines,
@@ -37,7 +37,7 @@ unsafe impl Sync for Api {}
 
 macro_rules! first_missing {
     ($routines:expr; $($name:ident)*) => {{
-        // SAFETY: the caller vouches for the table, and every slot named here is older than MIN_VERSION.
+        // SAFETY: the caller guarantees the table, and every slot named here is older than MIN_VERSION.
         unsafe { [$(((*$routines).$name.is_none(), stringify!($name))),*] }
             .into_iter()
             .find_map(|(missing, name)| missing.then_some(name))
@@ -48,7 +48,8 @@ impl Api {
     /// Accepts the table that a host passed to an extension's entry point.
     ///
     /// # Errors
-    /// A null table; a host older than [`MIN_VERSION`]; a host that was built without a routine that is needed.
+    /// If the table is null, if the host is older than [`MIN_VERSION`], or if it was built without a required
+    /// routine.
     ///
     /// # Safety
     /// `routines` is null, or the table of a running SQLite library.
@@ -101,14 +102,14 @@ impl Api {
         self.version
     }
 
-    /// The host's own text for a result code.
+    /// The host's text for a result code.
     pub(super) fn code_text(self, code: c_int) -> String {
         // SAFETY: the result is a constant text.
         unsafe { CStr::from_ptr(call!(self, errstr(code))) }.to_string_lossy().into_owned()
     }
 
-    /// Copies a text into memory of the host, for slots that the host frees. Null when memory is short. The text ends
-    /// at its first NUL.
+    /// Copies a text to memory of the host, for slots that the host frees. Null if there is no memory. The
+    /// text ends at its first NUL.
     pub(super) fn copy_text(self, text: &str) -> *mut c_char {
         let length = text.bytes().position(|byte| byte == 0).unwrap_or(text.len());
         // SAFETY: the block holds `length + 1` bytes, all of which are written.
@@ -122,7 +123,7 @@ impl Api {
         }
     }
 
-    /// Writes a line to the host's error log. For errors whose text SQLite has no way to hand to the user.
+    /// Writes a line to the host's error log, for errors whose text SQLite cannot pass to the user.
     pub(super) fn log(self, error: &Error) {
         let copy = self.copy_text(&error.message);
         if !copy.is_null() {
@@ -146,7 +147,7 @@ pub enum TxnState {
     Write,
 }
 
-/// What the statement asked for on a conflict.
+/// The conflict resolution of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// OR ROLLBACK
@@ -161,8 +162,8 @@ pub enum Conflict {
     Replace,
 }
 
-/// A connection, borrowed from the host: a plain pointer, valid while the connection is open. Keep it only in objects that
-/// SQLite destroys before it closes the connection (tables, cursors, function data).
+/// A connection, borrowed from the host: a plain pointer, valid while the connection is open. Keep it only in
+/// objects that SQLite destroys before it closes the connection (tables, cursors, function data).
 #[derive(Clone, Copy, Debug)]
 pub struct Db {
     api: Api,
@@ -173,8 +174,8 @@ impl Db {
     /// A connection of the library that `api` belongs to.
     ///
     /// # Safety
-    /// `handle` is an open connection of that library and outlives every use of the result; it is used by one thread at
-    /// a time.
+    /// `handle` is an open connection of that library and outlives every use of the result. Only one thread
+    /// uses it at a time.
     pub unsafe fn from_raw(api: Api, handle: *mut sqlite3) -> Db {
         Db { api, handle }
     }
@@ -189,7 +190,7 @@ impl Db {
         self.handle
     }
 
-    /// A key for this connection, good while it is open.
+    /// Identifies this connection while it is open.
     pub fn handle_id(self) -> usize {
         self.handle as usize
     }
@@ -199,12 +200,12 @@ impl Db {
         if code == ffi::SQLITE_OK { Ok(()) } else { Err(self.last_error(code)) }
     }
 
-    /// The connection's current error; `code` is what the failed call returned.
+    /// The connection's current error. `code` is the result of the failed call.
     pub(super) fn last_error(self, code: c_int) -> Error {
         // SAFETY: the connection is open; the text is copied before the next call.
         unsafe {
             let extended = call!(self.api, extended_errcode(self.handle));
-            // A call that failed without touching the connection's error leaves another code there.
+            // The call may have failed without setting the connection's error, which then has another code.
             if extended & 0xff != code & 0xff {
                 return Error::new(code, self.api.code_text(code));
             }
@@ -216,7 +217,7 @@ impl Db {
     /// Prepares one statement that will be kept for a while.
     ///
     /// # Errors
-    /// Whatever SQLite reports; SQL that holds no statement or more than one.
+    /// Those of SQLite; if the SQL has no statement, or more than one.
     pub fn prepare(&self, sql: &str) -> Result<Statement> {
         Statement::prepare(*self, sql)
     }
@@ -224,15 +225,15 @@ impl Db {
     /// Prepares, runs and finalizes one statement.
     ///
     /// # Errors
-    /// As [`Db::prepare`] and [`Statement::execute`].
+    /// Those of [`Db::prepare`] and [`Statement::execute`].
     pub fn run(&self, sql: &str, params: &[Param<'_>]) -> Result<()> {
         self.prepare(sql)?.execute(params)
     }
 
-    /// The first column of the first row as an integer; None without a row.
+    /// The first column of the first row as an integer; `None` without a row.
     ///
     /// # Errors
-    /// As [`Db::prepare`] and [`Statement::query`].
+    /// Those of [`Db::prepare`] and [`Statement::query`].
     pub fn query_i64(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<i64>> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(params)?;
@@ -242,7 +243,7 @@ impl Db {
     /// Runs every statement of a text, and ignores their rows.
     ///
     /// # Errors
-    /// The first error; statements before it have been run.
+    /// The first error. Statements before it have run.
     pub fn execute(&self, sql: &str) -> Result<()> {
         let mut rest = sql;
         while let (Some(mut statement), tail) = Statement::prepare_next(*self, rest)? {
@@ -252,10 +253,11 @@ impl Db {
         Ok(())
     }
 
-    /// Prepares a statement that may be about virtual tables. Not for statements on shadow tables, which a file could make into views.
+    /// Prepares a statement that may use virtual tables. Not for statements on shadow tables, which a
+    /// malicious file could make into views.
     ///
     /// # Errors
-    /// As [`Db::prepare`].
+    /// Those of [`Db::prepare`].
     pub fn prepare_on_tables(&self, sql: &str) -> Result<Statement> {
         Statement::prepare_with(*self, sql, 0)?.0.ok_or_else(|| Error::misuse("no SQL statement"))
     }
@@ -282,7 +284,7 @@ impl Db {
         unsafe { call!(self.api, get_autocommit(self.handle)) != 0 }
     }
 
-    /// The full path of a schema's file; None for one in memory, a temporary or an unknown one.
+    /// The full path of a schema's file; `None` for a database in memory, a temporary or an unknown one.
     pub fn file_name(&self, schema: &str) -> Option<String> {
         let schema = CString::new(schema).ok()?;
         // SAFETY: the connection is open; the text is copied at once.
@@ -295,13 +297,14 @@ impl Db {
         }
     }
 
-    /// The number that each change of a schema's tables raises; None where it cannot be read.
+    /// The number that each change of a schema's tables increments; `None` if it cannot be read.
     pub fn schema_version(&self, schema: &str) -> Option<i64> {
         let sql = format!("PRAGMA {}.schema_version", crate::sqlite::quoted(schema));
         self.query_i64(&sql, &[]).ok().flatten()
     }
 
-    /// Whether the opened file no longer stands under its name (renamed over, deleted). False where nobody can tell.
+    /// Whether the opened file no longer has its name (another was renamed over it, or it was deleted). False
+    /// if the VFS cannot tell.
     pub fn file_has_moved(&self, schema: &str) -> bool {
         let Ok(schema) = CString::new(schema) else { return false };
         let mut moved: c_int = 0;
@@ -320,7 +323,7 @@ impl Db {
         code == ffi::SQLITE_OK && moved != 0
     }
 
-    /// Whether the schema cannot be written; None for an unknown schema.
+    /// Whether the schema cannot be written; `None` for an unknown schema.
     pub fn is_read_only(&self, schema: &str) -> Option<bool> {
         let schema = CString::new(schema).ok()?;
         // SAFETY: the connection is open, the text ends with NUL.
@@ -331,29 +334,29 @@ impl Db {
         }
     }
 
-    /// The largest text or blob in bytes that this connection takes.
+    /// The limit of this connection for the bytes of a text or blob.
     pub fn limit_length(&self) -> usize {
-        // SAFETY: -1 only asks.
+        // SAFETY: -1 only queries the limit.
         let limit = unsafe { call!(self.api, limit(self.handle, ffi::SQLITE_LIMIT_LENGTH, -1)) };
         usize::try_from(limit).unwrap_or(0)
     }
 
-    /// Whether `sqlite3_interrupt` has been called. Always false before SQLite 3.41, and blind to progress handlers:
-    /// long work uses a [`super::Ticker`].
+    /// Whether `sqlite3_interrupt` has been called. Always false before SQLite 3.41, and does not include
+    /// progress handlers, so long work uses a [`super::Ticker`].
     pub fn is_interrupted(&self) -> bool {
-        // SAFETY: the slot is there from 3.41 on.
+        // SAFETY: the slot exists from 3.41 on.
         self.api.version >= 3_041_000 && unsafe { call!(self.api, is_interrupted(self.handle)) != 0 }
     }
 
     /// Opens a blob for reading. It holds a read transaction until it is dropped.
     ///
     /// # Errors
-    /// No such table, column or row; a value that is neither text nor blob.
+    /// If there is no such table, column or row, or the value is neither text nor blob.
     pub fn read_blob(&self, schema: &str, table: &str, column: &str, rowid: i64) -> Result<BlobReader> {
         BlobReader::open(*self, schema, table, column, rowid)
     }
 
-    /// What the running statement wants on a conflict. Good in xUpdate, with constraint support declared.
+    /// The conflict resolution of the running statement. Valid in xUpdate, with constraint support declared.
     pub fn vtab_on_conflict(&self) -> Conflict {
         // SAFETY: the connection is open.
         match unsafe { call!(self.api, vtab_on_conflict(self.handle)) } {
@@ -365,10 +368,10 @@ impl Db {
         }
     }
 
-    /// Declares that xUpdate obeys [`Db::vtab_on_conflict`]. Good in create and connect.
+    /// Declares that xUpdate obeys [`Db::vtab_on_conflict`]. Valid in create and connect.
     ///
     /// # Errors
-    /// `SQLITE_MISUSE` outside of them.
+    /// `SQLITE_MISUSE` elsewhere.
     pub fn vtab_config_constraint_support(&self, yes: bool) -> Result<()> {
         // SAFETY: this option takes one int.
         self.check(unsafe {
@@ -376,19 +379,19 @@ impl Db {
         })
     }
 
-    /// Declares the table safe in triggers and views of an untrusted schema. Good in create and connect.
+    /// Declares the table safe in triggers and views of an untrusted schema. Valid in create and connect.
     ///
     /// # Errors
-    /// `SQLITE_MISUSE` outside of them.
+    /// `SQLITE_MISUSE` elsewhere.
     pub fn vtab_config_innocuous(&self) -> Result<()> {
         // SAFETY: this option takes no argument.
         self.check(unsafe { call!(self.api, vtab_config(self.handle, ffi::SQLITE_VTAB_INNOCUOUS)) })
     }
 
-    /// Bars the table from triggers and views. Good in create and connect.
+    /// Bars the table from triggers and views. Valid in create and connect.
     ///
     /// # Errors
-    /// `SQLITE_MISUSE` outside of them.
+    /// `SQLITE_MISUSE` elsewhere.
     pub fn vtab_config_direct_only(&self) -> Result<()> {
         // SAFETY: this option takes no argument.
         self.check(unsafe { call!(self.api, vtab_config(self.handle, ffi::SQLITE_VTAB_DIRECTONLY)) })
@@ -400,7 +403,7 @@ impl Db {
         unsafe { call!(self.api, last_insert_rowid(self.handle)) }
     }
 
-    /// Sets what `last_insert_rowid()` returns.
+    /// Sets the result of `last_insert_rowid()`.
     pub fn set_last_insert_rowid(&self, rowid: i64) {
         // SAFETY: the connection is open.
         unsafe { call!(self.api, set_last_insert_rowid(self.handle, rowid)) }

@@ -1,4 +1,4 @@
-//! Reading parts of a stored blob.
+//! Reads parts of a stored blob.
 
 use std::ffi::{CString, c_int};
 use std::ptr;
@@ -7,8 +7,8 @@ use super::api::call;
 use super::ffi::{self, sqlite3_blob};
 use super::{Db, Error, Result};
 
-/// A stored blob, open for reading. It holds a read transaction until it is dropped, and ends with `SQLITE_ABORT` when
-/// its row is written.
+/// A stored blob, open for reading. It holds a read transaction until it is dropped. When its row is written,
+/// further reads fail with `SQLITE_ABORT`.
 #[derive(Debug)]
 pub struct BlobReader {
     db: Db,
@@ -43,7 +43,7 @@ impl BlobReader {
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// `SQLITE_RANGE` past the end, `SQLITE_ABORT` after the row was written, or what reading the file reports.
+    /// `SQLITE_RANGE` past the end, `SQLITE_ABORT` after the row was written, or those of reading the file.
     pub fn read_at(&self, offset: usize, buffer: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(buffer.len());
         let (Some(_), Ok(start), Ok(length)) =
@@ -58,10 +58,10 @@ impl BlobReader {
         })
     }
 
-    /// Goes to another row of the same table, which is cheaper than opening anew.
+    /// Moves to another row of the same table, which is cheaper than opening it again.
     ///
     /// # Errors
-    /// No such row; the reader is of no more use then.
+    /// If there is no such row. The reader can no longer be used then.
     pub fn reopen(&mut self, rowid: i64) -> Result<()> {
         // SAFETY: the blob is open.
         self.db.check(unsafe { call!(self.db.api(), blob_reopen(self.blob, rowid)) })

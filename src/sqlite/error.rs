@@ -1,11 +1,11 @@
-//! Result codes with their text.
+//! Result codes with their texts.
 
 use std::ffi::c_int;
 use std::fmt;
 
 use super::ffi;
 
-/// An SQLite result code with the text that the user reads.
+/// An SQLite result code with the text for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// The extended result code. Never `SQLITE_OK`.
@@ -32,7 +32,7 @@ impl Error {
         Error::new(ffi::SQLITE_ERROR, message)
     }
 
-    /// `SQLITE_CONSTRAINT_NOTNULL`, in SQLite's words.
+    /// `SQLITE_CONSTRAINT_NOTNULL`, with SQLite's own text.
     pub fn not_null(table: &str, column: &str) -> Error {
         let text = format!("NOT NULL constraint failed: {table}.{column}");
         Error::new(ffi::SQLITE_CONSTRAINT_NOTNULL, text)
@@ -63,7 +63,7 @@ impl Error {
         Error::new(ffi::SQLITE_MISUSE, message)
     }
 
-    /// `SQLITE_INTERNAL`: a fault of this program.
+    /// `SQLITE_INTERNAL`: a bug of this program.
     pub fn internal(message: impl Into<String>) -> Error {
         Error::new(ffi::SQLITE_INTERNAL, message)
     }

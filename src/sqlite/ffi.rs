@@ -1,8 +1,9 @@
-//! C types and constants of SQLite's extension interface, trimmed to what this crate calls.
+//! C types and constants of SQLite's extension interface, reduced to what this crate uses.
 //!
-//! The layout follows `sqlite3ext.h` of SQLite 3.54 (public domain); a test compares every slot with the bindings of
-//! the bundled library. Slots are only ever added at the end of `sqlite3_api_routines`, so the table of an older host is a
-//! prefix of this one: what came after SQLite 3.38 may be read only behind a version check (see [`super::Api`]).
+//! The layout follows `sqlite3ext.h` of SQLite 3.54 (public domain). A test compares every slot with the
+//! bindings of the bundled library. Slots are only ever added at the end of `sqlite3_api_routines`, so the
+//! table of an older host is a prefix of this one: slots newer than SQLite 3.38 may be read only behind a
+//! version check (see [`super::Api`]).
 
 #![allow(non_camel_case_types)]
 
@@ -42,7 +43,7 @@ type Slot = *const c_void;
 pub const SQLITE_OK: c_int = 0;
 /// Generic error.
 pub const SQLITE_ERROR: c_int = 1;
-/// A fault inside the extension.
+/// A bug of the extension.
 pub const SQLITE_INTERNAL: c_int = 2;
 /// Access permission denied.
 pub const SQLITE_PERM: c_int = 3;
@@ -88,7 +89,7 @@ pub const SQLITE_DONE: c_int = 101;
 pub const SQLITE_OK_LOAD_PERMANENTLY: c_int = 256;
 /// The content of a virtual table is malformed.
 pub const SQLITE_CORRUPT_VTAB: c_int = SQLITE_CORRUPT | (1 << 8);
-/// NULL where NOT NULL stands.
+/// NULL in a NOT NULL column.
 pub const SQLITE_CONSTRAINT_NOTNULL: c_int = SQLITE_CONSTRAINT | (5 << 8);
 /// A PRIMARY KEY constraint was violated.
 pub const SQLITE_CONSTRAINT_PRIMARYKEY: c_int = SQLITE_CONSTRAINT | (6 << 8);
@@ -122,7 +123,7 @@ pub(super) const SQLITE_VTAB_CONSTRAINT_SUPPORT: c_int = 1;
 pub(super) const SQLITE_VTAB_INNOCUOUS: c_int = 2;
 pub(super) const SQLITE_VTAB_DIRECTONLY: c_int = 3;
 
-/// The routines that a host lends to its extensions.
+/// The routines that a host provides to its extensions.
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct sqlite3_api_routines {
@@ -299,7 +300,7 @@ pub struct sqlite3_api_routines {
     pub vtab_in_first: Option<unsafe extern "C" fn(*mut sqlite3_value, *mut *mut sqlite3_value) -> c_int>,
     pub vtab_in_next: Option<unsafe extern "C" fn(*mut sqlite3_value, *mut *mut sqlite3_value) -> c_int>,
     _gap46: [Slot; 4],
-    // SQLite 3.41 and newer: read behind a version check only.
+    // SQLite 3.41 and newer: read only behind a version check.
     pub is_interrupted: Option<unsafe extern "C" fn(*mut sqlite3) -> c_int>,
 }
 
@@ -318,7 +319,7 @@ type FindFn = Option<
     unsafe extern "C" fn(*mut sqlite3_vtab, c_int, *const c_char, *mut CallFn, *mut *mut c_void) -> c_int,
 >;
 
-/// The methods of a virtual table, all of version 4 (SQLite 3.44; older hosts stop reading earlier).
+/// The methods of a virtual table, all of version 4 (SQLite 3.44). Older hosts read only a prefix.
 #[repr(C)]
 #[allow(missing_docs, non_snake_case)]
 pub struct sqlite3_module {
@@ -366,7 +367,7 @@ pub struct sqlite3_module {
     >,
 }
 
-/// The part of a virtual table object that SQLite knows.
+/// The part of a virtual table object that SQLite defines.
 #[repr(C)]
 #[allow(missing_docs, non_snake_case)]
 pub struct sqlite3_vtab {
@@ -375,7 +376,7 @@ pub struct sqlite3_vtab {
     pub zErrMsg: *mut c_char,
 }
 
-/// The part of a cursor that SQLite knows.
+/// The part of a cursor that SQLite defines.
 #[repr(C)]
 #[allow(missing_docs, non_snake_case)]
 pub struct sqlite3_vtab_cursor {
@@ -400,7 +401,7 @@ pub struct sqlite3_index_orderby {
     pub desc: c_uchar,
 }
 
-/// What xBestIndex does with a term of the WHERE clause.
+/// How xBestIndex uses a term of the WHERE clause.
 #[repr(C)]
 #[allow(missing_docs, non_snake_case)]
 pub struct sqlite3_index_constraint_usage {
@@ -408,7 +409,7 @@ pub struct sqlite3_index_constraint_usage {
     pub omit: c_uchar,
 }
 
-/// The question and the answer of xBestIndex.
+/// The input and output of xBestIndex.
 #[repr(C)]
 #[allow(missing_docs, non_snake_case)]
 pub struct sqlite3_index_info {

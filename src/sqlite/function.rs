@@ -1,4 +1,4 @@
-//! SQL functions.
+//! SQL functions: registration, and the callbacks behind the panic guard.
 
 use std::ffi::{CString, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -10,7 +10,7 @@ use super::guard::{contained, guarded};
 use super::value::with_values;
 use super::{Api, Context, Db, Error, Param, Result, Value};
 
-/// What a function promises.
+/// The properties that a function declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FunctionFlags {
     /// The same arguments give the same result.
@@ -19,7 +19,7 @@ pub struct FunctionFlags {
     pub innocuous: bool,
     /// Barred from triggers and views.
     pub direct_only: bool,
-    /// Looks at the subtype of its arguments.
+    /// Reads the subtype of its arguments.
     pub subtype: bool,
     /// May set the subtype of its result.
     pub result_subtype: bool,
@@ -35,12 +35,12 @@ impl FunctionFlags {
         result_subtype: false,
     };
 
-    /// The same, also reading and setting subtypes.
+    /// [`FunctionFlags::PURE`] that also reads and sets subtypes.
     pub const PURE_TYPED: FunctionFlags =
         FunctionFlags { subtype: true, result_subtype: true, ..FunctionFlags::PURE };
 
     fn bits(self) -> c_int {
-        // Bits that a host does not know yet are masked out by it.
+        // A host masks out bits that it does not know.
         [
             (self.deterministic, ffi::SQLITE_DETERMINISTIC),
             (self.innocuous, ffi::SQLITE_INNOCUOUS),
@@ -55,24 +55,25 @@ impl FunctionFlags {
 
 /// The state of an aggregate over one group.
 pub trait Aggregate: Default + 'static {
-    /// Takes one row.
+    /// Adds one row.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn step(&mut self, args: &[Value<'_>]) -> Result<()>;
 
-    /// Gives the result. Also called, for no use, when a query ends early.
+    /// Returns the result. Also called, and ignored, when a query ends early.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn finish(self, context: &Context<'_>) -> Result<()>;
 }
 
-/// SQLite hands a function nothing but its context, and only a routine of the host leads from there to the function's data.
-/// So each host library has a place here, and each place has callbacks of its own: two libraries never share one.
+/// SQLite passes a function only its context, and only a routine of the host leads from there to the
+/// function's data. So each host library has a slot here, and each slot has its own callbacks: two libraries
+/// never share one.
 static HOSTS: [AtomicPtr<sqlite3_api_routines>; 4] = [const { AtomicPtr::new(ptr::null_mut()) }; 4];
 
-/// The place of a host library; the first registration takes it.
+/// The slot of a host library. Its first registration takes one.
 fn host_place(api: Api) -> Result<usize> {
     let table = api.routines().cast_mut();
     let taken = |host: &AtomicPtr<sqlite3_api_routines>| {
@@ -83,7 +84,7 @@ fn host_place(api: Api) -> Result<usize> {
     place.ok_or_else(|| Error::generic("more than 4 SQLite libraries in one process"))
 }
 
-/// The callback of a host's place.
+/// The callback of a host's slot.
 macro_rules! for_host {
     ($api:expr, $callback:ident::<$type:ty>) => {
         match host_place($api)? {
@@ -99,11 +100,11 @@ struct Scalar<F> {
     function: F,
 }
 
-/// Registers a scalar function with `n_args` arguments (-1 for any number). Data that it needs, it captures; they are dropped
-/// when the connection closes or the function is replaced.
+/// Registers a scalar function with `n_args` arguments (-1 for any number). It captures the data that it
+/// needs, which is dropped when the connection closes or the function is replaced.
 ///
 /// # Errors
-/// Whatever SQLite reports; a name with NUL.
+/// Those of SQLite; if the name contains NUL, or more than four SQLite libraries are in the process.
 pub fn register_scalar<F>(db: Db, name: &str, n_args: i32, flags: FunctionFlags, function: F) -> Result<()>
 where
     F: Fn(&Context<'_>, &[Value<'_>]) -> Result<()> + 'static,
@@ -111,7 +112,7 @@ where
     let name = c_name(name)?;
     let call: ffi::CallFn = for_host!(db.api(), x_func::<F>);
     let data = Box::into_raw(Box::new(Scalar { api: db.api(), function })).cast::<c_void>();
-    // SAFETY: the callback expects exactly this data; SQLite gives it to `drop_box` once, on failure too.
+    // SAFETY: the callback expects exactly this data; SQLite gives it to `drop_box` once, also on failure.
     db.check(unsafe {
         let free: ffi::Destructor = Some(drop_box::<Scalar<F>>);
         call!(
@@ -134,7 +135,7 @@ where
 /// Registers an aggregate with `n_args` arguments (-1 for any number).
 ///
 /// # Errors
-/// Whatever SQLite reports; a name with NUL.
+/// Those of SQLite; if the name contains NUL, or more than four SQLite libraries are in the process.
 pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: FunctionFlags) -> Result<()> {
     let name = c_name(name)?;
     let step: ffi::CallFn = for_host!(db.api(), x_step::<A>);
@@ -160,13 +161,15 @@ pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: 
     })
 }
 
-/// The functions of this connection whose names start with `prefix`, in lower case, with their numbers of arguments (-1 for
-/// any). One look at SQLite's list takes about 75 microseconds: to check many names, ask once.
+/// The functions of this connection whose names start with `prefix`, in lower case, with their numbers of
+/// arguments (-1 for any). SQLite takes about 75 microseconds for its list, so call this once to check many
+/// names.
 ///
 /// # Errors
-/// Whatever SQLite reports.
+/// Those of SQLite.
 pub fn functions_with_prefix(db: Db, prefix: &str) -> Result<Vec<(String, i32)>> {
-    // Unlike the table-valued function of that name, this reads no schema: a database that is locked is no hindrance.
+    // Unlike the table-valued function of this name, the pragma reads no schema, so a locked database is no
+    // obstacle.
     let mut statement = db.prepare("PRAGMA function_list")?;
     let mut rows = statement.query(&[])?;
     let mut found = Vec::new();
@@ -184,18 +187,19 @@ fn c_name(name: &str) -> Result<CString> {
 }
 
 unsafe extern "C" fn drop_box<D>(data: *mut c_void) {
-    // SAFETY: a box that registration gave away.
+    // SAFETY: a box that registration passed to SQLite.
     contained(|| drop(unsafe { Box::from_raw(data.cast::<D>()) }));
 }
 
 /// The data of the running function.
 ///
 /// # Safety
-/// The function was registered with a box of `D` on a connection of host `HOST`, and `context` is that of the callback.
+/// The function was registered with a box of `D` on a connection of host `HOST`, and `context` is that of the
+/// callback.
 unsafe fn user_data<'a, D, const HOST: usize>(context: *mut sqlite3_context) -> &'a D {
     let routines = HOSTS[HOST].load(Ordering::Acquire);
-    // SAFETY: registration has filled the place with a table that Api::from_raw accepted, and the box lives as long as
-    // the function is registered, which SQLite ensures while it runs.
+    // SAFETY: registration has filled the slot with a table that Api::from_raw accepted, and the box lives as
+    // long as the function is registered, which SQLite ensures while it runs.
     unsafe {
         match (*routines).user_data {
             Some(user_data) => &*user_data(context).cast::<D>(),
@@ -222,7 +226,8 @@ unsafe extern "C" fn x_func<F, const HOST: usize>(
     }
 }
 
-/// What SQLite keeps for a group: zeros at first. A group whose step failed has lost its state for good.
+/// The memory that SQLite keeps for a group, initially zero. A group whose step failed has lost its state for
+/// good.
 #[repr(C)]
 struct Group<A> {
     state: *mut A,
@@ -234,8 +239,8 @@ unsafe extern "C" fn x_step<A: Aggregate, const HOST: usize>(
     argc: c_int,
     argv: *mut *mut sqlite3_value,
 ) {
-    // SAFETY: SQLite passes this function's context and `argc` values. The group's memory is zeroed before the first
-    // step, stays in place until xFinal, and is aligned for a pointer.
+    // SAFETY: SQLite passes this function's context and `argc` values. The group's memory is zeroed before
+    // the first step, stays in place until xFinal, and is aligned for a pointer.
     unsafe {
         let api = *user_data::<Api, HOST>(context);
         let out = Context::from_raw(api, context);
@@ -274,8 +279,8 @@ unsafe fn take<A>(group: *mut Group<A>) -> Option<Box<A>> {
 }
 
 unsafe extern "C" fn x_final<A: Aggregate, const HOST: usize>(context: *mut sqlite3_context) {
-    // SAFETY: as in `x_step`; without a step there is no memory, and asking for 0 bytes makes none. SQLite calls this once
-    // per group, also for one that it gives up, so the state is always freed.
+    // SAFETY: as in `x_step`. Without a step there is no memory, and a request for 0 bytes allocates none.
+    // SQLite calls this once per group, also for one that it abandons, so the state is always freed.
     unsafe {
         let api = *user_data::<Api, HOST>(context);
         let out = Context::from_raw(api, context);

@@ -1,4 +1,4 @@
-//! No panic leaves Rust.
+//! The panic guard: no panic leaves Rust.
 
 use std::any::Any;
 use std::mem;
@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Error, Result};
 
-/// Runs a callback's body; a panic becomes `SQLITE_INTERNAL` with its text.
+/// Runs the body of a callback. A panic becomes `SQLITE_INTERNAL` with its text.
 pub(super) fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
-    // Unwind safety: after a panic SQLite aborts the statement, and what the body touched is behind RefCells or dropped.
+    // Unwind safety: after a panic SQLite aborts the statement, and what the body used is in RefCells or
+    // dropped.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::internal(panic_text(payload))))
 }
 
-/// Runs a callback's body where nobody can be told of a panic.
+/// Runs the body of a callback that cannot report a panic.
 pub(super) fn contained(body: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
         panic_text(payload);

@@ -1,4 +1,4 @@
-//! Ways to the host's routines: the entry point of an extension, and a program that links SQLite.
+//! Two ways to the host's routines: the entry point of an extension, and a program that links SQLite.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -9,8 +9,8 @@ use super::ffi::{self, sqlite3, sqlite3_api_routines};
 use super::guard::guarded;
 use super::{Api, Db, Error, Result};
 
-/// The body of an extension's entry point: checks the host, registers, and leaves the text of an error in `message`.
-/// Returns `success` or a result code.
+/// The body of an extension's entry point: checks the host, registers, and leaves the text of an error in
+/// `message`. Returns `success` or a result code.
 ///
 /// # Safety
 /// The arguments are those that SQLite passed to the entry point.
@@ -36,7 +36,7 @@ pub unsafe fn enter(
     }
 }
 
-/// Hands a text to SQLite, which frees it. Uses nothing that an old host lacks.
+/// Passes a text to SQLite, which frees it. Uses only routines that every host has.
 ///
 /// # Safety
 /// As for `enter`.
@@ -59,8 +59,8 @@ unsafe fn leave_message(message: *mut *mut c_char, routines: *const sqlite3_api_
 /// An extension's entry point, with the host's own types for the connection and the table of routines.
 pub type EntryPoint<S, R> = unsafe extern "C" fn(*mut S, *mut *mut c_char, *const R) -> c_int;
 
-/// What a program that links SQLite passes to [`capture_api`]: four functions of that SQLite, whose bindings have types of
-/// their own for the connection and the table of routines.
+/// Four functions of the SQLite that a program links, for [`capture_api`]. The bindings have their own types
+/// for the connection and the table of routines.
 pub struct HostSymbols<S, R> {
     /// `sqlite3_auto_extension`
     pub auto_extension: unsafe extern "C" fn(Option<EntryPoint<S, R>>) -> c_int,
@@ -73,7 +73,8 @@ pub struct HostSymbols<S, R> {
 }
 
 thread_local! {
-    /// What `catch` saw on this thread; connections that other threads open meanwhile do not disturb it.
+    /// The table that `catch` received on this thread. Connections that other threads open meanwhile do not
+    /// disturb it.
     static CAUGHT: Cell<Option<*const c_void>> = const { Cell::new(None) };
 }
 
@@ -82,22 +83,23 @@ unsafe extern "C" fn catch<S, R>(_: *mut S, _: *mut *mut c_char, routines: *cons
     ffi::SQLITE_OK
 }
 
-/// Finds the table of routines of an SQLite that is linked into this program, by way of an automatic extension that is
-/// there for the moment of opening a connection in memory.
+/// Finds the table of routines of an SQLite that is linked into this program. An automatic extension receives
+/// it while a connection in memory is opened.
 ///
 /// # Errors
-/// As [`Api::from_raw`]; an SQLite that cannot open a connection or runs no automatic extensions.
+/// Those of [`Api::from_raw`]; if SQLite cannot open a connection or runs no automatic extensions.
 ///
 /// # Safety
 /// The functions are those of one SQLite library.
 pub unsafe fn capture_api<S, R>(symbols: &HostSymbols<S, R>) -> Result<Api> {
     const READWRITE_CREATE_MEMORY: c_int = 0x02 | 0x04 | 0x80;
-    // One at a time: another call's cancel must not take the extension away before this call has opened.
+    // One call at a time: the cancel of another call must not remove the extension before this call has
+    // opened a connection.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     CAUGHT.set(None);
     let mut connection = ptr::null_mut();
-    // SAFETY: the caller's promise; the connection is closed whatever open says, as SQLite asks.
+    // SAFETY: the caller's promise; the connection is closed whatever `open_v2` returns, as SQLite requires.
     let code = unsafe {
         let code = (symbols.auto_extension)(Some(catch::<S, R>));
         if code != ffi::SQLITE_OK {
@@ -113,7 +115,7 @@ pub unsafe fn capture_api<S, R>(symbols: &HostSymbols<S, R>) -> Result<Api> {
         (symbols.close)(connection);
         code
     };
-    // Another automatic extension may fail the opening after this one has run: that is no matter here.
+    // Another automatic extension may fail after this one has run. That does not matter here.
     match CAUGHT.take() {
         // SAFETY: SQLite itself passed it.
         Some(routines) => unsafe { Api::from_raw(routines.cast()) },

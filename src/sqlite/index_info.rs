@@ -1,4 +1,4 @@
-//! The question that SQLite's planner asks a table, and its answer.
+//! The input of SQLite's planner for a table, and the table's answer.
 
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
@@ -62,9 +62,9 @@ impl Op {
 /// One term of the WHERE clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constraint {
-    /// Its place, for the methods of [`IndexInfo`].
+    /// Its index, for the methods of [`IndexInfo`].
     pub index: usize,
-    /// The column on the left, -1 for the rowid. Without meaning for LIMIT and OFFSET.
+    /// The column on the left, -1 for the rowid. Meaningless for LIMIT and OFFSET.
     pub column: i32,
     /// The operator.
     pub op: Op,
@@ -81,19 +81,19 @@ pub struct OrderBy {
     pub desc: bool,
 }
 
-/// What best_index found.
+/// The result of best_index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BestIndex {
-    /// The plan is good.
+    /// The plan is valid.
     Ok,
-    /// No plan is possible with the constraints that are usable now; SQLite tries another join order.
+    /// No plan is possible with the constraints that are usable now. SQLite tries another join order.
     Unusable,
 }
 
-/// The planner's question. Methods that take a constraint's index panic where it does not exist.
+/// The planner's input. Methods with the index of a constraint panic if it does not exist.
 pub struct IndexInfo<'a> {
     api: Api,
-    /// The first part of a larger object of SQLite, whose routines must get this very pointer.
+    /// The first part of a larger object of SQLite, whose routines must get exactly this pointer.
     info: *mut sqlite3_index_info,
     lent: PhantomData<&'a mut ()>,
 }
@@ -106,7 +106,7 @@ impl IndexInfo<'_> {
     }
 
     fn info(&self) -> &sqlite3_index_info {
-        // SAFETY: from_raw's promise; nobody else writes while xBestIndex runs.
+        // SAFETY: the promise of from_raw; nobody else writes while xBestIndex runs.
         unsafe { &*self.info }
     }
 
@@ -116,17 +116,17 @@ impl IndexInfo<'_> {
     }
 
     fn terms(&self) -> &[ffi::sqlite3_index_constraint] {
-        // SAFETY: SQLite made nConstraint of them.
+        // SAFETY: there are nConstraint of them.
         unsafe { array(self.info().aConstraint, self.info().nConstraint) }
     }
 
-    /// The constraint's number for SQLite.
+    /// The index of a constraint, checked.
     fn at(&self, constraint: usize) -> c_int {
         assert!(constraint < self.terms().len(), "constraint {constraint} of {}", self.terms().len());
         constraint as c_int
     }
 
-    /// The terms of the WHERE clause. The iterator does not borrow, so that the answer can be given while it runs.
+    /// The terms of the WHERE clause. The iterator does not borrow, so the answer can be given while it runs.
     pub fn constraints(&self) -> impl Iterator<Item = Constraint> + use<> {
         let terms = self.terms().iter().enumerate().map(|(index, term)| Constraint {
             index,
@@ -137,28 +137,28 @@ impl IndexInfo<'_> {
         terms.collect::<Vec<_>>().into_iter()
     }
 
-    /// The right side of a constraint, where the planner knows it already.
+    /// The right side of a constraint, if the planner knows it already.
     ///
     /// # Panics
-    /// No such constraint.
+    /// If there is no such constraint.
     pub fn rhs(&self, constraint: usize) -> Option<Value<'_>> {
         let index = self.at(constraint);
         let mut value = ptr::null_mut();
-        // SAFETY: SQLite's own info, and an index that it has; the value lives as long as xBestIndex runs.
+        // SAFETY: SQLite's own info, and a valid index; the value lives as long as xBestIndex runs.
         unsafe {
             let code = call!(self.api, vtab_rhs_value(self.info, index, &raw mut value));
             (code == ffi::SQLITE_OK && !value.is_null()).then(|| Value::from_raw(self.api, value))
         }
     }
 
-    /// Hands the right side to xFilter as argument number `argv_index` (from 1; 0 takes it back). `omit` tells SQLite not
-    /// to check the constraint again.
+    /// Passes the right side to xFilter as argument number `argv_index` (from 1; 0 revokes it). `omit` tells
+    /// SQLite not to test the constraint again.
     ///
     /// # Panics
-    /// No such constraint.
+    /// If there is no such constraint.
     pub fn set_argv(&mut self, constraint: usize, argv_index: i32, omit: bool) {
         let index = self.at(constraint);
-        // SAFETY: SQLite made one usage per constraint, and `at` has checked the index.
+        // SAFETY: there is one usage per constraint, and `at` has checked the index.
         let usage = unsafe { &mut *self.info().aConstraintUsage.add(index as usize) };
         usage.argvIndex = argv_index;
         usage.omit = u8::from(omit);
@@ -166,12 +166,12 @@ impl IndexInfo<'_> {
 
     /// The terms of the ORDER BY clause.
     pub fn order_by(&self) -> impl Iterator<Item = OrderBy> + '_ {
-        // SAFETY: SQLite made nOrderBy of them.
+        // SAFETY: there are nOrderBy of them.
         let terms = unsafe { array(self.info().aOrderBy, self.info().nOrderBy) };
         terms.iter().map(|term| OrderBy { column: term.iColumn, desc: term.desc != 0 })
     }
 
-    /// Promises rows in the order asked for.
+    /// Promises rows in the order of ORDER BY.
     pub fn set_order_by_consumed(&mut self, yes: bool) {
         self.answer().orderByConsumed = c_int::from(yes);
     }
@@ -206,34 +206,34 @@ impl IndexInfo<'_> {
         self.answer().estimatedCost = cost;
     }
 
-    /// The number of rows that the plan yields.
+    /// The estimated number of rows.
     pub fn set_estimated_rows(&mut self, rows: i64) {
         self.answer().estimatedRows = rows;
     }
 
-    /// Promises one row at most.
+    /// Promises at most one row.
     pub fn set_unique(&mut self, yes: bool) {
         self.answer().idxFlags = if yes { ffi::SQLITE_INDEX_SCAN_UNIQUE } else { 0 };
     }
 
-    /// One bit per column that the statement uses; bit 63 stands for all columns from 63 on.
+    /// One bit per column that the statement uses. Bit 63 stands for all columns from 63 on.
     pub fn columns_used(&self) -> u64 {
         self.info().colUsed
     }
 
-    /// Whether a constraint is an IN that xFilter can get as one list. With `Some`, also decides whether it does; the
-    /// constraint then needs an argument number too, and [`Value::as_in_list`] opens the list.
+    /// Whether a constraint is an IN that xFilter can get as one list. With `Some`, also decides whether it
+    /// does: the constraint then needs an argument number too, and [`Value::as_in_list`] opens the list.
     ///
     /// # Panics
-    /// No such constraint.
+    /// If there is no such constraint.
     pub fn vtab_in(&mut self, constraint: usize, handle: Option<bool>) -> bool {
         let index = self.at(constraint);
-        // SAFETY: SQLite's own info, and an index that it has.
+        // SAFETY: SQLite's own info, and a valid index.
         unsafe { call!(self.api, vtab_in(self.info, index, handle.map_or(-1, c_int::from))) != 0 }
     }
 
-    /// How the order of rows matters: 0 as in ORDER BY, 1 only groups, 2 groups and duplicates may be left out, 3 as in
-    /// ORDER BY and duplicates may be left out.
+    /// How the order of rows matters: 0 as in ORDER BY; 1 only groups; 2 groups, and duplicates may be left
+    /// out; 3 as in ORDER BY, and duplicates may be left out.
     pub fn distinct(&self) -> i32 {
         // SAFETY: SQLite's own info.
         unsafe { call!(self.api, vtab_distinct(self.info)) }
@@ -242,20 +242,20 @@ impl IndexInfo<'_> {
     /// The collation of a constraint, like "BINARY".
     ///
     /// # Panics
-    /// No such constraint.
+    /// If there is no such constraint.
     pub fn collation(&self, constraint: usize) -> Option<&str> {
         let index = self.at(constraint);
-        // SAFETY: SQLite's own info, and an index that it has; the text lives as long as xBestIndex runs.
+        // SAFETY: SQLite's own info, and a valid index; the text lives as long as xBestIndex runs.
         unsafe {
             let name = call!(self.api, vtab_collation(self.info, index));
-            // A name that is not UTF-8 is that of some other collation.
+            // A name that is not UTF-8 is that of another collation.
             (!name.is_null()).then(|| CStr::from_ptr(name).to_str().unwrap_or("?"))
         }
     }
 }
 
 /// # Safety
-/// `pointer` is good for `length` items during `'a`; it may be anything when there are none.
+/// `pointer` is valid for `length` items during `'a`. It may be anything if there are none.
 unsafe fn array<'a, T>(pointer: *const T, length: c_int) -> &'a [T] {
     match usize::try_from(length) {
         // SAFETY: the caller's promise.

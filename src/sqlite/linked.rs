@@ -10,9 +10,9 @@ use super::{Api, Db, Error, HostSymbols, Result, capture_api, ffi};
 /// The routines of the SQLite that rusqlite links. The first call opens a connection in memory.
 ///
 /// # Errors
-/// As [`capture_api`].
+/// Those of [`capture_api`].
 pub fn linked_api() -> Result<Api> {
-    // There is one such SQLite in a program, and its table is a constant.
+    // A program has only one such SQLite, and its table is a constant.
     static LINKED: OnceBox<Api> = OnceBox::new();
     if let Some(api) = LINKED.get() {
         return Ok(*api);
@@ -28,14 +28,14 @@ pub fn linked_api() -> Result<Api> {
     Ok(*LINKED.get_or_init(|| Box::new(api)))
 }
 
-/// The connection behind a rusqlite one. The result must not be used after `connection` is closed, nor beside it on another
-/// thread.
+/// The connection behind a rusqlite one. The result must not be used after `connection` is closed, nor
+/// concurrently with it on another thread.
 ///
 /// # Errors
-/// As [`linked_api`].
+/// Those of [`linked_api`].
 pub fn linked_db(connection: &rusqlite::Connection) -> Result<Db> {
     let api = linked_api()?;
-    // SAFETY: the handle is only taken here; what the caller does with the result is bound by the text above.
+    // SAFETY: the handle is only taken here; the text above restricts what the caller may do with the result.
     Ok(unsafe { Db::from_raw(api, connection.handle().cast()) })
 }
 
@@ -46,10 +46,10 @@ pub type Init =
 /// Runs `init` on every connection that is opened from now on.
 ///
 /// # Errors
-/// Out of memory.
+/// `SQLITE_NOMEM`.
 ///
 /// # Safety
-/// `init` keeps to the rules of an entry point.
+/// `init` obeys the rules of an entry point.
 pub unsafe fn add_auto_extension(init: Init) -> Result<()> {
     type Linked = unsafe extern "C" fn(
         *mut linked::sqlite3,

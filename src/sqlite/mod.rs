@@ -1,8 +1,8 @@
 //! The boundary to SQLite's C interface: raw pointers on one side, safe values on the other.
 //!
-//! Everything goes through the table of routines that the host passed in ([`Api`]), so that the same code serves a loaded
-//! library and a linked program, and two SQLite libraries in one process. No panic crosses, every error keeps its extended
-//! code and its text, and inner statements are always left reset.
+//! Everything goes through the table of routines that the host passed in ([`Api`]). So the same code serves a
+//! loaded library, a linked program, and two SQLite libraries in one process. No panic crosses the boundary,
+//! every error keeps its extended code and its text, and inner statements are always reset.
 
 mod api;
 mod blob;

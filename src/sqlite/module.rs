@@ -15,15 +15,15 @@ use super::{
     Value,
 };
 
-/// What one registration owns. SQLite holds one reference and each table another, since versions differ in whether the
-/// module goes before its last table does.
+/// The data of one registration. SQLite holds one reference and each table another, because versions of
+/// SQLite differ in whether the module is dropped before its last table.
 struct Module<T: VTab> {
     methods: sqlite3_module,
     api: Api,
     aux: T::Aux,
 }
 
-/// A table as SQLite sees it, and what follows.
+/// A table in the layout that SQLite requires, followed by our data.
 #[repr(C)]
 struct Table<T: VTab> {
     base: sqlite3_vtab,
@@ -32,7 +32,7 @@ struct Table<T: VTab> {
     module: Rc<Module<T>>,
 }
 
-/// A cursor as SQLite sees it, and what follows.
+/// A cursor in the layout that SQLite requires, followed by our data.
 #[repr(C)]
 struct Scan<T: VTab> {
     base: sqlite3_vtab_cursor,
@@ -42,11 +42,12 @@ struct Scan<T: VTab> {
 /// Registers the module `name`. The aux data is dropped when the connection closes or the module is replaced.
 ///
 /// # Errors
-/// Whatever SQLite reports; a name with NUL.
+/// Those of SQLite; if the name contains NUL.
 pub fn register_module<T: VTab>(db: Db, name: &str, aux: T::Aux) -> Result<()> {
     let name = CString::new(name).map_err(|_| Error::misuse("a module name contains NUL"))?;
     let module = Rc::into_raw(Rc::new(Module::<T> { methods: methods::<T>(), api: db.api(), aux }));
-    // SAFETY: the methods live as long as the reference that `drop_module` gives back; SQLite calls it on failure too.
+    // SAFETY: the methods live as long as the reference that `drop_module` gives back; SQLite calls it on
+    // failure too.
     db.check(unsafe {
         let (methods, aux) = (&raw const (*module).methods, module.cast_mut().cast::<c_void>());
         call!(db.api(), create_module_v2(db.handle(), name.as_ptr(), methods, aux, Some(drop_module::<T>)))
@@ -92,7 +93,7 @@ fn methods<T: VTab>() -> sqlite3_module {
 }
 
 unsafe extern "C" fn drop_module<T: VTab>(aux: *mut c_void) {
-    // SAFETY: the reference that `register_module` gave away; SQLite gives it back once.
+    // SAFETY: the reference that `register_module` passed to SQLite, which returns it once.
     contained(|| drop(unsafe { Rc::from_raw(aux.cast::<Module<T>>().cast_const()) }));
 }
 
@@ -109,16 +110,17 @@ unsafe fn text<'a>(text: *const c_char) -> Result<&'a str> {
 /// # Safety
 /// `table` is a live table of `T`.
 unsafe fn table<'a, T: VTab>(table: *mut sqlite3_vtab) -> &'a T {
-    // SAFETY: the caller's promise; only a shared reference to the Rust part is made, for calls may nest.
+    // SAFETY: the caller's promise. Only a shared reference to the Rust part is made, because calls may nest.
     unsafe { &(*table.cast::<Table<T>>()).vtab }
 }
 
-/// Replaces the table's error text, null for none.
+/// Replaces the table's error text; `None` removes it.
 ///
 /// # Safety
 /// `table` is a live table of `T`.
 unsafe fn set_error<T: VTab>(table: *mut sqlite3_vtab, text: Option<&str>) {
-    // SAFETY: the field belongs to SQLite and to this function; SQLite lets the table free and replace the text.
+    // SAFETY: the field belongs to SQLite and to this function. SQLite allows the table to free and replace
+    // the text.
     unsafe {
         let api = (*table.cast::<Table<T>>()).api;
         let old =
@@ -129,7 +131,7 @@ unsafe fn set_error<T: VTab>(table: *mut sqlite3_vtab, text: Option<&str>) {
     }
 }
 
-/// The frame of every callback on a table: guards the body and leaves its error where SQLite looks for it.
+/// The frame of every callback on a table: guards the body, and leaves its error where SQLite looks for it.
 ///
 /// # Safety
 /// `vtab` is a live table of `T`.
@@ -138,15 +140,15 @@ unsafe fn run<T: VTab>(vtab: *mut sqlite3_vtab, body: impl FnOnce(&T) -> Result<
     match guarded(|| body(unsafe { table::<T>(vtab) })) {
         Ok(()) => ffi::SQLITE_OK,
         Err(error) => {
-            // SAFETY: as above. NOMEM has no text of its own in SQLite.
+            // SAFETY: as above. SQLite has no text of its own for NOMEM.
             unsafe { set_error::<T>(vtab, Some(&error.message)) };
             error.code
         }
     }
 }
 
-/// As `run`, for the callbacks whose text SQLite does not pick up: it goes to the error log, and does not stay behind to
-/// be taken for that of a later error.
+/// As `run`, for callbacks whose error text SQLite does not read. The text goes to the error log, and does
+/// not remain to be taken for that of a later error.
 ///
 /// # Safety
 /// `vtab` is a live table of `T`.
@@ -184,8 +186,8 @@ unsafe extern "C" fn x_connect<T: VTab, const CREATE: bool>(
 ) -> c_int {
     let module = aux.cast::<Module<T>>().cast_const();
     let made = guarded(|| {
-        // SAFETY: SQLite passes what `register_module` gave it and `argc` texts; the count of references goes up before a
-        // reference is taken over.
+        // SAFETY: SQLite passes what `register_module` gave it, and `argc` texts. The reference count is
+        // incremented before a reference is taken over.
         let (module, words) = unsafe {
             Rc::increment_strong_count(module);
             let words = slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0));
@@ -212,7 +214,7 @@ unsafe extern "C" fn x_connect<T: VTab, const CREATE: bool>(
         let base = sqlite3_vtab { pModule: ptr::null(), nRef: 0, zErrMsg: ptr::null_mut() };
         Ok(Box::into_raw(Box::new(Table { base, api: db.api(), vtab, module })))
     });
-    // SAFETY: SQLite wants both filled; it frees the text.
+    // SAFETY: SQLite expects both to be set; it frees the text.
     unsafe {
         match made {
             Ok(table) => {
@@ -239,14 +241,14 @@ unsafe extern "C" fn x_best_index<T: VTab>(vtab: *mut sqlite3_vtab, info: *mut s
     };
     match answer {
         BestIndex::Unusable if code == ffi::SQLITE_OK => ffi::SQLITE_CONSTRAINT,
-        // A plain CONSTRAINT would be taken for "no such plan", and the error would be lost.
+        // SQLite would take a plain CONSTRAINT for "no such plan", and the error would be lost.
         _ if code == ffi::SQLITE_CONSTRAINT => ffi::SQLITE_ERROR,
         _ => code,
     }
 }
 
 unsafe extern "C" fn x_disconnect<T: VTab>(vtab: *mut sqlite3_vtab) -> c_int {
-    // SAFETY: SQLite gives the table back and does not use it again.
+    // SAFETY: SQLite returns the table and does not use it again.
     contained(|| unsafe {
         set_error::<T>(vtab, None);
         drop(Box::from_raw(vtab.cast::<Table<T>>()));
@@ -255,16 +257,16 @@ unsafe extern "C" fn x_disconnect<T: VTab>(vtab: *mut sqlite3_vtab) -> c_int {
 }
 
 unsafe extern "C" fn x_destroy<T: VTab>(vtab: *mut sqlite3_vtab) -> c_int {
-    // SAFETY: a live table. SQLite keeps it when destroying it fails.
+    // SAFETY: a live table. SQLite keeps it if destroying it fails.
     match unsafe { run_logged::<T>(vtab, T::destroy) } {
-        // SAFETY: now it is given back.
+        // SAFETY: SQLite has returned the table.
         ffi::SQLITE_OK => unsafe { x_disconnect::<T>(vtab) },
         code => code,
     }
 }
 
 unsafe extern "C" fn x_open<T: VTab>(vtab: *mut sqlite3_vtab, out: *mut *mut sqlite3_vtab_cursor) -> c_int {
-    // SAFETY: a live table. SQLite fills pVtab after this call.
+    // SAFETY: a live table. SQLite sets pVtab after this call.
     unsafe {
         run::<T>(vtab, |table| {
             let base = sqlite3_vtab_cursor { pVtab: vtab };
@@ -275,7 +277,7 @@ unsafe extern "C" fn x_open<T: VTab>(vtab: *mut sqlite3_vtab, out: *mut *mut sql
 }
 
 unsafe extern "C" fn x_close<T: VTab>(scan: *mut sqlite3_vtab_cursor) -> c_int {
-    // SAFETY: SQLite gives the cursor back.
+    // SAFETY: SQLite returns the cursor.
     contained(|| unsafe { drop(Box::from_raw(scan.cast::<Scan<T>>())) });
     ffi::SQLITE_OK
 }
@@ -305,7 +307,7 @@ unsafe extern "C" fn x_next<T: VTab>(scan: *mut sqlite3_vtab_cursor) -> c_int {
 unsafe extern "C" fn x_eof<T: VTab>(scan: *mut sqlite3_vtab_cursor) -> c_int {
     // SAFETY: a live cursor.
     let eof = guarded(|| Ok(unsafe { &(*scan.cast::<Scan<T>>()).cursor }.eof()));
-    // This slot cannot fail: the scan ends, and the text reaches the log.
+    // This slot cannot report an error: the scan ends, and the text goes to the log.
     c_int::from(eof.unwrap_or_else(|error| {
         // SAFETY: as above.
         unsafe { (*(*scan).pVtab.cast::<Table<T>>()).api }.log(&error);
@@ -323,7 +325,7 @@ unsafe extern "C" fn x_column<T: VTab>(
         let context = Context::from_raw((*(*scan).pVtab.cast::<Table<T>>()).api, context);
         run_scan::<T>(scan, |cursor, table| {
             let result = guarded(|| cursor.column(table, &context, column));
-            // Before 3.42 SQLite looks at the context only.
+            // Before 3.42 SQLite reads only the context.
             result.inspect_err(|error| context.error(error))
         })
     }
@@ -428,7 +430,7 @@ unsafe extern "C" fn x_integrity<T: VTab>(
             | ffi::SQLITE_IOERR => {
                 return error.code;
             }
-            // SQLite drops the text of an error here, but not that of a finding.
+            // Here SQLite ignores the text of an error, but not that of a finding.
             _ => Some(error.message),
         },
     };

@@ -1,4 +1,4 @@
-//! Telling how far long work is.
+//! Progress of long work, and its listeners.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -8,27 +8,27 @@ use std::ptr::NonNull;
 
 use super::Result;
 
-/// How far a stage of long work is.
+/// The progress of a stage of long work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The stage.
     pub stage: &'static str,
     /// Rows, iterations or lists of the stage that are done.
     pub done: u64,
-    /// How many there are; 0 where that is not known.
+    /// How many there are; 0 if unknown.
     pub total: u64,
 }
 
-/// Somebody who is told of each step, see [`super::Ticker::watch`].
+/// Receives each step, see [`super::Ticker::watch`].
 pub trait Watch: Debug {
-    /// Takes a step, on the thread that works.
+    /// Receives a step, on the thread that works.
     ///
     /// # Errors
-    /// `SQLITE_INTERRUPT` where the work shall end.
+    /// `SQLITE_INTERRUPT` to end the work.
     fn at(&self, step: Step) -> Result<()>;
 }
 
-/// How far a command of a table is, as a callback of [`with_progress`](crate::with_progress) hears it.
+/// The progress of a command of a table, for a callback of [`with_progress`](crate::with_progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress<'a> {
@@ -36,31 +36,31 @@ pub struct Progress<'a> {
     pub schema: &'a str,
     /// The table.
     pub table: &'a str,
-    /// The command: `train`, `optimize` and so on; `upkeep` for lists that a commit splits or joins.
+    /// The command: `train`, `optimize` and so on; `upkeep` if a commit splits or merges lists.
     pub command: &'static str,
     /// The stage of the command, like `sample`, `k-means`, `assign and write`.
     pub stage: &'static str,
     /// Rows, iterations or lists of the stage that are done.
     pub done: u64,
-    /// How many there are; 0 where that is not known.
+    /// How many there are; 0 if unknown.
     pub total: u64,
 }
 
 impl Progress<'_> {
-    /// The share of the stage that is done, between 0 and 1; 0 where it is not known.
+    /// The share of the stage that is done, between 0 and 1; 0 if unknown.
     pub fn fraction(&self) -> f64 {
         if self.total == 0 { 0.0 } else { self.done.min(self.total) as f64 / self.total as f64 }
     }
 }
 
-/// What listens on a thread.
+/// A listener on a thread.
 pub type Listener<'a> = dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 'a;
 
 thread_local! {
     static LISTENER: Cell<Option<NonNull<Listener<'static>>>> = const { Cell::new(None) };
 }
 
-/// Puts a listener back, also where the code before it panics.
+/// Restores a listener, also if the code before it panics.
 struct Restore(Option<NonNull<Listener<'static>>>);
 
 impl Drop for Restore {
@@ -69,21 +69,22 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `work`; `listener` hears of every command that runs on this thread meanwhile.
+/// Runs `work`, and calls `listener` for every command that runs on this thread meanwhile.
 pub fn listening<T>(listener: &mut Listener<'_>, work: impl FnOnce() -> T) -> T {
-    // SAFETY: only the lifetime changes. The pointer is in LISTENER until `_restore` goes, which is before the borrow ends, and
-    // nobody else has the listener as long as it is borrowed.
+    // SAFETY: only the lifetime changes. The pointer is in LISTENER until `_restore` is dropped, which is
+    // before the borrow ends, and nobody else uses the listener while it is borrowed.
     let listener: NonNull<Listener<'static>> =
         unsafe { mem::transmute::<NonNull<Listener<'_>>, NonNull<Listener<'static>>>(listener.into()) };
     let _restore = Restore(LISTENER.replace(Some(listener)));
     work()
 }
 
-/// Tells the listener of this thread, if there is one.
+/// Calls the listener of this thread, if there is one.
 pub fn tell(progress: &Progress<'_>) -> ControlFlow<()> {
-    // Taken while it runs: a command that the listener itself starts is not told to it.
+    // Taken while it runs: it is not called for a command that it starts itself.
     let Some(mut listener) = LISTENER.take() else { return ControlFlow::Continue(()) };
     let _restore = Restore(Some(listener));
-    // SAFETY: `listening` lends it to this thread until it returns, and while it is taken nobody else uses it.
+    // SAFETY: `listening` lends it to this thread until it returns, and while it is taken nobody else uses
+    // it.
     unsafe { listener.as_mut()(progress) }
 }

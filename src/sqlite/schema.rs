@@ -1,13 +1,13 @@
-//! What a connection knows: its tables, its modules.
+//! The schemas, tables and modules of a connection, and how names are written.
 
 use std::borrow::Cow;
 
 use super::{Db, Param, Result, Statement, ffi};
 
-/// The schemas of a connection, in the order in which SQLite looks into them.
+/// The schemas of a connection, in the order in which SQLite searches them.
 ///
 /// # Errors
-/// Whatever SQLite reports.
+/// Those of SQLite.
 pub fn schema_names(db: Db) -> Result<Vec<String>> {
     let mut schemas = Vec::new();
     let mut list = db.prepare("PRAGMA database_list")?;
@@ -15,21 +15,21 @@ pub fn schema_names(db: Db) -> Result<Vec<String>> {
     while rows.step()? {
         match rows.text(1) {
             Ok(name) => schemas.push((rows.i64(0), name.to_owned())),
-            // A name that is not UTF-8: none of our tables can be there.
+            // No table of ours can be in a schema whose name is not UTF-8.
             Err(error) if error.primary() == ffi::SQLITE_MISMATCH => {}
             Err(error) => return Err(error),
         }
     }
-    // 0 is main, 1 is temp and goes first.
+    // 0 is main; 1 is temp, which comes first.
     schemas.sort_by_key(|(number, _)| (*number != 1, *number));
     Ok(schemas.into_iter().map(|(_, schema)| schema).collect())
 }
 
-/// The tables of that name (any case), as pairs of schema and name, in the order in which SQLite looks for a name that
-/// stands alone.
+/// The tables with this name (any case), as pairs of schema and name, in the order in which SQLite searches
+/// for a name without a schema.
 ///
 /// # Errors
-/// Whatever SQLite reports, for example that a schema cannot be read.
+/// Those of SQLite, for example if a schema cannot be read.
 pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for schema in schema_names(db)? {
@@ -40,10 +40,10 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// The table of that name (any case) in a schema, as it is written there.
+/// The table with this name (any case) in a schema, as it is written there.
 ///
 /// # Errors
-/// Whatever SQLite reports, for example that there is no such schema.
+/// Those of SQLite, for example if there is no such schema.
 pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
     let sql = format!(
         "SELECT name FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
@@ -57,15 +57,15 @@ pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
 /// Opens a table, if it is not open on this connection: SQLite connects to its module.
 ///
 /// # Errors
-/// Whatever SQLite or the module reports.
+/// Those of SQLite or the module.
 pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
     Statement::prepare_with(db, &format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name)), 0).map(drop)
 }
 
-/// The modules that are registered; none at all where the host cannot tell.
+/// The registered modules; empty if the host cannot list them.
 ///
 /// # Errors
-/// Whatever SQLite reports.
+/// Those of SQLite.
 pub fn module_names(db: Db) -> Result<Vec<String>> {
     let mut statement = db.prepare("PRAGMA module_list")?;
     let mut rows = statement.query(&[])?;
@@ -76,10 +76,10 @@ pub fn module_names(db: Db) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a module of this name is registered.
+/// Whether a module with this name is registered.
 ///
 /// # Errors
-/// Whatever SQLite reports.
+/// Those of SQLite.
 pub fn module_exists(db: Db, name: &str) -> Result<bool> {
     Ok(module_names(db)?.iter().any(|module| module.eq_ignore_ascii_case(name)))
 }
@@ -89,12 +89,12 @@ pub fn escaped(name: &str) -> String {
     name.replace('"', "\"\"")
 }
 
-/// A name as an identifier of SQL.
+/// A name as an SQL identifier.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", escaped(name))
 }
 
-/// A name as a statement in a message has it: in quotes only where it is no plain word.
+/// A name as messages show it in a statement: quoted only if it is not a plain word.
 pub fn shown_name(name: &str) -> Cow<'_, str> {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -1,4 +1,4 @@
-//! Inner statements: prepared once, run many times, always left reset.
+//! Inner statements: prepared once, run many times, always reset.
 
 use std::ffi::{c_char, c_int, c_uint};
 use std::{mem, ptr};
@@ -58,26 +58,28 @@ impl Statement {
     pub(super) fn prepare(db: Db, sql: &str) -> Result<Statement> {
         let (statement, tail) = Statement::prepare_next(db, sql)?;
         let statement = statement.ok_or_else(|| Error::misuse("no SQL statement"))?;
-        // Comments and white space may follow, a second statement would be dropped without a word.
+        // Comments and white space may follow. A second statement would be ignored silently.
         if !tail.trim().is_empty() && Statement::prepare_next(db, tail)?.0.is_some() {
             return Err(Error::misuse("more than one SQL statement"));
         }
         Ok(statement)
     }
 
-    /// Prepares the first statement of a text, and returns what follows it. None where only white space was left.
+    /// Prepares the first statement of a text, and returns the rest of the text. `None` if there was only
+    /// white space.
     pub(super) fn prepare_next(db: Db, sql: &str) -> Result<(Option<Statement>, &str)> {
-        // No virtual tables: a shadow table that is a view of its own table would recurse until the stack ends.
+        // No virtual tables: a shadow table that is a view of its own table would recurse until the stack
+        // overflows.
         Statement::prepare_with(db, sql, ffi::SQLITE_PREPARE_PERSISTENT | ffi::SQLITE_PREPARE_NO_VTAB)
     }
 
-    /// [`Statement::prepare_next`] with flags of SQLite's.
+    /// [`Statement::prepare_next`] with flags of SQLite.
     pub(super) fn prepare_with(db: Db, sql: &str, flags: c_uint) -> Result<(Option<Statement>, &str)> {
         let too_big = |_| Error::new(ffi::SQLITE_TOOBIG, "SQL text too long");
         let length = c_int::try_from(sql.len()).map_err(too_big)?;
         let start: *const c_char = sql.as_ptr().cast();
         let (mut statement, mut tail) = (ptr::null_mut(), start);
-        // SAFETY: `length` bytes of SQL are good, and the connection is open.
+        // SAFETY: `length` bytes of SQL are valid, and the connection is open.
         let code = unsafe {
             call!(db.api(), prepare_v3(db.handle(), start, length, flags, &raw mut statement, &raw mut tail))
         };
@@ -87,26 +89,26 @@ impl Statement {
         Ok(((!statement.is_null()).then_some(Statement { db, statement }), rest))
     }
 
-    /// Runs the statement to its end; rows are ignored.
+    /// Runs the statement to its end, and ignores its rows.
     ///
     /// # Errors
-    /// Whatever SQLite reports, with its extended code; a wrong number of parameters.
+    /// Those of SQLite, with their extended codes; `SQLITE_RANGE` for a wrong number of parameters.
     pub fn execute(&mut self, params: &[Param<'_>]) -> Result<()> {
         let mut rows = self.query(params)?;
         while rows.step()? {}
         Ok(())
     }
 
-    /// Runs an INSERT and returns the rowid.
+    /// Runs an INSERT, and returns the rowid.
     ///
     /// # Errors
-    /// As [`Statement::execute`].
+    /// Those of [`Statement::execute`].
     pub fn insert(&mut self, params: &[Param<'_>]) -> Result<i64> {
         self.execute(params)?;
         Ok(self.db.last_insert_rowid())
     }
 
-    /// Binds the parameters, in order and without copying them, and returns the rows, of which none is computed yet.
+    /// Binds the parameters, in order and without copies, and returns the rows. No row is computed yet.
     ///
     /// # Errors
     /// `SQLITE_RANGE` for a wrong number of parameters, `SQLITE_TOOBIG`, `SQLITE_NOMEM`.
@@ -119,7 +121,7 @@ impl Statement {
             let text = format!("the statement takes {wanted} parameters, {} were given", params.len());
             return Err(Error::new(ffi::SQLITE_RANGE, text));
         }
-        // From here on the guard unbinds and resets, also when a binding fails.
+        // From here on the guard unbinds and resets, also if a binding fails.
         let rows = Rows { statement: self, state: State::Ready };
         for (index, param) in (1..).zip(params) {
             rows.statement.bind(index, *param)?;
@@ -127,12 +129,12 @@ impl Statement {
         Ok(rows)
     }
 
-    /// Binds without a copy: the caller must unbind before the parameter ends.
+    /// Binds without a copy: the caller must unbind before the parameter's lifetime ends.
     fn bind(&self, index: c_int, param: Param<'_>) -> Result<()> {
         let (api, statement) = (self.db.api(), self.statement);
-        // SAFETY: the statement lives and is reset; the bytes outlive the binding (Rows clears it on drop, and `query`
-        // clears what a leaked guard left before the statement can read it). Slices are never null, so an empty blob does
-        // not turn into NULL.
+        // SAFETY: the statement lives and is reset; the bytes outlive the binding (Rows clears it on drop,
+        // and `query` clears what a leaked guard left before the statement can read it). Slices are never
+        // null, so an empty blob does not turn into NULL.
         let code = unsafe {
             match param {
                 Param::Null => call!(api, bind_null(statement, index)),
@@ -151,7 +153,7 @@ impl Statement {
         self.db.check(code)
     }
 
-    /// Stops the statement and forgets its parameters. What it would report, `step` has reported.
+    /// Stops the statement and clears its parameters. Its errors were reported by `step`.
     fn reset(&mut self) {
         // SAFETY: the statement lives.
         unsafe {
@@ -175,17 +177,17 @@ enum State {
     Done,
 }
 
-/// The rows of a running statement. Dropping it resets the statement and forgets its parameters.
+/// The rows of a running statement. Dropping this resets the statement and clears its parameters.
 pub struct Rows<'s> {
     statement: &'s mut Statement,
     state: State,
 }
 
 impl Rows<'_> {
-    /// Goes to the next row; false at the end, which also resets the statement.
+    /// Moves to the next row. Returns false at the end, which also resets the statement.
     ///
     /// # Errors
-    /// Whatever SQLite reports, with its extended code. The rows end there.
+    /// Those of SQLite, with their extended codes. The rows end there.
     pub fn step(&mut self) -> Result<bool> {
         if self.state == State::Done {
             return Ok(false);
@@ -216,7 +218,7 @@ impl Rows<'_> {
         usize::try_from(count).unwrap_or(0)
     }
 
-    /// The storage class of a column of this row. A column that does not exist is NULL here and below.
+    /// The storage class of a column of this row. Here and below, a column that does not exist is NULL.
     pub fn kind(&self, column: usize) -> Kind {
         // SAFETY: the statement lives, and SQLite checks the index.
         Kind::from_code(unsafe {
@@ -227,7 +229,7 @@ impl Rows<'_> {
     /// A column as the parameter of another statement.
     ///
     /// # Errors
-    /// As [`Rows::text`] and [`Rows::blob`].
+    /// Those of [`Rows::text`] and [`Rows::blob`].
     pub fn param(&self, column: usize) -> Result<Param<'_>> {
         Ok(match self.kind(column) {
             Kind::Null => Param::Null,
@@ -253,18 +255,18 @@ impl Rows<'_> {
     /// A column as text; NULL is the empty text.
     ///
     /// # Errors
-    /// `SQLITE_MISMATCH` when it is not valid UTF-8, `SQLITE_NOMEM`.
+    /// `SQLITE_MISMATCH` if it is not valid UTF-8, `SQLITE_NOMEM`.
     pub fn text(&self, column: usize) -> Result<&str> {
         utf8(self.blob(column)?)
     }
 
-    /// A column as bytes, good until the next step; text as UTF-8, NULL as the empty blob.
+    /// A column as bytes, valid until the next step; text as UTF-8, NULL as the empty blob.
     ///
     /// # Errors
     /// `SQLITE_NOMEM`.
     pub fn blob(&self, column: usize) -> Result<&[u8]> {
         let (api, statement, index) = (self.statement.db.api(), self.statement.statement, at(column));
-        // One way to read each storage class, as in Value::blob.
+        // Each storage class is read in one way only, as in Value::blob.
         // SAFETY: SQLite keeps the bytes until the next step or reset, and both need `&mut self`.
         unsafe {
             match self.kind(column) {

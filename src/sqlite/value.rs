@@ -1,4 +1,4 @@
-//! Values that SQLite hands in, and the results that it takes back.
+//! Values that SQLite passes in, and the results that it receives.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
@@ -47,10 +47,10 @@ impl Kind {
     }
 }
 
-/// Makes a slice of what SQLite returned: a null pointer stands for an empty value, or for memory that ran out.
+/// A slice of what SQLite returned. A null pointer means an empty value, or that memory ran out.
 ///
 /// # Safety
-/// `pointer` is null or good for `length` bytes during `'a`.
+/// `pointer` is null or valid for `length` bytes during `'a`.
 pub(super) unsafe fn bytes<'a>(pointer: *const u8, length: c_int) -> Result<&'a [u8]> {
     match (pointer.is_null(), usize::try_from(length)) {
         (true, Ok(1..)) => Err(Error::nomem()),
@@ -64,7 +64,7 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str> {
     str::from_utf8(bytes).map_err(|_| Error::mismatch("text is not valid UTF-8"))
 }
 
-/// A value that SQLite lends for the length of a call.
+/// A value that SQLite lends for the duration of a call.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
     api: Api,
@@ -89,8 +89,8 @@ impl<'a> Value<'a> {
         Kind::from_code(unsafe { call!(self.api, value_type(self.value)) })
     }
 
-    /// The storage class after numeric affinity: a text that reads as a number becomes that number, for all later reads
-    /// of this value. Texts that were handed out before stay good.
+    /// The storage class after numeric affinity: a text that reads as a number becomes that number, for all
+    /// later reads of this value. Texts returned before remain valid.
     pub fn numeric_kind(&self) -> Kind {
         // SAFETY: the value lives, and is one that SQLite lends to a callback, which may convert it in place.
         Kind::from_code(unsafe { call!(self.api, value_numeric_type(self.value)) })
@@ -113,10 +113,10 @@ impl<'a> Value<'a> {
         unsafe { call!(self.api, value_double(self.value)) }
     }
 
-    /// The value as text: a blob's bytes as they are, NULL as the empty text.
+    /// The value as text: the bytes of a blob as they are; NULL as the empty text.
     ///
     /// # Errors
-    /// `SQLITE_MISMATCH` when it is not valid UTF-8, `SQLITE_NOMEM`.
+    /// `SQLITE_MISMATCH` if it is not valid UTF-8, `SQLITE_NOMEM`.
     pub fn text(&self) -> Result<&'a str> {
         utf8(self.blob()?)
     }
@@ -126,8 +126,8 @@ impl<'a> Value<'a> {
     /// # Errors
     /// `SQLITE_NOMEM`.
     pub fn blob(&self) -> Result<&'a [u8]> {
-        // Reading one value as blob and then as text may move its bytes. Each storage class is read in one way only, so
-        // that slices handed out before stay good.
+        // Reading one value as blob and then as text may move its bytes. Each storage class is read in one
+        // way only, so that slices returned before remain valid.
         // SAFETY: the value lives during 'a; the length is asked after the conversion.
         unsafe {
             match self.kind() {
@@ -150,7 +150,7 @@ impl<'a> Value<'a> {
     /// The value as the parameter of a statement.
     ///
     /// # Errors
-    /// As [`Value::text`] and [`Value::blob`].
+    /// Those of [`Value::text`] and [`Value::blob`].
     pub fn param(&self) -> Result<Param<'a>> {
         Ok(match self.kind() {
             Kind::Null => Param::Null,
@@ -161,13 +161,14 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The subtype of a function's argument, 0 without one.
+    /// The subtype of a function's argument; 0 without one.
     pub fn subtype(&self) -> u32 {
         // SAFETY: the value lives.
         unsafe { call!(self.api, value_subtype(self.value)) }
     }
 
-    /// In xUpdate: whether this column is untouched and its value was not fetched (see [`Context::no_change`]).
+    /// In xUpdate: whether this column does not change and its value was not fetched (see
+    /// [`Context::no_change`]).
     pub fn nochange(&self) -> bool {
         // SAFETY: the value lives.
         unsafe { call!(self.api, value_nochange(self.value)) != 0 }
@@ -179,11 +180,11 @@ impl<'a> Value<'a> {
         unsafe { call!(self.api, value_frombind(self.value)) != 0 }
     }
 
-    /// In xFilter: the list, where this is the right side of an IN taken with
-    /// [`IndexInfo::vtab_in`](super::IndexInfo::vtab_in); None for any other value.
+    /// In xFilter: the list, if this is the right side of an IN taken with
+    /// [`IndexInfo::vtab_in`](super::IndexInfo::vtab_in); `None` for any other value.
     ///
     /// # Errors
-    /// Whatever running the subquery reports.
+    /// Those of running the subquery.
     pub fn as_in_list(&self) -> Result<Option<InValues<'a>>> {
         let mut first = ptr::null_mut();
         // SAFETY: the value lives.
@@ -191,7 +192,7 @@ impl<'a> Value<'a> {
         let next = match code & 0xff {
             ffi::SQLITE_OK if !first.is_null() => Some(first),
             ffi::SQLITE_OK | ffi::SQLITE_DONE => None,
-            // What SQLite says of a value that is not such a list depends on its version.
+            // The code for a value that is not such a list depends on the version of SQLite.
             ffi::SQLITE_ERROR | ffi::SQLITE_MISUSE => return Ok(None),
             _ => return Err(Error::new(code, self.api.code_text(code))),
         };
@@ -205,7 +206,7 @@ impl std::fmt::Debug for Value<'_> {
     }
 }
 
-/// The values of an IN list, each once, in no order to rely on.
+/// The values of an IN list, each once, in no particular order.
 pub struct InValues<'a> {
     list: Value<'a>,
     next: Option<*mut sqlite3_value>,
@@ -213,10 +214,10 @@ pub struct InValues<'a> {
 }
 
 impl InValues<'_> {
-    /// The next value, which is good until the call after.
+    /// The next value, which is valid until the next call.
     ///
     /// # Errors
-    /// Whatever SQLite reports; the list ends there.
+    /// Those of SQLite. The list ends there.
     pub fn next_value(&mut self) -> Result<Option<Value<'_>>> {
         if mem::replace(&mut self.started, true) && self.next.is_some() {
             let mut next = ptr::null_mut();
@@ -232,7 +233,7 @@ impl InValues<'_> {
     }
 }
 
-/// Collects the arguments of a callback and hands them over, without allocating for a few of them.
+/// Passes the arguments of a callback to `f`, without allocating for a few of them.
 ///
 /// # Safety
 /// `argv` points to `argc` protected values that live during the call.
@@ -263,7 +264,7 @@ pub(super) fn transient() -> ffi::Destructor {
     unsafe { mem::transmute::<isize, ffi::Destructor>(-1) }
 }
 
-/// Where an SQL function or a column leaves its result. Without one the result is NULL.
+/// Receives the result of an SQL function or a column. Without one the result is NULL.
 pub struct Context<'a> {
     api: Api,
     context: *mut sqlite3_context,
@@ -304,34 +305,34 @@ impl Context<'_> {
     /// A text, which SQLite copies.
     pub fn text(&self, value: &str) {
         let (pointer, length) = (value.as_ptr().cast::<c_char>(), value.len() as u64);
-        // SAFETY: `length` bytes are good; SQLite copies them.
+        // SAFETY: `length` bytes are valid; SQLite copies them.
         unsafe {
             call!(self.api, result_text64(self.context, pointer, length, transient(), ffi::SQLITE_UTF8 as u8))
         }
     }
 
-    /// A blob, which SQLite copies. Empty stays an empty blob.
+    /// A blob, which SQLite copies. An empty slice is an empty blob.
     pub fn blob(&self, value: &[u8]) {
         let (pointer, length) = (value.as_ptr().cast::<c_void>(), value.len() as u64);
-        // SAFETY: `length` bytes are good (an empty slice's pointer is not null); SQLite copies them.
+        // SAFETY: `length` bytes are valid (an empty slice's pointer is not null); SQLite copies them.
         unsafe { call!(self.api, result_blob64(self.context, pointer, length, transient())) }
     }
 
-    /// A blob of `length` bytes that `fill` writes in SQLite's own memory: one copy less than [`Context::blob`]. The
-    /// bytes are zero before.
+    /// A blob of `length` bytes that `fill` writes in SQLite's own memory, which saves a copy compared with
+    /// [`Context::blob`]. The bytes are zero before.
     ///
     /// # Errors
-    /// `SQLITE_NOMEM`, `SQLITE_TOOBIG`, and what `fill` returns.
+    /// `SQLITE_NOMEM`, `SQLITE_TOOBIG`, and those of `fill`.
     pub fn blob_with(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<()> {
         if length > self.db().limit_length() {
             return Err(Error::new(ffi::SQLITE_TOOBIG, "string or blob too big"));
         }
-        // SAFETY: one byte more, since SQLite answers a request for none with null.
+        // SAFETY: one byte more, because SQLite returns null for zero bytes.
         let memory: *mut u8 = unsafe { call!(self.api, malloc64(length as u64 + 1)) }.cast();
         if memory.is_null() {
             return Err(Error::nomem());
         }
-        /// Frees the block where `fill` fails or panics.
+        /// Frees the block if `fill` fails or panics.
         struct Free(Api, *mut u8);
         impl Drop for Free {
             fn drop(&mut self) {
@@ -346,7 +347,7 @@ impl Context<'_> {
             slice::from_raw_parts_mut(memory, length)
         })?;
         mem::forget(guard);
-        // SAFETY: SQLite takes the block and frees it, also when it refuses it.
+        // SAFETY: SQLite takes the block and frees it, even if it refuses it.
         unsafe {
             let free = (*self.api.routines()).free;
             call!(self.api, result_blob64(self.context, memory.cast(), length as u64, free));
@@ -366,7 +367,7 @@ impl Context<'_> {
         }
     }
 
-    /// A copy of a value, subtype and all.
+    /// A copy of a value, including its subtype.
     pub fn value(&self, value: &Value<'_>) {
         // SAFETY: both live.
         unsafe { call!(self.api, result_value(self.context, value.raw())) }
@@ -391,8 +392,8 @@ impl Context<'_> {
         }
     }
 
-    /// In xColumn of an UPDATE: true when this column is not changed. Leaving the result unset then makes
-    /// [`Value::nochange`] true in xUpdate.
+    /// In xColumn of an UPDATE: whether this column does not change. If the result is left unset then,
+    /// [`Value::nochange`] is true in xUpdate.
     pub fn no_change(&self) -> bool {
         // SAFETY: the context lives.
         unsafe { call!(self.api, vtab_nochange(self.context)) != 0 }

@@ -1,17 +1,17 @@
-//! What a virtual table has to say; `module` hands it to SQLite.
+//! The traits of a virtual table. `module` connects them to SQLite.
 
 use super::{BestIndex, Context, Db, Error, IndexInfo, Result, Value, ffi};
 
-/// How a table comes to be.
+/// How a table is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableKind {
     /// By CREATE VIRTUAL TABLE, read and written.
     Writable,
     /// By CREATE VIRTUAL TABLE, read only.
     ReadOnly,
-    /// By its mere name, as a table-valued function; CREATE VIRTUAL TABLE is refused.
+    /// Exists without a statement, as a table-valued function; CREATE VIRTUAL TABLE is refused.
     EponymousOnly,
-    /// By its mere name and by CREATE VIRTUAL TABLE, read only. [`VTab::create`] is not called.
+    /// Exists without a statement, and by CREATE VIRTUAL TABLE; read only. [`VTab::create`] is not called.
     Eponymous,
 }
 
@@ -24,7 +24,7 @@ pub struct VTabArgs<'a> {
     pub schema: &'a str,
     /// The table.
     pub table: &'a str,
-    /// What stands between the parentheses, split at commas.
+    /// The text between the parentheses, split at commas.
     pub arguments: Vec<&'a str>,
 }
 
@@ -36,7 +36,7 @@ pub enum Update<'a> {
     Delete(Value<'a>),
     /// INSERT.
     Insert {
-        /// None where the table is to choose it.
+        /// `None` if the table is to choose it.
         rowid: Option<Value<'a>>,
         /// One value per declared column.
         columns: &'a [Value<'a>],
@@ -45,128 +45,130 @@ pub enum Update<'a> {
     Update {
         /// The row.
         old: Value<'a>,
-        /// Its new rowid, mostly the same.
+        /// Its new rowid, usually the same.
         new: Value<'a>,
         /// One value per declared column; see [`Value::nochange`].
         columns: &'a [Value<'a>],
     },
 }
 
-/// A virtual table. Every method takes `&self`, since SQL that a method runs may come back to the same table (a user's trigger
-/// on a shadow table): keep state in cells and hold no borrow while SQL runs. Panics and errors of every method become
-/// errors of the statement. `Drop` runs when SQLite disconnects from the table or has destroyed it.
+/// A virtual table. Every method takes `&self`, because SQL that a method runs may use the same table again
+/// (a user's trigger on a shadow table): keep state in cells, and hold no borrow while SQL runs. Panics and
+/// errors of every method become errors of the statement. `Drop` runs when SQLite disconnects from the table
+/// or has destroyed it.
 ///
 /// A connection may be used by one thread after another, never by two at once.
 pub trait VTab: Sized + 'static {
-    /// What all tables of the module share on a connection.
+    /// The data that all tables of the module share on a connection.
     type Aux: 'static;
     /// A scan.
     type Cursor: VTabCursor<Self>;
 
-    /// How a table comes to be.
+    /// How a table is created.
     const KIND: TableKind;
     /// Whether the table is safe in triggers and views of an untrusted schema.
     const INNOCUOUS: bool;
     /// Whether [`VTab::update`] obeys [`Db::vtab_on_conflict`].
     const CONSTRAINT_SUPPORT: bool = false;
 
-    /// CREATE VIRTUAL TABLE: the declaration for SQLite (`CREATE TABLE x(...)`) and the table.
+    /// CREATE VIRTUAL TABLE: returns the declaration for SQLite (`CREATE TABLE x(...)`) and the table.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn create(db: Db, aux: &Self::Aux, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         Self::connect(db, aux, args)
     }
 
-    /// Opens a table that exists, or an eponymous one.
+    /// Opens an existing table, or an eponymous one.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn connect(db: Db, aux: &Self::Aux, args: &VTabArgs<'_>) -> Result<(String, Self)>;
 
-    /// Chooses a plan. SQLite passes the text of an error on, but not its code.
+    /// Chooses a plan. SQLite passes on the text of an error, but not its code.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex>;
 
     /// Starts a scan.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn open(&self) -> Result<Self::Cursor>;
 
-    /// DROP TABLE. After an error the table stays. SQLite passes the code on; the text goes to its error log.
+    /// DROP TABLE. After an error the table remains. SQLite passes on the code; the text goes to its error
+    /// log.
     ///
     /// # Errors
-    /// What kept the table from being dropped.
+    /// What prevents the drop.
     fn destroy(&self) -> Result<()> {
         Ok(())
     }
 
-    /// One change. Returns the rowid of an inserted row; the value is ignored otherwise.
+    /// Makes one change. Returns the rowid of an inserted row; the result is ignored otherwise.
     ///
     /// # Errors
-    /// What the user shall read. `SQLITE_CONSTRAINT` and its kin start conflict resolution.
+    /// Messages for the user. `SQLITE_CONSTRAINT` and its extended codes start conflict resolution.
     fn update(&self, update: Update<'_>) -> Result<i64> {
         let _ = update;
         Err(Error::new(ffi::SQLITE_READONLY, "this virtual table cannot be written"))
     }
 
-    /// The first change of a transaction follows. Not called where the transaction created the table.
+    /// Begins a transaction, before its first change. Not called if the transaction created the table.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn begin(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The transaction is about to commit; called again when COMMIT is tried again.
+    /// Prepares the commit of the transaction. Called again if COMMIT is repeated.
     ///
     /// # Errors
-    /// What the user shall read; the commit does not happen.
+    /// Messages for the user. The commit does not happen.
     fn sync(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The transaction has committed. SQLite ignores an error, it goes to its error log.
+    /// Ends the transaction after the commit.
     ///
     /// # Errors
-    /// None that changes anything.
+    /// SQLite ignores an error. It goes to SQLite's error log.
     fn commit(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The transaction was rolled back. SQLite ignores an error, it goes to its error log.
+    /// Ends the transaction after a rollback.
     ///
     /// # Errors
-    /// None that changes anything.
+    /// SQLite ignores an error. It goes to SQLite's error log.
     fn rollback(&self) -> Result<()> {
         Ok(())
     }
 
-    /// A savepoint opens. SQLite passes an error's code on; the text goes to its error log.
+    /// Opens a savepoint. SQLite passes on the code of an error; the text goes to its error log.
     ///
     /// # Errors
-    /// What keeps the savepoint from being opened.
+    /// What prevents the savepoint.
     fn savepoint(&self, level: i32) -> Result<()> {
         let _ = level;
         Ok(())
     }
 
-    /// The savepoints from `level` on are gone, their changes stay. Errors as in [`VTab::savepoint`].
+    /// Releases the savepoints from `level` on; their changes remain. Errors as in [`VTab::savepoint`].
     ///
     /// # Errors
-    /// What keeps the savepoint from being released.
+    /// What prevents the release.
     fn release(&self, level: i32) -> Result<()> {
         let _ = level;
         Ok(())
     }
 
-    /// All changes since savepoint `level` were undone. Errors as in [`VTab::savepoint`].
+    /// Undoes all changes since savepoint `level`. Errors as in [`VTab::savepoint`].
     ///
     /// # Errors
-    /// What the user shall know.
+    /// Messages for the user.
     fn rollback_to(&self, level: i32) -> Result<()> {
         let _ = level;
         Ok(())
@@ -175,23 +177,23 @@ pub trait VTab: Sized + 'static {
     /// ALTER TABLE ... RENAME TO.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn rename(&self, new: &str) -> Result<()> {
         let _ = new;
         Ok(())
     }
 
-    /// `PRAGMA integrity_check` (flags 0) and `quick_check` (flags 1), from SQLite 3.44 on: a line of text about what is wrong.
-    /// An error other than interrupt, lock, memory or input/output is reported as such a line.
+    /// `PRAGMA integrity_check` (flags 0) and `quick_check` (flags 1), from SQLite 3.44 on. Returns the
+    /// faults as text. An error other than interrupt, lock, memory or input/output is reported as a fault.
     ///
     /// # Errors
-    /// What kept the check from being done.
+    /// What prevents the check.
     fn integrity(&self, schema: &str, table: &str, flags: i32) -> Result<Option<String>> {
         let _ = (schema, table, flags);
         Ok(None)
     }
 
-    /// Whether `<table>_<suffix>` is one of the table's own, which users may not write in defensive mode.
+    /// Whether `<table>_<suffix>` is a shadow table, which users may not write in defensive mode.
     fn shadow_name(suffix: &str) -> bool {
         let _ = suffix;
         false
@@ -200,30 +202,30 @@ pub trait VTab: Sized + 'static {
 
 /// A scan of a virtual table.
 pub trait VTabCursor<V: VTab>: 'static {
-    /// Starts anew with the plan of best_index and goes to the first row.
+    /// Starts a scan with the plan of best_index, and moves to the first row.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn filter(&mut self, vtab: &V, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()>;
 
-    /// Goes to the next row.
+    /// Moves to the next row.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn next(&mut self, vtab: &V) -> Result<()>;
 
-    /// Whether there is no row.
+    /// Whether the scan is at its end.
     fn eof(&self) -> bool;
 
-    /// A column of the row.
+    /// Returns a column of the current row.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn column(&self, vtab: &V, context: &Context<'_>, column: i32) -> Result<()>;
 
-    /// The row's rowid.
+    /// The rowid of the current row.
     ///
     /// # Errors
-    /// What the user shall read.
+    /// Messages for the user.
     fn rowid(&self, vtab: &V) -> Result<i64>;
 }

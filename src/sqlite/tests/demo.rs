@@ -1,4 +1,5 @@
-//! A virtual table that uses every callback, keeps its rows in a shadow table, and fails where SQL tells it to.
+//! A virtual table that uses every callback, keeps its rows in a shadow table, and fails where SQL tells it
+//! to.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
