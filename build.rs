@@ -19,7 +19,7 @@ fn main() {
         Some(home) => PathBuf::from(home).join("bin/nvcc"),
         None => "nvcc".into(),
     });
-    // PTX of the oldest architecture that has the shared memory: the driver compiles it for the card.
+    // PTX of the oldest architecture with enough shared memory. The driver compiles it for the card.
     let arch = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".into());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("kernels.ptx");
     let status = Command::new(&nvcc)

@@ -1,4 +1,5 @@
-//! The entry points: two for a library that SQLite loads (feature `loadable`), one for a program that links it.
+//! The C entry points: those that SQLite calls when it loads the library (feature `loadable`), and one for a
+//! program that links this crate.
 
 use std::ffi::{c_char, c_int};
 
@@ -6,8 +7,8 @@ use crate::sqlite::{self, ffi};
 #[cfg(feature = "loadable")]
 use crate::vtab::Dialect;
 
-/// For `sqlite3_auto_extension`, in a program that links this crate: registers everything on a connection. Returns plain
-/// `SQLITE_OK`, since an automatic extension that asks to stay loaded makes opening fail.
+/// For `sqlite3_auto_extension`, in a program that links this crate: registers everything on a connection.
+/// Returns plain `SQLITE_OK`, because an automatic extension that asks to stay loaded makes opening fail.
 ///
 /// # Safety
 /// SQLite calls it, with its own arguments.
@@ -24,14 +25,14 @@ pub unsafe extern "C" fn init_static(
 /// Runs [`init_static`] on every connection that is opened from now on.
 ///
 /// # Errors
-/// Out of memory.
+/// `SQLITE_NOMEM`.
 #[cfg(feature = "rusqlite")]
 pub fn register_auto() -> sqlite::Result<()> {
     // SAFETY: an entry point.
     unsafe { sqlite::add_auto_extension(init_static) }
 }
 
-/// Registers through sqlite-loadable, whose own state one thread at a time may set.
+/// Registers through sqlite-loadable, one thread at a time, because it sets state of its own.
 ///
 /// # Safety
 /// As for [`init_static`].
@@ -49,7 +50,7 @@ unsafe fn load(
 
     let register = |ours: sqlite::Db| {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        // The helper keeps neither code nor text of an error, so the result goes around it.
+        // The helper keeps neither the code nor the text of an error, so the result bypasses it.
         let result = Cell::new(Ok(()));
         let code =
             register_entrypoint_load_permanently(db.cast(), message, routines.cast_mut().cast(), |_| {
@@ -62,12 +63,12 @@ unsafe fn load(
             code => Err(sqlite::Error::new(code, "sqlite-loadable could not register the extension")),
         }
     };
-    // `enter` looks at the host's version before sqlite-loadable touches the host's routines.
+    // `enter` checks the host's version before sqlite-loadable uses the host's routines.
     // SAFETY: SQLite's own arguments.
     unsafe { sqlite::enter(db, message, routines, ffi::SQLITE_OK_LOAD_PERMANENTLY, register) }
 }
 
-/// Entry points of a file, by the names that SQLite derives from the file's.
+/// The entry points of a file. SQLite derives their names from that of the file.
 #[cfg(feature = "loadable")]
 macro_rules! entry_points {
     ($dialect:expr, $($(#[$meta:meta])* $name:ident)*) => { $(
@@ -90,24 +91,25 @@ macro_rules! entry_points {
 #[cfg(feature = "loadable")]
 entry_points! {
     Dialect::Ivf,
-    /// Of `libsqlite_ivf.so`.
+    /// For `libsqlite_ivf.so`.
     sqlite3_sqliteivf_init
-    /// Of `ivf.so`.
+    /// For `ivf.so`.
     sqlite3_ivf_init
 }
 
-// A program that links this crate has feature `rusqlite`, and may link sqlite-vec beside it, whose entry point has the first name.
+// Not with feature `rusqlite`: a program that links this crate may also link sqlite-vec, whose entry point
+// has the first name.
 #[cfg(all(feature = "loadable", feature = "vec0", not(feature = "rusqlite")))]
 entry_points! {
     Dialect::Vec0,
-    /// Of `vec0.so`: SQLite leaves digits out before 3.53.
+    /// For `vec0.so`: before 3.53 SQLite omits digits.
     sqlite3_vec_init
-    /// Of `vec0.so`.
+    /// For `vec0.so`.
     sqlite3_vec0_init
-    /// Of `libsqlite_ivf_vec0.so`.
+    /// For `libsqlite_ivf_vec0.so`, without the digit.
     sqlite3_sqliteivfvec_init
-    /// Of `libsqlite_ivf_vec0.so`.
+    /// For `libsqlite_ivf_vec0.so`.
     sqlite3_sqliteivfvec0_init
-    /// Of `sqlite_vec.so`, as some name it.
+    /// For `sqlite_vec.so`, another common name.
     sqlite3_sqlitevec_init
 }
