@@ -1,8 +1,11 @@
-//! One query beside other work: busy processes, a training by another connection of the process, other threads that search.
+//! Latency of single queries while other work runs: busy processes, a training on another connection of the
+//! same process, other threads that search.
 //!
-//! `cargo bench --bench busy [-- PART]`, PART of a line's name, through SQL, text (see `benches/common`; the fixture where it is missing), k = 10, nprobe 64. Each
-//! part is measured with all threads and with `RAYON_NUM_THREADS=1`, in processes of their own, in turn, `BENCH_ROUNDS` (3) times;
-//! a figure is the median of its rounds. `BENCH_BESIDE=PATH` names this bench of another build, which is then measured in turn as well.
+//! `cargo bench --bench busy [-- PART]` measures the lines whose name contains PART, through SQL, on data set
+//! `text` (see `benches/common`; `fixture` if it is missing), with k = 10 and nprobe 64. Each part is
+//! measured `BENCH_ROUNDS` (3) times with all threads and with `RAYON_NUM_THREADS=1`, alternately, each time
+//! in a new process. A figure is the median of its rounds. `BENCH_BESIDE=PATH` names this bench from another
+//! build, which is then measured alternately as well.
 
 mod common;
 

@@ -1,8 +1,9 @@
-//! Searches on a device beside the CPU, through the engine, for batches of every size.
+//! Searches on a device compared with the CPU, through the engine, for batches of every size.
 //!
-//! `SQLITE_IVF_DEVICE=cuda:0 cargo bench --features cuda --bench device [-- DATA]`, DATA one of seed, sift, text, fixture (the first
-//! that is there unless named). Without a GPU: `SQLITE_IVF_DEVICE=emulated`, which says nothing of a GPU. Prints queries per second and
-//! the time of a batch, best of five, and what copying the rows to the device took. Every answer is compared with the CPU's.
+//! `SQLITE_IVF_DEVICE=cuda:0 cargo bench --features cuda --bench device [-- DATA]`. DATA is seed, sift, text
+//! or fixture (by default the first that is available). Without a GPU, `SQLITE_IVF_DEVICE=emulated` runs the
+//! bench, but its times say nothing about a GPU. Prints queries per second, the time of a batch (best of
+//! five), and the time to copy the rows to the device. Every answer is compared with that of the CPU.
 
 mod common;
 

@@ -1,9 +1,11 @@
-//! Filtered searches: what they find and cost by how many rows pass, beside the same search without a filter.
+//! Recall and time of filtered searches by the share of rows that pass, compared with the same search without
+//! a filter.
 //!
-//! `cargo bench --bench filter`. Rows of a trained table have a metadata column `n`, 0 to 9,999 without a pattern; `n < ?` lets
-//! a share of them pass. Recall is against the exact search with the same filter; the times are medians over the queries,
-//! through SQL. `BENCH_DATA` as in `benches/common`, `BENCH_QUERIES` (500) how many. The last lines are of 10,000 partitions of
-//! 100 rows (`BENCH_PARTITIONS`), of which a query asks one.
+//! `cargo bench --bench filter`. The rows of a trained table have a metadata column `n` with values from 0 to
+//! 9,999 in no particular order, so that `n < ?` lets a given share of them pass. Recall is measured against
+//! the exact search with the same filter. Times are medians over the queries, through SQL. `BENCH_DATA` is
+//! described in `benches/common`; `BENCH_QUERIES` (500) is the number of queries. The last lines measure
+//! queries of one partition in a table of 10,000 partitions (`BENCH_PARTITIONS`) with 100 rows each.
 
 mod common;
 

@@ -1,8 +1,8 @@
-//! Writing through SQL: bulk load, training, single rows, space, and the first query of a cold file.
+//! Writes through SQL: bulk load, training, single rows, space, and the first query of a cold file.
 //!
-//! `cargo bench --bench insert [-- FILTER]`: SIFT descriptors (see `benches/common`), or made rows where those are missing;
-//! `BENCH_ROWS` of them (200,000). Items are rows, bytes those of their vectors. Each stage starts from a file that the
-//! stages before it have made. Sizes are printed at the end.
+//! `cargo bench --bench insert [-- FILTER]` inserts SIFT descriptors (see `benches/common`), or generated
+//! rows if those are missing; `BENCH_ROWS` of them (200,000). Items are rows; bytes are those of their
+//! vectors. Each stage starts from a file that the stages before it have made. Sizes are printed at the end.
 
 mod common;
 

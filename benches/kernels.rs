@@ -1,8 +1,8 @@
-//! The kernels of every instruction set of this machine, one core.
+//! The kernels of every instruction set of this machine, on one core.
 //!
-//! `cargo bench --bench kernels [-- KERNEL]`; `SQLITE_IVF_ISA=avx2` measures that set alone. Items are arithmetic
-//! operations, bytes what the rows or codes take. The peaks are measured first, and each kernel's share of its peak is
-//! printed at the end.
+//! `cargo bench --bench kernels [-- KERNEL]`. `SQLITE_IVF_ISA=avx2` measures only that instruction set. Items
+//! are arithmetic operations; bytes are those of the rows or codes. The bench measures the peaks first and
+//! prints each kernel's share of its peak at the end.
 
 mod common;
 

@@ -1,8 +1,10 @@
-//! A table larger than its memory: what the first query of a cold file reads, single writes, and searches under a budget.
+//! A table larger than its memory budget: what the first query of a cold file reads, single writes, and
+//! searches under a budget.
 //!
-//! `cargo bench --bench large [-- ROWS]`: 1,000,000 rows of 128 dimensions: the SIFT descriptors of the folder that
-//! `SQLITE_IVF_DATA` names (`../shared/data` without it), each several times with noise of its own; made rows where they
-//! are missing. Takes about 2 GB of disk and as much memory. A plain program: each part needs the file as the part before left it.
+//! `cargo bench --bench large [-- ROWS]` inserts 1,000,000 rows of 128 dimensions: the SIFT descriptors of
+//! the folder that `SQLITE_IVF_DATA` names (by default `../shared/data`), each several times with its own
+//! noise, or generated rows if they are missing. It needs about 2 GB of disk and as much memory. It is a
+//! plain program because each part needs the file as the previous part left it.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,11 +1,16 @@
-//! What the knobs of a search give: recall and time of `recall_target` beside the nprobe that finds as much, and of the
-//! profiles and budgets beside no budget.
+//! Recall and time by search parameter: `recall_target` compared with the nprobe of the same recall, and
+//! profiles and budgets compared with no budget.
 //!
-//! `cargo bench --bench recall`; `-- targets`, `-- budgets` or `-- copies` alone. The last is about tables whose rows have copies: recalls by
-//! `recall_target`, measured on the rows and by half of the queries, for the other half. `BENCH_ROWS` bounds the rows there (200,000),
-//! `BENCH_COPIES=4,1,23` asks for one case: four copies of every row (of every tenth: `,10,`), 23 away on average. `BENCH_DATA` as in `benches/common`. Recall is that of k = 10 (20 in the seed setup) against
-//! the exact search; rows are those scanned per query; times are the median of one query alone, queries per second of a
-//! batch and, on Linux, the CPU time of all threads per query of a batch, which a busy machine disturbs less. It fails where a recall target is missed by more than one point on the real data.
+//! `cargo bench --bench recall`, or one part with `-- targets`, `-- budgets` or `-- copies`. `copies`
+//! measures tables whose rows have copies: the recall of each `recall_target`, calibrated on the rows and on
+//! half of the queries, and measured on the other half. `BENCH_ROWS` limits the rows there (200,000).
+//! `BENCH_COPIES=4,1,23` measures one case: four copies of every row (`4,10,23`: of every tenth row), at a
+//! mean distance of 23. `BENCH_DATA` is described in `benches/common`.
+//!
+//! Recall is measured against the exact search with k = 10 (20 for `seed`). Rows are those scanned per query.
+//! Times are the median of single queries, queries per second of a batch and, on Linux, the CPU time of all
+//! threads per query of a batch, which a busy machine disturbs less. The bench fails if a recall differs from
+//! its target by more than one point (`seed` and the target 0.99 excepted).
 
 mod common;
 

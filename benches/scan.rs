@@ -1,7 +1,8 @@
-//! The scan of one long list by the engine: one query, which memory bounds, and a panel of them, which arithmetic bounds.
+//! The engine's scan of one long list: for one query, which memory bandwidth limits, and for a panel of
+//! queries, which arithmetic limits.
 //!
-//! `cargo bench --bench scan [-- FILTER]`. Items are arithmetic operations, bytes what is read of the rows (codes with their
-//! values, or f32). One thread.
+//! `cargo bench --bench scan [-- FILTER]`. Items are arithmetic operations; bytes are those read of the rows
+//! (codes with their values, or f32). One thread.
 
 mod common;
 

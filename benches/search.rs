@@ -1,9 +1,9 @@
-//! Searches: of the engine alone, one query and batches, and one query through SQL.
+//! Searches: single queries and batches through the engine, and single queries through SQL.
 //!
-//! `cargo bench --bench search [-- engine | sql]`. Items are queries. Before its batches each data set prints recall, rows
-//! scanned and re-scored per query; at the end come the best time, p50, p99 and queries per second. `BENCH_DATA` (see
-//! `benches/common`), `BENCH_NPROBE` (32), `BENCH_NQ`, `BENCH_MODE` (auto, matrix, csr) and `BENCH_F32` (rows without codes;
-//! set to anything) vary what is measured.
+//! `cargo bench --bench search [-- engine | sql]`. Items are queries. Before its batches each data set prints
+//! recall and the rows scanned and re-scored per query. The best time, p50, p99 and queries per second come
+//! at the end. `BENCH_DATA` (see `benches/common`), `BENCH_NPROBE` (32), `BENCH_NQ`, `BENCH_MODE` (auto,
+//! matrix, csr) and `BENCH_F32` (rows without codes; set to anything) vary what is measured.
 
 mod common;
 

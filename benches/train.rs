@@ -1,7 +1,7 @@
-//! Training: the centroids from a sample, the assignment of all rows, and how even the lists come out.
+//! Training: the centroids from a sample, the assignment of all rows, and how even the list sizes are.
 //!
-//! `cargo bench --bench train [-- FILTER]`. Items are rows for the training, arithmetic operations for the assignment; bytes
-//! are those of the rows. Training uses all threads, the assignment one.
+//! `cargo bench --bench train [-- FILTER]`. Items are rows for training and arithmetic operations for
+//! assignment; bytes are those of the rows. Training uses all threads, assignment uses one.
 
 mod common;
 

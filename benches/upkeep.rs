@@ -1,8 +1,10 @@
-//! A table that grows by rows unlike those it was trained on, beside one built afresh of the same rows.
+//! A table that grows by rows unlike those it was trained on, compared with one built from scratch from the
+//! same rows.
 //!
-//! `cargo bench --bench upkeep [-- ROWS [COMMIT_ROWS]]`: the SIFT descriptors of the folder that `SQLITE_IVF_DATA` names
-//! (`../shared/data` without it), sorted along one direction, so that the second half is unlike the first. The first half
-//! is inserted and trained, the second comes in commits of COMMIT_ROWS (1,000) rows; `-- 0` rows is all of them.
+//! `cargo bench --bench upkeep [-- ROWS [COMMIT_ROWS]]` sorts the SIFT descriptors of the folder that
+//! `SQLITE_IVF_DATA` names (by default `../shared/data`) along one direction, so that the second half is
+//! unlike the first. The first half is inserted and trained; the second half is inserted in commits of
+//! COMMIT_ROWS (1,000) rows. ROWS = 0 means all rows.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What a warm search allocates: nothing in the engine, a constant through SQL.
+//! Allocations of a warm search: none in the engine, a constant number through SQL.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,7 +1,8 @@
-//! Columns beside the vector, against SQLite itself: random writes go to an `ivf` table and to an ordinary table of the same
-//! columns, and random conditions must find the same rows in both, whatever SQLite converts to compare.
+//! Compares the columns beside the vector with SQLite itself: random writes go to an `ivf` table and to an
+//! ordinary table with the same columns, and random conditions must find the same rows in both, whatever
+//! conversions SQLite applies to compare.
 //!
-//! `SQLITE_IVF_COLUMN_STEPS` says how many steps are run in all, `SQLITE_IVF_SEED` which case comes first.
+//! `SQLITE_IVF_COLUMN_STEPS` is the total number of steps, `SQLITE_IVF_SEED` the first case.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,5 +1,8 @@
-//! Damage of every kind, in every field of every shadow row: what concerns it ends in `SQLITE_CORRUPT_VTAB` naming the
-//! shadow table, what does not gives the right answer, and the integrity check finds all of it.
+//! Every kind of damage in every field of every shadow row. A statement that reads the damage fails with
+//! `SQLITE_CORRUPT_VTAB` and names the shadow table, every other statement gives the right answer, and the
+//! integrity check finds all damage.
+//!
+//! This is one file because every test runs the same examinations.
 #![cfg(feature = "loadable")]
 
 mod common;

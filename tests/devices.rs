@@ -1,7 +1,7 @@
-//! The engine's promise on a device: the rows and the keys are those of the CPU.
+//! The engine's promise on a device: the rows and keys equal those of the CPU.
 //!
-//! The same body runs for each device: candle's tensor operations and the plan of the fused kernels, both computed on the CPU,
-//! and the GPU that this build drives, where there is one.
+//! The same tests run for each device: candle's tensor operations and the plan of the fused kernels, both
+//! computed on the CPU, and the GPU that this build drives, if there is one.
 
 #[path = "common/engine.rs"]
 mod engine;

@@ -1,7 +1,9 @@
-//! Every SQL statement that README.md and docs/sql.md show runs, in the order of the page, and gives what the page says.
+//! Runs every SQL statement of README.md and docs/sql.md in the order of the page, and checks that it gives
+//! what the page says.
 //!
-//! In an `sql` block, lines after a statement that start with `--> ` are its rows, columns joined by `|` as the sqlite3
-//! shell prints them, and a line that starts with `--! ` is a part of the error that it must fail with.
+//! In an `sql` block, lines that start with `--> ` after a statement are its rows, with columns joined by `|`
+//! as in the sqlite3 shell. A line that starts with `--! ` is part of the error that the statement must fail
+//! with.
 #![cfg(feature = "loadable")]
 
 use std::path::{Path, PathBuf};

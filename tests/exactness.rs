@@ -1,4 +1,4 @@
-//! The engine's promise: the same rows and the same keys, however a search is run.
+//! The engine's promise: the same rows and keys, however a search is run.
 
 #[path = "common/engine.rs"]
 mod engine;

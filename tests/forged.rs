@@ -1,5 +1,5 @@
-//! A forged copy: another file of the same uuid, version and stamp with other content, every checksum right. Each file
-//! answers for itself, whatever the process remembers of the other one.
+//! A forged copy: another file with the same uuid, version and stamp, but other content and valid checksums.
+//! Each file returns its own content, whatever the process has cached of the other.
 #![cfg(all(unix, feature = "loadable"))]
 
 mod common;

@@ -1,4 +1,5 @@
-//! A file that an earlier build wrote stays readable, and its bytes are those of `docs/format.md`.
+//! A file that an earlier build wrote stays readable, and its bytes are those that `docs/format.md`
+//! describes.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets, driven by inputs that a seed decides: random bytes, and changed ones of those before.
+//! Runs the fuzz targets on seeded inputs: random bytes, and mutations of earlier inputs.
 //!
-//! `SQLITE_IVF_FUZZ_SECONDS` is the time of each body (2), `SQLITE_IVF_FUZZ_SEED` chooses other inputs, and
-//! `SQLITE_IVF_FUZZ_INPUT` is one input in hex, to run a finding again.
+//! `SQLITE_IVF_FUZZ_SECONDS` is the time per target (2), `SQLITE_IVF_FUZZ_SEED` chooses other inputs, and
+//! `SQLITE_IVF_FUZZ_INPUT` is one input in hex, to reproduce a finding.
 #![cfg(feature = "rusqlite")]
 
 #[path = "../fuzz/src/lib.rs"]

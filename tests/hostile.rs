@@ -1,4 +1,6 @@
-//! Files that were made to do harm: whatever they say, a host gets an error or rows, and goes on.
+//! Malicious files: whatever they contain, a host gets an error or rows, and continues to work.
+//!
+//! This is one file because every test runs the same statements on the file that it has made.
 #![cfg(feature = "loadable")]
 
 mod common;

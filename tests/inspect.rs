@@ -1,4 +1,4 @@
-//! The table functions that look inside, against what the tables themselves say.
+//! Compares the inspection functions with the content of the tables.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,8 +1,12 @@
-//! Every form of join with every kind of condition, on the bundled SQLite and on the one of the shell: the rows are those
-//! that an ordinary table gives for the same query. And a join costs one search, however many rows it is asked for.
+//! Every form of join with every kind of condition, on the bundled SQLite and on that of the shell: the rows
+//! equal those that an ordinary table returns for the same query. A join costs one search, however many rows
+//! it reads.
 //!
-//! A form has `{items}` where the table stands in FROM, `{search}` for what makes it a search, and `{condition}`. For the
-//! ordinary table `{items}` is a subquery that gives the k nearest rows among those that pass what is looked at before.
+//! A form contains `{items}` for the table in FROM, `{search}` for the conditions that make it a search, and
+//! `{condition}`. For the ordinary table `{items}` is a subquery that returns the k nearest rows among those
+//! that pass the conditions applied before.
+//!
+//! This is one file because forms, conditions and their expected queries are one table.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,5 +1,5 @@
-//! A process that writes is killed, again and again, at any moment: nothing that it said was committed is lost, and no half of
-//! a transaction is there.
+//! Kills a writing process again and again, at any moment: no commit that it acknowledged is lost, and no
+//! transaction is half there.
 //!
 //! `SQLITE_IVF_KILLS=N` kills N times.
 

@@ -1,4 +1,5 @@
-//! The library that is shipped, in hosts that know nothing of this crate: the stock shell, and every Python there is.
+//! The shipped library in hosts that do not know this crate: the stock shell, and every Python on this
+//! machine.
 #![cfg(feature = "loadable")]
 
 mod common;

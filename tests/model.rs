@@ -1,8 +1,11 @@
-//! Transactions and the one answer: random scripts against a model that keeps every row of every committed state,
-//! transaction and savepoint, and searches by looking at all of them.
+//! Transactions and answers: random scripts against a model, which keeps every row of every committed state,
+//! transaction and savepoint, and searches by scanning all of them.
 //!
-//! `SQLITE_IVF_STEPS` says how many steps are run in all. A failure prints the seed of its case and the shortest script
-//! that was found; `SQLITE_IVF_SEED` runs that case again (with `SQLITE_IVF_STEPS`, that case and those after it).
+//! `SQLITE_IVF_STEPS` is the total number of steps. A failure prints the seed of its case and the shortest
+//! script found. `SQLITE_IVF_SEED` repeats that case (together with `SQLITE_IVF_STEPS`, that case and those
+//! after it).
+//!
+//! This is one file because every step works on the model, the connections and the script together.
 #![cfg(feature = "loadable")]
 
 use std::collections::BTreeMap;

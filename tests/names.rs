@@ -1,4 +1,5 @@
-//! Any name that SQLite takes is a name: of schemas, tables and columns, in every statement that the extension makes of them.
+//! Every name that SQLite accepts works: as a schema, table or column, in every statement that the extension
+//! builds from it.
 #![cfg(feature = "loadable")]
 
 mod common;

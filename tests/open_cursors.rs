@@ -1,7 +1,8 @@
-//! Statements that are read row by row while the same connection writes. At every row of a scan or a search anything may happen:
-//! rows come, change and go, the table trains, optimizes, commits, and undoes what it did.
+//! Statements that are read row by row while the same connection writes. At every row of a scan or search
+//! anything may happen: rows are inserted, changed and deleted, and the table trains, optimizes, commits or
+//! rolls back.
 //!
-//! `SQLITE_IVF_CURSOR_CASES` says how many statements are read, `SQLITE_IVF_SEED` which comes first.
+//! `SQLITE_IVF_CURSOR_CASES` is the number of statements, `SQLITE_IVF_SEED` the first.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! One process and many uses of it: forks, threads, and the library loaded again and again.
+//! One process that uses the library in many ways: forks, threads, and repeated loading.
 #![cfg(all(unix, feature = "loadable", feature = "rusqlite"))]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Long commands can be watched: from another connection, and by a callback that can end them.
+//! Long commands report their progress: to other connections, and to a callback that can stop them.
 #![cfg(all(feature = "loadable", feature = "rusqlite"))]
 
 mod common;

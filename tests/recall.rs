@@ -1,5 +1,5 @@
-//! A recall target is met, near enough, on real vectors: those of `examples/data`, and where they are there those of
-//! `SQLITE_IVF_DATA`. (`cargo bench --bench recall` measures the same with times.)
+//! Recall targets are met, approximately, on real vectors: those of `examples/data`, and those of
+//! `SQLITE_IVF_DATA` if they are available. (`cargo bench --bench recall` measures the same, with times.)
 #![cfg(feature = "loadable")]
 
 #[path = "../benches/common/mod.rs"]

@@ -1,4 +1,4 @@
-//! What is resident: a limit holds from the moment that it is set, whoever uses what is over it.
+//! Resident memory: a limit holds from the moment it is set, whoever uses the content above it.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Segments and versions: what many small commits leave of a list, and what tells one content from another.
+//! Segments and versions: how many small commits leave a list, and how versions tell contents apart.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,9 +1,10 @@
-//! Several processes on one WAL file: a writer, three readers, and one that changes other tables, analyzes, vacuums and
-//! checkpoints. Every answer of a reader is that of exactly one committed version, bit for bit.
+//! Several processes on one WAL file: a writer, three readers, and one that changes other tables, analyzes,
+//! vacuums and checkpoints. Every answer of a reader equals that of exactly one committed version, bit for
+//! bit.
 //!
-//! What the table holds is a function of a number that the writer keeps in an ordinary table, in the same transaction: a
-//! reader that knows the number knows the content. `SQLITE_IVF_SOAK_SECONDS` says how long it goes on,
-//! `SQLITE_IVF_SOAK_SEED` which history it is.
+//! The content of the table is a function of a number that the writer stores in an ordinary table, in the
+//! same transaction: a reader that knows the number knows the content. `SQLITE_IVF_SOAK_SECONDS` is the
+//! running time, `SQLITE_IVF_SOAK_SEED` chooses the history.
 #![cfg(feature = "loadable")]
 
 mod common;

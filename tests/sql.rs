@@ -1,11 +1,11 @@
 //! Black-box SQL: each file of `tests/sql/` runs in a database of its own.
 //!
-//! A file is a run of records, apart by blank lines; lines that begin with `#` are comments:
+//! A file consists of records, separated by blank lines. Lines that begin with `#` are comments.
 //!
-//! - `statement ok` and then SQL;
-//! - `statement error WORDS` and then SQL that must fail with these words in the message;
-//! - `query`, SQL, `----`, and the rows that must come, columns apart by `|`;
-//! - `reopen` closes the connection and opens the file anew.
+//! - `statement ok`, then SQL;
+//! - `statement error WORDS`, then SQL that must fail with these words in the message;
+//! - `query`, SQL, `----`, and the expected rows, with columns separated by `|`;
+//! - `reopen` closes the connection and opens the file again.
 #![cfg(feature = "loadable")]
 
 mod common;

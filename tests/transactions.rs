@@ -1,4 +1,7 @@
-//! What SQLite promises of an ordinary table holds for this one: each test is one way in which it could fail.
+//! What SQLite guarantees for an ordinary table holds for this one. Each test covers one way in which it
+//! could fail.
+//!
+//! This is one file because its tests share one small table and one picture of its content.
 #![cfg(feature = "loadable")]
 
 mod common;

@@ -1,5 +1,7 @@
-//! Undone is undone: what a rollback of any kind takes back leaves no trace in what training and upkeep do later, and a
-//! committed table that is due is trained, whatever else its transaction did.
+//! A rollback of any kind leaves no trace in what training and upkeep do later, and a committed table that is
+//! due for training is trained, whatever else its transaction did.
+//!
+//! This is one file because the tests share one table and compare its lists.
 #![cfg(feature = "loadable")]
 
 mod common;

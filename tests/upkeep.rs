@@ -1,4 +1,5 @@
-//! Lists stay near one size while rows come and go, in the transactions of those who write.
+//! Lists stay near the target size while rows are inserted and deleted; the writers' transactions do the
+//! work.
 
 mod common;
 

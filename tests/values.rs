@@ -1,4 +1,4 @@
-//! Values that hosts bind, and what is wrong with them: what an ordinary table of SQLite's would make of the same value.
+//! Values that hosts bind, valid and invalid: the same value gives what an ordinary SQLite table makes of it.
 #![cfg(feature = "loadable")]
 
 mod common;

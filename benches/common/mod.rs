@@ -1,4 +1,5 @@
-//! What the benches share: peaks of the machine, data, an index in memory, and a note of the best time of each work.
+//! Shared code of the benches: the machine's peaks, data sets, an index in memory, and a record of the best
+//! time of each measurement.
 #![allow(dead_code)]
 
 use std::hint::black_box;

@@ -1,4 +1,5 @@
-//! What the tests share: connections with the built library loaded, numbers that a seed decides, and little words.
+//! Shared code of the tests: connections that have loaded the built library, seeded random numbers, and small
+//! helpers.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};

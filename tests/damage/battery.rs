@@ -1,4 +1,5 @@
-//! One statement of each kind. On a damaged file each of them ends soon, in rows or in an error that is none of the program's own.
+//! One statement of each kind. On a damaged file each of them ends soon, with rows or with an error. Panics,
+//! internal errors, out of memory and interrupts (the time limit) count as failures.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

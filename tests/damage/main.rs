@@ -1,5 +1,5 @@
-//! Planted damage: each of a list of small wrongs, most of them under valid checksums, is found by the integrity check
-//! with a message that names the shadow table and the row. A table that nothing happened to is never accused.
+//! Planted damage: the integrity check finds each of a list of small changes, most of them under valid
+//! checksums, with a message that names the shadow table and the row. It reports nothing for a sound table.
 #![cfg(feature = "loadable")]
 
 mod battery;

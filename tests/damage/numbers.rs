@@ -1,4 +1,5 @@
-//! Every number that a shadow table stores, set to every kind of wrong one: as it stands, and under checksums that are right.
+//! Sets every number that a shadow table stores to every kind of wrong value, with stale checksums and with
+//! valid ones.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, backup::Backup, params_from_iter};

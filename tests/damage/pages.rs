@@ -1,4 +1,4 @@
-//! Whole pages of the file in a wrong place, of zeros, or gone: what SQLite reads then is in any order.
+//! Whole pages of the file exchanged, zeroed or cut off, so that SQLite reads rows in any order.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Damage that is planted, and the name that the message has to give.
+//! The list of planted damage, each with the shadow table and row that the message must name.
 
 use crate::victim::*;
 

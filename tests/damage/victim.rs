@@ -1,4 +1,4 @@
-//! A file to be damaged, and the hands that do it.
+//! A file to be damaged, and the functions that damage it.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
-//! Conditions of a search, and whether they are looked at before its k rows are counted or after.
+//! Conditions of a search, and whether they apply before its k rows are counted or after.
 //!
-//! `{a}` stands for the name that the table has in the query.
+//! `{a}` stands for the table's name in the query.
 
 use super::schema::Schema;
 use super::values::{Column, Kind, Role, chance, compared, fitting, perhaps, pick};

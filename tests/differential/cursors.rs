@@ -1,7 +1,8 @@
 //! A SELECT that stays open while its connection runs other statements.
 //!
-//! Of a scan, rows that no statement touches come exactly once; a row that is touched comes as it was, as it is, or not.
-//! Of a search come the rows that it found when it began, as they were; rows that are touched may be left out.
+//! A scan returns every row that no statement changes exactly once; a changed row is returned in its old or
+//! new form, or not at all. A search returns the rows that it found at its start, as they were then; changed
+//! rows may be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};

@@ -1,4 +1,4 @@
-//! The forms of queries: searches alone, in joins, in subqueries, and rows without a search.
+//! The forms of queries: plain searches, searches in joins and subqueries, and queries without a search.
 
 use super::conditions::{Condition, Place, across, alone};
 use super::queries::{Asked, How, Query, Search};

@@ -1,10 +1,11 @@
-//! The index beside an ordinary table with the same rows: random schemas, statements and queries, and the answer of each
-//! query computed from the ordinary table with `vec_distance_*`.
+//! Compares the index with an ordinary table of the same rows: random schemas, statements and queries. The
+//! expected answer of each query is computed from the ordinary table with `vec_distance_*`.
 //!
-//! `SQLITE_IVF_DIFFERENTIAL_SECONDS` says how long it runs, `_SEED` with which case it begins, `_CASES` how many cases it
-//! runs, `_SKIP` which features it leaves out (names: see `perhaps` and `skipped`), `_FAILURES` after how many failures it
-//! ends, `_PATIENCE` how many seconds a failure is made shorter. A failure prints the seed of its case and the shortest
-//! script that was found: without the lines of the ordinary table `p` it can be pasted into a shell.
+//! `SQLITE_IVF_DIFFERENTIAL_SECONDS` is the running time, `_SEED` the first case, `_CASES` the number of
+//! cases, `_SKIP` the features to leave out (names: see `perhaps` and `skipped`), `_FAILURES` the number of
+//! failures after which to stop, and `_PATIENCE` the seconds spent on shortening a failure. A failure prints
+//! the seed of its case and the shortest script found; without the lines of the ordinary table `p` it can be
+//! pasted into a shell.
 #![cfg(feature = "loadable")]
 
 #[path = "../common/mod.rs"]

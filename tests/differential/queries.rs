@@ -1,7 +1,8 @@
-//! Searches in queries of every form, and the same query of the ordinary table.
+//! Searches in queries of every form, each with the equivalent query of the ordinary table.
 //!
-//! A form is one text for both: `{0}` is the table in FROM, `{0w}` its conditions, `{0o}` those that stand outside of the
-//! subquery that has the search. For the ordinary table `{0}` is a subquery that gives the k nearest rows.
+//! One text serves both tables: `{0}` is the table in FROM, `{0w}` its conditions, `{0o}` the conditions
+//! outside the subquery that contains the search. For the ordinary table `{0}` is a subquery that returns the
+//! k nearest rows.
 
 use super::conditions::{Condition, Place};
 use super::schema::Schema;

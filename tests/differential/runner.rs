@@ -1,4 +1,4 @@
-//! Runs a script, and says where the index differs from the ordinary table.
+//! Runs a script and reports where the index differs from the ordinary table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Random tables: an `ivf` table, an ordinary table of the same columns, and two tables to join with.
+//! Random tables: an `ivf` table, an ordinary table with the same columns, and two tables to join with.
 
 use super::values::{Column, Kind, Role, Space, Vector, chance, perhaps, pick};
 use crate::common::Numbers;

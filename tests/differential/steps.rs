@@ -1,4 +1,4 @@
-//! Steps of a script: random statements, each for the index and for the ordinary table.
+//! The steps of a script: random statements, each for the index and for the ordinary table.
 
 use super::conditions::alone;
 use super::forms::query;

@@ -1,4 +1,4 @@
-//! Values, columns and vectors: what a script is made of, as SQL text.
+//! Values, columns and vectors of scripts, as SQL text.
 
 use crate::common::Numbers;
 

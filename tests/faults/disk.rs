@@ -1,4 +1,7 @@
-//! A disk in memory: what programs see on it, what a power loss would leave of that, and the fault that it waits for.
+//! A disk in memory: the content that programs see, the content that a power loss would leave, and a planned
+//! fault.
+//!
+//! This is one file because every operation of the disk changes both contents and may be the one that fails.
 
 use std::cell::UnsafeCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! The disk fails, fills up, or loses power, at every operation of a table's life: nothing that was acknowledged is lost, no
-//! half of a transaction is there, and the table goes on.
+//! The disk fails, fills up or loses power at every operation of a table's life: no acknowledged commit is
+//! lost, no transaction is half there, and the table remains usable.
 //!
 //! `SQLITE_IVF_FAULTS=N` plays at least N faults.
 

@@ -1,5 +1,5 @@
-//! A small table's whole life, in acts: each is a transaction. What it should hold is told by an ordinary table that the same
-//! statements run on.
+//! The whole life of a small table, in acts of one transaction each. The same statements run on an ordinary
+//! table, which holds the expected rows.
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! Allocators that fail on demand: SQLite's, by `SQLITE_CONFIG_MALLOC`, and this program's own, for large blocks.
+//! Allocators that fail on demand: that of SQLite, through `SQLITE_CONFIG_MALLOC`, and that of this program,
+//! for large blocks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeSet, HashMap};

@@ -1,4 +1,5 @@
-//! A connection without anything between the test and SQLite that could have troubles of its own with memory.
+//! A thin connection to SQLite, so that no other code between the test and SQLite can fail for lack of
+//! memory.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;

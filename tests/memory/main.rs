@@ -1,8 +1,9 @@
-//! Memory that runs out: every allocation of SQLite, and every large one of this library, fails once and from then on.
+//! Out of memory: every allocation of SQLite, and every large one of this library, fails, alone and together
+//! with all later ones.
 //!
-//! A sweep starts this program again for each scenario, since SQLite takes its allocator once per process and Rust ends a
-//! process where memory is not asked for politely. `SQLITE_IVF_OOM` is the number of points of a scenario, `all` for each, `places` for
-//! the first and the last of each chain of callers.
+//! A sweep starts this program again for each scenario, because SQLite accepts an allocator once per process
+//! and Rust aborts a process when an infallible allocation fails. `SQLITE_IVF_OOM` is the number of points
+//! per scenario, `all` for every point, or `places` for the first and last point of each chain of callers.
 #![cfg(all(feature = "loadable", feature = "rusqlite"))]
 
 mod allocators;

@@ -1,4 +1,4 @@
-//! What is done while memory runs out.
+//! The scenarios that run while memory runs out.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,9 @@
-//! What sqlite-vec's documentation and grammar have, said to the real one and to ours, and compared.
+//! Runs the statements of sqlite-vec's documentation and grammar on the real sqlite-vec and on ours, and
+//! compares the results.
 //!
-//! `statements.sql` has the statements, in chapters of one database each; `differences.txt` has those of which another answer is
-//! intended, each with its reason. Both a difference that is not listed and a listed one that is gone fail.
+//! `statements.sql` contains the statements, in chapters of one database each. `differences.txt` lists those
+//! whose results differ on purpose, each with its reason. The test fails on a difference that is not listed,
+//! and on a listed one that no longer occurs.
 
 use std::collections::BTreeMap;
 

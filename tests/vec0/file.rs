@@ -1,5 +1,6 @@
-//! The library as a file under other names, in the stock shell. `SQLITE_IVF_DROP_IN` names one that was built with the features
-//! `loadable,vec0` alone, as `.ci/run` does: this test's own has the feature `rusqlite` too, and without it other entry points.
+//! The library as a file under other names, in the stock shell. `SQLITE_IVF_DROP_IN` names a library built
+//! with only the features `loadable,vec0`, as `.ci/run` does. The library of this test also has the feature
+//! `rusqlite`, and therefore other entry points.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Tables that the real sqlite-vec made: read, searched, taken over and dropped, never written.
+//! Tables that the real sqlite-vec made are read, searched, imported and dropped, but never written.
 
 use std::path::Path;
 

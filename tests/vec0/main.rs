@@ -1,4 +1,4 @@
-//! The module under sqlite-vec's name (feature `vec0`), alone and beside the real sqlite-vec.
+//! The module under sqlite-vec's name (feature `vec0`), alone and together with the real sqlite-vec.
 #![cfg(all(feature = "loadable", feature = "rusqlite", feature = "vec0"))]
 
 #[path = "../common/mod.rs"]

@@ -316,7 +316,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
             values::datum(column, &columns[of.value_at(i)])?
         });
     }
-    // All values are right: from here on the row changes.
+    // All values are valid. From here on the row changes.
     make_way(table, &rivals)?;
     for (index, vector) in table.indexes().zip(&vectors) {
         let Some(vector) = vector else { continue };
@@ -331,13 +331,14 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     Ok(new)
 }
 
-/// The vector of a row that keeps it. The scan that found the row followed the lists, or the map of another vector column.
+/// The vector of a row whose UPDATE does not set it. The row may be missing here, because the scan that found
+/// it followed the lists, or the map of another vector column.
 fn vector_before(index: &Table, rowid: i64) -> Result<Vec<f32>> {
     let gone = || index.tables().corrupt("rowids", rowid, "the row is missing");
     Ok(index.vector(rowid)?.ok_or_else(gone)?)
 }
 
-/// The metadata of a row, as row 0.
+/// The metadata of a row, as a run of one row.
 fn metadata_of(table: &Table, rowid: i64) -> Result<Metadata> {
     let found = table.finding(&mut Default::default(), |finder, lists, state| {
         let found = finder.metadata(lists, state, rowid)?;
