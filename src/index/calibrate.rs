@@ -55,7 +55,7 @@ pub fn sampled(rows: u64) -> u64 {
 /// and any number of threads. Costs an exact search for up to 512 rows.
 ///
 /// # Errors
-/// Those of `lists`, or [`IndexError::OutOfMemory`].
+/// An error from `lists`, or [`IndexError::OutOfMemory`].
 pub fn calibrate<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,
@@ -98,7 +98,7 @@ pub fn calibrate<L: InvertedLists>(
 /// searched for among all rows, without corrections.
 ///
 /// # Errors
-/// Those of `lists`, or [`IndexError::OutOfMemory`].
+/// An error from `lists`, or [`IndexError::OutOfMemory`].
 pub fn calibrate_by<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,

@@ -232,7 +232,7 @@ impl CodePanel {
     /// [`CodePanel::push`] if the sum of the elements is known.
     ///
     /// # Panics
-    /// Those of [`CodePanel::push`].
+    /// Same as [`CodePanel::push`].
     pub fn push_summed(&mut self, code: &[i8], sum: i32) {
         assert_eq!(code.len(), self.dim, "code of another dimension");
         debug_assert_eq!(sum, code.iter().map(|&value| i32::from(value)).sum::<i32>());

@@ -217,7 +217,7 @@ impl Db {
     /// Prepares one statement that will be kept for a while.
     ///
     /// # Errors
-    /// Those of SQLite; if the SQL has no statement, or more than one.
+    /// An error from SQLite, or SQL with no statement or more than one.
     pub fn prepare(&self, sql: &str) -> Result<Statement> {
         Statement::prepare(*self, sql)
     }
@@ -225,7 +225,7 @@ impl Db {
     /// Prepares, runs and finalizes one statement.
     ///
     /// # Errors
-    /// Those of [`Db::prepare`] and [`Statement::execute`].
+    /// Same as [`Db::prepare`] and [`Statement::execute`].
     pub fn run(&self, sql: &str, params: &[Param<'_>]) -> Result<()> {
         self.prepare(sql)?.execute(params)
     }
@@ -233,7 +233,7 @@ impl Db {
     /// The first column of the first row as an integer; `None` without a row.
     ///
     /// # Errors
-    /// Those of [`Db::prepare`] and [`Statement::query`].
+    /// Same as [`Db::prepare`] and [`Statement::query`].
     pub fn query_i64(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<i64>> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(params)?;
@@ -257,7 +257,7 @@ impl Db {
     /// malicious file could make into views.
     ///
     /// # Errors
-    /// Those of [`Db::prepare`].
+    /// Same as [`Db::prepare`].
     pub fn prepare_on_tables(&self, sql: &str) -> Result<Statement> {
         Statement::prepare_with(*self, sql, 0)?.0.ok_or_else(|| Error::misuse("no SQL statement"))
     }

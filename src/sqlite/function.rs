@@ -58,13 +58,13 @@ pub trait Aggregate: Default + 'static {
     /// Adds one row.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn step(&mut self, args: &[Value<'_>]) -> Result<()>;
 
     /// Returns the result. Also called, and ignored, when a query ends early.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn finish(self, context: &Context<'_>) -> Result<()>;
 }
 
@@ -104,7 +104,7 @@ struct Scalar<F> {
 /// needs, which is dropped when the connection closes or the function is replaced.
 ///
 /// # Errors
-/// Those of SQLite; if the name contains NUL, or more than four SQLite libraries are in the process.
+/// An error from SQLite; a name that contains NUL; more than four SQLite libraries in the process.
 pub fn register_scalar<F>(db: Db, name: &str, n_args: i32, flags: FunctionFlags, function: F) -> Result<()>
 where
     F: Fn(&Context<'_>, &[Value<'_>]) -> Result<()> + 'static,
@@ -135,7 +135,7 @@ where
 /// Registers an aggregate with `n_args` arguments (-1 for any number).
 ///
 /// # Errors
-/// Those of SQLite; if the name contains NUL, or more than four SQLite libraries are in the process.
+/// An error from SQLite; a name that contains NUL; more than four SQLite libraries in the process.
 pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: FunctionFlags) -> Result<()> {
     let name = c_name(name)?;
     let step: ffi::CallFn = for_host!(db.api(), x_step::<A>);
@@ -166,7 +166,7 @@ pub fn register_aggregate<A: Aggregate>(db: Db, name: &str, n_args: i32, flags: 
 /// names.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn functions_with_prefix(db: Db, prefix: &str) -> Result<Vec<(String, i32)>> {
     // Unlike the table-valued function of this name, the pragma reads no schema, so a locked database is no
     // obstacle.

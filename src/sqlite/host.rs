@@ -87,7 +87,8 @@ unsafe extern "C" fn catch<S, R>(_: *mut S, _: *mut *mut c_char, routines: *cons
 /// it while a connection in memory is opened.
 ///
 /// # Errors
-/// Those of [`Api::from_raw`]; if SQLite cannot open a connection or runs no automatic extensions.
+/// Those of [`Api::from_raw`], or an error if SQLite cannot open a connection or runs no automatic
+/// extensions.
 ///
 /// # Safety
 /// The functions are those of one SQLite library.

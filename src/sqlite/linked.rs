@@ -10,7 +10,7 @@ use super::{Api, Db, Error, HostSymbols, Result, capture_api, ffi};
 /// The routines of the SQLite that rusqlite links. The first call opens a connection in memory.
 ///
 /// # Errors
-/// Those of [`capture_api`].
+/// Same as [`capture_api`].
 pub fn linked_api() -> Result<Api> {
     // A program has only one such SQLite, and its table is a constant.
     static LINKED: OnceBox<Api> = OnceBox::new();
@@ -32,7 +32,7 @@ pub fn linked_api() -> Result<Api> {
 /// concurrently with it on another thread.
 ///
 /// # Errors
-/// Those of [`linked_api`].
+/// Same as [`linked_api`].
 pub fn linked_db(connection: &rusqlite::Connection) -> Result<Db> {
     let api = linked_api()?;
     // SAFETY: the handle is only taken here; the text above restricts what the caller may do with the result.

@@ -42,7 +42,7 @@ struct Scan<T: VTab> {
 /// Registers the module `name`. The aux data is dropped when the connection closes or the module is replaced.
 ///
 /// # Errors
-/// Those of SQLite; if the name contains NUL.
+/// An error from SQLite, or a name that contains NUL.
 pub fn register_module<T: VTab>(db: Db, name: &str, aux: T::Aux) -> Result<()> {
     let name = CString::new(name).map_err(|_| Error::misuse("a module name contains NUL"))?;
     let module = Rc::into_raw(Rc::new(Module::<T> { methods: methods::<T>(), api: db.api(), aux }));

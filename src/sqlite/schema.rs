@@ -7,7 +7,7 @@ use super::{Db, Param, Result, Statement, ffi};
 /// The schemas of a connection, in the order in which SQLite searches them.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn schema_names(db: Db) -> Result<Vec<String>> {
     let mut schemas = Vec::new();
     let mut list = db.prepare("PRAGMA database_list")?;
@@ -29,7 +29,7 @@ pub fn schema_names(db: Db) -> Result<Vec<String>> {
 /// for a name without a schema.
 ///
 /// # Errors
-/// Those of SQLite, for example if a schema cannot be read.
+/// An error from SQLite, for example if a schema cannot be read.
 pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for schema in schema_names(db)? {
@@ -43,7 +43,7 @@ pub fn tables_named(db: Db, name: &str) -> Result<Vec<(String, String)>> {
 /// The table with this name (any case) in a schema, as it is written there.
 ///
 /// # Errors
-/// Those of SQLite, for example if there is no such schema.
+/// An error from SQLite, for example if there is no such schema.
 pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
     let sql = format!(
         "SELECT name FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
@@ -57,7 +57,7 @@ pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
 /// Opens a table, if it is not open on this connection: SQLite connects to its module.
 ///
 /// # Errors
-/// Those of SQLite or the module.
+/// An error from SQLite or from the module.
 pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
     Statement::prepare_with(db, &format!("SELECT 1 FROM {}.{}", quoted(schema), quoted(name)), 0).map(drop)
 }
@@ -65,7 +65,7 @@ pub fn open_table(db: Db, schema: &str, name: &str) -> Result<()> {
 /// The registered modules; empty if the host cannot list them.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn module_names(db: Db) -> Result<Vec<String>> {
     let mut statement = db.prepare("PRAGMA module_list")?;
     let mut rows = statement.query(&[])?;
@@ -79,7 +79,7 @@ pub fn module_names(db: Db) -> Result<Vec<String>> {
 /// Whether a module with this name is registered.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn module_exists(db: Db, name: &str) -> Result<bool> {
     Ok(module_names(db)?.iter().any(|module| module.eq_ignore_ascii_case(name)))
 }

@@ -92,7 +92,7 @@ impl Statement {
     /// Runs the statement to its end, and ignores its rows.
     ///
     /// # Errors
-    /// Those of SQLite, with their extended codes; `SQLITE_RANGE` for a wrong number of parameters.
+    /// An error from SQLite, with its extended code; `SQLITE_RANGE` for a wrong number of parameters.
     pub fn execute(&mut self, params: &[Param<'_>]) -> Result<()> {
         let mut rows = self.query(params)?;
         while rows.step()? {}
@@ -102,7 +102,7 @@ impl Statement {
     /// Runs an INSERT, and returns the rowid.
     ///
     /// # Errors
-    /// Those of [`Statement::execute`].
+    /// Same as [`Statement::execute`].
     pub fn insert(&mut self, params: &[Param<'_>]) -> Result<i64> {
         self.execute(params)?;
         Ok(self.db.last_insert_rowid())
@@ -187,7 +187,7 @@ impl Rows<'_> {
     /// Moves to the next row. Returns false at the end, which also resets the statement.
     ///
     /// # Errors
-    /// Those of SQLite, with their extended codes. The rows end there.
+    /// An error from SQLite, with its extended code. The rows end there.
     pub fn step(&mut self) -> Result<bool> {
         if self.state == State::Done {
             return Ok(false);
@@ -229,7 +229,7 @@ impl Rows<'_> {
     /// A column as the parameter of another statement.
     ///
     /// # Errors
-    /// Those of [`Rows::text`] and [`Rows::blob`].
+    /// Same as [`Rows::text`] and [`Rows::blob`].
     pub fn param(&self, column: usize) -> Result<Param<'_>> {
         Ok(match self.kind(column) {
             Kind::Null => Param::Null,

@@ -150,7 +150,7 @@ impl<'a> Value<'a> {
     /// The value as the parameter of a statement.
     ///
     /// # Errors
-    /// Those of [`Value::text`] and [`Value::blob`].
+    /// Same as [`Value::text`] and [`Value::blob`].
     pub fn param(&self) -> Result<Param<'a>> {
         Ok(match self.kind() {
             Kind::Null => Param::Null,
@@ -184,7 +184,7 @@ impl<'a> Value<'a> {
     /// [`IndexInfo::vtab_in`](super::IndexInfo::vtab_in); `None` for any other value.
     ///
     /// # Errors
-    /// Those of running the subquery.
+    /// An error from running the subquery.
     pub fn as_in_list(&self) -> Result<Option<InValues<'a>>> {
         let mut first = ptr::null_mut();
         // SAFETY: the value lives.
@@ -217,7 +217,7 @@ impl InValues<'_> {
     /// The next value, which is valid until the next call.
     ///
     /// # Errors
-    /// Those of SQLite. The list ends there.
+    /// An error from SQLite. The list ends there.
     pub fn next_value(&mut self) -> Result<Option<Value<'_>>> {
         if mem::replace(&mut self.started, true) && self.next.is_some() {
             let mut next = ptr::null_mut();

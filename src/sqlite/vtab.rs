@@ -74,7 +74,7 @@ pub trait VTab: Sized + 'static {
     /// CREATE VIRTUAL TABLE: returns the declaration for SQLite (`CREATE TABLE x(...)`) and the table.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn create(db: Db, aux: &Self::Aux, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         Self::connect(db, aux, args)
     }
@@ -82,19 +82,19 @@ pub trait VTab: Sized + 'static {
     /// Opens an existing table, or an eponymous one.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn connect(db: Db, aux: &Self::Aux, args: &VTabArgs<'_>) -> Result<(String, Self)>;
 
     /// Chooses a plan. SQLite passes on the text of an error, but not its code.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex>;
 
     /// Starts a scan.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn open(&self) -> Result<Self::Cursor>;
 
     /// DROP TABLE. After an error the table remains. SQLite passes on the code; the text goes to its error
@@ -109,7 +109,8 @@ pub trait VTab: Sized + 'static {
     /// Makes one change. Returns the rowid of an inserted row; the result is ignored otherwise.
     ///
     /// # Errors
-    /// Messages for the user. `SQLITE_CONSTRAINT` and its extended codes start conflict resolution.
+    /// Any error. SQLite shows its text to the user. `SQLITE_CONSTRAINT` and its extended codes start
+    /// conflict resolution.
     fn update(&self, update: Update<'_>) -> Result<i64> {
         let _ = update;
         Err(Error::new(ffi::SQLITE_READONLY, "this virtual table cannot be written"))
@@ -118,7 +119,7 @@ pub trait VTab: Sized + 'static {
     /// Begins a transaction, before its first change. Not called if the transaction created the table.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn begin(&self) -> Result<()> {
         Ok(())
     }
@@ -126,7 +127,7 @@ pub trait VTab: Sized + 'static {
     /// Prepares the commit of the transaction. Called again if COMMIT is repeated.
     ///
     /// # Errors
-    /// Messages for the user. The commit does not happen.
+    /// Any error. SQLite shows its text to the user, and the commit does not happen.
     fn sync(&self) -> Result<()> {
         Ok(())
     }
@@ -168,7 +169,7 @@ pub trait VTab: Sized + 'static {
     /// Undoes all changes since savepoint `level`. Errors as in [`VTab::savepoint`].
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn rollback_to(&self, level: i32) -> Result<()> {
         let _ = level;
         Ok(())
@@ -177,7 +178,7 @@ pub trait VTab: Sized + 'static {
     /// ALTER TABLE ... RENAME TO.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn rename(&self, new: &str) -> Result<()> {
         let _ = new;
         Ok(())
@@ -205,13 +206,13 @@ pub trait VTabCursor<V: VTab>: 'static {
     /// Starts a scan with the plan of best_index, and moves to the first row.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn filter(&mut self, vtab: &V, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()>;
 
     /// Moves to the next row.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn next(&mut self, vtab: &V) -> Result<()>;
 
     /// Whether the scan is at its end.
@@ -220,12 +221,12 @@ pub trait VTabCursor<V: VTab>: 'static {
     /// Returns a column of the current row.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn column(&self, vtab: &V, context: &Context<'_>, column: i32) -> Result<()>;
 
     /// The rowid of the current row.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn rowid(&self, vtab: &V) -> Result<i64>;
 }

@@ -8,7 +8,7 @@ use crate::storage::StorageError;
 /// Runs tasks on all threads, ticking. Returns the results in the order of the tasks.
 ///
 /// # Errors
-/// Those of the tasks or the ticker.
+/// An error from a task or the ticker.
 pub(super) fn parallel_map<T: Send + Sync>(
     tasks: usize,
     ticker: &mut Ticker,
@@ -20,7 +20,7 @@ pub(super) fn parallel_map<T: Send + Sync>(
 /// Runs work that ticks. If a tick fails, the error is the ticker's.
 ///
 /// # Errors
-/// Those of the work or the ticker.
+/// An error from the work or the ticker.
 pub(super) fn ticking<T>(
     ticker: &mut Ticker,
     work: impl FnOnce(&mut dyn FnMut() -> Result<(), Cancelled>) -> Result<T, IndexError>,
@@ -31,7 +31,7 @@ pub(super) fn ticking<T>(
 /// [`ticking`] that calls `at` before each tick, to report progress.
 ///
 /// # Errors
-/// Those of the work or the ticker.
+/// An error from the work or the ticker.
 pub(super) fn ticking_at<T>(
     ticker: &mut Ticker,
     at: impl Fn(&mut Ticker),

@@ -44,7 +44,7 @@ impl Tables {
     /// Some rows from `rowid` on, in the order of rowids; empty after the last.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn vec0_rows(&self, rowid: i64) -> Result<Vec<Row>> {
         self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 256.into()])
     }
@@ -52,7 +52,7 @@ impl Tables {
     /// The row with this rowid.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn vec0_row(&self, rowid: i64) -> Result<Option<Row>> {
         let found = self.vec0_find(Sql::Vec0Rows, &[rowid.into(), 1.into()])?;
         Ok(found.into_iter().next().filter(|row| row.rowid == rowid))
@@ -61,7 +61,7 @@ impl Tables {
     /// The row with this text key.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn vec0_row_of_key(&self, key: &str) -> Result<Option<Row>> {
         Ok(self.vec0_find(Sql::Vec0Row, &[key.into()])?.into_iter().next())
     }
@@ -99,7 +99,7 @@ impl Tables {
     /// Passes a row's value in metadata column `number` to `give`.
     ///
     /// # Errors
-    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the chunk is missing or too short.
+    /// `SQLITE_CORRUPT_VTAB` if the chunk is missing or too short, or another error from SQLite.
     pub fn vec0_metadata(
         &self,
         row: &Row,
@@ -136,7 +136,7 @@ impl Tables {
     /// Passes a row's value in partition column `number` to `give`.
     ///
     /// # Errors
-    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the chunk is missing.
+    /// `SQLITE_CORRUPT_VTAB` if the chunk is missing, or another error from SQLite.
     pub fn vec0_partition(
         &self,
         row: &Row,
@@ -149,7 +149,7 @@ impl Tables {
     /// Passes a row's value in auxiliary column `number` to `give`.
     ///
     /// # Errors
-    /// Those of SQLite, or `SQLITE_CORRUPT_VTAB` if the row is missing.
+    /// `SQLITE_CORRUPT_VTAB` if the row is missing, or another error from SQLite.
     pub fn vec0_auxiliary(
         &self,
         row: &Row,
@@ -167,7 +167,7 @@ impl Tables {
     /// Drops everything that sqlite-vec has stored for the table.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn vec0_drop(&self) -> Result<()> {
         let numbered =
             NUMBERED.iter().flat_map(|name| (0..MOST_COLUMNS).map(move |i| format!("{name}{i:02}")));

@@ -27,7 +27,7 @@ use write::update;
 /// output of its functions as sqlite-vec does.
 ///
 /// # Errors
-/// Those of SQLite, for example `SQLITE_NOMEM`.
+/// An error from SQLite, for example `SQLITE_NOMEM`.
 pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     functions::register(db, dialect)?;
     let connection = Rc::new(Connection::default());

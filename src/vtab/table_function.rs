@@ -83,7 +83,7 @@ pub trait TableFunction: 'static {
     /// Computes the rows. An argument that was not given is `None`.
     ///
     /// # Errors
-    /// Messages for the user.
+    /// Any error. SQLite shows its text to the user.
     fn rows(
         db: Db,
         environment: &Self::Environment,
@@ -94,7 +94,7 @@ pub trait TableFunction: 'static {
 /// Registers a table-valued function.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn register<F: TableFunction>(db: Db, environment: F::Environment) -> Result<()> {
     register_module::<Function<F>>(db, F::NAME, environment)
 }

@@ -15,19 +15,19 @@ pub trait InvertedLists {
     /// The rowids and codes of a segment.
     ///
     /// # Errors
-    /// Those of the source, for example for damaged content.
+    /// An error from the source, for example for damaged content.
     fn codes(&mut self, head: &SegmentHead) -> Result<Codes, Self::Error>;
 
     /// All rows of a segment, prepared (see [`Metric::prepare`]), `[head.rows][dim]`.
     ///
     /// # Errors
-    /// Those of the source, for example for damaged content.
+    /// An error from the source, for example for damaged content.
     fn vectors(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, Self::Error>;
 
     /// Reads one row of a segment, prepared, into `out`.
     ///
     /// # Errors
-    /// Those of the source, for example for damaged content.
+    /// An error from the source, for example for damaged content.
     fn vector(
         &mut self,
         head: &SegmentHead,
@@ -39,7 +39,7 @@ pub trait InvertedLists {
     /// The metadata of a segment, a row per slot; no columns if the source has none.
     ///
     /// # Errors
-    /// Those of the source, for example for damaged content.
+    /// An error from the source, for example for damaged content.
     fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, Self::Error> {
         let _ = head;
         Ok(Metadata::default())

@@ -58,7 +58,7 @@ impl Probes {
     /// were scanned before.
     ///
     /// # Errors
-    /// Those of `choose` and `share`, or [`OutOfMemory`].
+    /// An error from `choose` or `share`, or [`OutOfMemory`].
     pub fn add<E: From<OutOfMemory>>(
         &mut self,
         done: usize,

@@ -183,7 +183,7 @@ impl Snapshot {
     /// room.
     ///
     /// # Errors
-    /// Those of `lists`.
+    /// An error from `lists`.
     pub fn copy_to<L: InvertedLists>(
         &self,
         device: &DeviceCache,
@@ -197,7 +197,7 @@ impl Snapshot {
     /// The rows of a segment on a device, copied there if necessary; `None` if there is no room.
     ///
     /// # Errors
-    /// Those of `lists`.
+    /// An error from `lists`.
     pub(crate) fn copy_on<L: InvertedLists>(
         &self,
         device: &DeviceCache,

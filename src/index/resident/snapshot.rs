@@ -274,7 +274,7 @@ impl Snapshot {
     /// The rowids and codes of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors
-    /// Those of `lists`.
+    /// An error from `lists`.
     pub fn codes<L: InvertedLists>(
         &self,
         at: usize,
@@ -297,7 +297,7 @@ impl Snapshot {
     /// The metadata of a segment, read from `lists` if it is not resident.
     ///
     /// # Errors
-    /// Those of `lists`.
+    /// An error from `lists`.
     pub fn metadata<L: InvertedLists>(
         &self,
         at: usize,
@@ -347,7 +347,7 @@ impl Snapshot {
     /// The prepared rows of a segment, read from `lists` if they are not resident.
     ///
     /// # Errors
-    /// Those of `lists`, or [`IndexError::OutOfMemory`].
+    /// An error from `lists`, or [`IndexError::OutOfMemory`].
     pub fn vectors<L: InvertedLists>(
         &self,
         at: usize,

@@ -153,7 +153,7 @@ impl Collector {
     /// that the result does not depend on how tight the bounds are.
     ///
     /// # Errors
-    /// Those of `key_of`, or [`IndexError::OutOfMemory`].
+    /// An error from `key_of`, or [`IndexError::OutOfMemory`].
     pub fn is_full<E: From<IndexError> + From<OutOfMemory>>(
         &mut self,
         mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,

@@ -79,7 +79,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Makes the mask of a segment, if there is a filter.
     ///
     /// # Errors
-    /// Those of reading lists, or [`IndexError::OutOfMemory`].
+    /// An error from reading lists, or [`IndexError::OutOfMemory`].
     pub fn mask(&mut self, at: usize) -> Result<(), L::Error> {
         let Some(filter) = self.params.filter else { return Ok(()) };
         if self.coverage.mask(at).is_some() {
@@ -158,7 +158,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// first call has the lists of the first round.
     ///
     /// # Errors
-    /// Those of reading lists, or [`IndexError::OutOfMemory`].
+    /// An error from reading lists, or [`IndexError::OutOfMemory`].
     pub fn count(&mut self, q: u32, lists: impl Iterator<Item = u32>) -> Result<(), L::Error> {
         if self.params.filter.is_none() {
             return Ok(());
@@ -192,7 +192,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// than an unfiltered search scans, it goes on until it has seen all of them.
     ///
     /// # Errors
-    /// Those of reading lists, or [`IndexError::OutOfMemory`].
+    /// An error from reading lists, or [`IndexError::OutOfMemory`].
     pub fn has_enough(&mut self, q: u32) -> Result<bool, L::Error> {
         let Some(&(mut seen)) = self.coverage.seen.get(q as usize) else { return Ok(true) };
         seen.enough = seen.enough || 2 * seen.matched >= seen.budget;
@@ -209,7 +209,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// whatever lists.
     ///
     /// # Errors
-    /// Those of reading lists, or [`IndexError::OutOfMemory`].
+    /// An error from reading lists, or [`IndexError::OutOfMemory`].
     pub fn is_few(&mut self, q: u32) -> Result<bool, L::Error> {
         let Some(&seen) = self.coverage.seen.get(q as usize) else { return Ok(false) };
         Ok(2 * seen.matched < seen.budget

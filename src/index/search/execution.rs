@@ -151,7 +151,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     /// [`Execution::for_each_on`] with the threads of the search.
     ///
     /// # Errors
-    /// Those of the tasks, or an interrupt.
+    /// An error from a task, or an interrupt.
     pub fn for_each(
         &mut self,
         tasks: usize,
@@ -163,7 +163,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     /// Runs tasks on `workers` while `lists` ticks. Each task gets the buffers of a thread.
     ///
     /// # Errors
-    /// Those of the tasks, or an interrupt.
+    /// An error from a task, or an interrupt.
     pub fn for_each_on(
         &mut self,
         workers: Workers,
@@ -186,7 +186,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
 /// Runs tasks on `workers` while `lists` ticks.
 ///
 /// # Errors
-/// Those of a tick or a task.
+/// An error from a tick or a task.
 pub(crate) fn for_each_ticking<L: InvertedLists>(
     lists: &mut L,
     workers: Workers,
@@ -199,7 +199,7 @@ pub(crate) fn for_each_ticking<L: InvertedLists>(
 /// [`for_each_ticking`] for tasks with results, which are returned in the order of the tasks.
 ///
 /// # Errors
-/// Those of a tick or a task.
+/// An error from a tick or a task.
 pub(crate) fn map_ticking<L: InvertedLists, T: Send + Sync>(
     lists: &mut L,
     workers: Workers,

@@ -26,7 +26,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// blocks is cheaper or if rows are not resident.
     ///
     /// # Errors
-    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
     /// interrupt.
     pub fn compare_all(&mut self, queries: &[u32]) -> Result<bool, L::Error> {
         let start = Instant::now();

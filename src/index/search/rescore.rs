@@ -37,7 +37,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Whether a query has seen k rows with wanted keys.
     ///
     /// # Errors
-    /// Those of reading lists, or [`IndexError::OutOfMemory`].
+    /// An error from reading lists, or [`IndexError::OutOfMemory`].
     pub fn is_full(&mut self, q: u32) -> Result<bool, L::Error> {
         let (snapshot, dim, q) = (self.snapshot, self.snapshot.dim(), q as usize);
         let query = &self.queries[q * dim..][..dim];
@@ -48,7 +48,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Re-scores the candidates of all queries, and writes the answers.
     ///
     /// # Errors
-    /// Those of reading lists, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
+    /// An error from reading lists, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
     pub fn rescore(&mut self, answers: &mut Answers) -> Result<(), L::Error> {
         let start = Instant::now();
         for state in &mut self.states {

@@ -30,7 +30,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Searches until no query needs more rows, or has no list left.
     ///
     /// # Errors
-    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory),
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory),
     /// [`IndexError::Device`](crate::index::IndexError::Device), or an interrupt.
     pub fn rounds(&mut self, device: Option<&DeviceCache>) -> Result<(), L::Error> {
         let mut rounds = take(&mut self.rounds);

@@ -34,7 +34,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans the lists of a wave for the only query of the search.
     ///
     /// # Errors
-    /// Those of reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
     /// interrupt.
     pub fn visit(&mut self, probes: &Probes, wave: Wave) -> Result<(), L::Error> {
         let mut visits = take(&mut self.single.visits);

@@ -36,7 +36,7 @@ impl<'a> TableLists<'a> {
     /// Begins a stage of the work on the lists, see [`Ticker::stage`].
     ///
     /// # Errors
-    /// Those of [`Ticker::stage`].
+    /// Same as [`Ticker::stage`].
     pub fn stage(&mut self, stage: &'static str, total: u64) -> Result<(), StorageError> {
         Ok(self.ticker.stage(stage, total)?)
     }

@@ -26,7 +26,7 @@ impl Tables {
     /// Writes the values of a row: the key, if the table has one, and the auxiliary values.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn write_auxiliary(&self, rowid: i64, values: &[Param<'_>]) -> SqliteResult<()> {
         let params: Vec<Param<'_>> = std::iter::once(rowid.into()).chain(values.iter().copied()).collect();
         self.run(Sql::AuxiliaryWrite, &params)
@@ -35,7 +35,7 @@ impl Tables {
     /// Sets the values of a row that are `Some`, and its rowid.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn update_auxiliary(&self, old: i64, new: i64, values: &[Option<Param<'_>>]) -> SqliteResult<()> {
         let changes = values.iter().enumerate().filter(|(_, value)| value.is_some());
         let mask = changes.fold(0_i64, |mask, (i, _)| mask | 1 << i);
@@ -53,7 +53,7 @@ impl Tables {
     /// Deletes the values of the rows from `first` to `last`.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn delete_auxiliary(&self, first: i64, last: i64) -> SqliteResult<()> {
         self.run(Sql::AuxiliaryDelete, &[first.into(), last.into()])
     }
@@ -97,7 +97,7 @@ impl Tables {
     /// The row with this text key.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn row_of_key(&self, key: &str) -> SqliteResult<Option<i64>> {
         let mut statement = self.statement(Sql::AuxiliaryFind)?;
         let mut rows = statement.query(&[key.into()])?;

@@ -155,7 +155,7 @@ impl Tables {
     /// A prepared statement.
     ///
     /// # Errors
-    /// Those of SQLite, for example if a shadow table is missing.
+    /// An error from SQLite, for example if a shadow table is missing.
     pub fn statement(&self, which: Sql) -> SqliteResult<Lent<'_>> {
         let kept = self.statements.try_borrow_mut().ok().and_then(|mut kept| kept[which as usize].take());
         let statement = match kept {
@@ -168,7 +168,7 @@ impl Tables {
     /// Runs a statement that returns no rows.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn run(&self, which: Sql, params: &[Param<'_>]) -> SqliteResult<()> {
         self.statement(which)?.execute(params)
     }
@@ -178,7 +178,7 @@ impl Tables {
     /// instead of ending the process.
     ///
     /// # Errors
-    /// Those of SQLite, for example if a table with such a name exists.
+    /// An error from SQLite, for example if a table with such a name exists.
     pub fn create(&self, uuid: [u8; 16], settings: &[u8], fenced: bool) -> SqliteResult<()> {
         self.execute_all(
             [Sql::Create, Sql::MetadataCreate, Sql::AuxiliaryCreate, Sql::PartitionsCreate],
@@ -201,7 +201,7 @@ impl Tables {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn drop_all(&self) -> SqliteResult<()> {
         self.forget_statements();
         self.execute_all([Sql::Drop, Sql::MetadataDrop, Sql::AuxiliaryDrop, Sql::PartitionsDrop], "")
@@ -210,7 +210,7 @@ impl Tables {
     /// Renames the shadow tables.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn rename(&self, new: &str) -> SqliteResult<()> {
         self.forget_statements();
         self.execute_all([Sql::Rename, Sql::MetadataRename, Sql::AuxiliaryRename, Sql::PartitionsRename], new)
@@ -258,7 +258,7 @@ impl Tables {
     /// Writes the settings.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn write_settings(&self, seal: Seal, settings: &[u8]) -> SqliteResult<()> {
         self.run(Sql::ConfigWrite, &["settings".into(), seal.encode_settings(settings).as_slice().into()])
     }
@@ -300,7 +300,7 @@ impl Tables {
     /// The order of texts in the database.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn text_order(&self) -> SqliteResult<TextOrder> {
         let mut statement = self.statement(Sql::EncodingRead)?;
         let mut rows = statement.query(&[])?;
@@ -315,7 +315,7 @@ impl Tables {
     /// replaces LIKE).
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn patterns_are_own(&self) -> SqliteResult<[bool; 2]> {
         // A build of SQLite may lack the pragma `function_list`.
         let statement = self.statement(Sql::LikeRead).or_else(|_| self.statement(Sql::LikeProbe));

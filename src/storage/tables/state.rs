@@ -101,7 +101,7 @@ impl Tables {
     /// Writes the state.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn write_state(&self, state: &State) -> SqliteResult<()> {
         self.run(
             Sql::StateWrite,

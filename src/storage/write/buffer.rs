@@ -146,7 +146,7 @@ impl Buffer {
     /// Notes that a row has other values in other tables. `others` represents them.
     ///
     /// # Errors
-    /// Those of reading the state.
+    /// [`StorageError::Corrupt`] if the state is missing or damaged, or [`StorageError::Sqlite`].
     pub fn update(&mut self, tables: &Tables, rowid: i64, others: &[u8]) -> Result<(), StorageError> {
         self.advance(tables, b'U', &[&rowid.to_le_bytes(), others])
     }

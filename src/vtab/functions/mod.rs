@@ -62,7 +62,7 @@ const SCALARS: [(&str, usize, Scalar); 20] = [
 /// replacement while a statement runs (`SELECT load_extension(...)`).
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;
     let is_there =
@@ -100,7 +100,7 @@ const STAND_IN: &str = "v0.1.9";
 /// Registers `vec_version` and `vec_debug`, except those that another extension has registered before.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 #[cfg(feature = "vec0")]
 pub fn register_stand_ins(db: Db) -> Result<()> {
     let present = functions_with_prefix(db, "vec_")?;

@@ -13,7 +13,7 @@ const NAME: &str = "ivf_command";
 /// Registers the function.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     let connection = Rc::clone(connection);
     // Not for views and triggers: an untrusted schema could evict resident content, or open a device.

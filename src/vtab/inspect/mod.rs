@@ -21,7 +21,7 @@ use crate::vtab::values::number::beginning;
 /// Registers the functions.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<stats::IvfStats>(db, Rc::clone(connection))?;
     register_function::<lists::IvfLists>(db, Rc::clone(connection))?;
@@ -36,7 +36,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
 /// The schema and the name of the table that `named` refers to as `name` or `schema.name`.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn table_called(db: Db, named: &str) -> Result<Option<(String, String)>> {
     let mut found = tables_named(db, named)?;
     // The names of tables and schemas may contain dots.

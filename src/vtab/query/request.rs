@@ -31,7 +31,7 @@ const LOOKED_UP: usize = 10_000;
 /// The answers for a statement's query or batch; those from before, if a statement has asked for the same.
 ///
 /// # Errors
-/// If an argument is invalid, or those of the search.
+/// An invalid argument, or an error of the search, as in [`Table::search`].
 pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) -> Result<Rc<Found>> {
     let start = Instant::now();
     let index = table.indexes().nth(plan.vector).unwrap_or(table);

@@ -363,8 +363,8 @@ impl Columns {
     /// Adds a column written as `name TYPE [PRIMARY KEY | PARTITION KEY]`.
     ///
     /// # Errors
-    /// If it is not written so, if the name is taken or reserved, or if there are too many columns. The
-    /// message says what would be right.
+    /// If the text has another form, the name is taken or reserved, or there are too many columns. The message
+    /// states the valid form.
     pub fn push_value(&mut self, name: String, rest: &str) -> Result<()> {
         let words: Vec<&str> = rest.split_ascii_whitespace().collect();
         let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word));
@@ -418,7 +418,7 @@ impl Column {
     /// `INDEXED BY ivf(...)` after it.
     ///
     /// # Errors
-    /// If it is not such a text. The message says what would be right.
+    /// If the text has another form. The message states the valid form.
     pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
         let expected = format!(
             "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \

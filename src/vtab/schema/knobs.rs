@@ -64,7 +64,7 @@ impl Knobs {
     /// Sets a knob from the text of an option or command; `auto` unsets it.
     ///
     /// # Errors
-    /// If the text is not valid for the knob. The message says what would be.
+    /// If the text is not valid for the knob. The message states what is.
     pub fn set_text(&mut self, knob: Knob, text: &str) -> Result<()> {
         if text.eq_ignore_ascii_case("auto") && knob != Knob::SearchMode {
             self.forget(knob);
@@ -83,7 +83,7 @@ impl Knobs {
     /// Sets knobs from a text like `profile=approx_fast, max_codes=5000`.
     ///
     /// # Errors
-    /// If a setting is unknown or given twice, or those of [`Knobs::set_text`].
+    /// If a setting is unknown or given twice, or an error from [`Knobs::set_text`].
     pub fn set_texts(&mut self, texts: &str) -> Result<()> {
         let mut seen = Vec::new();
         for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -108,7 +108,7 @@ impl Knobs {
     /// [`Knobs::set_texts`] with the value of a query. Returns the text.
     ///
     /// # Errors
-    /// If the value is not a text, or those of [`Knobs::set_texts`].
+    /// If the value is not a text, or an error from [`Knobs::set_texts`].
     pub fn set_params(&mut self, value: &Value<'_>) -> Result<String> {
         let wrong = |what: &str| Error::generic(format!("params: {what}"));
         if value.kind() != Kind::Text {
@@ -256,7 +256,7 @@ impl Knobs {
     /// Checks that the knobs do not contradict each other.
     ///
     /// # Errors
-    /// If they do. The message names them.
+    /// If two knobs contradict each other. The message names them.
     fn check(&self) -> Result<()> {
         match (self.min_rows_per_list, self.max_rows_per_list) {
             (Some(min), Some(max @ 1..)) if min > max => Err(Error::generic(format!(

@@ -64,7 +64,7 @@ impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE ... USING `module`.
     ///
     /// # Errors
-    /// If an argument is not valid. The message says what would be right.
+    /// If an argument is not valid. The message states what is.
     pub fn of_module(module: &str, arguments: &[&str]) -> Result<Self> {
         if Dialect::of_module(module) == Dialect::Ivf {
             return Self::parse(arguments);
@@ -85,7 +85,7 @@ impl Options {
     /// Reads the arguments of an `ivf` table.
     ///
     /// # Errors
-    /// If an argument is not valid. The message says what would be right.
+    /// If an argument is not valid. The message states what is.
     pub fn parse(arguments: &[&str]) -> Result<Self> {
         Self::read(arguments, Dialect::Ivf)
     }

@@ -6,7 +6,7 @@ use crate::vtab::schema::options::OPTION_NAMES;
 /// Splits a setting at its equals sign.
 ///
 /// # Errors
-/// If it has none.
+/// If the text has no equals sign.
 pub fn setting(text: &str) -> Result<(String, &str)> {
     let (name, rest) = identifier(text)?;
     match rest.strip_prefix('=') {

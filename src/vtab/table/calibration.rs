@@ -14,8 +14,8 @@ impl Table {
     /// Calibrates by prepared queries (`[n][dim]`), now and later; by rows if there are none.
     ///
     /// # Errors
-    /// If the table is not trained, has few rows or partitions; those of reading and writing it, or an
-    /// interrupt.
+    /// If the table is not trained, has few rows or has partitions, or an error from reading or writing it, for
+    /// example `SQLITE_CORRUPT_VTAB` or `SQLITE_INTERRUPT`.
     pub fn calibrate_by(&self, queries: &[f32]) -> Result<()> {
         let _watched = self.watched("calibrate")?;
         self.flush()?;
@@ -49,7 +49,8 @@ impl Table {
     /// Calibrates again, and stores the settings with the result.
     ///
     /// # Errors
-    /// Those of reading and writing the table, or an interrupt.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite, for example `SQLITE_FULL`.
     pub(super) fn calibrate(&self, mut settings: Settings) -> Result<()> {
         let state = self.tables().read_state()?;
         let queries = self.own_queries(&settings)?;
@@ -64,7 +65,8 @@ impl Table {
     /// The queries that the settings refer to.
     ///
     /// # Errors
-    /// Those of reading them; `SQLITE_CORRUPT_VTAB` if they are others.
+    /// `SQLITE_CORRUPT_VTAB` if they are damaged or not those of the calibration, or another error from
+    /// SQLite.
     pub(super) fn own_queries(&self, settings: &Settings) -> Result<Vec<f32>> {
         let Measured { queries: count, hash: expected, .. } = settings.measured;
         let tables = self.tables();

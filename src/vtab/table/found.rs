@@ -111,7 +111,8 @@ impl Found {
     /// was read, is left out.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn is_given(&self, table: &Table, at: usize) -> Result<bool> {
         let Some(source) = &self.source else { return Ok(true) };
         let is_known = self.carried.borrow().rows.contains(&at) || table.changes() == source.changes;
@@ -265,7 +266,8 @@ impl Found {
     /// Passes an auxiliary value of answer `at` to `give`.
     ///
     /// # Errors
-    /// Those of reading the table or of `give`.
+    /// An error from `give`, or those of reading the table: `SQLITE_CORRUPT_VTAB` if it is damaged,
+    /// `SQLITE_NOMEM`, or another error from SQLite.
     pub fn value(
         &self,
         table: &Table,

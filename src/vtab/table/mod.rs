@@ -162,7 +162,7 @@ impl Table {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn destroy(&self) -> Result<()> {
         self.buffer.borrow_mut().clear();
         self.reconcile();
@@ -180,7 +180,7 @@ impl Table {
     /// Renames the shadow tables.
     ///
     /// # Errors
-    /// Those of SQLite, or of [`Table::flush`].
+    /// An error from SQLite, or those of [`Table::flush`].
     pub fn rename(&self, new: &str) -> Result<()> {
         self.flush()?;
         self.transaction.layers.borrow_mut().touch();
@@ -232,7 +232,7 @@ impl Table {
     /// which first writes what waits.
     ///
     /// # Errors
-    /// Those of `change`, or of an earlier failure in this transaction.
+    /// An error from `change`, or the error of an earlier failure in this transaction.
     pub fn changing<T>(&self, change: impl FnOnce(&Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         self.lock()?;
@@ -260,7 +260,7 @@ impl Table {
     /// Runs `change` on the buffer. Writes the buffer to the tables if it is full.
     ///
     /// # Errors
-    /// Those of `change` or of [`Table::flush`].
+    /// An error from `change`, or those of [`Table::flush`].
     pub fn buffered<T>(&self, change: impl FnOnce(&mut Buffer, &Tables) -> Result<T>) -> Result<T> {
         self.check_whole()?;
         self.lock()?;
@@ -313,7 +313,7 @@ impl Table {
     /// Deletes all rows and the training.
     ///
     /// # Errors
-    /// Those of [`Table::flush`].
+    /// Same as [`Table::flush`].
     pub fn delete_all(&self) -> Result<()> {
         self.check_whole()?;
         self.flush()?;
@@ -347,7 +347,7 @@ impl Table {
     /// Runs `read` with a ticker, for interrupts.
     ///
     /// # Errors
-    /// Those of `read`; `SQLITE_MISUSE` within another command of the table.
+    /// An error from `read`; `SQLITE_MISUSE` within another command of the table.
     pub fn reading<T>(&self, read: impl FnOnce(&Tables, &mut Ticker) -> Result<T>) -> Result<T> {
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
         read(&self.tables(), &mut ticker)
@@ -356,7 +356,7 @@ impl Table {
     /// The order of texts in the database.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn text_order(&self) -> Result<TextOrder> {
         if let Some(order) = self.text_order.get() {
             return Ok(*order);

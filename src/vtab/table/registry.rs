@@ -69,7 +69,7 @@ impl Table {
     /// Creates the shadow tables of a new table. `fenced` is that of [`Tables::create`].
     ///
     /// # Errors
-    /// Those of SQLite; if the device does not exist.
+    /// If the device does not exist, or an error from SQLite.
     pub fn create(
         db: Db,
         connection: &Connection,
@@ -99,7 +99,7 @@ impl Table {
     /// Opens an existing table.
     ///
     /// # Errors
-    /// If this program cannot read its format, or those of SQLite.
+    /// If this version cannot read the format of the table, or an error from SQLite.
     pub fn connect(
         db: Db,
         connection: &Connection,

@@ -12,7 +12,8 @@ impl Table {
     /// The vector of a row as it was given; `None` if there is no such row.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn vector(&self, rowid: i64) -> Result<Option<Vec<f32>>> {
         self.vector_with(rowid, &mut Default::default())
     }
@@ -20,7 +21,8 @@ impl Table {
     /// [`Table::vector`] that keeps what it reads in `known`.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn vector_with(&self, rowid: i64, known: &mut KnownRows) -> Result<Option<Vec<f32>>> {
         self.finding(known, |finder, lists, state| finder.vector(lists, state, rowid))
     }
@@ -28,7 +30,7 @@ impl Table {
     /// Runs `find` with `known`, which is cleared if the stamp has changed.
     ///
     /// # Errors
-    /// Those of `find`, or of [`Table::flush`].
+    /// An error from `find`, or those of [`Table::flush`].
     pub fn finding<T>(
         &self,
         known: &mut KnownRows,
@@ -48,7 +50,8 @@ impl Table {
     /// Value `slot` of a row in `t_auxiliary`; NULL if the row no longer exists.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn auxiliary(&self, rowid: i64, slot: usize) -> Result<Cell> {
         self.flush()?;
         let tables = self.tables();

@@ -38,7 +38,7 @@ impl Table {
     /// it.
     ///
     /// # Errors
-    /// If it is refused. The message names both types.
+    /// If the table is one of sqlite-vec's dialect and the type differs. The message names both types.
     pub fn check_element(&self, value: &Value<'_>) -> Result<()> {
         let Column { name, element, .. } = &self.options.column;
         match element_of(value).filter(|found| found != element) {
@@ -55,7 +55,7 @@ impl Table {
     /// zero vector under cosine is valid, and its distances are NULL.
     ///
     /// # Errors
-    /// If they may not be.
+    /// If the vector has no direction under a metric that needs one, or if distances to it may be infinite.
     pub fn check_fits(&self, vector: &[f32]) -> Result<()> {
         let metric = self.layout.metric;
         let is_direction_needed = self.options.columns.dialect == Dialect::Ivf;
@@ -101,7 +101,8 @@ impl Table {
     /// Searches a state for prepared queries.
     ///
     /// # Errors
-    /// Those of reading the table, or an interrupt.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn search(
         &self,
         state: &State,
@@ -117,7 +118,7 @@ impl Table {
     /// [`Table::search`] with reused buffers.
     ///
     /// # Errors
-    /// Those of [`Table::search`].
+    /// Same as [`Table::search`].
     pub fn search_with(
         &self,
         state: &State,
@@ -153,7 +154,7 @@ impl Table {
     /// of the table.
     ///
     /// # Errors
-    /// If knobs contradict each other, or those of [`Table::settings`].
+    /// If knobs contradict each other, or an error from [`Table::settings`].
     pub fn turn(
         &self,
         state: &State,

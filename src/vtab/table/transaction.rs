@@ -72,7 +72,7 @@ impl Table {
     /// Opens a savepoint.
     ///
     /// # Errors
-    /// Those of [`Table::flush`].
+    /// Same as [`Table::flush`].
     pub fn savepoint(&self, level: i32) -> Result<()> {
         // After a failure halfway, the table reports the failure when it is next used. Until then, savepoints
         // of statements on other tables must not fail, because SQLite would not say why.

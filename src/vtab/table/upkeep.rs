@@ -23,7 +23,7 @@ impl Table {
     /// a transaction, never for a query.
     ///
     /// # Errors
-    /// Those of [`Table::flush`] and [`Table::train`].
+    /// Same as [`Table::flush`] and [`Table::train`].
     pub fn settle(&self) -> Result<()> {
         self.flush()?;
         self.reconcile();
@@ -91,7 +91,8 @@ impl Table {
     /// a single list has no target until it has as many rows as a table that trains.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn targets(
         &self,
         settings: &Settings,
@@ -129,7 +130,8 @@ impl Table {
     /// The quantizer of a trained state.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn coarse_of(&self, state: &State) -> Result<Arc<CoarseQuantizer>> {
         let known = self.versions.coarse.borrow().clone();
         let coarse = read_coarse(&self.tables(), state, self.layout.metric, self.layout.dim, known.as_ref())?;
@@ -157,7 +159,8 @@ impl Table {
     /// Trains, and stores the parameters and the calibration in the settings.
     ///
     /// # Errors
-    /// Those of reading and writing the table, or an interrupt.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite, for example `SQLITE_FULL`.
     pub fn train(&self, training: Training) -> Result<State> {
         self.flush()?;
         let before = self.tables().read_state()?;
@@ -185,7 +188,8 @@ impl Table {
     /// Splits long lists and merges short ones until there are none, then optimizes all lists.
     ///
     /// # Errors
-    /// Those of reading and writing the table, or an interrupt.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite, for example `SQLITE_FULL`.
     pub fn optimize(&self) -> Result<()> {
         let _watched = self.watched("optimize")?;
         self.flush()?;

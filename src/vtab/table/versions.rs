@@ -68,7 +68,7 @@ impl Table {
     /// Writes settings, as a new version of the table.
     ///
     /// # Errors
-    /// Those of writing.
+    /// An error from writing the table.
     pub fn write_settings(&self, settings: &Settings) -> Result<()> {
         self.flush()?;
         let bytes = settings.encode().map_err(Error::internal)?;
@@ -83,7 +83,8 @@ impl Table {
     /// The state and the snapshot that the current statement sees. Writes what waits first.
     ///
     /// # Errors
-    /// Those of writing and reading.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite, for example `SQLITE_FULL`.
     pub fn current(&self) -> Result<(State, Arc<Snapshot>)> {
         self.flush()?;
         let state = self.tables().read_state()?;
@@ -93,7 +94,8 @@ impl Table {
     /// The snapshot of a state of the tables.
     ///
     /// # Errors
-    /// Those of reading.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn snapshot_of(&self, state: &State) -> Result<Arc<Snapshot>> {
         // A transaction that writes may be rolled back, so its snapshots are not shared.
         let version = self.versions.file.borrow().as_ref().map(|file| file.version(state.uuid, state.stamp));
@@ -144,7 +146,7 @@ impl Table {
     /// Drops what is resident of this table.
     ///
     /// # Errors
-    /// Those of [`Table::flush`] and of reading the state.
+    /// Those of [`Table::flush`]; `SQLITE_CORRUPT_VTAB` if the state is damaged.
     pub fn unload(&self) -> Result<()> {
         self.flush()?;
         *self.versions.private.borrow_mut() = None;

@@ -45,7 +45,7 @@ impl Vector {
     /// Reads a vector: a blob with the elements of its subtype, or a JSON array of numbers, which become f32.
     ///
     /// # Errors
-    /// If the value is neither.
+    /// If the value is neither a valid blob nor a JSON array of numbers.
     pub fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let element = element_of(value).unwrap_or_default();
         Self::read_as(value, element)

@@ -51,7 +51,7 @@ pub fn number(value: &Value<'_>) -> Option<f64> {
 /// The value of `k`.
 ///
 /// # Errors
-/// If it is not a whole number from 0.
+/// If the value is not a whole number from 0.
 pub fn k_of(value: &Value<'_>) -> Result<f64> {
     number(value)
         .filter(|k| *k >= 0.0 && k.fract() == 0.0)

@@ -17,7 +17,7 @@ fn wrong(name: &str, what: String) -> Error {
 /// Reads a vector of `dim` elements, a blob or a JSON array, and widens it.
 ///
 /// # Errors
-/// If the value is not such a vector, or `SQLITE_NOMEM`.
+/// `SQLITE_ERROR` if the value is not a vector of this element type and dimension, or `SQLITE_NOMEM`.
 pub fn read_checked(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
     let mut vector = Vec::new();
     read_checked_into(name, value, element, dim, &mut vector)?;
@@ -37,7 +37,7 @@ fn other_width(bytes: usize, dim: usize) -> &'static str {
 /// [`read_checked`] into an existing vector.
 ///
 /// # Errors
-/// Those of [`read_checked`].
+/// Same as [`read_checked`].
 pub fn read_checked_into(
     name: &str,
     value: &Value<'_>,
@@ -74,7 +74,7 @@ pub fn read_checked_into(
 /// Reads any number of vectors of `dim` elements, a blob or a JSON array of arrays, and widens them.
 ///
 /// # Errors
-/// If the value is not such a batch, or `SQLITE_NOMEM`.
+/// `SQLITE_ERROR` if the value is not a batch of such vectors, or `SQLITE_NOMEM`.
 pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -> Result<Vec<f32>> {
     let wrong = |what: String| wrong(name, what);
     let vectors = match (value.kind(), element) {
@@ -106,7 +106,7 @@ pub fn read_batch(name: &str, value: &Value<'_>, element: Element, dim: usize) -
 /// Reads a JSON array of numbers.
 ///
 /// # Errors
-/// If the text is not one, or [`NO_ROOM`].
+/// A message if the text is not a JSON array of numbers, or [`NO_ROOM`].
 pub(super) fn from_json(text: &str) -> std::result::Result<Vec<f32>, String> {
     json::array(text, json::float).map_err(|fault| json_error("a JSON array of numbers", text, fault))
 }

@@ -16,7 +16,7 @@ const NAME: &str = "ivf_import_vec0";
 /// Registers the function.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     let connection = Rc::clone(connection);
     // Not for views and triggers, because it writes.

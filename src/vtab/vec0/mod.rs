@@ -21,7 +21,7 @@ pub use crate::vtab::schema::vec0::rewrite;
 /// Registers the module `vec0`, `vec_version()` and `vec_debug()`, unless another extension has.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 #[cfg(feature = "vec0")]
 pub fn register(db: Db, connection: std::rc::Rc<crate::vtab::table::registry::Connection>) -> Result<()> {
     let modules = crate::sqlite::module_names(db)?;
@@ -39,7 +39,7 @@ pub fn register(db: Db, connection: std::rc::Rc<crate::vtab::table::registry::Co
 /// Whether a table of the module `vec0` was made by sqlite-vec.
 ///
 /// # Errors
-/// Those of SQLite.
+/// An error from SQLite.
 #[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub fn is_theirs(db: Db, schema: &str, table: &str) -> Result<bool> {
     let has = |suffix: &str| Ok::<bool, Error>(table_of(db, schema, &format!("{table}_{suffix}"))?.is_some());

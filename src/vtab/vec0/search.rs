@@ -99,7 +99,8 @@ fn literal(value: Param<'_>) -> String {
 /// The rows that a search finds, nearest first, with their distances.
 ///
 /// # Errors
-/// If an argument is invalid, or those of reading the table.
+/// An invalid argument; `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, or another error from
+/// SQLite.
 pub fn search(table: &Theirs, plan: &Plan, args: &[Value<'_>]) -> Result<Vec<(Row, Option<f64>)>> {
     let given = plan.given(args);
     let Some((_, query)) = given.clone().find(|(argument, _)| *argument == Argument::Match) else {

@@ -21,7 +21,7 @@ impl Theirs {
     /// Opens the table.
     ///
     /// # Errors
-    /// If its declaration is not understood here.
+    /// If this module cannot read the declaration of the table.
     pub fn connect(db: Db, seen: &Seen, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::of_module(args.module, &args.arguments)?;
         let arguments = args.arguments.iter().map(ToString::to_string).collect();
@@ -40,7 +40,7 @@ impl Theirs {
     /// Plans a search as for a table of ours; anything else is a scan of all rows.
     ///
     /// # Errors
-    /// Those of [`plan::best_index`].
+    /// Same as [`plan::best_index`].
     pub fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         if info.constraints().any(|constraint| constraint.op == Op::Match) {
             return plan::best_index(&self.options.columns, info);
@@ -52,7 +52,7 @@ impl Theirs {
     /// Drops the shadow tables.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     pub fn destroy(&self) -> Result<()> {
         self.tables.vec0_drop()
     }
@@ -72,7 +72,8 @@ impl Scan {
     /// Moves to the first row.
     ///
     /// # Errors
-    /// If an argument is invalid, or those of reading the table.
+    /// An invalid argument; `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, or another error
+    /// from SQLite.
     pub fn filter(&mut self, table: &Theirs, number: i32, text: &str, args: &[Value<'_>]) -> Result<()> {
         *self = Self::default();
         let plan = Plan::parse(number, text, &table.options.columns);
@@ -90,7 +91,8 @@ impl Scan {
     /// Moves to the next row.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn next(&mut self, table: &Theirs) -> Result<()> {
         self.at += 1;
         if self.at < self.rows.len() || self.distances.is_some() {
@@ -115,7 +117,8 @@ impl Scan {
     /// Returns a column of the current row.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn column(&self, table: &Theirs, context: &Context<'_>, column: i32) -> Result<()> {
         let Some(row) = self.rows.get(self.at) else { return Ok(()) };
         let Theirs { tables, options, .. } = table;

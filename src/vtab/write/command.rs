@@ -45,7 +45,7 @@ struct TrainArguments {
 /// Runs a command.
 ///
 /// # Errors
-/// If the command is unknown or its argument is invalid, or those of the command.
+/// If the command is unknown, if its argument is invalid, or if the command fails.
 pub fn run(table: &Table, text: &str) -> Result<()> {
     let text = match table.options.columns.dialect {
         Dialect::Ivf => Cow::Borrowed(text),
@@ -104,7 +104,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
 /// Runs a command that comes with a batch of queries: `calibrate`.
 ///
 /// # Errors
-/// If it is another command, if the queries are invalid, or those of the command.
+/// If the command is not `calibrate`, if the queries are invalid, or if the command fails.
 pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
     if !text.trim().eq_ignore_ascii_case("calibrate") {
         let (name, text) = (table.name(), beginning(text));

@@ -15,7 +15,8 @@ use crate::vtab::write::{command, values};
 /// One change of xUpdate. Returns the rowid of an inserted row.
 ///
 /// # Errors
-/// If a value is invalid, or those of writing.
+/// `SQLITE_MISMATCH`, `SQLITE_CONSTRAINT`, `SQLITE_TOOBIG` or `SQLITE_ERROR` if a value is invalid, or an
+/// error from writing the table.
 pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
     let result = match update {
         Update::Delete(row) => on_row(table, &row, |rowid| delete(table, rowid)),

@@ -67,7 +67,7 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans the lists of each active query on a device. Returns the visits that the CPU has to do.
     ///
     /// # Errors
-    /// Those of reading lists, [`IndexError::OutOfMemory`], [`IndexError::Device`], or an interrupt.
+    /// An error from reading lists, [`IndexError::OutOfMemory`], [`IndexError::Device`], or an interrupt.
     pub fn offload(
         &mut self,
         device: &DeviceCache,

@@ -44,7 +44,7 @@ fn is_plain(snapshot: &Snapshot, device: &DeviceCache, params: &SearchParams<'_>
 /// invalid. `None` if the device cannot take the batch.
 ///
 /// # Errors
-/// Those of reading lists, [`IndexError::Device`], [`IndexError::OutOfMemory`], or an interrupt.
+/// An error from reading lists, [`IndexError::Device`], [`IndexError::OutOfMemory`], or an interrupt.
 pub(crate) fn answer<L: InvertedLists>(
     snapshot: &Snapshot,
     cache: &Cache,

@@ -34,7 +34,8 @@ impl ListScan {
     /// Begins a scan of all rows, with their vectors if `wants_vectors`.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn new(table: &Table, wants_vectors: bool) -> Result<Self> {
         table.flush()?;
         let tables = table.tables();
@@ -86,7 +87,8 @@ impl ListScan {
     /// changed too often, returns a scan of the remaining rows in the order of rowids.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn settle(&mut self, table: &Table) -> Result<Option<RowidScan>> {
         if table.changes() != self.seen {
             table.flush()?;

@@ -34,7 +34,8 @@ impl RowidScan {
     /// state's.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn new(table: &Table, low: i64, high: i64) -> Result<Self> {
         let mut scan = Self::between(low, high, RowidSet::default());
         if (low, high) == (i64::MIN, i64::MAX) {
@@ -48,7 +49,8 @@ impl RowidScan {
     /// Begins a scan of all rows except `without`.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn of_the_others(table: &Table, without: RowidSet) -> Result<Self> {
         let mut scan = Self::between(i64::MIN, i64::MAX, without);
         scan.size = RUN_AFTER_CHANGE;
@@ -69,7 +71,8 @@ impl RowidScan {
     /// Moves to the next row.
     ///
     /// # Errors
-    /// Those of reading the table; `SQLITE_CORRUPT_VTAB` if the number of rows is wrong.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged or its number of rows is wrong, or another error from
+    /// SQLite.
     pub fn advance(&mut self, table: &Table) -> Result<()> {
         let passed = self.current();
         self.at += 1;

@@ -22,13 +22,13 @@ pub trait Host {
     /// The order of texts.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     fn text_order(&self) -> Result<TextOrder>;
 
     /// Whether LIKE and GLOB are SQLite's own.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// An error from SQLite.
     fn patterns_are_own(&self) -> Result<[bool; 2]>;
 }
 
@@ -56,7 +56,7 @@ enum Operand {
 /// The meaning of `column operator value`. `alone`: SQLite will not test the rows again.
 ///
 /// # Errors
-/// Those of reading an IN list or of `host`; `SQLITE_NOMEM`.
+/// An error from reading an IN list or from `host`, or `SQLITE_NOMEM`.
 pub fn meaning(
     host: &impl Host,
     kind: ValueKind,

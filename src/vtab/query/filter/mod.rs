@@ -35,7 +35,7 @@ impl Filter {
     /// Adds a condition on a metadata or partition column. `alone`: SQLite will not test the rows again.
     ///
     /// # Errors
-    /// Those of reading an IN list or of `host`; `SQLITE_NOMEM`.
+    /// An error from reading an IN list or from `host`, or `SQLITE_NOMEM`.
     pub fn narrow(
         &mut self,
         host: &impl Host,
@@ -125,7 +125,7 @@ impl Rowids {
     /// Adds a constraint. SQLite tests the rows again, so passing too many is harmless.
     ///
     /// # Errors
-    /// Those of reading an IN list; `SQLITE_NOMEM`.
+    /// An error from reading an IN list, or `SQLITE_NOMEM`.
     pub fn narrow(&mut self, argument: Argument, value: &Value<'_>) -> Result<()> {
         let mut keep = |only: HashSet<i64>| keep_only(&mut self.only, only);
         match argument {
@@ -200,7 +200,8 @@ impl Table {
     /// The partitions that a filter requests, ascending; `None` for all.
     ///
     /// # Errors
-    /// Those of reading the table.
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
+    /// from SQLite.
     pub fn partitions(&self, filter: &Filter) -> Result<Option<Vec<u32>>> {
         if filter.partitions.is_empty() {
             return Ok(None);
