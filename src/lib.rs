@@ -7,14 +7,28 @@
 //! - The engine without SQLite: [`index`].
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What only tables ask of the engine waits unused in a build without a way to SQL. In all other builds the compiler says what is unused.
+#![cfg_attr(not(any(feature = "loadable", feature = "rusqlite")), allow(dead_code, unused_imports))]
 
 #[cfg(feature = "rusqlite")]
 mod api;
 pub(crate) mod base;
+#[cfg(feature = "unstable")]
 pub mod device;
+#[cfg(not(feature = "unstable"))]
+mod device;
+pub mod engine;
+#[cfg(feature = "unstable")]
 pub mod index;
+#[cfg(not(feature = "unstable"))]
+mod index;
+#[cfg(feature = "unstable")]
 #[allow(unsafe_code)]
 pub mod kernels;
+#[cfg(not(feature = "unstable"))]
+#[allow(unsafe_code)]
+mod kernels;
 #[cfg(any(feature = "loadable", feature = "rusqlite"))]
 #[allow(unsafe_code)]
 mod loadable;
@@ -28,8 +42,11 @@ mod vtab;
 
 #[cfg(feature = "rusqlite")]
 pub use api::{
-    Error, Hit, Progress, Result, Search, Table, TableOptions, Train, register, register_auto, with_progress,
+    CalibratedBy, ColumnType, Error, FilterParams, Hits, Key, Nprobe, PreparedSearch, Progress, Result, Row,
+    Search, Settings, Stats, Table, TableOptions, Train, register, register_auto, with_progress,
 };
+pub use base::names::UnknownName;
+pub use engine::{ErrorKind, Hit};
 pub use index::{BudgetStrategy, ListOrdering, Metric, Quantizer, SearchMode, SearchProfile};
 #[cfg(feature = "rusqlite")]
 pub use storage::Element;
