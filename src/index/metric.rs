@@ -65,6 +65,8 @@ named!(Metric, "distance_metric", {
     Hamming = "hamming",
 });
 
+// What the engine and its tests compute with: no part of the face.
+#[cfg_attr(not(feature = "unstable"), doc(hidden))]
 impl Metric {
     /// Prepares a row in place: brings it into the form that keys are computed on.
     pub fn prepare(self, row: &mut [f32]) {

@@ -49,7 +49,11 @@ impl Element {
             _ => &[Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1],
         }
     }
+}
 
+// What storage and its tests compute with: no part of the face.
+#[cfg_attr(not(feature = "unstable"), doc(hidden))]
+impl Element {
     /// The dimension of a vector must be a multiple of this, because elements share bytes.
     pub fn group(self) -> usize {
         if self == Self::Bit { 8 } else { 1 }
