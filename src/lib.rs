@@ -65,16 +65,18 @@
 //! |---|---|
 //! | `rusqlite` | the typed face over a connection of rusqlite, which links SQLite |
 //! | `vec0` | the module also under sqlite-vec's name, `vec0`, where no sqlite-vec is loaded; tables that sqlite-vec made are read |
+//! | `candle` (on by default) | buffers in candle's storage, and devices through it; without it the CPU is the only device, and the answers are the same |
 //! | `loadable` | the C entry points, for a library that SQLite loads; of the source tree only |
 //! | `cuda`, `metal` | searches on a GPU; `cuda` needs its toolkit to build |
 //! | `unstable` | the modules `index`, `device` and `kernels`: no promise at all, they change with any version; for the project's own tests and benches |
 //!
-//! None is on by default: then the crate is [`engine`].
+//! Without `rusqlite` and `loadable` the crate is [`engine`].
 //!
 //! # What is kept
 //!
-//! The face without the feature `unstable` follows semantic versioning; `tests/public-api.txt` in the source tree lists it. Enums and structs
-//! that may grow are `#[non_exhaustive]`. Files of any version are read by all later ones.
+//! The face without the feature `unstable`, and without what is hidden from these pages, follows semantic versioning;
+//! `tests/public-api.txt` in the source tree lists it. Enums and structs that may grow are `#[non_exhaustive]`. Files of any version are
+//! read by all later ones.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
