@@ -7,7 +7,7 @@ use super::tokens::{Kind, tokens};
 use super::value::{Given, owned};
 use super::{Error, Result};
 
-/// The values of a filter's parameters: `()` for none, an array or [`rusqlite::params!`] for those by their place,
+/// The values of a filter's parameters: `()` for none, an array, a `Vec` or [`rusqlite::params!`] for those by their place,
 /// [`rusqlite::named_params!`] for those by their name.
 ///
 /// ```
@@ -56,6 +56,7 @@ macro_rules! filter_params {
 filter_params! {
     [] (): _none => Values::Placed(Vec::new());
     [T: ToSql, const N: usize] [T; N]: params => Values::Placed(params.iter().map(|value| owned(value)).collect());
+    [T: ToSql] Vec<T>: params => Values::Placed(params.iter().map(|value| owned(value)).collect());
     [] &[&dyn ToSql]: params => Values::Placed(params.iter().map(|value| owned(*value)).collect());
     [] &[(&str, &dyn ToSql)]: params => {
         Values::Named(params.iter().map(|(name, value)| ((*name).to_string(), owned(*value))).collect())

@@ -16,6 +16,7 @@ use super::{Error, Result};
 /// assert_eq!(Key::from("doc-7"), Key::Text("doc-7".into()));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Key<'a> {
     /// The rowid, also under the name of an `INTEGER PRIMARY KEY`.
     Rowid(i64),

@@ -82,6 +82,14 @@ fn a_transaction_that_a_write_has_broken_is_no_invalid_argument() {
 }
 
 #[test]
+fn errors_go_from_thread_to_thread() {
+    fn is_shared<T: std::error::Error + Send + Sync + 'static>() {}
+    is_shared::<Error>();
+    is_shared::<sqlite_ivf::engine::Error>();
+    is_shared::<sqlite_ivf::UnknownName>();
+}
+
+#[test]
 fn damage_is_corrupt() {
     let db = open();
     let table = line(&db, 20);

@@ -32,6 +32,9 @@ fn a_filter_takes_any_number_of_values() {
     assert_eq!(folk(Search::new(9).filter("year BETWEEN ? AND ?", [1985, 1987])), [5, 6, 7]);
     assert_eq!(folk(Search::new(9).filter("year IN (?, ?, ?3)", [1985, 1990, 2000])), [5, 10, 20]);
     assert_eq!(folk(Search::new(2).filter("genre IS NOT NULL", ()).filter("year >= ?", [2000])), [20, 21]);
+    let years: Vec<i64> = (2000..2003).collect();
+    let places = vec!["?"; years.len()].join(", ");
+    assert_eq!(folk(Search::new(9).filter(format!("year IN ({places})"), years)), [20, 21, 22]);
     let named = named_params! { ":genre": "jazz", "$least": 2000 };
     assert_eq!(folk(Search::new(2).filter("genre = :genre AND year >= $least", named)), [21, 23]);
     let later = "genre = :genre AND year >= $least AND year - $least > 3";
