@@ -82,6 +82,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only tables ask of the engine waits unused in a build without a way to SQL. In all other builds the compiler says what is unused.
 #![cfg_attr(not(any(feature = "loadable", feature = "rusqlite")), allow(dead_code, unused_imports))]
+// Pages of the inside link to what is inside of it.
+#![cfg_attr(feature = "unstable", allow(rustdoc::private_intra_doc_links))]
 
 #[cfg(feature = "rusqlite")]
 mod api;

@@ -21,6 +21,7 @@ mod settings;
 mod stats;
 mod table;
 mod tokens;
+mod upkeep;
 mod value;
 mod write;
 

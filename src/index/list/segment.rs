@@ -57,7 +57,7 @@ impl SegmentId {
 pub enum Quantizer {
     /// No codes: scans read the f32 rows.
     None,
-    /// One byte per dimension with a certified error (see [`Codes`]).
+    /// One byte per dimension with a certified error.
     Int8,
 }
 
