@@ -99,7 +99,7 @@ impl<'c> Table<'c> {
     ///
     /// let mut near = items.prepare(&Search::all_within(100.0), &[])?;
     /// // The first even rowid: what comes after it is not read.
-    /// for (query, expected) in [(7.0, 8), (250.0, 250)] {
+    /// for (query, expected) in [(7.2, 8), (250.0, 250)] {
     ///     let found = near.query(&[query])?.find(|hit| hit.as_ref().map_or(true, |hit| hit.rowid % 2 == 0));
     ///     assert_eq!(found.transpose()?.map(|hit| hit.rowid), Some(expected));
     /// }
@@ -156,7 +156,7 @@ impl<'t> PreparedSearch<'t, '_> {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a query of another dimension or that is not finite. What the search itself
     /// fails with comes with the first row.
     pub fn query(&mut self, query: &[f32]) -> Result<Hits<'_, 't>> {
-        let blob = self.table.blob(self.column, query)?;
+        let blob = self.table.one(self.column, query)?;
         let rows = self.statement.query(bound(&blob, &self.values).as_slice())?;
         Ok(Hits { rows, asked: &self.asked })
     }

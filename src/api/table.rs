@@ -297,7 +297,20 @@ impl<'c> Table<'c> {
         Ok(self.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
     }
 
-    /// A vector, or several, as a column stores them.
+    /// A vector as a column stores it.
+    ///
+    /// # Errors
+    /// One of another length. (SQL sees its bytes only, and would guess at elements of another width.)
+    pub(super) fn one(&self, column: usize, vector: &[f32]) -> Result<Blob> {
+        let Column { name, dim, .. } = &self.vectors()[column];
+        if vector.len() != *dim {
+            let error = IndexError::DimensionMismatch { expected: *dim, got: vector.len() };
+            return Err(Error::invalid(format!("{name}: {error}")));
+        }
+        self.blob(column, vector)
+    }
+
+    /// Several vectors, one after the other, as a column stores them.
     pub(super) fn blob(&self, column: usize, vectors: &[f32]) -> Result<Blob> {
         let Column { element, dim, .. } = self.vectors()[column];
         if element == Element::F32 {

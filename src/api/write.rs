@@ -209,7 +209,7 @@ impl<'c> Table<'c> {
                 )));
             }
             columns.push(name);
-            cells.push(Cell::Vector(self.blob(number, vector)?));
+            cells.push(Cell::Vector(self.one(number, vector)?));
         }
         for (column, value) in &row.values {
             columns.push(quoted(self.value_called(column)?));
@@ -228,7 +228,7 @@ struct Pairs<'t, 'c> {
 
 impl Pairs<'_, '_> {
     fn write(&mut self, rowid: Option<i64>, vector: &[f32]) -> Result<i64> {
-        Ok(self.statement.insert(params![rowid, self.table.blob(0, vector)?])?)
+        Ok(self.statement.insert(params![rowid, self.table.one(0, vector)?])?)
     }
 }
 

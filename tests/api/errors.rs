@@ -21,7 +21,15 @@ fn errors_say_what_kind_they_are() {
     let invalid = |result: Result<(), Error>, words: &str| {
         told(result, ErrorKind::Invalid, ffi::SQLITE_ERROR, words);
     };
-    invalid(table.insert(None, &[1.0]).map(drop), "dimension");
+    // Of two bytes each or of four: the bytes would not say.
+    invalid(
+        table.insert(None, &[1.0]).map(drop),
+        "a b: Dimension mismatch: the vector has 1 dimensions, expected 2",
+    );
+    invalid(
+        table.search(&[1.0; 4], &Search::new(1)).map(drop),
+        "a b: Dimension mismatch: the vector has 4 dimensions, expected 2",
+    );
     invalid(table.search(&[1.0, f32::INFINITY], &Search::new(1)).map(drop), "finite");
     invalid(table.search_batch(&[1.0; 3], &Search::new(1)).map(drop), "whole vectors");
     invalid(Table::create(&db, "t", &TableOptions::new(0)).map(drop), "float[N]");
