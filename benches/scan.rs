@@ -23,7 +23,7 @@ struct Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} queries", self.data, Quantizer::NAMES[self.quantizer as usize], self.queries)
+        write!(f, "{} {} {} queries", self.data, self.quantizer, self.queries)
     }
 }
 
@@ -47,7 +47,7 @@ fn list(bencher: Bencher<'_, '_>, case: &Case) {
     let queries = &data.queries[..case.queries * data.dim];
     let per_row = match case.quantizer {
         Quantizer::Int8 => data.dim + 12,
-        Quantizer::None => 4 * data.dim,
+        _ => 4 * data.dim,
     };
     let operations = 2 * data.base.len() * case.queries;
     let mut work = || {

@@ -41,7 +41,7 @@ impl Index {
         let data = Data::load(name);
         let quantizer = if setting("BENCH_F32").is_some() { Quantizer::None } else { Quantizer::Int8 };
         let (snapshot, lists) = data.index(quantizer, true);
-        let mode = setting("BENCH_MODE").and_then(|m| SearchMode::from_name(&m)).unwrap_or_default();
+        let mode = setting("BENCH_MODE").map_or(SearchMode::Auto, |mode| mode.parse().expect("BENCH_MODE"));
         let params = SearchParams { mode, ..SearchParams::new(data.k, nprobe()) };
         Self { data, snapshot, lists, params }
     }

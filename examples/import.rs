@@ -27,9 +27,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (file, database, name, metric) = match args.as_slice() {
         [file, database, name] => (file, database, name, Metric::L2),
-        [file, database, name, metric] => {
-            (file, database, name, Metric::from_name(metric).ok_or("the metric is l2, cosine or ip")?)
-        }
+        [file, database, name, metric] => (file, database, name, metric.parse()?),
         _ => return Err("usage: import FILE DATABASE TABLE [l2|cosine|ip]".into()),
     };
     let db = Connection::open(database)?;

@@ -2,20 +2,15 @@
 //!
 //! `cargo run --release --example index_only`
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Instant;
 
-use sqlite_ivf::index::Workers;
-use sqlite_ivf::index::coarse::kmeans::{Sample, TrainParams, sample_size, train};
-use sqlite_ivf::index::list::source::prepare_rows;
-use sqlite_ivf::index::{
-    Cache, CoarseQuantizer, IndexError, MemoryLists, Metric, Quantizer, SearchParams, Snapshot, search,
-};
+use sqlite_ivf::engine::{Index, SearchOptions};
+use sqlite_ivf::{Hit, Metric};
 
 const DIM: usize = 64;
 const ROWS: usize = 50_000;
 const NLIST: usize = 224;
-const METRIC: Metric = Metric::Cosine;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Rows around 500 directions, from a small generator of our own.
@@ -27,45 +22,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             direction.iter().map(|d| d + 1.5 * random.normal()).collect::<Vec<_>>()
         })
         .collect();
-    // Cosine compares directions: prepared rows have length 1.
-    let rows = prepare_rows(METRIC, DIM, &rows)?;
     let rowids: Vec<i64> = (0..ROWS as i64).collect();
 
     let start = Instant::now();
-    let mut sample = Vec::new();
-    for i in Sample::new(sample_size(NLIST, ROWS), ROWS, 1234) {
-        sample.extend_from_slice(&rows[i * DIM..][..DIM]);
-    }
-    // The last argument is called about once a millisecond, and may cancel.
-    let centroids = train(&sample, DIM, &TrainParams::new(NLIST), Workers::all(), &mut || Ok(()));
-    let centroids = centroids.map_err(|_| IndexError::Interrupted)?;
-    let coarse = Arc::new(CoarseQuantizer::new(METRIC, DIM, centroids)?);
-    let mut lists = MemoryLists::build(DIM, Some(&coarse), Quantizer::Int8, &rowids, &rows)?;
-    let heads = lists.heads().to_vec();
-    let snapshot = Snapshot::new(METRIC, DIM, Some(coarse), heads, None)?;
-    println!("{ROWS} x {DIM}: {} lists in {:.2} s", snapshot.nlist(), start.elapsed().as_secs_f64());
+    let index = Index::builder(DIM).metric(Metric::Cosine).nlist(NLIST).build(&rowids, &rows)?;
+    let (nlist, seconds) = (index.nlist(), start.elapsed().as_secs_f64());
+    println!("{ROWS} x {DIM}: {nlist} lists, {:.1} MB, in {seconds:.2} s", index.bytes() as f64 / 1e6);
 
-    // The memory budget of all snapshots together.
-    let cache = Cache::new(1 << 30);
     let queries = &rows[..1000 * DIM];
-    let exact = search(&snapshot, &cache, &mut lists, queries, SearchParams::new(10, NLIST))?;
+    let exact = index.search_batch(queries, &SearchOptions::new(10).exact())?;
     for nprobe in [1, 4, 16, 64] {
         let start = Instant::now();
-        let answers = search(&snapshot, &cache, &mut lists, queries, SearchParams::new(10, nprobe))?;
+        let answers = index.search_batch(queries, &SearchOptions::new(10).nprobe(nprobe))?;
         let seconds = start.elapsed().as_secs_f64();
-        let found: usize = (0..answers.queries())
-            .map(|q| answers.of(q).iter().filter(|&hit| exact.of(q).contains(hit)).count())
-            .sum();
+        let recall = found(&answers, &exact) as f64 / (10 * answers.len()) as f64;
         println!(
-            "nprobe {nprobe:>3}: recall@10 {:.3}, {:>7.0} queries/s, {:>5.0} rows scanned per query",
-            found as f64 / exact.neighbors.len() as f64,
-            answers.queries() as f64 / seconds,
-            answers.stats.rows_scanned as f64 / answers.queries() as f64,
+            "nprobe {nprobe:>3}: recall@10 {recall:.3}, {:>7.0} queries/s",
+            answers.len() as f64 / seconds
         );
     }
-    let nearest = exact.of(0)[0];
-    println!("row 0 is nearest to itself: row {}, distance {}", nearest.rowid, METRIC.distance(nearest.key));
+    let Hit { rowid, distance } = exact[0][0];
+    println!("row 0 is nearest to itself: row {rowid}, distance {distance}");
+
+    let even = |rowid: i64| rowid % 2 == 0;
+    let hits = index.search(&rows[DIM..2 * DIM], &SearchOptions::new(3).filter(&even))?;
+    println!("the nearest even rows to row 1: {:?}", hits.iter().map(|hit| hit.rowid).collect::<Vec<_>>());
     Ok(())
+}
+
+/// How many of the exact answers were found.
+fn found(answers: &[Vec<Hit>], exact: &[Vec<Hit>]) -> usize {
+    let rowids = |hits: &[Hit]| hits.iter().map(|hit| hit.rowid).collect::<HashSet<_>>();
+    answers.iter().zip(exact).map(|(found, exact)| rowids(found).intersection(&rowids(exact)).count()).sum()
 }
 
 /// SplitMix64.

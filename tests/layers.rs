@@ -51,7 +51,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
     ),
 ];
 /// Files and folders at the top, that may use everything.
-const DOORS: [&str; 3] = ["lib.rs", "loadable.rs", "api"];
+const DOORS: [&str; 4] = ["lib.rs", "loadable.rs", "api", "engine"];
 /// Where `unsafe` may stand.
 const UNSAFE: [&str; 5] =
     ["sqlite/", "kernels/", "device/fused/cuda.rs", "base/workers/job.rs", "loadable.rs"];

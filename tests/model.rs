@@ -112,7 +112,8 @@ fn distance(metric: Metric, query: &[f32], row: &[f32]) -> Checked<f64> {
         }
         Metric::Cosine => (1.0 - dot(query, row) / (lengths.0 * lengths.1), 1.0),
         Metric::Ip => (-dot(query, row), lengths.0 * lengths.1),
-        Metric::L1 | Metric::Hamming => {
+        // l1, and hamming, which is the same of bits.
+        _ => {
             let terms = query.iter().zip(row).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
             (terms.sum::<f64>(), lengths.0 + lengths.1)
         }

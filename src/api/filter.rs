@@ -1,64 +1,182 @@
 //! A condition that a caller wrote, made a term of a search.
 
+use rusqlite::ToSql;
+use rusqlite::types::Value;
+
+use super::tokens::{Kind, tokens};
+use super::value::{Given, owned};
 use super::{Error, Result};
 
-/// The condition in parentheses, with `place` where its one `?` stands. Comments are left out: one would hide the parenthesis.
+/// The values of a filter's parameters: `()` for none, an array, a `Vec` or [`rusqlite::params!`] for those by their place,
+/// [`rusqlite::named_params!`] for those by their name.
 ///
-/// # Errors
-/// No `?` or several outside of texts and comments, `?1`, parentheses or quotes that do not match.
-pub(super) fn term(condition: &str, place: &str) -> Result<String> {
-    let wrong = |what: &str| Error::invalid(format!("{what}, got '{condition}'"));
-    let open = || wrong("the quotes of a filter must match");
-    let mut out = String::from("(");
-    let (mut depth, mut places) = (0_usize, 0);
-    let mut rest = condition;
-    while let Some(c) = rest.chars().next() {
-        let length = match c {
-            // A doubled quote reads as the end of one text and the start of the next: the same in the end.
-            '"' | '\'' | '`' => rest[1..].find(c).ok_or_else(open)? + 2,
-            '[' => rest.find(']').ok_or_else(open)? + 1,
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest[2..].find("*/").map_or(rest.len(), |end| end + 4),
-            c => c.len_utf8(),
-        };
-        let (token, after) = rest.split_at(length);
-        rest = after;
-        match token {
-            "(" => depth += 1,
-            ")" => {
-                depth = depth
-                    .checked_sub(1)
-                    .ok_or_else(|| wrong("a filter is one condition, whose parentheses match"))?
+/// ```
+/// use rusqlite::{named_params, params};
+/// use sqlite_ivf::Search;
+/// let search = Search::new(10)
+///     .filter("live = 1", ())
+///     .filter("year BETWEEN ? AND ?", [2019, 2024])
+///     .filter("user = ? AND lang != ?", params![7, "de"])
+///     .filter("score > :least OR title = :title", named_params! { ":least": 0.5, ":title": "home" });
+/// # let _ = search;
+/// ```
+pub trait FilterParams: private::Sealed {}
+
+mod private {
+    pub trait Sealed {
+        fn values(self) -> super::Values;
+    }
+}
+
+/// Values by place or by name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    Placed(Vec<Given>),
+    Named(Vec<(String, Given)>),
+}
+
+impl<P: FilterParams> From<P> for Values {
+    fn from(params: P) -> Self {
+        params.values()
+    }
+}
+
+macro_rules! filter_params {
+    ($([$($generics:tt)*] $type:ty: $params:ident => $values:expr;)*) => { $(
+        impl<$($generics)*> FilterParams for $type {}
+        impl<$($generics)*> private::Sealed for $type {
+            fn values(self) -> Values {
+                let $params = self;
+                $values
             }
-            "?" if rest.starts_with(|c: char| c.is_ascii_digit()) => {
-                return Err(wrong("the ? of a filter has no number"));
-            }
-            "?" => {
-                places += 1;
-                out.push_str(place);
-                continue;
-            }
-            _ if token.starts_with("--") || token.starts_with("/*") => {
-                out.push(' ');
-                continue;
-            }
-            _ => {}
         }
-        out.push_str(token);
+    )* };
+}
+
+filter_params! {
+    [] (): _none => Values::Placed(Vec::new());
+    [T: ToSql, const N: usize] [T; N]: params => Values::Placed(params.iter().map(|value| owned(value)).collect());
+    [T: ToSql] Vec<T>: params => Values::Placed(params.iter().map(|value| owned(value)).collect());
+    [] &[&dyn ToSql]: params => Values::Placed(params.iter().map(|value| owned(*value)).collect());
+    [] &[(&str, &dyn ToSql)]: params => {
+        Values::Named(params.iter().map(|(name, value)| ((*name).to_string(), owned(*value))).collect())
+    };
+}
+
+/// A condition with its values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Filter {
+    pub condition: String,
+    pub values: Values,
+}
+
+impl Filter {
+    /// The condition in parentheses. Its values go behind `bound`, and its parameters get the numbers of their places there. Comments
+    /// are left out: one would hide the parenthesis.
+    ///
+    /// # Errors
+    /// Parentheses or quotes that do not match; parameters without values, and values without parameters.
+    pub(super) fn term(&self, bound: &mut Vec<Value>) -> Result<String> {
+        let condition = &self.condition;
+        let wrong = |what: &str| Error::invalid(format!("{what}, got '{condition}'"));
+        let unmatched = || wrong("a filter is one condition, whose parentheses match");
+        let base = bound.len();
+        let mut out = String::from("(");
+        let (mut depth, mut last) = (0_usize, 0);
+        let mut used = vec![false; self.len()];
+        for token in tokens(condition) {
+            let (kind, token) = token.map_err(|_| wrong("the quotes of a filter must match"))?;
+            match (kind, token) {
+                (Kind::Comment, _) => out.push(' '),
+                (Kind::Parameter, _) => {
+                    let place = self.place(token, &mut last)?;
+                    used[place] = true;
+                    out.push_str(&format!("?{}", base + place + 1));
+                }
+                (Kind::Other, ")") if depth == 0 => return Err(unmatched()),
+                (_, token) => {
+                    match token {
+                        "(" => depth += 1,
+                        ")" => depth -= 1,
+                        _ => {}
+                    }
+                    out.push_str(token);
+                }
+            }
+        }
+        if depth != 0 {
+            return Err(unmatched());
+        }
+        if let Some(place) = used.iter().position(|used| !used) {
+            return Err(match &self.values {
+                Values::Placed(values) => wrong(&format!(
+                    "a filter has a ? for each of its values: there are {}, and value {} has none",
+                    values.len(),
+                    place + 1
+                )),
+                Values::Named(values) => wrong(&format!("no parameter is called '{}'", values[place].0)),
+            });
+        }
+        let values: Vec<&Given> = match &self.values {
+            Values::Placed(values) => values.iter().collect(),
+            Values::Named(values) => values.iter().map(|(_, value)| value).collect(),
+        };
+        for value in values {
+            bound.push(value.clone().map_err(|what| wrong(&format!("a value of a filter: {what}")))?);
+        }
+        out.push(')');
+        Ok(out)
     }
-    if depth != 0 {
-        return Err(wrong("a filter is one condition, whose parentheses match"));
+
+    fn len(&self) -> usize {
+        match &self.values {
+            Values::Placed(values) => values.len(),
+            Values::Named(values) => values.len(),
+        }
     }
-    if places != 1 {
-        return Err(wrong("a filter has one ? for its value"));
+
+    /// The place of a parameter's value. As in SQLite a `?` alone comes after the largest number so far.
+    fn place(&self, token: &str, last: &mut usize) -> Result<usize> {
+        let wrong = |what: &str| Error::invalid(format!("{token}: {what}, got '{}'", self.condition));
+        let number = match (&self.values, token.strip_prefix('?')) {
+            (Values::Placed(_), Some("")) => *last + 1,
+            (Values::Placed(_), Some(number)) => {
+                number.parse().ok().filter(|number| *number > 0).ok_or_else(|| wrong("not a parameter"))?
+            }
+            (Values::Named(values), None) => {
+                let at = values.iter().position(|(name, _)| {
+                    // As in rusqlite the name has its sign.
+                    name == token
+                });
+                return at.ok_or_else(|| wrong("a parameter of a filter has no value of that name"));
+            }
+            (Values::Placed(_), None) => {
+                return Err(wrong("a parameter with a name takes its value from rusqlite::named_params!"));
+            }
+            (Values::Named(_), Some(_)) => {
+                return Err(wrong("beside named_params! each parameter has a name"));
+            }
+        };
+        *last = number.max(*last);
+        if number > self.len() {
+            let text = format!("a filter has a value for each ?: there are {}", self.len());
+            return Err(wrong(&text));
+        }
+        Ok(number - 1)
     }
-    out.push(')');
-    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::{named_params, params};
+
+    fn term(condition: &str, values: impl Into<Values>) -> Result<(String, Vec<Value>)> {
+        let mut bound = vec![Value::Null; 6];
+        let filter = Filter { condition: condition.into(), values: values.into() };
+        let term = filter.term(&mut bound)?;
+        Ok((term, bound.split_off(6)))
+    }
 
     #[test]
     fn a_condition_is_one_term_whatever_stands_in_it() {
@@ -75,21 +193,57 @@ mod tests {
                 "(\"wh)at?\" = ?7 AND [is?(] = '?''(' AND `-- ?` = 1)",
             ),
             ("é = ?", "(é = ?7)"),
+            ("a BETWEEN ?1 AND ?1 + 1", "(a BETWEEN ?7 AND ?7 + 1)"),
         ] {
-            assert_eq!(term(condition, "?7").unwrap(), expected);
+            assert_eq!(term(condition, [5]).unwrap(), (expected.into(), vec![Value::Integer(5)]));
         }
+    }
+
+    #[test]
+    fn parameters_stand_where_their_values_are() {
+        let placed = |condition: &str| term(condition, params![1, "b", 2.5]).unwrap();
+        let values = vec![Value::Integer(1), Value::Text("b".into()), Value::Real(2.5)];
+        assert_eq!(
+            placed("a = ? AND (b = ? OR c > ?)"),
+            ("(a = ?7 AND (b = ?8 OR c > ?9))".into(), values.clone())
+        );
+        // As in SQLite: after the largest number so far.
+        assert_eq!(placed("a = ?2 AND b = ? AND c = ?1"), ("(a = ?8 AND b = ?9 AND c = ?7)".into(), values));
+        let named = term("a = :x OR b = @y OR c = :x", named_params! { ":x": 1, "@y": 2 }).unwrap();
+        assert_eq!(
+            named,
+            ("(a = ?7 OR b = ?8 OR c = ?7)".into(), vec![Value::Integer(1), Value::Integer(2)])
+        );
+        assert_eq!(term("a IS NULL", ()).unwrap(), ("(a IS NULL)".into(), vec![]));
+    }
+
+    #[test]
+    fn a_condition_that_is_none_is_an_error_that_repeats_it() {
+        let told = |condition: &str, values: Values, words: &str| {
+            let text = term(condition, values).unwrap_err().to_string();
+            assert!(text.contains(words) && text.contains(condition), "{text}");
+        };
         for (condition, words) in [
-            ("a = 1", "one ?"),
-            ("a = ? AND b = ?", "one ?"),
-            ("a = '?'", "one ?"),
-            ("a = ?1", "no number"),
+            ("a = 1", "value 1 has none"),
+            ("a = ? AND b = ?", "a value for each ?: there are 1"),
+            ("a = '?'", "value 1 has none"),
+            ("a = ?2", "there are 1"),
+            ("a = ?0", "not a parameter"),
+            ("a = :x", "named_params!"),
             ("a = ?) OR (b = 1", "parentheses match"),
             ("(a = ?", "parentheses match"),
             ("a = ? AND b = 'x", "quotes"),
             ("[a = ?", "quotes"),
         ] {
-            let text = term(condition, "?7").unwrap_err().to_string();
-            assert!(text.contains(words) && text.contains(condition), "{text}");
+            told(condition, [5].into(), words);
         }
+        told("a = ?", named_params! { ":x": 1 }.into(), "has a name");
+        told("a = :y", named_params! { ":x": 1 }.into(), "no value of that name");
+        told("a = 1", named_params! { ":x": 1 }.into(), "no parameter is called ':x'");
+        told(
+            "a = ?",
+            Values::Placed(vec![Err("it cannot be said".into())]),
+            "a value of a filter: it cannot be said",
+        );
     }
 }

@@ -56,6 +56,7 @@ impl DeviceRows {
     }
 
     /// Whether there are no rows.
+    #[cfg(any(test, feature = "unstable"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

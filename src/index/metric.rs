@@ -19,6 +19,7 @@
 //! outside the unit sphere. Its keys are above those of all vectors with a direction, and all bounds hold for
 //! it as for any other point.
 
+use crate::base::names::named;
 use crate::index::IndexError;
 use crate::kernels::Score;
 use crate::kernels::{kernels, settle};
@@ -41,6 +42,7 @@ const MAX_COSINE_KEY: f32 = 8.0;
 
 /// The definition of the distance of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Metric {
     /// Euclidean distance.
     L2,
@@ -55,27 +57,17 @@ pub enum Metric {
     Hamming,
 }
 
+named!(Metric, "distance_metric", {
+    L2 = "l2" | "euclidean",
+    Cosine = "cosine",
+    Ip = "ip" | "inner_product",
+    L1 = "l1" | "manhattan",
+    Hamming = "hamming",
+});
+
+// What the engine and its tests compute with: no part of the face.
+#[cfg_attr(not(feature = "unstable"), doc(hidden))]
 impl Metric {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 5] = ["l2", "cosine", "ip", "l1", "hamming"];
-
-    /// The metric of a name (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "l2" | "euclidean" => Some(Self::L2),
-            "cosine" => Some(Self::Cosine),
-            "ip" | "inner_product" => Some(Self::Ip),
-            "l1" | "manhattan" => Some(Self::L1),
-            "hamming" => Some(Self::Hamming),
-            _ => None,
-        }
-    }
-
-    /// The name that SQL uses.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
     /// Prepares a row in place: brings it into the form that keys are computed on.
     pub fn prepare(self, row: &mut [f32]) {
         self.prepare_at(row, ROW_NOWHERE);

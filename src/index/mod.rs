@@ -17,7 +17,9 @@ pub(crate) mod resident;
 pub(crate) mod scan;
 pub(crate) mod search;
 
+#[cfg(feature = "unstable")]
 pub use crate::base::alloc::OutOfMemory;
+#[cfg(feature = "unstable")]
 pub use crate::base::memory::{Charge, MemoryBudget};
 pub use crate::base::workers::Workers;
 pub use calibrate::{calibrate, calibrate_by};

@@ -136,6 +136,7 @@ impl Panel {
     ///
     /// # Panics
     /// If there is no such column.
+    #[cfg(any(test, feature = "unstable"))]
     pub fn bias(&self, column: usize) -> f32 {
         assert!(column < self.cols, "column {column} of {}", self.cols);
         self.bias[column / LANES].0[column % LANES]
@@ -225,6 +226,7 @@ impl CodePanel {
     ///
     /// # Panics
     /// If the code has another dimension, or there are more columns than `u32` can count.
+    #[cfg(any(test, feature = "unstable"))]
     pub fn push(&mut self, code: &[i8]) {
         self.push_summed(code, code.iter().map(|&value| i32::from(value)).sum());
     }

@@ -15,9 +15,15 @@ use std::rc::Rc;
 
 use crate::sqlite::{BestIndex, Db, IndexInfo, Result, TableKind, Update, VTab, VTabArgs, register_module};
 use crate::storage::SHADOW_NAMES;
+#[cfg(feature = "rusqlite")]
+pub use inspect::table_called;
 use query::cursor::Cursor;
+#[cfg(feature = "rusqlite")]
+pub use schema::columns::Column;
 pub use schema::options::Options;
 pub use schema::vec0::Dialect;
+#[cfg(feature = "rusqlite")]
+pub use table::BROKEN;
 use table::registry::Connection;
 use table::{Ivf, Table};
 use write::update;

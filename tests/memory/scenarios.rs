@@ -89,13 +89,9 @@ fn drops(steps: &[String]) -> String {
 }
 
 fn told<T>(result: Result<T, Error>, digest: impl Fn(&T) -> u64) -> Answer {
-    result.map(|value| digest(&value)).map_err(|error| match error {
-        Error::OutOfMemory => (ffi::SQLITE_NOMEM, error.to_string()),
-        Error::Register { code, message } => (code, message),
-        Error::Sqlite(rusqlite::Error::SqliteFailure(error, text)) => {
-            (error.extended_code, text.unwrap_or_default())
-        }
-        other => (-1, format!("{other:?}")),
+    result.map(|value| digest(&value)).map_err(|error| match error.code() {
+        Some(code) => (code, error.to_string()),
+        None => (-1, format!("{error:?}")),
     })
 }
 

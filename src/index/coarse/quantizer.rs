@@ -223,16 +223,6 @@ impl CoarseQuantizer {
         self.chosen(partitions).map(|part| part.lists.len().min(nprobe)).sum()
     }
 
-    /// The bytes in memory.
-    pub fn bytes(&self) -> usize {
-        let panels = |part: &Part| match &part.panels {
-            Some(panels) => part.lists.len() * self.dim * 4 * if panels.products.is_some() { 2 } else { 1 },
-            None => 0,
-        };
-        self.centroids.len() * 4
-            + self.parts.iter().map(|part| panels(part) + part.lists.len() * 8).sum::<usize>()
-    }
-
     /// Assigns each prepared row of `rows` (`[out.len()][dim]`) to a list: the one with the nearest centroid
     /// by Euclidean distance, for every metric; the smallest number on ties. The result is the same bit for
     /// bit on every machine.

@@ -1,6 +1,7 @@
 //! Segments: the sequences of rows that a list is made of, their heads, codes and rows in memory.
 
 use crate::base::alloc::{try_filled, try_vec};
+use crate::base::names::named;
 use crate::device::Resident;
 use crate::index::{IndexError, Metric};
 use crate::kernels::{codes, kernels};
@@ -52,17 +53,15 @@ impl SegmentId {
 
 /// How the rows of a segment are coded for the first pass of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Quantizer {
     /// No codes: scans read the f32 rows.
     None,
-    /// One byte per dimension with a certified error (see [`Codes`]).
+    /// One byte per dimension with a certified error.
     Int8,
 }
 
-impl Quantizer {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 2] = ["none", "int8"];
-}
+named!(Quantizer, "quantizer", { None = "none", Int8 = "int8" });
 
 /// What the directory says of a segment.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! The source of the lists: the trait [`InvertedLists`], and lists in memory.
 
 use crate::base::alloc::OutOfMemory;
+use crate::base::names::named;
 use crate::index::list::segment::radius;
 use crate::index::{CoarseQuantizer, Codes, IndexError, Metadata, Metric, Quantizer, SegmentHead, SegmentId};
 
@@ -53,7 +54,8 @@ pub trait InvertedLists {
 }
 
 /// The order of the rows in a list. It matters if a list is only partly scanned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum ListOrdering {
     /// In the order of insertion.
     #[default]
@@ -62,24 +64,7 @@ pub enum ListOrdering {
     ResidualNormAsc,
 }
 
-impl ListOrdering {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 2] = ["none", "residual_norm_asc"];
-
-    /// The name that SQL uses.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
-    /// The order of a name (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "none" => Some(Self::None),
-            "residual_norm_asc" => Some(Self::ResidualNormAsc),
-            _ => None,
-        }
-    }
-}
+named!(ListOrdering, "list_ordering", { None = "none", ResidualNormAsc = "residual_norm_asc" });
 
 /// Lists in memory, for programs without a database, tests and benchmarks.
 #[derive(Debug, Clone)]

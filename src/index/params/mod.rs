@@ -3,8 +3,7 @@
 pub(crate) mod recall;
 pub(crate) mod row_budget;
 
-use serde::{Deserialize, Serialize};
-
+use crate::base::names::named;
 use crate::base::workers::Workers;
 use crate::index::{Budget, Placement, ProbeLimit, RowFilter};
 
@@ -41,7 +40,8 @@ pub struct SearchParams<'a> {
 }
 
 /// How the work of a search is divided. The names are those of torch-ivf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum SearchMode {
     /// Whichever is faster for the number of queries, lists and threads.
     #[default]
@@ -52,25 +52,7 @@ pub enum SearchMode {
     Csr,
 }
 
-impl SearchMode {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 3] = ["auto", "matrix", "csr"];
-
-    /// The name that SQL uses.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
-    /// The mode of a name (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "auto" => Some(Self::Auto),
-            "matrix" => Some(Self::Matrix),
-            "csr" => Some(Self::Csr),
-            _ => None,
-        }
-    }
-}
+named!(SearchMode, "search_mode", { Auto = "auto", Matrix = "matrix", Csr = "csr" });
 
 impl SearchParams<'_> {
     /// Parameters for the `k` nearest rows in the `nprobe` nearest lists.

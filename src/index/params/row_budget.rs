@@ -3,13 +3,13 @@
 //! Names and weights are those of torch-ivf. Here a budget is a hard total, lists pass on what they cannot
 //! use, and the shares of a query depend only on the query and the lists.
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::alloc::{TryExtend, TryGrow};
+use crate::base::names::named;
 use crate::index::{IndexError, Snapshot};
 
 /// How a budget is divided among the lists that a query probes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum BudgetStrategy {
     /// Equal shares.
     Uniform,
@@ -19,24 +19,7 @@ pub enum BudgetStrategy {
     DistanceWeighted,
 }
 
-impl BudgetStrategy {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 2] = ["uniform", "distance_weighted"];
-
-    /// The strategy of a name (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "uniform" => Some(Self::Uniform),
-            "distance_weighted" => Some(Self::DistanceWeighted),
-            _ => None,
-        }
-    }
-
-    /// The name that SQL uses.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-}
+named!(BudgetStrategy, "budget_strategy", { Uniform = "uniform", DistanceWeighted = "distance_weighted" });
 
 /// How many rows a query scans in all and of each list. Rows count in the order of the list, and before any
 /// filter.
@@ -53,7 +36,8 @@ pub struct Budget {
 }
 
 /// Named sets of search settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum SearchProfile {
     /// No budget: all rows of the probed lists.
     #[default]
@@ -66,22 +50,14 @@ pub enum SearchProfile {
     ApproxQuality,
 }
 
+named!(SearchProfile, "profile", {
+    Exact = "exact",
+    ApproxFast = "approx_fast",
+    ApproxBalanced = "approx_balanced",
+    ApproxQuality = "approx_quality",
+});
+
 impl SearchProfile {
-    /// The names that SQL accepts, in the order of the variants.
-    pub const NAMES: [&'static str; 4] = ["exact", "approx_fast", "approx_balanced", "approx_quality"];
-    const ALL: [Self; 4] = [Self::Exact, Self::ApproxFast, Self::ApproxBalanced, Self::ApproxQuality];
-
-    /// The profile of a name (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
-        Some(Self::ALL[at])
-    }
-
-    /// The name that SQL uses.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
     /// The `candidate_budget` of this profile. Its strategy is [`BudgetStrategy::DistanceWeighted`].
     pub fn candidate_budget(self) -> u64 {
         match self {
@@ -335,10 +311,13 @@ mod tests {
     #[test]
     fn names_are_read_in_any_case() {
         for name in SearchProfile::NAMES {
-            assert_eq!(SearchProfile::from_name(&name.to_uppercase()).map(SearchProfile::name), Some(name));
+            assert_eq!(SearchProfile::from_name(&name.to_uppercase()).map(SearchProfile::name), Some(*name));
         }
         for name in BudgetStrategy::NAMES {
-            assert_eq!(BudgetStrategy::from_name(&name.to_uppercase()).map(BudgetStrategy::name), Some(name));
+            assert_eq!(
+                BudgetStrategy::from_name(&name.to_uppercase()).map(BudgetStrategy::name),
+                Some(*name)
+            );
         }
         assert_eq!((SearchProfile::from_name("approx"), BudgetStrategy::from_name("")), (None, None));
     }

@@ -61,7 +61,8 @@ pub struct Answers {
     pub offsets: Vec<usize>,
     /// The neighbors of all queries.
     pub neighbors: Vec<Neighbor>,
-    /// The place of each: the index of its segment in [`Snapshot::segments`], and its slot.
+    /// The place of each: the index of its segment in
+    /// [`Snapshot::segments`](crate::index::Snapshot::segments), and its slot.
     pub places: Vec<(u32, u32)>,
     /// The statistics.
     pub stats: SearchStats,

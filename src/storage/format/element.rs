@@ -6,11 +6,13 @@
 use half::{bf16, f16};
 
 use crate::base::alloc::{OutOfMemory, TryExtend, try_filled};
+use crate::base::names::named;
 use crate::index::Metric;
 use crate::storage::format::read_f32;
 
 /// The type of a vector's elements. The numbers are those in `t_vectors.data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Element {
     /// IEEE 754 binary32.
     #[default]
@@ -25,31 +27,16 @@ pub enum Element {
     Bit = 4,
 }
 
+// The name of a column's type is shorter: `float`.
+named!(Element, "element", {
+    F32 = "float32" | "float" | "f32",
+    F16 = "float16" | "f16" | "half",
+    Bf16 = "bfloat16" | "bf16",
+    Int8 = "int8" | "i8",
+    Bit = "bit",
+});
+
 impl Element {
-    /// All of them, in the order of their numbers.
-    #[cfg(test)]
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Bit];
-    /// The names of column types that SQL accepts, in the order of the variants. [`Element::from_name`]
-    /// accepts aliases too.
-    pub const NAMES: [&'static str; 5] = ["float", "float16", "bfloat16", "int8", "bit"];
-
-    /// The element of a column type (any case).
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "float" | "float32" | "f32" => Some(Self::F32),
-            "float16" | "f16" | "half" => Some(Self::F16),
-            "bfloat16" | "bf16" => Some(Self::Bf16),
-            "int8" | "i8" => Some(Self::Int8),
-            "bit" => Some(Self::Bit),
-            _ => None,
-        }
-    }
-
-    /// The name that `vec_type` returns.
-    pub fn name(self) -> &'static str {
-        if self == Self::F32 { "float32" } else { Self::NAMES[self as usize] }
-    }
-
     /// Whether it is a float of any width.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
@@ -62,7 +49,11 @@ impl Element {
             _ => &[Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1],
         }
     }
+}
 
+// What storage and its tests compute with: no part of the face.
+#[cfg_attr(not(feature = "unstable"), doc(hidden))]
+impl Element {
     /// The dimension of a vector must be a multiple of this, because elements share bytes.
     pub fn group(self) -> usize {
         if self == Self::Bit { 8 } else { 1 }
@@ -190,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_element_survives_widening_and_narrowing() {
-        for element in Element::ALL {
+        for element in Element::ALL.iter().copied() {
             // Every pattern of 16 bits: each of the smaller elements, and some of f32.
             let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
             let values = widened(element, &bytes);
@@ -244,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_name_of_a_type_is_known() {
-        for element in Element::ALL {
+        for element in Element::ALL.iter().copied() {
             assert_eq!(Element::from_name(element.name()), Some(element));
             assert_eq!(Element::from_name(&Element::NAMES[element as usize].to_uppercase()), Some(element));
         }

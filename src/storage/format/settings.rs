@@ -92,11 +92,14 @@ struct Body {
     joins: u64,
     moved: u64,
     solid: Vec<(u32, u64)>,
-    calibration: Option<(f32, [([f32; TARGETS], [f32; TARGETS]); 2])>,
+    calibration: Option<(f32, [Limits; 2])>,
     calibrated: u64,
 }
 
 const TARGETS: usize = Calibration::TARGETS.len();
+
+/// The limits and the lists of a [`Curve`].
+type Limits = ([f32; TARGETS], [f32; TARGETS]);
 
 type Config = bincode::config::Configuration<
     bincode::config::LittleEndian,
@@ -195,28 +198,20 @@ impl From<&Settings> for Body {
 impl Body {
     /// `None` if a number has no name.
     fn settings(self) -> Option<Settings> {
-        fn named<T>(
-            number: Option<u32>,
-            from_name: impl Fn(&str) -> Option<T>,
-            names: &[&str],
-        ) -> Option<Option<T>> {
-            number.map_or(Some(None), |number| Some(from_name(names.get(number as usize)?)))
+        fn named<T: Copy>(number: Option<u32>, all: &[T]) -> Option<Option<T>> {
+            number.map_or(Some(None), |number| all.get(number as usize).copied().map(Some))
         }
         Some(Settings {
             knobs: Knobs {
                 nprobe: self.nprobe,
                 max_codes: self.max_codes,
                 candidate_budget: self.candidate_budget,
-                budget_strategy: named(
-                    self.budget_strategy,
-                    BudgetStrategy::from_name,
-                    &BudgetStrategy::NAMES,
-                )?,
+                budget_strategy: named(self.budget_strategy, BudgetStrategy::ALL)?,
                 min_rows_per_list: self.min_rows_per_list,
                 max_rows_per_list: self.max_rows_per_list,
-                profile: named(self.profile, SearchProfile::from_name, &SearchProfile::NAMES)?,
+                profile: named(self.profile, SearchProfile::ALL)?,
                 recall_target: self.recall_target,
-                search_mode: named(self.search_mode, SearchMode::from_name, &SearchMode::NAMES)?,
+                search_mode: named(self.search_mode, SearchMode::ALL)?,
             },
             nlist: self.nlist,
             trained_rows: self.trained_rows,
@@ -314,6 +309,26 @@ mod tests {
                 assert_eq!(Settings::decode(&[known.clone(), damaged].concat()), None);
             }
         }
+    }
+
+    #[test]
+    fn names_stand_in_the_blob_as_the_numbers_of_their_variants() {
+        let knobs = Knobs {
+            budget_strategy: Some(BudgetStrategy::Uniform),
+            profile: Some(SearchProfile::ApproxBalanced),
+            search_mode: Some(SearchMode::Csr),
+            ..Knobs::default()
+        };
+        let bytes = Settings { knobs, ..Settings::default() }.encode().unwrap();
+        // nprobe, max_codes, candidate_budget; the strategy; least and most rows; the profile; recall_target; the mode.
+        let expected =
+            [&[0; 3][..], &[1, 0, 0, 0, 0], &[0; 2], &[1, 2, 0, 0, 0], &[0], &[1, 2, 0, 0, 0]].concat();
+        assert_eq!(bytes[..expected.len()], expected);
+        assert_eq!(Settings::decode(&bytes).map(|settings| settings.knobs), Some(knobs));
+        // The strategy 2, of which there is none.
+        let mut wrong = bytes;
+        wrong[4] = 2;
+        assert_eq!(Settings::decode(&wrong), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::base::alloc::try_collect;
 use crate::base::workers::Workers;
 use crate::index::calibrate::sampled;
-use crate::index::{Datum, Quantizer, Snapshot};
+use crate::index::{Datum, Snapshot};
 use crate::kernels::kernels;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::Knobs;
@@ -110,7 +110,7 @@ impl TableFunction for IvfStats {
         ("dim", |s| Cell::I64(s.table.layout.dim as i64)),
         ("element", |s| Cell::Text(s.table.layout.element.name().into())),
         ("metric", |s| Cell::Text(s.table.layout.metric.name().into())),
-        ("quantizer", |s| Cell::Text(Quantizer::NAMES[s.table.layout.quantizer as usize].into())),
+        ("quantizer", |s| Cell::Text(s.table.layout.quantizer.name().into())),
         ("settings", |s| {
             let given = Knob::ALL.iter().filter_map(|&(knob, name)| match s.knobs.get(knob) {
                 Datum::Null => None,

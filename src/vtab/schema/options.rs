@@ -171,17 +171,12 @@ impl Options {
             "nlist" => self.nlist = if auto { None } else { Some(number(1, SegmentId::MAX_LISTS as u64)?) },
             "seed" => self.seed = if auto { 1234 } else { number(0, u64::MAX)? },
             "quantizer" => {
-                self.quantizer = match value.to_ascii_lowercase().as_str() {
-                    "auto" => None,
-                    "int8" => Some(Quantizer::Int8),
-                    "none" => Some(Quantizer::None),
-                    _ => {
-                        let names = Quantizer::NAMES.join(", ");
-                        return Err(Error::generic(format!(
-                            "quantizer must be auto, {names}, got '{value}'"
-                        )));
-                    }
-                }
+                let wrong = || {
+                    let names = Quantizer::NAMES.join(", ");
+                    Error::generic(format!("quantizer must be auto, {names}, got '{value}'"))
+                };
+                self.quantizer =
+                    if auto { None } else { Some(Quantizer::from_name(value).ok_or_else(wrong)?) };
             }
             "train_at" => {
                 self.train_at = match value.to_ascii_lowercase().as_str() {

@@ -79,6 +79,9 @@ pub struct Searching {
     pub profile: Cell<Option<Profile>>,
 }
 
+/// How the error ends that every statement gets after a write that failed half-way: its code says no more than that it is one.
+pub const BROKEN: &str = "failed in this transaction: ROLLBACK first";
+
 impl Table {
     fn new(db: Db, dropped: &Dropped, schema: &str, name: &str, options: Options) -> Self {
         let more = if options.number == 0 { 1..options.vectors.len() } else { 0..0 };
@@ -206,7 +209,7 @@ impl Table {
 
     fn check_whole(&self) -> Result<()> {
         if self.transaction.broken.get().is_some() {
-            let text = format!("a write to '{}' failed in this transaction: ROLLBACK first", self.name());
+            let text = format!("a write to '{}' {BROKEN}", self.name());
             return Err(Error::generic(text));
         }
         Ok(())

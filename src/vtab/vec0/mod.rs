@@ -12,8 +12,10 @@ mod theirs;
 
 #[cfg(any(feature = "vec0", feature = "rusqlite"))]
 use crate::sqlite::{Db, ffi, table_of};
+#[cfg(any(feature = "vec0", feature = "rusqlite"))]
 use crate::sqlite::{Error, Result};
 
+#[cfg(any(feature = "vec0", feature = "rusqlite"))]
 pub use crate::vtab::schema::vec0::MODULE;
 #[cfg(feature = "vec0")]
 pub use crate::vtab::schema::vec0::rewrite;
