@@ -24,7 +24,7 @@ impl<T> PerProcess<T> {
         Self { first: OnceBox::new() }
     }
 
-    /// The value of the running process. `make` creates it, perhaps more than once.
+    /// The value of the running process. `make` creates it and may run more than once.
     pub fn get(&self, make: impl Fn() -> T) -> &T {
         self.of(std::process::id(), make)
     }

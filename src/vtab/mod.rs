@@ -29,7 +29,7 @@ use table::{Ivf, Table};
 use write::update;
 
 /// Registers the module `ivf`, with feature `vec0` the module `vec0` too, and the SQL functions on a
-/// connection. `dialect` is that of the library's name: a library loaded in place of sqlite-vec formats the
+/// connection. `dialect` follows from the library's name: a library loaded in place of sqlite-vec formats the
 /// output of its functions as sqlite-vec does.
 ///
 /// # Errors

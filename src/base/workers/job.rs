@@ -307,7 +307,7 @@ mod tests {
                         lent.step();
                     }
                 });
-                // Those that helpers had claimed when the caller went have been done, too: a prefix.
+                // Tasks that helpers had claimed when the caller left are done too, so a prefix is done.
                 let done: Vec<usize> = seen.iter().map(|n| n.load(Relaxed)).collect();
                 let prefix = done.iter().take_while(|n| **n == 1).count();
                 assert!(prefix >= least && done[prefix..].iter().all(|n| *n == 0), "{done:?}");

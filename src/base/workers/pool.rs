@@ -350,7 +350,7 @@ mod tests {
         });
     }
 
-    /// Which threads do so many tasks.
+    /// The threads that ran each of `tasks` tasks.
     fn doers(pool: &'static Pool, wish: Wish, is_burst: bool, tasks: usize) -> Vec<ThreadId> {
         let seen = Mutex::new(Vec::new());
         let task = |_| seen.lock().unwrap().push(thread::current().id());

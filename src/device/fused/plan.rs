@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub table: WordTable,
     /// Offset and number of the tiles of the near pieces, and of the others.
     pub tiles: [(usize, usize); 2],
-    /// The work of warps, likewise.
+    /// Offset and number of the warps' work items, of the near pieces and of the others.
     pub warps: [(usize, usize); 2],
     /// The query of each pair, and the end of each pair.
     pub pairs: usize,

@@ -154,8 +154,8 @@ impl SegmentHead {
 /// 1998, with the bound stored per row). So a scan of the codes loses none of the k nearest rows if it keeps
 /// every row whose lower bound does not exceed the k-th smallest upper bound.
 ///
-/// `scale`, `norm` and `error` have one element per slot, rounded up to a multiple of 16. The layout of
-/// `blocks` is that of [`crate::kernels::codes`]. All are empty with [`Quantizer::None`].
+/// `scale`, `norm` and `error` have one element per slot, rounded up to a multiple of 16. `blocks`
+/// has the layout of [`crate::kernels::codes`]. All are empty with [`Quantizer::None`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Codes {
     /// Rowids by slot.

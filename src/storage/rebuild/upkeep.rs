@@ -52,7 +52,7 @@ impl Targets {
     }
 }
 
-/// Whether to split a list of `rows` rows. `solid` is that of [`Upkeep`].
+/// Whether to split a list of `rows` rows. For `solid` see [`Upkeep::solid`].
 pub fn is_due(target: Target, list_no: u32, rows: u64, solid: &BTreeMap<u32, u64>) -> bool {
     target.is_long(rows) && solid.get(&list_no).is_none_or(|&then| rows >= then.saturating_mul(2))
 }

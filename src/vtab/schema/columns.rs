@@ -68,7 +68,7 @@ pub enum Hidden {
     Query,
     /// All rowids of a query's answers, in a row that stands for the query.
     Rowids,
-    /// All distances, likewise.
+    /// All distances of a query's answers, in the same row.
     Distances,
     /// Whether rows stand for queries.
     Packed,
@@ -363,8 +363,8 @@ impl Columns {
     /// Adds a column written as `name TYPE [PRIMARY KEY | PARTITION KEY]`.
     ///
     /// # Errors
-    /// If the text has another form, the name is taken or reserved, or there are too many columns. The message
-    /// states the valid form.
+    /// If the text has another form, the name is taken or reserved, or there are too many columns. The
+    /// message states the valid form.
     pub fn push_value(&mut self, name: String, rest: &str) -> Result<()> {
         let words: Vec<&str> = rest.split_ascii_whitespace().collect();
         let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word));

@@ -13,7 +13,7 @@ use crate::vtab::schema::words::{identifier, unquoted};
 /// The name of sqlite-vec's module.
 pub const MODULE: &str = "vec0";
 
-/// Whose behaviour a table has: that of the module that it was made by.
+/// The module that a table was made by, which decides its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Ivf,

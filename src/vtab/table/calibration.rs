@@ -14,8 +14,8 @@ impl Table {
     /// Calibrates by prepared queries (`[n][dim]`), now and later; by rows if there are none.
     ///
     /// # Errors
-    /// If the table is not trained, has few rows or has partitions, or an error from reading or writing it, for
-    /// example `SQLITE_CORRUPT_VTAB` or `SQLITE_INTERRUPT`.
+    /// If the table is not trained, has few rows or has partitions, or an error from reading or writing it,
+    /// for example `SQLITE_CORRUPT_VTAB` or `SQLITE_INTERRUPT`.
     pub fn calibrate_by(&self, queries: &[f32]) -> Result<()> {
         let _watched = self.watched("calibrate")?;
         self.flush()?;

@@ -66,7 +66,7 @@ impl Connection {
 }
 
 impl Table {
-    /// Creates the shadow tables of a new table. `fenced` is that of [`Tables::create`].
+    /// Creates the shadow tables of a new table. For `fenced` see [`Tables::create`].
     ///
     /// # Errors
     /// If the device does not exist, or an error from SQLite.
