@@ -51,7 +51,7 @@ mod tests {
     fn a_forked_child_waits_for_no_lock_of_its_parent() {
         let values = PerProcess::new();
         let parent = values.of(1, || Mutex::new(10));
-        // As a thread of the parent may hold it at the fork.
+        // Stands for a thread of the parent that holds the lock at the fork.
         let _held = parent.lock().unwrap();
         let child = values.of(2, || Mutex::new(20));
         assert!(!std::ptr::eq(parent, child) && child.try_lock().is_ok());
@@ -68,7 +68,8 @@ mod tests {
         let (begun, has_begun) = channel();
         let (let_go, go_on) = channel::<()>();
         let go_on = Mutex::new(go_on);
-        // As a thread of the parent is at the fork, which the child does not have.
+        // Stands for a thread of the parent that is making the value at the fork. The child does not have
+        // this thread.
         let of_parent = Arc::clone(&values);
         let parent = std::thread::spawn(move || {
             let make = || {

@@ -1,4 +1,4 @@
-//! Every set against the scalar one, and the scalar one against plain arithmetic.
+//! Compares every kernel set with the scalar one, and the scalar one with plain arithmetic.
 
 mod int8;
 
@@ -32,7 +32,7 @@ impl Random {
         (0..len).map(|_| (self.below(255) as i32 - 127) as i8).collect()
     }
 
-    /// Like [`Random::vector`], with something awkward in one place of `every` on average.
+    /// Like [`Random::vector`], with a special value in one of `every` places on average.
     fn awkward(&mut self, len: usize, every: usize) -> Vec<f32> {
         const AWKWARD: [f32; 12] = [
             f32::NAN,
@@ -58,7 +58,7 @@ impl Random {
     }
 }
 
-/// Bits, with every NaN the same.
+/// The bits, with all NaNs equal.
 fn bits(value: f32) -> u32 {
     if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() }
 }
@@ -248,7 +248,7 @@ fn every_set_gives_the_scalar_scores_argmins_and_hits_bit_for_bit() {
         let every = [usize::MAX, 4000, 30][i % 3];
         let (columns, rows) = (random.awkward(cols * dim, every), random.awkward(m * dim, every));
         let (bias, row_bias) = (random.awkward(cols, every), random.awkward(m, every));
-        // Some columns hit everything, some (almost) nothing.
+        // Some columns hit everything, some almost nothing.
         let limit: Vec<f32> =
             random.awkward(cols, 8).into_iter().map(|limit| limit * (dim as f32).sqrt()).collect();
         let panel = panel_of(&columns, &bias, dim);

@@ -220,7 +220,7 @@ mod tests {
             let task = |i: usize| seen.lock().unwrap().push(i);
             Job::lend(3, ALL, &task, |lent| {
                 late = Some(Arc::clone(&lent.job));
-                // Two of three: what is left over when the caller goes is nobody's.
+                // Two of three. Nobody runs the tasks that are left when the caller leaves.
                 assert!(lent.step() && lent.step());
             });
             done.append(&mut seen.lock().unwrap());

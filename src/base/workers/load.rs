@@ -121,7 +121,7 @@ mod tests {
         load.leave();
         assert!(load.is_crowded(5 + LINGER - 1));
         assert!(!load.is_crowded(5 + LINGER));
-        // The one that stays does not renew what two have been.
+        // One remaining caller does not extend the time that two callers counted for.
         load.leave();
         load.enter(LINGER);
         assert!(!load.is_crowded(5 + LINGER));
@@ -136,7 +136,7 @@ mod tests {
         let (mut now, mut long) = (1, least);
         for _ in 0..10 {
             load.crowd(now);
-            // What shows meanwhile changes nothing.
+            // Another shortage in the meantime changes nothing.
             load.crowd(now + long / 2);
             assert!(load.is_crowded(now + long - 1) && !load.is_crowded(now + long));
             now += long + AGAIN - 1;

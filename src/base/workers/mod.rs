@@ -250,7 +250,7 @@ mod tests {
                 .unwrap();
             assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             if round % 60 == 59 {
-                // They fall asleep in between.
+                // The helpers fall asleep in between.
                 std::thread::sleep(3 * AWAKE_FOR);
             }
         }

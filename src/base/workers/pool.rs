@@ -332,7 +332,7 @@ mod tests {
         Ok(())
     }
 
-    /// Runs `work` while every helper of the pool is in the middle of a task of another caller.
+    /// Runs `work` while every helper of the pool is busy with a task of another caller.
     fn while_helpers_are_taken(pool: &'static Pool, work: impl FnOnce()) {
         let (taken, free) = (Barrier::new(pool.most + 2), Barrier::new(pool.most + 2));
         thread::scope(|scope| {
@@ -402,7 +402,7 @@ mod tests {
         let task = |_| {
             if thread::current().id() != caller {
                 if helped.fetch_add(1, SeqCst) == 0 {
-                    // Another caller comes in the middle of the helper's first task.
+                    // Another caller arrives during the helper's first task.
                     pool.load.enter(now());
                 }
             } else if gone.load(SeqCst) {
@@ -417,7 +417,7 @@ mod tests {
             }
         };
         let mut until_back = || if helped.load(SeqCst) > 1 { Err(Cancelled) } else { Ok(()) };
-        // As many tasks as take minutes: a helper comes back late where other processes want the cores.
+        // Enough tasks for minutes, because a helper returns late if other processes use the cores.
         assert_eq!(pool.run(1_000_000, ANY, false, &mut until_back, &task), Err(Cancelled));
     }
 

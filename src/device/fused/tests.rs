@@ -1,4 +1,5 @@
-//! The kernels themselves, on a machine without a GPU: `kernels.cu` as C++, on the emulator of `tests/cuda`.
+//! Tests the kernels on a machine without a GPU: `kernels.cu` compiled as C++, on the emulator of
+//! `tests/cuda`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use super::*;
 use crate::device::accelerator::{Pair, Piece};
 use crate::kernels::Score;
 
-/// The program, compiled with the sanitizers that the compiler has; none without a C++ compiler.
+/// The compiled program, with the sanitizers that the compiler has; `None` without a C++ compiler.
 fn program(folder: &Path) -> Option<PathBuf> {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
         println!("skipped: the emulator's fibers need glibc");
@@ -50,13 +51,13 @@ impl Draw {
     }
 }
 
-/// Small whole numbers: every sum is exact in every order, so that kernels and reference have to agree in
-/// each bit, and ties are many.
+/// Small whole numbers: every sum is exact in every order, so kernels and reference must agree in every bit,
+/// and many rows tie.
 fn numbers(draw: &mut Draw, n: usize) -> Vec<f32> {
     (0..n).map(|_| draw.below(7) as f32 - 3.0).collect()
 }
 
-/// Rows, and what the words of a table say the addresses of: places among all numbers.
+/// Rows, and their addresses in the words of a table: indexes into `numbers`.
 #[derive(Default)]
 struct Pieces {
     rows: Vec<(DeviceRows, u32)>,
@@ -74,7 +75,7 @@ impl Pieces {
         self.rows.push((rows, self.wanted.len() as u32 * 32));
     }
 
-    /// Adds `n` rows, of which some are not wanted, and now and then all are the same but one.
+    /// Adds `n` rows. Some are not wanted, and sometimes all rows but one are equal.
     fn draw(&mut self, draw: &mut Draw, dim: usize, n: usize) {
         let mut values = numbers(draw, n * dim);
         if draw.below(3) == 0 {
@@ -94,19 +95,19 @@ impl Pieces {
     }
 }
 
-/// A batch, by what it is made of.
+/// The sizes of a batch.
 struct Case {
     score: Score,
     dim: usize,
     keep: usize,
     nq: usize,
     rows: Vec<usize>,
-    /// Queries at each piece.
+    /// The number of queries of each piece.
     members: Vec<usize>,
     near: usize,
 }
 
-/// The words of the answer to what `header` and the rest describe (see run.cpp).
+/// Runs the program on the input of `header` and `rest` (see run.cpp). Returns the words of its output.
 fn run(program: &Path, folder: &Path, header: &[usize], rest: impl Iterator<Item = u32>) -> Vec<u32> {
     let (input, output) = (folder.join("in"), folder.join("out"));
     let words = header.iter().map(|&n| n as u32).chain(rest);
@@ -117,7 +118,7 @@ fn run(program: &Path, folder: &Path, header: &[usize], rest: impl Iterator<Item
     out.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
-/// Row numbers with a key, and the last score, of every query.
+/// Compares the row numbers with their keys, and the last score, of every query.
 fn assert_same(out: Vec<u32>, expected: Vec<u32>, nq: usize, keep: usize, what: &str) {
     assert_eq!(out[(2 * keep + 1) * nq..], expected[(2 * keep + 1) * nq..], "{what}: queries by list");
     let found = |words: Vec<u32>| Found::new(Box::new(words), nq, keep, true);
@@ -167,7 +168,7 @@ fn run_plan(program: &Path, folder: &Path, seed: u64, case: &Case) {
     assert_same(out, expected, nq, keep, &what);
 }
 
-/// Lists of these rows each, in pieces.
+/// Lists with these numbers of rows per piece.
 struct Lists {
     score: Score,
     dim: usize,
@@ -203,7 +204,7 @@ fn run_probe(program: &Path, folder: &Path, seed: u64, case: &Lists) {
     let index = scan.index(&parts).unwrap();
     let expected = Probe { index: &index, nprobe, keep }.on_cpu(&queries);
 
-    // The CPU's table has no addresses.
+    // The table made for the CPU has no addresses. They are filled in here.
     let mut words = index.table.to_vec1::<u32>().unwrap();
     let at = index.at;
     let n = all.rows.len();
@@ -228,7 +229,7 @@ fn cases() -> usize {
     std::env::var("SQLITE_IVF_KERNEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
-/// Runs `case` for each number of a case, with numbers to draw, the program and its folder.
+/// Runs `case` with each case number, a source of random numbers, the program and its folder.
 fn for_each_case(name: &str, seed: u64, mut case: impl FnMut(usize, &mut Draw, &Path, &Path)) {
     let folder = std::env::temp_dir().join(format!("sqlite-ivf-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -261,8 +262,7 @@ fn the_cuda_kernels_keep_the_rows_of_the_reference_at_every_tail() {
     let dims = [1, 3, 4, 15, 16, 17, 36, 128];
     let keeps = [1, 7, 16, 31, 33, MAX_KEEP];
     for_each_case("kernels", 11, |case, draw, program, folder| {
-        // One shape of each kind in every case: a tile that is full and one that is not, warps, a piece of
-        // one row.
+        // One shape of each kind in every case: a full tile, a partial one, warps, a piece of one row.
         let rows =
             vec![1 + draw.below(40), 120 + draw.below(20), 1, 257 + draw.below(80), 128, 300 + draw.below(9)];
         let nq = 70 + draw.below(4);

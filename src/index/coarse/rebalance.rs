@@ -163,7 +163,7 @@ mod tests {
         assert!(target.is_long(1501) && !target.is_long(1500));
         assert!(target.is_short(249) && !target.is_short(250));
         assert_eq!([1501, 2600, 9700].map(|rows| target.parts(rows)), [2, 3, 10]);
-        // A target of few rows splits nothing small, and an empty table joins nothing.
+        // A small target does not split small lists, and an empty table merges nothing.
         assert!(!Target::new(10, 5).is_long(12) && Target::new(10, 5).is_long(13));
         assert!(!Target::new(0, 5).is_short(0));
     }
@@ -191,7 +191,7 @@ mod tests {
             centroids: centroids.to_vec(),
             fresh: fresh.to_vec(),
             moved: moved.to_vec(),
-            // Parts of list n are 10 n and so on here.
+            // Here the parts of list n are 10 n, 10 n + 1, and so on.
             origins: centroids.iter().map(|&c| if c < 10. { c as u32 } else { c as u32 / 10 }).collect(),
         };
         assert_eq!(renumbered(3, &[], &[]), of(&[0., 1., 2.], &[], &[]));

@@ -132,7 +132,7 @@ mod tests {
         assert!(of(0).get(1).is_some() && of(1).get(1).is_none() && of(0).get(2).is_none());
         let one = cache.budget().used() / 2;
         (2..2 + KEPT as i64).for_each(|n| drop(of(n)));
-        // The first one is still held here, and let go by the snapshot.
+        // The snapshot has dropped the first masks; only this test still holds them.
         assert!(of(0).get(1).is_none());
         assert_eq!(cache.budget().used(), one * (KEPT + 1));
         drop(first);

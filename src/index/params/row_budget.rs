@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::index::{CoarseQuantizer, MemoryLists, Metric, Quantizer};
 
-    /// Lists of those many rows, with their centroids at 0, 1, 2, ... on a line.
+    /// Lists with these numbers of rows. Their centroids are at 0, 1, 2, ... on a line.
     fn snapshot(rows: &[usize]) -> Snapshot {
         let centroids: Vec<f32> = (0..rows.len()).map(|i| i as f32).collect();
         let vectors: Vec<f32> =
@@ -241,7 +241,7 @@ mod tests {
     fn equal_shares_are_equal_and_what_a_list_lacks_goes_on() {
         assert_eq!(shares(&[50, 50, 50, 50], Budget { candidates: 100, ..UNIFORM }), [25, 25, 25, 25]);
         assert_eq!(shares(&[50, 5, 50, 50], Budget { candidates: 100, ..UNIFORM }), [25, ALL, 35, 35]);
-        // The last cannot use what is left: the nearest that can does.
+        // The last list cannot use what is left, so the nearest list that can gets it.
         assert_eq!(shares(&[50, 50, 50, 5], Budget { candidates: 100, ..UNIFORM }), [45, 25, 25, ALL]);
         assert_eq!(shares(&[50, 0, 50], Budget { candidates: 7, ..UNIFORM }), [2, 0, 5]);
     }

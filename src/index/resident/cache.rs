@@ -269,7 +269,7 @@ mod tests {
     const DIM: usize = 3;
     const QUERIES: [f32; 2 * DIM] = [0.5, 1.0, 0.0, 19.0, 1.5, 2.0];
 
-    /// One version of the table of one file: three lists, of which the first is the same in each version of a
+    /// One version of the table of one file: three lists. The first list is the same in every version of a
     /// file.
     struct Content {
         version: Version,
@@ -315,13 +315,13 @@ mod tests {
 
     #[test]
     fn threads_that_share_a_cache_answer_for_their_own_version_of_their_own_file() {
-        // Miri leaves no thread behind: those of the pool stay.
+        // Miri allows no thread to outlive the test, but those of the pool do.
         let (steps, most_threads) = if cfg!(miri) { (12, 1) } else { (400, 2) };
         let contents: Vec<Content> =
             (1..=2).flat_map(|file| (0..6).map(move |stamp| Content::new(file, stamp))).collect();
         let answers: Vec<_> = contents.iter().map(|content| &content.answers).collect();
         assert!((1..answers.len()).all(|i| !answers[..i].contains(&answers[i])), "two are alike");
-        // Not enough for all of them.
+        // Too small for all contents.
         let limit = 6_000;
         let cache = Cache::new(limit);
         let step = |number: usize| {

@@ -1,9 +1,9 @@
-//! The int8 half of the tests.
+//! Tests of the int8 kernels.
 
 use super::*;
 use crate::kernels::codes::{self, CodeRows};
 
-/// How far a residual is from what its code says.
+/// The distance of a residual from the value of its code.
 fn true_error(x: &[f32], origin: &[f32], scale: f32, code: &[i8]) -> f64 {
     let residual = x.iter().zip(origin).map(|(&x, &o)| f64::from(x) - f64::from(o));
     let apart = residual.zip(code).map(|(e, &c)| (e - f64::from(scale) * f64::from(c)).powi(2));
@@ -89,7 +89,7 @@ fn a_residual_that_cannot_be_scaled_gets_the_zero_code() {
 
 #[test]
 fn the_error_bound_covers_what_rounding_hides() {
-    // The exact residual is 2 - 2^-60; in f64 it is 2, and the code reproduces that without a rest.
+    // The exact residual is 2 - 2^-60. In f64 it is 2, and the code reproduces that without an error.
     for set in available() {
         let got = set.encode(&[127.0, 2.0], &[0.0, 2f32.powi(-60)], &mut [0, 0]);
         assert_eq!(got.scale, 1.0);
@@ -146,7 +146,7 @@ fn rows_of_a_block_stand_where_the_layout_says() {
     assert_eq!((codes::padded_rows(0), codes::padded_rows(1), codes::padded_rows(16)), (0, 16, 16));
 }
 
-/// Owns what a [`CodeRows`] borrows.
+/// Owns the data that a [`CodeRows`] borrows.
 struct Rows {
     dim: usize,
     rows: usize,
@@ -164,7 +164,7 @@ impl Rows {
         for (row, code) in codes.iter().enumerate() {
             codes::write_row(&mut blocks, dim, row, code);
         }
-        // What stands in a padding row must not matter: whatever it holds, it is not a row.
+        // The values of a padding row must not matter.
         let padded = codes::padded_rows(rows);
         let mut values = || {
             let mut values = random.awkward(padded, every);
@@ -234,7 +234,7 @@ fn every_set_finds_the_exact_dot_products_and_the_same_code_hits() {
                     ];
                     let form: f64 = terms.iter().sum();
                     let size: f64 = terms.iter().map(|term| term.abs()).sum();
-                    // Where f32 overflows or loses everything, any verdict that keeps NaN a hit will do.
+                    // Where f32 overflows or loses all digits, any result is right that keeps NaN a hit.
                     if size < 1e30 && form.abs() > 1e-5 * size + 1e-30 {
                         assert_eq!(hit.is_some(), form <= 0.0, "{} dim {dim} {terms:?}", set.isa);
                     }

@@ -80,17 +80,17 @@ fn every_routine_of_the_table_is_the_one_of_its_name() {
     }
 }
 
-/// Calls the entry with a table of routines, and returns the code and the text.
+/// Calls the entry point with a table of routines. Returns the code and the text.
 fn enter_with(routines: *const ffi::sqlite3_api_routines) -> (c_int, Option<String>) {
     let mut message: *mut c_char = ptr::null_mut();
     let register =
         |_: Db| -> sqlite::Result<()> { Err(Error::new(ffi::SQLITE_CONSTRAINT_ROWID, "registered, %s%n")) };
-    // SAFETY: the connection is not looked at before the host is accepted, and `register` does not.
+    // SAFETY: `enter` does not use the connection before it accepts the host, and `register` does not use it.
     let code = unsafe { enter(ptr::null_mut(), &raw mut message, routines, ffi::SQLITE_OK, register) };
     if message.is_null() {
         return (code, None);
     }
-    // SAFETY: a text that the entry left, in memory of the bundled library.
+    // SAFETY: a text that the entry point returned, in memory of the bundled library.
     let text = unsafe {
         let text = CStr::from_ptr(message).to_str().unwrap().to_owned();
         linked::sqlite3_free(message.cast());
@@ -107,7 +107,7 @@ fn a_host_that_is_too_old_gets_a_clear_error_and_nothing_else_is_called() {
     unsafe extern "C" fn text() -> *const c_char {
         c"3.34.1".as_ptr()
     }
-    // SAFETY: a table of null slots; what is called is filled in.
+    // SAFETY: a table of null slots. The slots that are called are filled in.
     let mut old: ffi::sqlite3_api_routines = unsafe { MaybeUninit::zeroed().assume_init() };
     old.libversion_number = Some(number);
     old.libversion = Some(text);
@@ -122,7 +122,7 @@ fn a_host_without_a_routine_that_is_needed_gets_its_name() {
         3_040_001
     }
     let api = linked_api().unwrap();
-    // SAFETY: a copy of the table's first part, which is all that is looked at.
+    // SAFETY: a copy of the first part of the table. Nothing else is read.
     let mut poor = unsafe { ptr::read(api.routines()) };
     poor.libversion_number = Some(number);
     poor.blob_open = None;

@@ -4,7 +4,7 @@ use rusqlite::ffi as linked;
 use super::demo::{LIVE, SHADOW_NAME_PANICS};
 use super::{demo, failure, text};
 
-/// A connection with the table `t` of three rows, whose calls so far are forgotten.
+/// A connection with a table `t` of three rows, and an empty list of calls.
 fn with_table() -> Connection {
     let connection = demo();
     connection
@@ -22,7 +22,7 @@ fn fault(connection: &Connection, callback: &str, code: i32, message: &str) {
     connection.query_row("SELECT demo_fail(?1, ?2, ?3)", (callback, code, message), |_| Ok(())).unwrap();
 }
 
-/// A statement that reaches each callback, and whether SQLite passes the code and the text of its error on.
+/// A statement that reaches each callback, and whether SQLite passes on the code and the text of its error.
 const REACH: [(&str, &str, bool, bool); 17] = [
     ("create", "CREATE VIRTUAL TABLE u USING demo()", true, true),
     ("connect", "CREATE VIRTUAL TABLE u USING demo()", true, true),
@@ -159,7 +159,7 @@ fn the_planner_gets_known_right_sides_and_other_orders() {
         "reached"
     );
     assert!(calls(&connection).contains("rhs Some(Blob)"));
-    // `upto` comes first, since its value is needed on the right of MATCH.
+    // `upto` comes first, because its value is needed on the right of MATCH.
     let joined = "SELECT count(*) FROM t JOIN upto(2) WHERE t.v MATCH upto.value";
     assert_eq!(text(&connection, joined), "6");
     let (code, message) = failure(&connection, "SELECT * FROM upto");
@@ -251,7 +251,7 @@ fn every_object_is_dropped_once() {
             break;
         }
     }
-    // The module goes while its table is open, and comes anew.
+    // The module is replaced while its table is open.
     super::demo::register(super::linked_db(&connection).unwrap()).unwrap();
     connection.execute_batch("INSERT INTO w(v) VALUES (1)").unwrap();
     connection.close().unwrap();

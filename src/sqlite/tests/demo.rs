@@ -11,9 +11,9 @@ use crate::sqlite::{
 };
 
 thread_local! {
-    /// Objects that live: tables, cursors, aggregate states, scripts.
+    /// The number of live objects: tables, cursors, aggregate states, scripts.
     pub static LIVE: Cell<i64> = const { Cell::new(0) };
-    /// Makes the one callback without an object panic.
+    /// Makes the callback that has no object panic.
     pub static SHADOW_NAME_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -33,7 +33,7 @@ impl Drop for Counted {
     }
 }
 
-/// What happened, and what is to go wrong.
+/// The calls so far, and the fault to come.
 #[derive(Default)]
 pub struct Script {
     calls: RefCell<Vec<String>>,
@@ -42,7 +42,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Notes a callback, and fails there if that was asked for: code -1 panics.
+    /// Records a callback, and fails in it if the script says so. Code -1 panics.
     fn at(&self, callback: &str, detail: &str) -> Result<()> {
         self.calls.borrow_mut().push(format!("{callback}{detail}"));
         let fault = self.fault.borrow().clone();
@@ -446,7 +446,7 @@ pub fn register(db: Db) -> Result<()> {
             if bytes.len() == 13 { Err(Error::generic("13 is bad")) } else { Ok(()) }
         })
     })?;
-    // Native work of so many milliseconds, with a tick per millisecond.
+    // Native work of this many milliseconds, with a tick per millisecond.
     register_scalar(db, "demo_work", 1, FunctionFlags::default(), |context, args| {
         let mut ticker = Ticker::new(context.db());
         for done in 0..args[0].i64() {
@@ -456,7 +456,7 @@ pub fn register(db: Db) -> Result<()> {
         }
         Ok(())
     })?;
-    // Ticks without work, for measuring: nanoseconds per tick.
+    // Ticks without work, to measure the nanoseconds per tick.
     register_scalar(db, "demo_ticks", 1, FunctionFlags::default(), |context, args| {
         let mut ticker = Ticker::new(context.db());
         let start = std::time::Instant::now();

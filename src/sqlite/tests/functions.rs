@@ -19,7 +19,7 @@ fn an_error_of_a_function_keeps_its_extended_code_and_text() {
         let sql = format!("SELECT demo_error({code}, '%s%n%d 100%')");
         assert_eq!(failure(&connection, &sql), (code, "%s%n%d 100%".to_owned()));
     }
-    // A code that names no error still is one.
+    // Codes that are not errors become `SQLITE_ERROR`.
     assert_eq!(failure(&connection, "SELECT demo_error(0, 'x')").0, linked::SQLITE_ERROR);
     assert_eq!(failure(&connection, "SELECT demo_error(101, 'x')").0, linked::SQLITE_ERROR);
 }

@@ -1,4 +1,4 @@
-//! The boundary, driven by rusqlite's bundled SQLite.
+//! Tests of this layer, on rusqlite's bundled SQLite.
 
 mod abi;
 mod callbacks;
@@ -18,12 +18,12 @@ pub fn demo() -> Connection {
     connection
 }
 
-/// The one value of a query as text.
+/// The single value of a query, as text.
 pub fn text(connection: &Connection, sql: &str) -> String {
     connection.query_row(&format!("SELECT CAST(({sql}) AS TEXT)"), [], |row| row.get(0)).unwrap()
 }
 
-/// The extended code and the text of the error that a statement ends with.
+/// The extended code and the text of a statement's error.
 pub fn failure(connection: &Connection, sql: &str) -> (i32, String) {
     let run = || {
         let mut statement = connection.prepare(sql)?;

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn every_element_survives_widening_and_narrowing() {
         for element in Element::ALL.iter().copied() {
-            // Every pattern of 16 bits: each of the smaller elements, and some of f32.
+            // Every pattern of 16 bits: all values of the smaller element types, and some of f32.
             let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
             let values = widened(element, &bytes);
             assert_eq!(values.len(), element.len(bytes.len()), "{element:?}");
@@ -206,7 +206,7 @@ mod tests {
             element.round(&mut values).unwrap();
             values[0]
         };
-        // Between 2048 and 4096 halves are even numbers: ties go to a multiple of 4.
+        // Between 2048 and 4096, f16 has the even numbers only, so ties go to a multiple of 4.
         assert_eq!(
             [2049.0, 2050.0, 2051.0, 2053.0].map(|v| rounded(Element::F16, v)),
             [2048.0, 2050.0, 2052.0, 2052.0]

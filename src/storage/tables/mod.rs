@@ -382,7 +382,7 @@ mod tests {
         });
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
         tables.create([7; 16], b"x", true).unwrap();
-        // A build without introspection has no list of functions; sqlite-vec's tables are not here.
+        // A build without introspection has no list of functions, and sqlite-vec's tables do not exist here.
         let is_elsewhere = |which: &Sql| *which == Sql::LikeRead || format!("{which:?}").starts_with("Vec0");
         for &which in Sql::ALL.iter().filter(|which| !is_elsewhere(which)) {
             let text = which.template();

@@ -160,7 +160,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        // Without training there is one.
+        // An untrained table has one list.
         let untrained = State { nlist: 0, ..state };
         assert!(StoredList::of(&tables, 1).unwrap().unwrap().check(&tables, &untrained).is_ok());
         assert!(StoredList::of(&tables, 2).unwrap().unwrap().check(&tables, &untrained).is_err());

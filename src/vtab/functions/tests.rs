@@ -4,7 +4,7 @@ use crate::sqlite::{Db, FunctionFlags, Result, Value, linked_db, register_scalar
 use crate::vtab::table_function::{self, Cell, Column, TableFunction};
 use crate::vtab::{Dialect, register};
 
-/// A `vec_each` of somebody else.
+/// A `vec_each` of another extension.
 struct Other;
 
 impl TableFunction for Other {
@@ -21,7 +21,7 @@ impl TableFunction for Other {
     }
 }
 
-/// What another extension brings.
+/// The functions of another extension.
 fn register_other(db: Db) {
     for (name, n_args) in [("vec_f32", 1), ("vec_distance_l2", 2), ("vec_length", -1)] {
         register_scalar(db, name, n_args, FunctionFlags::PURE, |context, _| {

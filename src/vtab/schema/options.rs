@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(declared(&["v float[2]", "\"\" TEXT"], "t"), format!("v  t {all}"));
         let others = "k distance max_codes recall_target batch packed rowids distances params";
         assert_eq!(declared(&["Query float[2]", "NPROBE TEXT"], "t"), format!("Query NPROBE t {others}"));
-        // The command gives way to all others.
+        // The command column is renamed if any other column has its name.
         for table in ["v", "V", "k", "Batch", "params", "rowid"] {
             assert_eq!(declared(&["v float[2]"], table), format!("v {table}_command {all}"));
         }

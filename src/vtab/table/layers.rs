@@ -270,7 +270,7 @@ mod tests {
         layers.open(1, "t".into(), Some([2; 16]));
         let mut back = layers.come_back([2; 16], "t".into());
         assert_eq!((back.written().rows, back.level()), (11, -1));
-        // The innermost savepoint that is open now may be any of them, or a younger one.
+        // The innermost savepoint that is open now may be any of these, or a later one.
         back.open(0, "t".into(), Some([2; 16]));
         back.add(rows(100));
         assert_eq!(back.undo(0), Some("t".into()));

@@ -152,7 +152,7 @@ mod tests {
                 .reading(|_, ticker| {
                     ticker.stage("b", 3)?;
                     ticker.advance(5);
-                    // More than there are is all of them.
+                    // Progress beyond the total is reported as the total.
                     ticker.tick()
                 })
                 .unwrap();

@@ -281,7 +281,7 @@ mod tests {
         let rows: Vec<f32> =
             (0..1000).flat_map(|i| [(i % 3) as f32, if i % 2 == 0 { 0.0 } else { -0.0 }]).collect();
         assert_eq!(trained(&rows, 2, 10, 2), [0.0, 0.0, 1.0, 0.0, 2.0, 0.0]);
-        // Eleven distinct rows for ten lists, one of them nearly everything.
+        // Eleven distinct rows for ten lists. Nearly all rows are equal.
         let rows: Vec<f32> =
             (0..3000).map(|i| if i % 100 < 10 { (i % 10 + 5) as f32 } else { 0.0 }).collect();
         let centroids = trained(&rows, 1, 10, 2);

@@ -1,4 +1,4 @@
-//! What is counted is what is held: random runs of everything that changes either.
+//! The counted bytes equal the held bytes: random sequences of everything that changes either.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const DIM: usize = 4;
 const FILES: u64 = 2;
 const VERSIONS: u8 = 3;
 
-/// The table of one file in several versions, of which each differs from the others in one list.
+/// The table of one file in several versions. Each differs from the others in one list.
 struct Content {
     coarse: Arc<CoarseQuantizer>,
     lists: MemoryLists,
@@ -44,7 +44,7 @@ fn version(file: u64, stamp: u8) -> Version {
     Version { uuid: [1; 16], stamp: [stamp; 16], file: (1, file), schema_version: 0 }
 }
 
-/// Rows of no metadata: a filter whose masks are kept.
+/// A filter on rows without metadata, whose masks are kept.
 struct Nothing([Condition; 1]);
 
 impl RowFilter for Nothing {
@@ -61,28 +61,27 @@ impl RowFilter for Nothing {
     }
 }
 
-/// One thing that a connection or a search does.
+/// One step of a connection or a search.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A search of a version; it goes on holding the snapshot, or ends at once. With a filter it leaves
-    /// masks.
+    /// A search of a version. It keeps holding the snapshot, or ends at once. With a filter it leaves masks.
     Search {
         file: u64,
         stamp: u8,
         holds: bool,
         filter: Option<i64>,
     },
-    /// A transaction under way looks at its own version.
+    /// A transaction in progress reads its own version.
     Private {
         file: u64,
         stamp: u8,
     },
-    /// All of a version is read.
+    /// Reads all content of a version.
     Preload {
         file: u64,
         stamp: u8,
     },
-    /// What one connection has of its own is taken over by what all share.
+    /// The snapshot of one connection becomes shared.
     Adopt {
         file: u64,
         stamp: u8,
@@ -194,14 +193,14 @@ impl Run {
         }
     }
 
-    /// The sum of what is held by anything, each once.
+    /// The bytes of everything that is held, each counted once.
     fn really_held(&self) -> usize {
         let entries = self.cache.lock();
         held_by(entries.snapshots.values().map(|entry| &entry.snapshot).chain(&self.held)).values().sum()
     }
 }
 
-/// What snapshots hold within the budget: where it is, and how large.
+/// The content that snapshots hold within the budget: its address and size.
 fn held_by<'s>(snapshots: impl Iterator<Item = &'s Arc<Snapshot>>) -> BTreeMap<usize, usize> {
     snapshots.flat_map(|snapshot| snapshot.charged()).collect()
 }
