@@ -26,7 +26,7 @@ impl MemoryBudget {
         self.limit.load(Ordering::SeqCst)
     }
 
-    /// Sets the limit. Frees nothing: [`Cache::set_limit`] and [`Cache::set_device_limit`] do.
+    /// Sets the limit. Frees nothing: `set_limit` and `set_device_limit` of the index's `Cache` do.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::SeqCst);
     }

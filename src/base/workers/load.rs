@@ -15,7 +15,7 @@ const ALONE_FOR: [u64; 2] = [5_000_000, 320_000_000];
 /// If it takes longer, help is worth its cost.
 const AGAIN: u64 = 20_000_000;
 
-/// The load of one process. Times are in nanoseconds of [`now`](super::workers::now).
+/// The load of one process. Times are in nanoseconds of [`now`](super::now).
 #[derive(Debug, Default)]
 pub(super) struct Load {
     cores: usize,

@@ -126,10 +126,10 @@ impl Workers {
 
     /// Runs `task(0) .. task(tasks - 1)`, each once, in no particular order, and returns when all have ended.
     /// A task should take about a millisecond: between two of its own tasks the calling thread runs `tick`,
-    /// at most once per [`TICK`].
+    /// at most once per `TICK`.
     ///
     /// # Errors
-    /// [`Cancelled`] if `tick` fails. Some tasks have not run then.
+    /// `Cancelled` if `tick` fails. Some tasks have not run then.
     ///
     /// # Panics
     /// With the panic of a task.
@@ -155,7 +155,7 @@ impl Workers {
     /// [`Workers::for_each`] for tasks that may fail. Returns the first error. Later tasks may not run.
     ///
     /// # Errors
-    /// The error of a task, or [`Cancelled`].
+    /// The error of a task, or `Cancelled`.
     pub fn try_for_each<E: From<Cancelled> + Send>(
         self,
         tasks: usize,
@@ -185,7 +185,7 @@ impl Workers {
     /// [`Workers::try_for_each`] for tasks with results, which are returned in the order of the tasks.
     ///
     /// # Errors
-    /// The error of a task, [`Cancelled`], or [`OutOfMemory`].
+    /// The error of a task, `Cancelled`, or [`OutOfMemory`].
     pub fn try_map<T: Send + Sync, E: From<Cancelled> + From<OutOfMemory> + Send>(
         self,
         tasks: usize,

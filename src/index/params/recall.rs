@@ -15,7 +15,7 @@
 //! with several powers of rank and d_0. This rule probes the fewest lists for a recall, and its limits carry
 //! over best from the rows that they are measured on to other queries.
 //!
-//! [`crate::index::calibrate`] measures which limit reaches which recall.
+//! [`calibrate`](crate::index::calibrate()) measures which limit reaches which recall.
 
 use serde::{Deserialize, Serialize};
 

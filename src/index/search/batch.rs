@@ -61,7 +61,8 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// too many to load at once.
     ///
     /// # Errors
-    /// An error from reading lists, [`IndexError::OutOfMemory`], or an interrupt.
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// interrupt.
     pub fn alone(&mut self, active: &[u32], probes: &Probes) -> Result<bool, L::Error> {
         let mut wanted = try_filled(0_u32, self.snapshot.nlist())?;
         for (list_no, share) in (0..active.len()).flat_map(|i| probes.of(i, Wave::All)) {
@@ -111,7 +112,8 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans the lists of a wave for each active query, list by list.
     ///
     /// # Errors
-    /// An error from reading lists, [`IndexError::OutOfMemory`], or an interrupt.
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// interrupt.
     pub fn grouped(&mut self, active: &[u32], probes: &Probes, wave: Wave) -> Result<(), L::Error> {
         let mut pairs: Vec<(u32, Member)> = try_vec(probes.visits(wave))?;
         for (i, &query) in active.iter().enumerate() {
@@ -126,7 +128,8 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// Scans lists, each for its queries.
     ///
     /// # Errors
-    /// An error from reading lists, [`IndexError::OutOfMemory`], or an interrupt.
+    /// An error from reading lists, [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory), or an
+    /// interrupt.
     pub fn scan_pairs(&mut self, pairs: &[(u32, Member)]) -> Result<(), L::Error> {
         let nlist = self.snapshot.nlist();
         let mut members = Groups::new(nlist, pairs.iter().copied())?;

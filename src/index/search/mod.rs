@@ -2,7 +2,7 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | the parameters | [`SearchParams`](crate::index::SearchParams) |
+//! | the parameters | [`SearchParams`] |
 //! | which lists each query probes | `choose`, by `probe` |
 //! | scans in rounds, until a query has enough | `rounds`, by `single`, `batch` or `offload` |
 //! | how far a filter lets a query probe | `coverage`, `few` |

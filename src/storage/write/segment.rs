@@ -45,7 +45,7 @@ pub(crate) fn rows_that_fit(tables: &Tables, layout: &Layout) -> usize {
 /// limit of this connection. Each segment has at least one row.
 ///
 /// # Errors
-/// [`StorageError::Index`] with [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
+/// [`StorageError::Index`] with [`IndexError::OutOfMemory`].
 pub(crate) fn cut(
     tables: &Tables,
     layout: &Layout,

@@ -66,7 +66,8 @@ impl Connection {
 }
 
 impl Table {
-    /// Creates the shadow tables of a new table. For `fenced` see [`Tables::create`].
+    /// Creates the shadow tables of a new table. For `fenced` see
+    /// [`Tables::create`](crate::storage::Tables::create).
     ///
     /// # Errors
     /// If the device does not exist, or an error from SQLite.

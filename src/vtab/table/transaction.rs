@@ -15,7 +15,7 @@ pub(super) struct Transaction {
     pub layers: RefCell<Layers>,
     /// What it wrote to tables that it has dropped.
     pub dropped: Dropped,
-    /// Whether it has the lock of [`Tables::lock`].
+    /// Whether it has the lock of [`Tables::lock`](crate::storage::Tables::lock).
     pub locked: Cell<bool>,
     /// The innermost savepoint at the time when a write failed halfway, if one did.
     pub broken: Cell<Option<i32>>,

@@ -34,7 +34,7 @@ pub fn array<T>(text: &str, number: Number<T>) -> Result<Vec<T>, String> {
 /// Reads the numbers of `[[1, 2], [3, 4]]`, an array of arrays of `dim` numbers.
 ///
 /// # Errors
-/// Those of [`array`], or an array of another length.
+/// Those of [`array()`], or an array of another length.
 pub fn rows<T>(text: &str, dim: usize, number: Number<T>) -> Result<Vec<T>, String> {
     let mut rows = Vec::new();
     let mut reader = Reader { text, at: 0 };

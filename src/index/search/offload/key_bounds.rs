@@ -13,7 +13,7 @@ const OVERFLOW: f64 = 1e37;
 /// Algorithms, 3.1). The half norm differs by the rounding of the kernel that computed it; the key and |q|^2
 /// differ by the rounding of the exact kernel (see [`crate::index::list::segment::rounding`]). All these
 /// errors together, with those of the few operations around them, are less than (n + 32) e (|q| + L)^2. For
-/// [`Score::L1`], the sum of |q - x| is at most sqrt(n) (|q| + L), and the errors are less than (n + 32) e
+/// `Score::L1`, the sum of |q - x| is at most sqrt(n) (|q| + L), and the errors are less than (n + 32) e
 /// times that.
 pub(crate) struct KeyBounds {
     /// The key of a score s is base + factor * s, up to this difference.
