@@ -1,4 +1,4 @@
-//! The engine without SQLite, as a program that depends on the crate uses it.
+//! The engine without SQLite, used as by a program that depends on the crate.
 
 use sqlite_ivf::engine::{Builder, Index, SearchOptions};
 use sqlite_ivf::{ErrorKind, Hit, Metric, Quantizer};

@@ -1,8 +1,9 @@
-//! The public face, item by item, is what `tests/public-api.txt` lists: whoever changes it sees it, and says so.
+//! The public API, item by item, equals the list in `tests/public-api.txt`, so that no change of it goes
+//! unnoticed.
 //!
-//! `UPDATE_PUBLIC_API=1 cargo test --test public_api` writes the list anew. It is of the features that make up the face, without
-//! `unstable`. rustdoc tells it as JSON, of which each toolchain writes one format: with another than the one that is read here the test
-//! says so and compares nothing.
+//! `UPDATE_PUBLIC_API=1 cargo test --test public_api` writes the list again. It covers the features that make
+//! up the API, without `unstable`. The items come from rustdoc's JSON, whose format depends on the toolchain.
+//! With another format than the expected one the test says so and compares nothing.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,8 @@ const FEATURES: &str = "rusqlite,vec0";
 /// The format of rustdoc's JSON that `public_api` reads.
 const FORMAT: u64 = 57;
 
-/// Calls rustdoc as cargo asks, with its unstable output allowed. cargo itself does not see that: it would build all dependencies anew.
+/// Calls rustdoc as cargo asks, with its unstable output allowed. cargo itself does not see that: it would
+/// build all dependencies anew.
 #[cfg(unix)]
 fn rustdoc_that_writes_json(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;

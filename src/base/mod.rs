@@ -1,5 +1,5 @@
-//! The basis of all layers: fallible allocation, memory budgets, values per process, an order of floats, names
-//! of enums, threads. It knows no vectors.
+//! What all layers build on: fallible allocation, memory budgets, values per process, an order of floats,
+//! names of enums, threads. It knows no vectors.
 
 pub(crate) mod alloc;
 pub(crate) mod fork;

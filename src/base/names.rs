@@ -1,8 +1,9 @@
-//! Enums whose variants have names in SQL: the names are said once, and all else follows from them.
+//! Names in SQL for the variants of an enum. Each name is written once; text, parsing and serde follow from
+//! it.
 
 use std::fmt;
 
-/// A name that there is not, where one of a few is expected.
+/// A name that is none of those accepted.
 ///
 /// ```
 /// let error = "l3".parse::<sqlite_ivf::Metric>().unwrap_err();
@@ -20,7 +21,7 @@ impl UnknownName {
         Self { what, accepted, given: given.into() }
     }
 
-    /// The names that there are.
+    /// The accepted names.
     pub fn accepted(&self) -> &'static [&'static str] {
         self.accepted
     }
@@ -35,29 +36,30 @@ impl fmt::Display for UnknownName {
 
 impl std::error::Error for UnknownName {}
 
-/// Gives an enum of units its names: `named!(Metric, "distance_metric", { L2 = "l2" | "euclidean", ... })`. The first name of a
-/// variant is the one it is shown by (`Display`, serde, [`UnknownName`]), any of them in any case is read (`FromStr`, serde).
+/// Gives the variants of an enum their names: `named!(Metric, "distance_metric", { L2 = "l2" | "euclidean",
+/// ... })`. The first name of a variant is the one shown (`Display`, serde, [`UnknownName`]). Every name is
+/// accepted, in any case (`FromStr`, serde).
 macro_rules! named {
     ($type:ident, $what:literal, { $($variant:ident = $name:literal $(| $other:literal)*),+ $(,)? }) => {
         impl $type {
-            /// All of them, in their order.
+            /// All values, in the order of the enum.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
             /// Their names in SQL, in the same order.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
-            /// Its name in SQL.
+            /// The name in SQL.
             pub fn name(self) -> &'static str {
                 self.names()[0]
             }
 
-            /// Its name, and the others that are read as it.
+            /// The name, then the other accepted names.
             fn names(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$variant => &[$name $(, $other)*],)+
                 }
             }
 
-            /// The one of that name (any case).
+            /// The value with this name, in any case.
             pub(crate) fn from_name(name: &str) -> Option<Self> {
                 let is = |of: &Self| of.names().iter().any(|known| name.eq_ignore_ascii_case(known));
                 Self::ALL.iter().copied().find(is)
@@ -65,7 +67,7 @@ macro_rules! named {
         }
 
         impl ::std::fmt::Display for $type {
-            /// Its name in SQL.
+            /// Writes the name in SQL.
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.pad(self.name())
             }
@@ -74,21 +76,21 @@ macro_rules! named {
         impl ::std::str::FromStr for $type {
             type Err = $crate::UnknownName;
 
-            /// The one of that name in SQL (any case).
+            /// Reads a name in SQL, in any case.
             fn from_str(name: &str) -> ::std::result::Result<Self, $crate::UnknownName> {
                 Self::from_name(name).ok_or_else(|| $crate::UnknownName::new($what, Self::NAMES, name))
             }
         }
 
         impl ::serde::Serialize for $type {
-            /// As its name in SQL.
+            /// Writes the name in SQL.
             fn serialize<S: ::serde::Serializer>(&self, to: S) -> ::std::result::Result<S::Ok, S::Error> {
                 to.serialize_str(self.name())
             }
         }
 
         impl<'de> ::serde::Deserialize<'de> for $type {
-            /// From its name in SQL.
+            /// Reads a name in SQL, in any case.
             fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> ::std::result::Result<Self, D::Error> {
                 let name = <::std::borrow::Cow<'de, str>>::deserialize(from)?;
                 name.parse().map_err(<D::Error as ::serde::de::Error>::custom)

@@ -65,7 +65,7 @@ named!(Metric, "distance_metric", {
     Hamming = "hamming",
 });
 
-// What the engine and its tests compute with: no part of the face.
+// Used by the engine and its tests, and not part of the public API.
 #[cfg_attr(not(feature = "unstable"), doc(hidden))]
 impl Metric {
     /// Prepares a row in place: brings it into the form that keys are computed on.

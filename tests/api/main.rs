@@ -1,4 +1,4 @@
-//! The typed Rust face, as a program that depends on the crate uses it.
+//! The typed Rust API, used as by a program that depends on the crate.
 
 mod errors;
 mod filters;

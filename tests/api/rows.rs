@@ -1,4 +1,4 @@
-//! Rows with vectors, metadata and keys.
+//! Rows: vectors, metadata and keys.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

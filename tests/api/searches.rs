@@ -1,4 +1,4 @@
-//! Searches: one, many, read row by row.
+//! Searches: single, in batches, and read row by row.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Tables: made, opened, looked after.
+//! Tables: creating, opening and maintaining them.
 
 use rusqlite::{Connection, OpenFlags};
 use sqlite_ivf::{Element, ErrorKind, Hit, Metric, Search, Settings, Table, TableOptions, Train};

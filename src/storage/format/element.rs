@@ -27,7 +27,7 @@ pub enum Element {
     Bit = 4,
 }
 
-// The name of a column's type is shorter: `float`.
+// The type of a column is shown by a shorter name, such as `float`.
 named!(Element, "element", {
     F32 = "float32" | "float" | "f32",
     F16 = "float16" | "f16" | "half",
@@ -51,7 +51,7 @@ impl Element {
     }
 }
 
-// What storage and its tests compute with: no part of the face.
+// Used by storage and its tests, and not part of the public API.
 #[cfg_attr(not(feature = "unstable"), doc(hidden))]
 impl Element {
     /// The dimension of a vector must be a multiple of this, because elements share bytes.

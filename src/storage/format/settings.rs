@@ -98,7 +98,7 @@ struct Body {
 
 const TARGETS: usize = Calibration::TARGETS.len();
 
-/// The limits and the lists of a [`Curve`].
+/// The two parts of a [`Curve`]: limits and lists.
 type Limits = ([f32; TARGETS], [f32; TARGETS]);
 
 type Config = bincode::config::Configuration<
@@ -320,12 +320,13 @@ mod tests {
             ..Knobs::default()
         };
         let bytes = Settings { knobs, ..Settings::default() }.encode().unwrap();
-        // nprobe, max_codes, candidate_budget; the strategy; least and most rows; the profile; recall_target; the mode.
+        // nprobe, max_codes, candidate_budget; strategy; min and max rows per list; profile; recall_target;
+        // mode.
         let expected =
             [&[0; 3][..], &[1, 0, 0, 0, 0], &[0; 2], &[1, 2, 0, 0, 0], &[0], &[1, 2, 0, 0, 0]].concat();
         assert_eq!(bytes[..expected.len()], expected);
         assert_eq!(Settings::decode(&bytes).map(|settings| settings.knobs), Some(knobs));
-        // The strategy 2, of which there is none.
+        // There is no strategy 2.
         let mut wrong = bytes;
         wrong[4] = 2;
         assert_eq!(Settings::decode(&wrong), None);

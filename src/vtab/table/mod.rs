@@ -79,7 +79,8 @@ pub struct Searching {
     pub profile: Cell<Option<Profile>>,
 }
 
-/// How the error ends that every statement gets after a write that failed half-way: its code says no more than that it is one.
+/// The end of the error that every statement gets after a write that failed halfway. The error code is only
+/// `SQLITE_ERROR`.
 pub const BROKEN: &str = "failed in this transaction: ROLLBACK first";
 
 impl Table {
