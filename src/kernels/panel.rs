@@ -231,10 +231,10 @@ impl CodePanel {
         self.push_summed(code, code.iter().map(|&value| i32::from(value)).sum());
     }
 
-    /// [`CodePanel::push`] if the sum of the elements is known.
+    /// Appends one column (`[dim]`) whose elements have the sum `sum`.
     ///
     /// # Panics
-    /// Same as [`CodePanel::push`].
+    /// If the code has another dimension, or there are more columns than `u32` can count.
     pub fn push_summed(&mut self, code: &[i8], sum: i32) {
         assert_eq!(code.len(), self.dim, "code of another dimension");
         debug_assert_eq!(sum, code.iter().map(|&value| i32::from(value)).sum::<i32>());
