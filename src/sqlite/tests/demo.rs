@@ -1,5 +1,7 @@
 //! A virtual table that uses every callback, keeps its rows in a shadow table, and fails where SQL tells it
 //! to.
+//!
+//! This is one file because all callbacks report to one script, which also plans their faults.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
