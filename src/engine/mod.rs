@@ -158,7 +158,7 @@ impl Builder {
         }
         if metric == Metric::L1 && self.coding() == Quantizer::Int8 {
             return Err(Error::invalid(
-                "quantizer must be none with l1, got int8: int8 codes bound no l1 distance",
+                "quantizer must be none with l1, got int8: int8 codes give no bound of an l1 distance",
             ));
         }
         let mut seen = HashSet::new();

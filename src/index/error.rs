@@ -50,13 +50,13 @@ pub enum IndexError {
     #[error("interrupted")]
     Interrupted,
     /// The allocator refused a large buffer.
-    #[error("out of memory: {bytes} bytes could not be had")]
+    #[error("out of memory: {bytes} bytes could not be allocated")]
     OutOfMemory {
         /// The size of the buffer.
         bytes: usize,
     },
     /// A row is nearer than the bound that its code gives: the code does not belong to the row.
-    #[error("row {rowid} is nearer than its code says")]
+    #[error("the code of row {rowid} is damaged: the row is nearer than its bound")]
     WrongBound {
         /// The index of the segment in [`crate::index::Snapshot::segments`].
         segment: u32,

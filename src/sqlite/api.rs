@@ -63,7 +63,7 @@ impl Api {
         let (number, text) = unsafe { ((*routines).libversion_number, (*routines).libversion) };
         let (Some(number), Some(text)) = (number, text) else {
             return Err(Error::misuse(
-                "sqlite-ivf got a table of routines without a version from this SQLite",
+                "the extension interface of this SQLite has no version function",
             ));
         };
         // SAFETY: neither takes arguments.

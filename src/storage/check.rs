@@ -110,7 +110,7 @@ impl Check<'_> {
         }
         let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
         if live != state.rows {
-            self.fault("state", 1, format!("{} rows, but the lists hold {live}", state.rows));
+            self.fault("state", 1, format!("the state counts {} rows, the lists hold {live}", state.rows));
         }
         self.map(&state, &heads)?;
         if tables.shape().auxiliary_columns() > 0 {
@@ -182,7 +182,7 @@ impl Check<'_> {
             }
             if rows > self.layout.sealed_rows() || (!head.sealed && rows >= tail_rows) {
                 let kind = if head.sealed { "segment" } else { "tail" };
-                self.fault("lists", id, format!("a {kind} of {rows} rows, which are too many"));
+                self.fault("lists", id, format!("a {kind} of {rows} rows, more than it may have"));
             }
         }
         Ok(heads)
@@ -199,7 +199,7 @@ impl Check<'_> {
             let id = rows.i64(0);
             rising.pass(tables, table, id)?;
             if heads.binary_search_by_key(&id, |head| head.id.raw()).is_err() {
-                self.fault(table, id, "a segment without a sound head");
+                self.fault(table, id, "there is no valid head for this segment");
             }
         }
         Ok(())

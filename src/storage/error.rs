@@ -40,8 +40,8 @@ impl From<StorageError> for sqlite::Error {
         match error {
             StorageError::Sqlite(error) if error.primary() == ffi::SQLITE_TOOBIG => Self::new(
                 error.code,
-                "a row of a shadow table is longer than the SQLITE_LIMIT_LENGTH of this connection: raise it, to 1000000 or \
-                 to what one vector and its metadata take, if that is more",
+                "a row of a shadow table is longer than the SQLITE_LIMIT_LENGTH of this connection: raise the limit to 1000000, or \
+                 to the size of one vector with its metadata if that is more",
             ),
             StorageError::Sqlite(error) => error,
             StorageError::Corrupt { .. } => Self::corrupt(error.to_string()),

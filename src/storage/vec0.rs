@@ -180,7 +180,7 @@ impl Tables {
 
     fn vec0_corrupt(&self, row: &Row) -> Error {
         let name = self.shadow("rowids");
-        Error::corrupt(format!("corrupt table: {name}, row {}: its values are not where it says", row.rowid))
+        Error::corrupt(format!("corrupt table: {name}, row {}: its values are missing", row.rowid))
     }
 
     /// Passes a column of the row that a statement finds by `key` to `give`.

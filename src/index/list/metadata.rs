@@ -108,7 +108,7 @@ pub struct Metadata {
 
 /// The end offset of a text, if it fits.
 fn end_of(bytes: usize) -> Result<u32, IndexError> {
-    let too_many = || format!("{bytes} bytes of texts in a run of rows, which holds at most {}", u32::MAX);
+    let too_many = || format!("a segment stores at most {} bytes of text per column, got {bytes}", u32::MAX);
     u32::try_from(bytes).map_err(|_| IndexError::InvalidParam(too_many()))
 }
 

@@ -235,7 +235,7 @@ impl Tables {
             Some((Kind::Integer, found)) if found > FORMAT => {
                 Err(StorageError::UnsupportedFormat { table: self.table.clone(), found })
             }
-            _ => Err(self.corrupt("config", 0, "the format is missing or not a number that was ever used")),
+            _ => Err(self.corrupt("config", 0, "the format is missing or unknown")),
         }
     }
 

@@ -202,7 +202,7 @@ impl Buffer {
             return Err(tables.corrupt(
                 "state",
                 1,
-                format!("{} rows, which are fewer than there are", state.rows),
+                format!("the state counts {} rows, fewer than are deleted", state.rows),
             ));
         }
         state.rows = rows;

@@ -225,9 +225,9 @@ impl Stats {
                 };
                 match self.partitions {
                     Some(_) => {
-                        format!("the lists of each partition are kept near the root of its rows{waits}")
+                        format!("the target of each partition is the square root of its rows per list{waits}")
                     }
-                    None => format!("lists are kept near {} rows{waits}", grouped(self.target)),
+                    None => format!("the target is {} rows per list{waits}", grouped(self.target)),
                 }
             }
         };

@@ -143,7 +143,7 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
     let on_vector = |c: Constraint| c.op == Op::Eq && matches!(columns.at(c.column), At::Vector(_));
     if !is_search && given(Argument::K) > 0 && info.constraints().any(on_vector) {
         return Err(Error::generic(
-            "k is given without a query: vec MATCH ? AND k = 10, where MATCH (not =) is a condition of its own",
+            "k needs a query: vec MATCH ? AND k = 10, with MATCH and not =",
         ));
     }
     let of_packed = |constraint: &Constraint| columns.at(constraint.column) == At::Hidden(Hidden::Packed);

@@ -134,7 +134,7 @@ impl Options {
             && options.quantizer == Some(Quantizer::Int8)
         {
             return Err(Error::generic(
-                "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes bound no l1 distance",
+                "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes give no bound of an l1 distance",
             ));
         }
         Ok(options)

@@ -28,7 +28,7 @@ impl Table {
         }
         if state.nlist == 0 {
             return Err(Error::generic(format!(
-                "calibrate measures the lists of a training, and {name} has none (the command 'train' makes them)"
+                "calibrate needs a trained table: run the command 'train' on {name} first"
             )));
         }
         let least = Calibration::LEAST_ROWS;

@@ -211,7 +211,7 @@ impl Found {
                 Some(vector) => vectors.try_append(&vector)?,
                 None if is_gone => vectors.resize(vectors.len() + dim, 0.0),
                 None => {
-                    let detail = "the map does not have a row of the table";
+                    let detail = "the row is missing from the map";
                     return Err(index.tables().corrupt("rowids", rowid, detail).into());
                 }
             }

@@ -43,7 +43,7 @@ impl Table {
         let Column { name, element, .. } = &self.options.column;
         match element_of(value).filter(|found| found != element) {
             Some(found) if self.options.columns.dialect == Dialect::Vec0 => Err(Error::generic(format!(
-                "{name}: a {} vector where {} is needed",
+                "{name}: got a {} vector, {} is needed",
                 found.name(),
                 element.name()
             ))),

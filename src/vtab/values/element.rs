@@ -118,7 +118,7 @@ impl Vector {
                 Ok(Self::Floats(element, collected(values.iter().map(|&value| value.into()))?))
             }
             other => Err(format!(
-                "a {} vector where {} is needed{}",
+                "got a {} vector, {} is needed{}",
                 other.element().name(),
                 element.name(),
                 match (&other, element) {
