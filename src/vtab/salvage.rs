@@ -125,18 +125,24 @@ fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> 
 
 /// What follows USING in a CREATE statement of one of our modules.
 fn module_of(sql: &str) -> Option<&str> {
-    let after = |text: &str, word: &str| {
-        let head = text.get(..word.len())?;
-        head.eq_ignore_ascii_case(word).then(|| text.len() - text[word.len()..].trim_ascii_start().len())
-    };
-    let mut rest = sql;
-    for word in ["CREATE", "VIRTUAL", "TABLE"] {
-        rest = &rest[after(rest, word)?..];
+    fn after<'s>(text: &'s str, word: &str) -> Option<&'s str> {
+        text.get(..word.len())?.eq_ignore_ascii_case(word).then(|| without_blanks(&text[word.len()..]))
     }
-    let (_, rest) = identifier(rest).ok()?;
-    let module = &rest[after(rest, "USING")?..];
+    let name = ["CREATE", "VIRTUAL", "TABLE"].iter().try_fold(sql, |rest, word| after(rest, word))?;
+    let (_, rest) = identifier(name).ok()?;
+    let module = after(without_blanks(rest), "USING")?;
     let (name, _) = identifier(module).ok()?;
     ["ivf", "vec0"].iter().any(|ours| name.eq_ignore_ascii_case(ours)).then_some(module)
+}
+
+/// A text from its first word on, without white space and comments.
+fn without_blanks(mut text: &str) -> &str {
+    loop {
+        let rest = text.trim_ascii_start();
+        let comment = [("/*", "*/"), ("--", "\n")].iter().find(|(begin, _)| rest.starts_with(begin));
+        let Some((_, end)) = comment else { return rest };
+        text = rest[2..].split_once(end).map_or("", |(_, after)| after);
+    }
 }
 
 /// Whether a row was refused for what is in it.
@@ -228,6 +234,7 @@ mod tests {
             ("CREATE VIRTUAL TABLE t USING ivf(vec float[2])", Some("ivf(vec float[2])")),
             ("CREATE VIRTUAL TABLE \"a \"\" USING b\" using IVF(v float[2], x)", Some("IVF(v float[2], x)")),
             ("CREATE VIRTUAL TABLE [using]\n USING\tvec0(v float[2])", Some("vec0(v float[2])")),
+            ("CREATE VIRTUAL TABLE t/* USING x */ -- y\n USING ivf(v float[2])", Some("ivf(v float[2])")),
             ("CREATE VIRTUAL TABLE t USING fts5(x)", None),
             ("CREATE TABLE t(x)", None),
             ("CREATE VIRTUAL TABLE t", None),
