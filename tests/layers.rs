@@ -33,7 +33,10 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "calibrate",
         ],
     ),
-    ("storage", &["error", "format", "tables", "ticking", "read", "write", "rebuild", "check", "vec0"]),
+    (
+        "storage",
+        &["error", "format", "tables", "ticking", "read", "write", "rebuild", "check", "salvage", "vec0"],
+    ),
     (
         "vtab",
         &[
@@ -47,6 +50,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "functions",
             "inspect",
             "vec0",
+            "salvage",
         ],
     ),
 ];

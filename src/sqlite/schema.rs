@@ -54,6 +54,17 @@ pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
     if rows.step()? { Ok(Some(rows.text(0)?.to_owned())) } else { Ok(None) }
 }
 
+/// The CREATE statement of a table, named as it is written in its schema.
+///
+/// # Errors
+/// Whatever SQLite reports.
+pub fn sql_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
+    let sql = format!("SELECT sql FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1", quoted(schema));
+    let mut statement = db.prepare(&sql)?;
+    let mut rows = statement.query(&[Param::Text(name)])?;
+    if rows.step()? { Ok(Some(rows.text(0)?.to_owned())) } else { Ok(None) }
+}
+
 /// Opens a table, if it is not open on this connection: SQLite connects to its module.
 ///
 /// # Errors

@@ -388,7 +388,7 @@ impl Check<'_> {
 }
 
 /// The distance of a row from centroid + scale * code.
-fn residual(row: &[f32], centroid: &[f32], scale: f64, code: &[i8]) -> f64 {
+pub(super) fn residual(row: &[f32], centroid: &[f32], scale: f64, code: &[i8]) -> f64 {
     let terms = row.iter().zip(centroid).zip(code);
     terms
         .map(|((&x, &c), &e)| (f64::from(x) - f64::from(c) - scale * f64::from(e)).powi(2))

@@ -2,6 +2,9 @@ use crate::base::alloc::OutOfMemory;
 use crate::index::IndexError;
 use crate::sqlite::{self, ffi};
 
+/// What a person can do about a damaged table.
+pub const SALVAGE: &str = "ivf_salvage copies what can be read, see docs/troubleshooting.md";
+
 /// The errors of reading and writing tables.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,7 +47,7 @@ impl From<StorageError> for sqlite::Error {
                  to the size of one vector with its metadata if that is more",
             ),
             StorageError::Sqlite(error) => error,
-            StorageError::Corrupt { .. } => Self::corrupt(error.to_string()),
+            StorageError::Corrupt { .. } => Self::corrupt(format!("{error}; {SALVAGE}")),
             StorageError::Index(error) => error.into(),
             StorageError::UnsupportedFormat { .. } => Self::generic(error.to_string()),
         }

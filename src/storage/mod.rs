@@ -8,6 +8,7 @@ mod error;
 pub(crate) mod format;
 pub(crate) mod read;
 pub(crate) mod rebuild;
+mod salvage;
 pub(crate) mod tables;
 mod ticking;
 #[cfg(feature = "vec0")]
@@ -15,7 +16,7 @@ mod vec0;
 pub(crate) mod write;
 
 pub use check::check;
-pub use error::StorageError;
+pub use error::{SALVAGE, StorageError};
 pub use format::element::Element;
 pub use format::settings::{Knobs, Measured, Settings};
 pub use read::finder::RowFinder;
@@ -25,6 +26,7 @@ pub use rebuild::calibrate::calibrate;
 pub use rebuild::optimize::{delete_all, optimize};
 pub use rebuild::train::{Training, auto_nlist, train};
 pub use rebuild::upkeep::{Targets, Upkeep, is_due, keep_up};
+pub use salvage::{Owned, Report, Salvaged, plan as plan_salvage, salvaged_knobs};
 pub use tables::order::ListNo;
 pub use tables::partitions::Partition;
 pub use tables::{Layout, SHADOW_NAMES, Shape, Sql, State, Tables};

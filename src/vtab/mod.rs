@@ -4,6 +4,7 @@ mod functions;
 mod inspect;
 mod plan;
 mod query;
+mod salvage;
 mod schema;
 mod table;
 mod table_function;
@@ -38,6 +39,7 @@ pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     functions::register(db, dialect)?;
     let connection = Rc::new(Connection::default());
     inspect::register(db, &connection)?;
+    salvage::register(db, &connection)?;
     register_module::<Ivf>(db, "ivf", Rc::clone(&connection))?;
     #[cfg(feature = "vec0")]
     vec0::register(db, connection)?;

@@ -40,6 +40,11 @@ impl SegmentId {
         self.0
     }
 
+    /// The segment's generation.
+    pub fn generation(self) -> i64 {
+        self.0 >> (LIST_BITS + SEQ_BITS)
+    }
+
     /// The segment's list.
     pub fn list_no(self) -> u32 {
         (self.0 >> SEQ_BITS) as u32 & (Self::MAX_LISTS as u32 - 1)

@@ -68,6 +68,13 @@ impl Seal {
         Fields::expect(len, VECTORS_HEADER + rows * vector_stride(element, dim), "the length of the blob")
     }
 
+    /// Whether a vector, given with its checksum, is that of a row.
+    pub fn is_vector_of(&self, rowid: i64, record: &[u8]) -> bool {
+        record
+            .split_last_chunk()
+            .is_some_and(|(vector, checksum)| *checksum == self.vector_checksum(rowid, vector))
+    }
+
     /// Appends the vector of one row to `out`, which has room for it. `record` is the vector with its
     /// checksum.
     ///

@@ -22,15 +22,12 @@ pub struct TableLists<'a> {
 impl<'a> TableLists<'a> {
     /// The lists of `tables`.
     pub fn new(tables: &'a Tables, state: &State, layout: &Layout, ticker: &'a mut Ticker) -> Self {
-        Self {
-            tables,
-            seal: state.seal(),
-            layout: *layout,
-            ticker,
-            vectors: None,
-            record: Vec::new(),
-            decoded: Vec::new(),
-        }
+        Self::sealed(tables, state.seal(), layout, ticker)
+    }
+
+    /// The lists of `tables` where the state is not known.
+    pub fn sealed(tables: &'a Tables, seal: Seal, layout: &Layout, ticker: &'a mut Ticker) -> Self {
+        Self { tables, seal, layout: *layout, ticker, vectors: None, record: Vec::new(), decoded: Vec::new() }
     }
 
     /// Begins a stage of the work on the lists, see [`Ticker::stage`].

@@ -74,6 +74,11 @@ impl StoredList {
         }
     }
 
+    /// The number, of a list that may not be there.
+    pub fn list_no(self) -> u32 {
+        self.list_no
+    }
+
     /// The rowid.
     pub fn rowid(self) -> i64 {
         self.rowid

@@ -12,7 +12,7 @@ mod stats;
 
 use std::rc::Rc;
 
-use crate::sqlite::{Db, Error, Kind, Result, Value, open_table, tables_named};
+use crate::sqlite::{Db, Error, Kind, Result, Value, open_table, schema_names, table_of, tables_named};
 use crate::vtab::table::Table;
 use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::register as register_function;
@@ -45,6 +45,24 @@ pub fn table_called(db: Db, named: &str) -> Result<Option<(String, String)>> {
         found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
     }
     Ok(found.into_iter().next())
+}
+
+/// Where a new table of that name belongs, and its name there: beside another one, unless it is named as
+/// `schema.name`. Also whether there is such a table.
+///
+/// # Errors
+/// What SQLite says.
+pub fn place_for<'n>(db: Db, named: &'n str, beside: &str) -> Result<(String, &'n str, bool)> {
+    let mut schemas = schema_names(db)?;
+    // `temp` exists even if the list lacks it, because nothing is in it yet.
+    schemas.push("temp".into());
+    let placed = named.match_indices('.').find_map(|(dot, _)| {
+        let schema = schemas.iter().find(|schema| schema.eq_ignore_ascii_case(&named[..dot]))?;
+        Some((schema.as_str(), &named[dot + 1..]))
+    });
+    let (schema, name) = placed.unwrap_or((beside, named));
+    let is_taken = table_of(db, schema, name)?.is_some();
+    Ok((schema.to_string(), name, is_taken))
 }
 
 /// The table that the first argument of `function` names, as `name` or `schema.name`.

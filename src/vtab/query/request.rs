@@ -56,10 +56,7 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let mut warm = table.searching.buffers.take().unwrap_or_default();
     let planned = request.run(&within, &mut warm, found, start)?;
     table.searching.buffers.set(Some(warm));
-    if let Some(planned) = planned {
-        let profile = Profile::new(&found.answers, planned, start.elapsed());
-        index.searching.profile.set(Some(profile));
-        table.searching.profile.set(Some(profile));
+    if planned.is_some() {
         let snapshot = Arc::downgrade(&snapshot);
         found.source = Some(Source { state, snapshot, changes: table.changes() });
     } else {
@@ -67,6 +64,10 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
         found.answers = Answers::default();
         found.answers.offsets.try_resize(found.queries.len() / index.layout.dim + 1, 0)?;
     }
+    let total = start.elapsed();
+    let profile = Profile::new(&found.answers, planned.unwrap_or(total), total);
+    index.searching.profile.set(Some(profile));
+    table.searching.profile.set(Some(profile));
     table.searching.searches.borrow_mut().keep(&kept)?;
     Ok(kept)
 }

@@ -156,7 +156,9 @@ impl Knobs {
             Knob::Nprobe => {
                 let right = || match nlist {
                     Some(nlist) => {
-                        format!("between 1 and {nlist} (nlist), a share between 0 and 1, or -1 for exact")
+                        format!(
+                            "a number of lists from 1 (the table has {nlist}), a share between 0 and 1, or -1 for exact"
+                        )
                     }
                     None => "-1 for exact, a number of lists from 1 or a share between 0 and 1".into(),
                 };

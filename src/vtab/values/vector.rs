@@ -56,11 +56,11 @@ pub fn read_checked_into(
         *out = vector.map_err(|what| wrong(name, what))?;
     }
     check(out, dim).map_err(|error| {
-        // SQLite drops the subtype of a blob in some cases, for example in an UPDATE, so the user may have
-        // given the right type.
-        let hint = match element {
+        // SQLite drops the subtype of a blob in some cases, for example in an UPDATE or a subquery, so the user
+        // may have given the right type. `vec_f16(v)` may then have read 4-byte floats as 2-byte floats.
+        let hint = match known.unwrap_or(element) {
             Element::F32 if known.is_none() => other_width(bytes.len(), dim),
-            _ if known.is_some() || bytes.len() != Element::F32.bytes(dim) => "",
+            _ if bytes.len() != Element::F32.bytes(dim) => "",
             Element::F32 => "",
             Element::F16 => ": vec_f16(vec_f32(v)) makes one of 4-byte floats",
             Element::Bf16 => ": vec_bf16(vec_f32(v)) makes one of 4-byte floats",

@@ -5,9 +5,8 @@ use std::rc::Rc;
 use super::{MODULE, is_theirs, rewrite};
 use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
-    schema_names, table_of,
 };
-use crate::vtab::inspect::table_called;
+use crate::vtab::inspect::{place_for, table_called};
 use crate::vtab::table::registry::Connection;
 use crate::vtab::values::number::beginning;
 
@@ -64,16 +63,8 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
     if !is_theirs(db, schema, old)? {
         return Err(wrong(format!("'{old}' was not made by sqlite-vec")));
     }
-    // In the schema of the old table, unless it is named as `schema.name`.
-    let mut schemas = schema_names(db)?;
-    // `temp` exists even if the list lacks it, because nothing is in it yet.
-    schemas.push("temp".into());
-    let placed = new.match_indices('.').find_map(|(dot, _)| {
-        let schema = schemas.iter().find(|schema| schema.eq_ignore_ascii_case(&new[..dot]))?;
-        Some((schema, &new[dot + 1..]))
-    });
-    let (place, new) = placed.unwrap_or((schema, new));
-    if table_of(db, place, new)?.is_some() {
+    let (place, new, is_taken) = place_for(db, new, schema)?;
+    if is_taken {
         return Err(wrong(format!("there is a table '{new}' already")));
     }
     open_table(db, schema, old)?;
@@ -90,7 +81,7 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
             rewrite(&arguments)?.arguments
         }
     };
-    let [old, new] = [(schema, old.as_str()), (place, new)]
+    let [old, new] = [(schema.as_str(), old.as_str()), (place.as_str(), new)]
         .map(|(schema, name)| format!("{}.{}", quoted(schema), quoted(name)));
     let statements = [
         format!("CREATE VIRTUAL TABLE {new} USING {module}({})", arguments.join(", ")),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::device::DeviceName;
 use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result, Value};
-use crate::storage::{TableLists, Training};
+use crate::storage::{SALVAGE, TableLists, Training};
 use crate::vtab::schema::knobs::Knob;
 use crate::vtab::schema::vec0::{self, Dialect};
 use crate::vtab::table::Table;
@@ -73,7 +73,10 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
             let faults = table.check()?;
-            if faults.is_empty() { Ok(()) } else { Err(Error::corrupt(faults.join("\n"))) }
+            if faults.is_empty() {
+                return Ok(());
+            }
+            Err(Error::corrupt(format!("{}; {SALVAGE}", faults.join("\n"))))
         }
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),

@@ -353,6 +353,6 @@ fn of_one_row() -> Error {
     Error::generic(
         "with packed = 1 a row stands for all answers of a query, and has no rowid, distance or column of one of them; \
          conditions on such are looked at after the search where they are `rowid =`, compare with a column of another table, \
-         are joined by OR, or are NOT LIKE, NOT IN, IS NOT NULL or an expression",
+         are joined by OR, or are NOT LIKE, NOT IN, an expression, or IS NOT NULL (but IS NOT +NULL is part of the search)",
     )
 }

@@ -1,0 +1,2 @@
+-- -> segment
+SELECT segment FROM {lists} ORDER BY segment

@@ -1,0 +1,246 @@
+//! `ivf_salvage(t, new)`: a new table with the rows of a damaged one that are certainly right.
+
+use std::fmt::Display;
+use std::rc::Rc;
+
+use crate::index::Datum;
+use crate::sqlite::{
+    Db, Error, FunctionFlags, Kind, Param, Result, Ticker, Value, ffi, quoted, register_scalar, sql_of,
+};
+use crate::storage::{self, Layout, Owned, Report, Salvaged, Settings, StorageError, Tables};
+use crate::vtab::inspect::{place_for, table_called};
+use crate::vtab::schema::columns::{At, Columns};
+use crate::vtab::schema::options::Options;
+use crate::vtab::schema::words::identifier;
+use crate::vtab::table::Table;
+use crate::vtab::table::registry::Connection;
+use crate::vtab::values::number::beginning;
+
+const NAME: &str = "ivf_salvage";
+
+/// Registers the function.
+///
+/// # Errors
+/// What SQLite says.
+pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
+    let connection = Rc::clone(connection);
+    // It writes: not for views and triggers.
+    let flags = FunctionFlags { direct_only: true, ..FunctionFlags::default() };
+    register_scalar(db, NAME, -1, flags, move |context, args| {
+        let [old, new] = args else {
+            return Err(wrong("it takes the name of a damaged table and that of the new table"));
+        };
+        let told = salvage(db, &connection, named(old)?, named(new)?)?;
+        context.text(&told);
+        Ok(())
+    })
+}
+
+fn wrong(what: impl Display) -> Error {
+    Error::generic(format!("{NAME}: {what}"))
+}
+
+fn named<'v>(value: &Value<'v>) -> Result<&'v str> {
+    match value.kind() {
+        Kind::Text => value.text(),
+        other => Err(wrong(format!("a table is named by a text, got {}", other.name()))),
+    }
+}
+
+/// Makes the table and copies the rows; what happened, as JSON. All of it happens or nothing does.
+fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<String> {
+    let Some((schema, old)) = &table_called(db, old)? else {
+        return Err(wrong(format!("no such table: {}", beginning(old))));
+    };
+    let sql = sql_of(db, schema, old)?.unwrap_or_default();
+    let module = module_of(&sql).ok_or_else(|| wrong(format!("'{old}' is not an ivf table")))?;
+    #[cfg(any(feature = "vec0", feature = "rusqlite"))]
+    if crate::vtab::vec0::is_theirs(db, schema, old)? {
+        return Err(wrong(format!("'{old}' was made by sqlite-vec: ivf_import_vec0 copies such a table")));
+    }
+    let (place, new, is_taken) = place_for(db, new, schema)?;
+    if is_taken {
+        return Err(wrong(format!("there is a table '{}' already", beginning(new))));
+    }
+    if !db.is_autocommit() {
+        return Err(wrong(
+            "it runs outside of transactions: SQLite writes nothing more in one in which it has met a damaged page",
+        ));
+    }
+    let target = format!("{}.{}", quoted(&place), quoted(new));
+    let create = || -> Result<Rc<Table>> {
+        db.prepare_on_tables(&format!("CREATE VIRTUAL TABLE {target} USING {module}"))?.execute(&[])?;
+        connection.find(&place, new).ok_or_else(|| wrong(format!("'{old}' is not an ivf table")))
+    };
+    // The damaged table may not open. A new one of the same declaration does, and knows what the old one
+    // should be.
+    let columns: Vec<(Tables, Layout)> = within(db, false, || {
+        let table = create()?;
+        let column =
+            |index: &Table| (Tables::new(db, schema, old, Rc::new(index.options.shape())), index.layout);
+        Ok(table.indexes().map(column).collect())
+    })?;
+    // A statement that is not at its end holds a version of the file until all is copied.
+    let mut held = db.prepare(&format!("SELECT 1 FROM {}.sqlite_schema", quoted(schema)))?;
+    let mut version = held.query(&[])?;
+    version.step()?;
+    let mut ticker = Ticker::new(db);
+    let plan = storage::plan_salvage(&columns, &mut ticker)?;
+    let mut knobs = Vec::new();
+    for (tables, _) in &columns {
+        knobs.push(storage::salvaged_knobs(tables)?);
+    }
+    within(db, true, || {
+        let table = create()?;
+        let mut insert = db.prepare_on_tables(&statement(&target, &table.options))?;
+        let report =
+            plan.give(&mut ticker, &mut |row| match insert.execute(&values(&table.options.columns, row)) {
+                Ok(()) => Ok(true),
+                Err(error) if is_refusal(&error) => Ok(false),
+                Err(error) => Err(StorageError::Sqlite(error)),
+            })?;
+        let fresh = Settings::default();
+        for (index, knobs) in table.indexes().zip(&knobs) {
+            if let Some(knobs) = knobs.filter(|knobs| *knobs != fresh.knobs) {
+                index.write_settings(&Settings { knobs, ..fresh.clone() })?;
+            }
+        }
+        Ok(told(&report, knobs.iter().all(Option::is_some)))
+    })
+}
+
+/// Runs `work` in a savepoint, which stays if all is well and it is `kept`.
+fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    db.execute("SAVEPOINT ivf_salvage")?;
+    let done = work();
+    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_salvage") };
+    if db.is_autocommit() {
+        // An interrupt, or a full disk, has ended the transaction.
+        return done;
+    }
+    let released = db.execute("RELEASE ivf_salvage");
+    let done = done?;
+    undone.and(released).map(|()| done)
+}
+
+/// What follows USING in a CREATE statement of one of our modules.
+fn module_of(sql: &str) -> Option<&str> {
+    fn after<'s>(text: &'s str, word: &str) -> Option<&'s str> {
+        text.get(..word.len())?.eq_ignore_ascii_case(word).then(|| without_blanks(&text[word.len()..]))
+    }
+    let name = ["CREATE", "VIRTUAL", "TABLE"].iter().try_fold(sql, |rest, word| after(rest, word))?;
+    let (_, rest) = identifier(name).ok()?;
+    let module = after(without_blanks(rest), "USING")?;
+    let (name, _) = identifier(module).ok()?;
+    ["ivf", "vec0"].iter().any(|ours| name.eq_ignore_ascii_case(ours)).then_some(module)
+}
+
+/// A text from its first word on, without white space and comments.
+fn without_blanks(mut text: &str) -> &str {
+    loop {
+        let rest = text.trim_ascii_start();
+        let comment = [("/*", "*/"), ("--", "\n")].iter().find(|(begin, _)| rest.starts_with(begin));
+        let Some((_, end)) = comment else { return rest };
+        text = rest[2..].split_once(end).map_or("", |(_, after)| after);
+    }
+}
+
+/// Whether a row was refused for what is in it.
+fn is_refusal(error: &Error) -> bool {
+    [ffi::SQLITE_ERROR, ffi::SQLITE_CONSTRAINT, ffi::SQLITE_MISMATCH].contains(&error.primary())
+}
+
+/// The INSERT of a row: its rowid, if SQLite knows rows by it, and the columns of the CREATE statement.
+fn statement(target: &str, options: &Options) -> String {
+    let columns = &options.columns;
+    let mut names: Vec<String> = declared(columns)
+        .map(|at| match at {
+            At::Vector(vector) => quoted(&options.vectors[vector].name),
+            At::Value(value) => quoted(&columns.values()[value].name),
+            At::Rowid | At::Hidden(_) => "rowid".into(),
+        })
+        .collect();
+    if has_rowid(columns) {
+        names.push("rowid".into());
+    }
+    let params: Vec<String> = (1..=names.len()).map(|number| format!("?{number}")).collect();
+    format!("INSERT INTO {target}({}) VALUES ({})", names.join(", "), params.join(", "))
+}
+
+fn declared(columns: &Columns) -> impl Iterator<Item = At> {
+    (0..columns.command_at() as i32).map(|column| columns.at(column)).filter(|at| *at != At::Rowid)
+}
+
+fn has_rowid(columns: &Columns) -> bool {
+    !columns.is_without_rowid()
+}
+
+/// The values of a row, as [`statement`] has them.
+fn values<'r>(columns: &Columns, row: &'r Salvaged<'_>) -> Vec<Param<'r>> {
+    let mut values: Vec<Param<'r>> = declared(columns)
+        .map(|at| match at {
+            At::Vector(vector) => Param::Blob(&row.vectors[vector]),
+            At::Value(value) => {
+                let column = &columns.values()[value];
+                if column.is_packed() {
+                    return match row.metadata(column.slot) {
+                        Datum::Null => Param::Null,
+                        Datum::Integer(value) => Param::I64(value),
+                        Datum::Float(value) => Param::F64(value),
+                        Datum::Text(value) => Param::Text(value),
+                    };
+                }
+                row.auxiliary.get(columns.auxiliary_slot(column)).map_or(Param::Null, Owned::param)
+            }
+            At::Rowid | At::Hidden(_) => Param::Null,
+        })
+        .collect();
+    if has_rowid(columns) {
+        values.push(Param::I64(row.rowid));
+    }
+    values
+}
+
+/// The result, as JSON.
+fn told(report: &Report, has_settings: bool) -> String {
+    serde_json::json!({
+        "rows": report.rows,
+        "copied": report.copied,
+        "lost": report.lost(),
+        "lost_by": {
+            "vectors": report.vectors,
+            "metadata": report.metadata,
+            "auxiliary": report.auxiliary,
+            "rowids": report.rowids,
+            "unsure": report.unsure,
+            "twice": report.twice,
+            "refused": report.refused,
+            "missing": report.missing(),
+        },
+        "by_map": report.by_map,
+        "not_in_map": report.not_in_map,
+        "settings": has_settings,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_found_behind_any_name() {
+        for (sql, module) in [
+            ("CREATE VIRTUAL TABLE t USING ivf(vec float[2])", Some("ivf(vec float[2])")),
+            ("CREATE VIRTUAL TABLE \"a \"\" USING b\" using IVF(v float[2], x)", Some("IVF(v float[2], x)")),
+            ("CREATE VIRTUAL TABLE [using]\n USING\tvec0(v float[2])", Some("vec0(v float[2])")),
+            ("CREATE VIRTUAL TABLE t/* USING x */ -- y\n USING ivf(v float[2])", Some("ivf(v float[2])")),
+            ("CREATE VIRTUAL TABLE t USING fts5(x)", None),
+            ("CREATE TABLE t(x)", None),
+            ("CREATE VIRTUAL TABLE t", None),
+            ("", None),
+        ] {
+            assert_eq!(module_of(sql), module, "{sql}");
+        }
+    }
+}
