@@ -26,10 +26,10 @@ impl Aggregate for Pack {
         let (element, dim) = *self.first.get_or_insert((vector.element(), vector.len()));
         if vector.element() != element {
             let (found, first) = (vector.element().name(), element.name());
-            return Err(Error::generic(format!("vec_pack: a {found} vector after others of {first}")));
+            return Err(Error::generic(format!("vec_pack: all vectors need to be {first}, got {found}")));
         }
         if vector.len() != dim {
-            let text = format!("vec_pack: a vector of {} dimensions after vectors of another number", vector.len());
+            let text = format!("vec_pack: all vectors need {dim} dimensions, got {}", vector.len());
             return Err(Error::generic(text));
         }
         vector.append_to(&mut self.bytes)
