@@ -29,7 +29,8 @@ impl Aggregate for Pack {
             return Err(Error::generic(format!("vec_pack: a {found} vector after others of {first}")));
         }
         if vector.len() != dim {
-            let text = format!("vec_pack: a vector of {} dimensions after vectors of another number", vector.len());
+            let text =
+                format!("vec_pack: a vector of {} dimensions after vectors of another number", vector.len());
             return Err(Error::generic(text));
         }
         vector.append_to(&mut self.bytes)
