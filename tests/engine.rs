@@ -150,7 +150,12 @@ fn what_cannot_be_an_index_or_a_query_is_named() {
     refused(of().nlist(0), &[5], &[1.0; 2], "nlist must be between 1 and 16777216, got 0");
     refused(of().max_iterations(0), &[5], &[1.0; 2], "max_iterations must be 1 or more, got 0");
     let l1 = of().metric(Metric::L1).quantizer(Quantizer::Int8);
-    refused(l1, &[5], &[1.0; 2], "quantizer must be none with l1, got int8: int8 codes give no bound of an l1 distance");
+    refused(
+        l1,
+        &[5],
+        &[1.0; 2],
+        "quantizer must be none with l1, got int8: int8 codes give no bound of an l1 distance",
+    );
     let cosine = of().metric(Metric::Cosine);
     let zero = "row 5: a zero vector has no direction: cosine distance needs a non-zero vector";
     refused(cosine.clone(), &[5], &[0.0; 2], zero);

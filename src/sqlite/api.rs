@@ -62,9 +62,7 @@ impl Api {
         // SAFETY: both slots are among the oldest of the table, which is not null.
         let (number, text) = unsafe { ((*routines).libversion_number, (*routines).libversion) };
         let (Some(number), Some(text)) = (number, text) else {
-            return Err(Error::misuse(
-                "the extension interface of this SQLite has no version function",
-            ));
+            return Err(Error::misuse("the extension interface of this SQLite has no version function"));
         };
         // SAFETY: neither takes arguments.
         let (version, text) = unsafe { (number(), text()) };

@@ -203,25 +203,31 @@ fn values<'r>(columns: &Columns, row: &'r Salvaged<'_>) -> Vec<Param<'r>> {
 
 /// The result, as JSON.
 fn told(report: &Report, has_settings: bool) -> String {
-    serde_json::json!({
-        "rows": report.rows,
-        "copied": report.copied,
-        "lost": report.lost(),
-        "lost_by": {
-            "vectors": report.vectors,
-            "metadata": report.metadata,
-            "auxiliary": report.auxiliary,
-            "rowids": report.rowids,
-            "unsure": report.unsure,
-            "twice": report.twice,
-            "refused": report.refused,
-            "missing": report.missing(),
-        },
-        "by_map": report.by_map,
-        "not_in_map": report.not_in_map,
-        "settings": has_settings,
-    })
-    .to_string()
+    let or_null = |number: Option<u64>| number.map_or("null".into(), |number| number.to_string());
+    let lost_by = [
+        ("vectors", report.vectors.to_string()),
+        ("metadata", report.metadata.to_string()),
+        ("auxiliary", report.auxiliary.to_string()),
+        ("rowids", report.rowids.to_string()),
+        ("unsure", report.unsure.to_string()),
+        ("twice", report.twice.to_string()),
+        ("refused", report.refused.to_string()),
+        ("missing", or_null(report.missing())),
+    ];
+    let object = |members: &[(&str, String)]| {
+        let members: Vec<String> =
+            members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    object(&[
+        ("rows", or_null(report.rows)),
+        ("copied", report.copied.to_string()),
+        ("lost", report.lost().to_string()),
+        ("lost_by", object(&lost_by)),
+        ("by_map", report.by_map.to_string()),
+        ("not_in_map", report.not_in_map.to_string()),
+        ("settings", has_settings.to_string()),
+    ])
 }
 
 #[cfg(test)]

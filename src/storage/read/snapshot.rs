@@ -81,7 +81,11 @@ pub fn read_coarse(
         chunk += 1;
     }
     let wrong = |n: usize| {
-        tables.corrupt("centroids", chunk, format!("{n} centroids, which are not the {} of the state", state.nlist))
+        tables.corrupt(
+            "centroids",
+            chunk,
+            format!("{n} centroids, which are not the {} of the state", state.nlist),
+        )
     };
     if centroids.is_empty() {
         return Err(wrong(0));
@@ -120,7 +124,11 @@ pub fn read_all_heads(tables: &Tables, state: &State) -> Result<Vec<SegmentHead>
     }
     let live: i64 = heads.iter().map(|head| i64::from(head.live())).sum();
     if live != state.rows {
-        return Err(tables.corrupt("state", 1, format!("the state counts {} rows, the lists hold {live}", state.rows)));
+        return Err(tables.corrupt(
+            "state",
+            1,
+            format!("the state counts {} rows, the lists hold {live}", state.rows),
+        ));
     }
     Ok(heads)
 }

@@ -229,7 +229,7 @@ impl Plan<'_> {
         let has_metadata = !tables.shape().metadata.is_empty();
         for at in 0..rows.len() {
             let place = rows[at];
-            if at % 256 == 0 {
+            if at.is_multiple_of(256) {
                 ticker.tick()?;
             }
             let others = self.others[1..].iter().map(|of| find(of, place.rowid));

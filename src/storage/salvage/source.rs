@@ -442,7 +442,7 @@ fn scan_ids(
             }
             last = Some(id);
             ids.try_push(id)?;
-            if ids.len() % 1024 == 0 {
+            if ids.len().is_multiple_of(1024) {
                 ticker.tick()?;
             }
         }

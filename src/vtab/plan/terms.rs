@@ -142,9 +142,7 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
     }
     let on_vector = |c: Constraint| c.op == Op::Eq && matches!(columns.at(c.column), At::Vector(_));
     if !is_search && given(Argument::K) > 0 && info.constraints().any(on_vector) {
-        return Err(Error::generic(
-            "k needs a query: vec MATCH ? AND k = 10, with MATCH and not =",
-        ));
+        return Err(Error::generic("k needs a query: vec MATCH ? AND k = 10, with MATCH and not ="));
     }
     let of_packed = |constraint: &Constraint| columns.at(constraint.column) == At::Hidden(Hidden::Packed);
     if is_search && info.constraints().any(|c| of_packed(&c) && !matches!(c.op, Op::Eq | Op::Is)) {
