@@ -222,7 +222,7 @@ fn a_code_that_lies_about_its_bound_is_refused_or_does_no_harm() {
             forger.change(plain, ("t", "codes", id), |b| b[from..].reverse()).unwrap();
         }
     }));
-    let by_search = refused.iter().filter(|message| message.contains("nearer than its code says"));
+    let by_search = refused.iter().filter(|message| message.contains("the row is nearer than its bound"));
     assert!(by_search.clone().count() > 10);
     by_search.for_each(|message| assert!(message.contains("t_codes, row "), "{message}"));
 }
