@@ -354,7 +354,10 @@ mod tests {
     fn a_run_of_rows_refuses_texts_whose_ends_do_not_fit() {
         assert_eq!(end_of(u32::MAX as usize).unwrap(), u32::MAX);
         let error = end_of(u32::MAX as usize + 1).unwrap_err();
-        assert!(error.to_string().contains("at most 4294967295 bytes of text per column, got 4294967296"), "{error}");
+        assert!(
+            error.to_string().contains("at most 4294967295 bytes of text per column, got 4294967296"),
+            "{error}"
+        );
     }
 
     #[test]
