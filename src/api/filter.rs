@@ -3,9 +3,9 @@
 use rusqlite::ToSql;
 use rusqlite::types::Value;
 
-use super::tokens::{Kind, tokens};
 use super::value::{Given, owned};
 use super::{Error, Result};
+use crate::vtab::tokens::{Kind, tokens};
 
 /// The values of a filter's parameters: `()` for none, an array, a `Vec` or [`rusqlite::params!`] for those by their place,
 /// [`rusqlite::named_params!`] for those by their name.

@@ -11,7 +11,6 @@ use crate::engine::{ErrorKind, Hit};
 use crate::sqlite;
 
 mod answers;
-mod declared;
 mod error;
 mod filter;
 mod options;
@@ -20,7 +19,6 @@ mod search;
 mod settings;
 mod stats;
 mod table;
-mod tokens;
 mod upkeep;
 mod value;
 mod write;

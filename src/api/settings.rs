@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 use crate::index::{BudgetStrategy, SearchMode, SearchProfile};
+use crate::vtab::knobs;
 
 /// How many lists a query probes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -37,11 +38,11 @@ impl Nprobe {
     }
 
     fn from_number(number: f64) -> Option<Self> {
-        match number {
-            -1.0 => Some(Self::Exact),
-            n if n > 0.0 && n < 1.0 => Some(Self::Share(n)),
-            n if n >= 1.0 && n.fract() == 0.0 => Some(Self::Lists(n as u64)),
-            _ => None,
+        match knobs::Nprobe::from_number(number)? {
+            knobs::Nprobe::Exact => Some(Self::Exact),
+            knobs::Nprobe::Share(share) => Some(Self::Share(share)),
+            knobs::Nprobe::Lists(lists) => Some(Self::Lists(lists)),
+            knobs::Nprobe::Auto => None,
         }
     }
 }
@@ -213,17 +214,9 @@ pub(super) use setting_builders;
 impl Settings {
     /// The settings that a table keeps, in the order in which `ivf_stats` tells them. `auto` in the place of a value forgets one, but
     /// for the last.
-    pub(super) const NAMES: [&'static str; 9] = [
-        "nprobe",
-        "max_codes",
-        "candidate_budget",
-        "budget_strategy",
-        "min_rows_per_list",
-        "max_rows_per_list",
-        "profile",
-        "recall_target",
-        "search_mode",
-    ];
+    pub(super) fn names() -> [&'static str; 9] {
+        knobs::Knob::ALL.map(|(_, name)| name)
+    }
 
     /// Nothing is said.
     pub fn new() -> Self {
@@ -249,7 +242,7 @@ impl Settings {
             self.recall_target.map(Knob::Share),
             self.search_mode.map(|mode| Knob::Name(mode.name())),
         ];
-        Ok(Self::NAMES.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))))
+        Ok(Self::names().into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))))
     }
 
     /// Reads what `ivf_stats` tells: `nprobe=8, profile=exact`.

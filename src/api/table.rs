@@ -5,13 +5,13 @@ use std::fmt;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql};
 
-use super::declared::module_arguments;
 use super::row::Key;
 use super::{Error, Result, Row, TableOptions};
 use crate::base::alloc::{try_copy, try_vec};
 use crate::index::{IndexError, Metric};
 use crate::sqlite::{self, quoted};
 use crate::storage::Element;
+use crate::vtab::declared::module_arguments;
 use crate::vtab::{Column, Options, vec0};
 
 /// An `ivf` table of a connection.

@@ -167,7 +167,7 @@ impl Table<'_> {
     /// What SQLite says.
     pub fn reset_settings(&self) -> Result<()> {
         let savepoint = Savepoint::new(self.connection)?;
-        for name in Settings::NAMES.into_iter().filter(|name| *name != "search_mode") {
+        for name in Settings::names().into_iter().filter(|name| *name != "search_mode") {
             self.command(&format!("{name}=auto"))?;
         }
         savepoint.release()

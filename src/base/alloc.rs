@@ -112,6 +112,13 @@ pub(crate) fn try_copy<T: Copy>(values: &[T]) -> Result<Vec<T>, OutOfMemory> {
     Ok(vec)
 }
 
+/// The rows of `rows` (`[n][dim]`) with these numbers, in their order.
+pub(crate) fn try_gather(rows: &[f32], dim: usize, numbers: &[u32]) -> Result<Vec<f32>, OutOfMemory> {
+    let mut gathered = try_vec(numbers.len() * dim)?;
+    numbers.iter().for_each(|&number| gathered.extend_from_slice(&rows[number as usize * dim..][..dim]));
+    Ok(gathered)
+}
+
 /// Collects an iterator.
 pub(crate) fn try_collect<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
     let mut vec = Vec::new();

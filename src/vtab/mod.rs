@@ -24,6 +24,8 @@ pub use schema::columns::Column;
 pub use schema::options::Options;
 pub use schema::vec0::Dialect;
 #[cfg(feature = "rusqlite")]
+pub use schema::{declared, knobs, tokens};
+#[cfg(feature = "rusqlite")]
 pub use table::BROKEN;
 use table::registry::Connection;
 use table::{Ivf, Table};

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
+use serde::Serialize;
+
 use crate::index::Datum;
 use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Param, Result, Ticker, Value, ffi, quoted, register_scalar, sql_of,
@@ -10,8 +12,8 @@ use crate::sqlite::{
 use crate::storage::{self, Layout, Owned, Report, Salvaged, Settings, StorageError, Tables};
 use crate::vtab::inspect::{place_for, table_called};
 use crate::vtab::schema::columns::{At, Columns};
+use crate::vtab::schema::declared::module_of;
 use crate::vtab::schema::options::Options;
-use crate::vtab::schema::words::identifier;
 use crate::vtab::table::Table;
 use crate::vtab::table::registry::Connection;
 use crate::vtab::values::number::beginning;
@@ -105,7 +107,7 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
                 index.write_settings(&Settings { knobs, ..fresh.clone() })?;
             }
         }
-        Ok(told(&report, knobs.iter().all(Option::is_some)))
+        told(&report, knobs.iter().all(Option::is_some))
     })
 }
 
@@ -121,28 +123,6 @@ fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> 
     let released = db.execute("RELEASE ivf_salvage");
     let done = done?;
     undone.and(released).map(|()| done)
-}
-
-/// What follows USING in a CREATE statement of one of our modules.
-fn module_of(sql: &str) -> Option<&str> {
-    fn after<'s>(text: &'s str, word: &str) -> Option<&'s str> {
-        text.get(..word.len())?.eq_ignore_ascii_case(word).then(|| without_blanks(&text[word.len()..]))
-    }
-    let name = ["CREATE", "VIRTUAL", "TABLE"].iter().try_fold(sql, |rest, word| after(rest, word))?;
-    let (_, rest) = identifier(name).ok()?;
-    let module = after(without_blanks(rest), "USING")?;
-    let (name, _) = identifier(module).ok()?;
-    ["ivf", "vec0"].iter().any(|ours| name.eq_ignore_ascii_case(ours)).then_some(module)
-}
-
-/// A text from its first word on, without white space and comments.
-fn without_blanks(mut text: &str) -> &str {
-    loop {
-        let rest = text.trim_ascii_start();
-        let comment = [("/*", "*/"), ("--", "\n")].iter().find(|(begin, _)| rest.starts_with(begin));
-        let Some((_, end)) = comment else { return rest };
-        text = rest[2..].split_once(end).map_or("", |(_, after)| after);
-    }
 }
 
 /// Whether a row was refused for what is in it.
@@ -201,52 +181,42 @@ fn values<'r>(columns: &Columns, row: &'r Salvaged<'_>) -> Vec<Param<'r>> {
     values
 }
 
-/// The result, as JSON.
-fn told(report: &Report, has_settings: bool) -> String {
-    let or_null = |number: Option<u64>| number.map_or("null".into(), |number| number.to_string());
-    let lost_by = [
-        ("vectors", report.vectors.to_string()),
-        ("metadata", report.metadata.to_string()),
-        ("auxiliary", report.auxiliary.to_string()),
-        ("rowids", report.rowids.to_string()),
-        ("unsure", report.unsure.to_string()),
-        ("twice", report.twice.to_string()),
-        ("refused", report.refused.to_string()),
-        ("missing", or_null(report.missing())),
-    ];
-    let object = |members: &[(&str, String)]| {
-        let members: Vec<String> =
-            members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        format!("{{{}}}", members.join(","))
-    };
-    object(&[
-        ("rows", or_null(report.rows)),
-        ("copied", report.copied.to_string()),
-        ("lost", report.lost().to_string()),
-        ("lost_by", object(&lost_by)),
-        ("by_map", report.by_map.to_string()),
-        ("not_in_map", report.not_in_map.to_string()),
-        ("settings", has_settings.to_string()),
-    ])
+/// The result: its members stand in the order of docs/troubleshooting.md.
+#[derive(Serialize)]
+struct Told {
+    rows: Option<u64>,
+    copied: u64,
+    lost: u64,
+    lost_by: LostBy,
+    by_map: u64,
+    not_in_map: u64,
+    settings: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[derive(Serialize)]
+struct LostBy {
+    vectors: u64,
+    metadata: u64,
+    auxiliary: u64,
+    rowids: u64,
+    unsure: u64,
+    twice: u64,
+    refused: u64,
+    missing: Option<u64>,
+}
 
-    #[test]
-    fn a_module_is_found_behind_any_name() {
-        for (sql, module) in [
-            ("CREATE VIRTUAL TABLE t USING ivf(vec float[2])", Some("ivf(vec float[2])")),
-            ("CREATE VIRTUAL TABLE \"a \"\" USING b\" using IVF(v float[2], x)", Some("IVF(v float[2], x)")),
-            ("CREATE VIRTUAL TABLE [using]\n USING\tvec0(v float[2])", Some("vec0(v float[2])")),
-            ("CREATE VIRTUAL TABLE t/* USING x */ -- y\n USING ivf(v float[2])", Some("ivf(v float[2])")),
-            ("CREATE VIRTUAL TABLE t USING fts5(x)", None),
-            ("CREATE TABLE t(x)", None),
-            ("CREATE VIRTUAL TABLE t", None),
-            ("", None),
-        ] {
-            assert_eq!(module_of(sql), module, "{sql}");
-        }
-    }
+/// The result, as JSON.
+fn told(report: &Report, has_settings: bool) -> Result<String> {
+    let Report { vectors, metadata, auxiliary, rowids, unsure, twice, refused, .. } = *report;
+    let missing = report.missing();
+    let told = Told {
+        rows: report.rows,
+        copied: report.copied,
+        lost: report.lost(),
+        lost_by: LostBy { vectors, metadata, auxiliary, rowids, unsure, twice, refused, missing },
+        by_map: report.by_map,
+        not_in_map: report.not_in_map,
+        settings: has_settings,
+    };
+    serde_json::to_string(&told).map_err(|error| Error::internal(error.to_string()))
 }

@@ -1,6 +1,6 @@
 //! Chooses the lists that a query probes, and how many rows of each it scans.
 
-use crate::base::alloc::{TryExtend, try_vec};
+use crate::base::alloc::{TryExtend, try_gather};
 use crate::index::coarse::quantizer::ProbeScratch;
 use crate::index::params::row_budget::ShareScratch;
 use crate::index::probe::probes::{Probes, Round};
@@ -79,8 +79,7 @@ impl Chooser {
         let limit = params.probe_limit.as_ref();
         let most = block.iter().map(|&q| round(q).nprobe).max().unwrap_or(0);
         let first = limit.filter(|_| is_first).map_or(most, |limit| limit.first(most));
-        let mut gathered = try_vec(block.len() * snapshot.dim())?;
-        block.iter().for_each(|&q| gathered.extend_from_slice(choice.query(q)));
+        let gathered = try_gather(choice.queries, snapshot.dim(), block)?;
         let mut nearest = Vec::new();
         coarse.probe(&gathered, params.partitions, first, &mut self.probe, &mut nearest)?;
         let width = nearest.len() / block.len().max(1);

@@ -30,7 +30,7 @@ use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::base::alloc::{TryExtend, TryGrow, try_vec};
+use crate::base::alloc::{TryExtend, TryGrow, try_gather};
 use crate::base::workers::{Turn, Workers};
 use crate::index::scan::Scratch;
 use crate::index::scan::collect::{Bounds, Collector};
@@ -180,12 +180,10 @@ fn search_whole<L: InvertedLists>(
     params: &SearchParams<'_>,
     answers: &mut Answers,
 ) -> Result<bool, L::Error> {
-    let dim = snapshot.dim();
     let open = offload::whole::answer(snapshot, cache, lists, device, queries, params, answers)?;
     let Some(open) = open else { return Ok(false) };
     if !open.is_empty() {
-        let mut of_open = try_vec(open.len() * dim)?;
-        open.iter().for_each(|&q| of_open.extend_from_slice(&queries[q as usize * dim..][..dim]));
+        let of_open = try_gather(queries, snapshot.dim(), &open)?;
         let params = SearchParams { device: Placement::Cpu, ..*params };
         let found = search(snapshot, cache, lists, &of_open, params)?;
         offload::whole::join(answers, &open, &found, params.k)?;

@@ -48,8 +48,9 @@ impl<L: InvertedLists> Execution<'_, L> {
         active.try_extend(0..nq as u32)?;
         of_queries.clear();
         of_queries.try_resize(nq, Round { is_first: true, done: 0, nprobe })?;
-        let mut is_first = true;
-        while !active.is_empty() {
+        while let Some(&q) = active.first() {
+            // All active queries are in the same round.
+            let is_first = of_queries[q as usize].is_first;
             self.choose(active, |q| of_queries[q as usize], probes)?;
             // A filter that few rows pass is detected before rows are scanned.
             let counts_first = is_first && self.may_see_all();
@@ -67,7 +68,6 @@ impl<L: InvertedLists> Execution<'_, L> {
                 }
             }
             active.truncate(left);
-            is_first = false;
         }
         Ok(())
     }

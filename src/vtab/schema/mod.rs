@@ -1,7 +1,9 @@
 //! The schema of a table: what its CREATE statement declares.
 
 pub mod columns;
+pub mod declared;
 pub mod knobs;
 pub mod options;
+pub mod tokens;
 pub mod vec0;
 pub mod words;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_filled};
+use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_filled, try_gather};
 use crate::base::groups::Groups;
 use crate::base::order::Key;
 use crate::device::DeviceError;
@@ -161,12 +161,11 @@ impl<L: InvertedLists> Execution<'_, L> {
     /// queries of the call remain open.
     fn launch(&mut self, call: &Call<'_>) -> Result<Vec<bool>, L::Error> {
         let (snapshot, dim, some) = (self.snapshot, self.snapshot.dim(), call.some);
-        let mut gathered = Vec::new();
+        let gathered;
         let queries = if some.len() == self.states.len() {
             self.queries
         } else {
-            gathered.try_room(some.len() * dim)?;
-            some.iter().for_each(|&q| gathered.extend_from_slice(&self.queries[q as usize * dim..][..dim]));
+            gathered = try_gather(self.queries, dim, some)?;
             &gathered
         };
         let lengths = call.segments.all.iter().map(|segment| segment.copy.length_max);

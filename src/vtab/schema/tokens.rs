@@ -1,8 +1,8 @@
-//! SQL cut into what SQLite cuts it into, as far as this face has to know.
+//! SQL cut into the tokens that SQLite cuts it into, as far as names, filters and CREATE statements need it.
 
 /// What a piece of SQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A text, or a name in quotes.
     Quoted,
     /// `-- ...` or `/* ... */`.
@@ -17,10 +17,10 @@ pub(super) enum Kind {
 
 /// A quote without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unclosed;
+pub struct Unclosed;
 
 /// The pieces of `sql`, one after the other, with nothing left out.
-pub(super) fn tokens(sql: &str) -> impl Iterator<Item = Result<(Kind, &str), Unclosed>> {
+pub fn tokens(sql: &str) -> impl Iterator<Item = Result<(Kind, &str), Unclosed>> {
     let mut rest = sql;
     std::iter::from_fn(move || {
         let first = rest.chars().next()?;
