@@ -64,6 +64,9 @@ proptest! {
             let queries = f.queries(shape, nq, seed ^ 1);
             for (limit, threads) in [(usize::MAX, 1), (usize::MAX, 3), (0, 2)] {
                 let cache = Cache::new(limit);
+                if threads == 3 {
+                    f.preload(&cache);
+                }
                 let params = SearchParams { workers: Workers::new(threads), ..SearchParams::new(k, usize::MAX) };
                 let batch = on_every_path(&mut f, &cache, &queries, params)?;
                 for (i, query) in queries.chunks_exact(dim).enumerate() {

@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "error",
             "metric",
             "coarse",
+            "sketch",
             "list",
             "filter",
             "resident",

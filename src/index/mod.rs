@@ -16,6 +16,7 @@ pub(crate) mod probe;
 pub(crate) mod resident;
 pub(crate) mod scan;
 pub(crate) mod search;
+pub(crate) mod sketch;
 
 #[cfg(feature = "unstable")]
 pub use crate::base::alloc::OutOfMemory;
@@ -41,3 +42,4 @@ pub use resident::device_copies::{DeviceCache, Placement};
 pub use resident::snapshot::Snapshot;
 pub use search::answers::{Answers, Neighbor, SearchStats};
 pub use search::{Buffers, search, search_into};
+pub use sketch::Projection;

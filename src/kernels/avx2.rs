@@ -21,6 +21,7 @@ static AVX2: Kernels = Kernels {
     scan_f32,
     encode: encode::<{ scalar::EXACT }>,
     encode_query: encode::<{ scalar::QUICK }>,
+    dot_i8,
     scan_i8,
     dots_i8,
 };
@@ -308,6 +309,11 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 #[target_feature(enable = "avx2,fma")]
 fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
     scalar::encode_body::<ERROR>(x, origin, code)
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    scalar::dot_i8_body(a, b)
 }
 
 /// Dot products of a block's 16 rows with `C` columns, rows as unsigned bytes, as two registers of 8 rows per

@@ -20,6 +20,7 @@ static AVX512F: Kernels = Kernels {
     scan_f32,
     encode: encode::<{ scalar::EXACT }>,
     encode_query: encode::<{ scalar::QUICK }>,
+    dot_i8,
     scan_i8: avx2::scan_i8,
     dots_i8: avx2::dots_i8,
 };
@@ -432,4 +433,9 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
     scalar::encode_body::<ERROR>(x, origin, code)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    scalar::dot_i8_body(a, b)
 }

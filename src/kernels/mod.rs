@@ -97,6 +97,7 @@ type Assign = unsafe fn(&Panel, &[f32], &mut [u32], &mut [f32]);
 type ScanF32 = unsafe fn(&Panel, &[f32], &[f32], &[f32], &mut Vec<ScoreHit>);
 type Encode = unsafe fn(&[f32], &[f32], &mut [i8]) -> Encoded;
 type DotsI8 = unsafe fn(&CodeRows<'_>, &CodePanel, &mut [i32]);
+type DotI8 = unsafe fn(&[i8], &[i8]) -> i32;
 type ScanI8 = unsafe fn(&CodeRows<'_>, &CodePanel, &[Coeff], &mut Vec<CodeHit>);
 
 /// The kernels of one instruction set. All sets give bit-identical results.
@@ -120,6 +121,7 @@ pub struct Kernels {
     encode_query: Encode,
     scan_i8: ScanI8,
     dots_i8: DotsI8,
+    dot_i8: DotI8,
 }
 
 /// Normalizes a sum to a key, without -0.0 and NaN: `-0.0` becomes `0.0`, and the NaN of an overflow (inf -
@@ -330,6 +332,21 @@ impl Kernels {
         assert_eq!(coeff.len(), panel.cols(), "one set of coefficients per column");
         // SAFETY: the set's features were detected; the shapes agree.
         unsafe { (self.scan_i8)(rows, panel, coeff, hits) }
+    }
+
+    /// The exact dot product of two codes that stand one by one, not in blocks.
+    ///
+    /// # Panics
+    /// If the lengths differ, or exceed [`MAX_CODE_DIM`].
+    pub fn dot_i8(&self, a: &[i8], b: &[i8]) -> i32 {
+        assert!(
+            a.len() == b.len() && a.len() <= MAX_CODE_DIM,
+            "codes of {} and {} elements",
+            a.len(),
+            b.len()
+        );
+        // SAFETY: the set's features were detected; the lengths agree.
+        unsafe { (self.dot_i8)(a, b) }
     }
 
     /// Writes the exact dot products of the codes of rows and columns to `out`

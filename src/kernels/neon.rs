@@ -22,6 +22,7 @@ static NEON: Kernels = Kernels {
     scan_f32,
     encode: encode::<{ scalar::EXACT }>,
     encode_query: encode::<{ scalar::QUICK }>,
+    dot_i8,
     scan_i8,
     dots_i8,
 };
@@ -292,6 +293,11 @@ fn scan_f32(panel: &Panel, rows: &[f32], row_bias: &[f32], limit: &[f32], hits: 
 #[target_feature(enable = "neon")]
 fn encode<const ERROR: u8>(x: &[f32], origin: &[f32], code: &mut [i8]) -> Encoded {
     scalar::encode_body::<ERROR>(x, origin, code)
+}
+
+#[target_feature(enable = "neon")]
+fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    scalar::dot_i8_body(a, b)
 }
 
 /// The signed codes of rows `4i .. 4i + 4` in the group at `group`.

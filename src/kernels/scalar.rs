@@ -21,6 +21,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     encode_query: encode::<QUICK>,
     scan_i8,
     dots_i8,
+    dot_i8,
 };
 
 /// Lanes of an exact sum.
@@ -141,6 +142,16 @@ const ROUND: f32 = 12_582_912.0;
 pub(super) const EXACT: u8 = 0;
 /// [`encode_body`] bounds the error from f32 sums.
 pub(super) const QUICK: u8 = 1;
+
+fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    dot_i8_body(a, b)
+}
+
+/// [`Kernels::dot_i8`], written for the compiler to vectorize, like [`encode_body`].
+#[inline(always)]
+pub(super) fn dot_i8_body(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
 
 /// [`Kernels::encode`] and [`Kernels::encode_query`]. Written so that the compiler can vectorize it: the
 /// vector sets compile this same body for their features. That cannot change a bit, because nothing here may

@@ -79,6 +79,8 @@ impl Check<'_> {
         self.found(settings)?;
         let queries = tables.read_queries(state.seal(), self.layout.dim);
         self.found(queries)?;
+        let projection = tables.read_projection(state.seal(), self.layout.dim);
+        self.found(projection)?;
         let coarse = read_coarse(tables, &state, self.layout.metric, self.layout.dim, None)?;
         if coarse.is_none() {
             self.no_others("centroids", Sql::CentroidsRead)?;

@@ -24,6 +24,7 @@ pub use read::lists::TableLists;
 pub use read::snapshot::{load_snapshot, read_all_heads, read_coarse};
 pub use rebuild::calibrate::calibrate;
 pub use rebuild::optimize::{delete_all, optimize};
+pub use rebuild::project::project;
 pub use rebuild::train::{Training, auto_nlist, train};
 pub use rebuild::upkeep::{Targets, Upkeep, is_due, keep_up};
 pub use salvage::{Owned, Report, Salvaged, plan as plan_salvage, salvaged_knobs};

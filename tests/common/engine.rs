@@ -3,7 +3,7 @@
 
 use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
-    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Quantizer, RowFilter, Snapshot,
+    Cache, CoarseQuantizer, MemoryLists, Metric, Neighbor, Projection, Quantizer, RowFilter, Snapshot,
 };
 
 pub const METRICS: [Metric; 5] = [Metric::L2, Metric::Cosine, Metric::Ip, Metric::L1, Metric::Hamming];
@@ -105,6 +105,38 @@ pub fn brute_force(
     all
 }
 
+/// Some projection that shortens every vector: to some of the coordinates, or along random directions. None of one
+/// dimension, or where rows are not finite.
+pub fn projection(metric: Metric, dim: usize, rows: &[f32], seed: u64) -> Option<Projection> {
+    if dim < 2 {
+        return None;
+    }
+    let mut numbers = Numbers(seed ^ 0x5e7c);
+    let width = 1 + numbers.next() as usize % (dim - 1);
+    let takes_coordinates = numbers.next().is_multiple_of(2);
+    let codes: Vec<i8> = (0..width * dim)
+        .map(|at| match takes_coordinates {
+            true => {
+                if at / dim == at % dim {
+                    127
+                } else {
+                    0
+                }
+            }
+            false => (numbers.next() % 255) as i8,
+        })
+        .collect();
+    let length = |code: &[i8]| code.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    // The norm of the whole is at most one: that of a coordinate, or by Frobenius.
+    let share = if takes_coordinates { 1.0 } else { 1.0 / (width as f64).sqrt() };
+    let scale = |code: &[i8]| (share / length(code).max(1.0)) as f32 * 0.999_999;
+    let scales = codes.chunks_exact(dim).map(scale).collect();
+    let is_centred = metric != Metric::Ip && numbers.next().is_multiple_of(2);
+    let mean = if is_centred { rows[..dim].to_vec() } else { vec![0.0; dim] };
+    let tail = if is_centred { rows[0] / 2.0 } else { 0.0 };
+    Some(Projection::new(mean, scales, codes, tail).unwrap())
+}
+
 pub struct Fixture {
     pub metric: Metric,
     pub dim: usize,
@@ -129,6 +161,7 @@ impl Fixture {
         let coarse = (nlist > 0)
             .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
         let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
+        let lists = lists.with_projection(projection(metric, dim, &rows, seed));
         let snapshot =
             Snapshot::new(metric, dim, coarse.map(Into::into), lists.heads().to_vec(), None).unwrap();
         Self { metric, dim, rowids, rows, lists, snapshot }
@@ -144,11 +177,12 @@ impl Fixture {
         Snapshot::new(self.metric, self.dim, coarse, heads, None).unwrap()
     }
 
-    /// Codes and vectors in memory.
+    /// Codes, vectors and sketches in memory.
     pub fn preload(&mut self, cache: &Cache) {
         for at in 0..self.snapshot.segments().len() {
             self.snapshot.codes(at, cache, &mut self.lists).unwrap();
             self.snapshot.vectors(at, &[], cache, &mut self.lists).unwrap();
+            self.snapshot.make_sketch(at, cache, &mut self.lists).unwrap();
         }
     }
 

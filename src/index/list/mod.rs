@@ -2,4 +2,5 @@
 
 pub(crate) mod metadata;
 pub(crate) mod segment;
+pub(crate) mod sketch;
 pub mod source;

@@ -211,6 +211,18 @@ impl Codes {
     }
 }
 
+/// Decodes a row of `codes` to `out` (`[dim]`), relative to its centroid.
+///
+/// # Errors
+/// [`IndexError::OutOfMemory`].
+pub(crate) fn read_code(codes: &Codes, slot: usize, out: &mut [f32]) -> Result<(), IndexError> {
+    let mut code = try_filled(0, out.len())?;
+    codes::read_row(&codes.blocks, out.len(), slot, &mut code);
+    let scale = codes.scale[slot];
+    out.iter_mut().zip(&code).for_each(|(to, &v)| *to = scale * f32::from(v));
+    Ok(())
+}
+
 /// An upper bound of the distance of `rows` (`[n][dim]`) to `centroid`.
 pub fn radius(dim: usize, centroid: &[f32], rows: &[f32]) -> f32 {
     let mut largest = 0.0_f32;
@@ -260,6 +272,12 @@ impl ResidentCodes {
             }
         };
         Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), norm_max, error_max }
+    }
+
+    /// The squared norm of a row's scale * code, up to the rounding of f32.
+    pub(crate) fn code_norm(&self, metric: Metric, slot: usize) -> f64 {
+        let (u, r) = (f64::from(self.u[slot]), f64::from(self.r[slot]));
+        if metric == Metric::Ip { u * u } else { (u + r * r).max(0.0) }
     }
 
     /// The bytes in memory.

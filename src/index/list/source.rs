@@ -3,7 +3,9 @@
 use crate::base::alloc::OutOfMemory;
 use crate::base::names::named;
 use crate::index::list::segment::radius;
-use crate::index::{CoarseQuantizer, Codes, IndexError, Metadata, Metric, Quantizer, SegmentHead, SegmentId};
+use crate::index::{
+    CoarseQuantizer, Codes, IndexError, Metadata, Metric, Projection, Quantizer, SegmentHead, SegmentId,
+};
 
 /// The inverted lists of one version of an index. The engine reads them by segment, when it needs them.
 ///
@@ -46,6 +48,14 @@ pub trait InvertedLists {
         Ok(Metadata::default())
     }
 
+    /// The projection that sketches are made with, if the index has one.
+    ///
+    /// # Errors
+    /// An error from the source, for example for damaged content.
+    fn projection(&mut self) -> Result<Option<Projection>, Self::Error> {
+        Ok(None)
+    }
+
     /// Called about every millisecond of a search. An error stops the search.
     ///
     /// # Errors
@@ -73,6 +83,7 @@ pub struct MemoryLists {
     heads: Vec<SegmentHead>,
     codes: Vec<Codes>,
     vectors: Vec<Vec<f32>>,
+    projection: Option<Projection>,
 }
 
 impl MemoryLists {
@@ -95,7 +106,8 @@ impl MemoryLists {
             coarse.assign(rows, &mut assigned)?;
         }
         let origin = vec![0.0; dim];
-        let mut lists = Self { dim, heads: Vec::new(), codes: Vec::new(), vectors: Vec::new() };
+        let mut lists =
+            Self { dim, heads: Vec::new(), codes: Vec::new(), vectors: Vec::new(), projection: None };
         for list_no in 0..coarse.map_or(1, CoarseQuantizer::nlist) {
             let members: Vec<usize> =
                 (0..rowids.len()).filter(|&i| assigned[i] as usize == list_no).collect();
@@ -122,6 +134,12 @@ impl MemoryLists {
             }
         }
         Ok(lists)
+    }
+
+    /// With a projection, that searches make sketches with.
+    #[must_use]
+    pub fn with_projection(self, projection: Option<Projection>) -> Self {
+        Self { projection, ..self }
     }
 
     /// The heads of all segments, in order, for [`crate::index::Snapshot::new`].
@@ -156,6 +174,10 @@ impl InvertedLists for MemoryLists {
         let at = self.at(head);
         out.copy_from_slice(&self.vectors[at][slot as usize * self.dim..][..self.dim]);
         Ok(())
+    }
+
+    fn projection(&mut self) -> Result<Option<Projection>, IndexError> {
+        Ok(self.projection.clone())
     }
 
     fn tick(&mut self) -> Result<(), IndexError> {

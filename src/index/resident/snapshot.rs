@@ -13,10 +13,12 @@ use crate::index::resident::cache::Cache;
 use crate::base::alloc::{try_filled, try_vec};
 use crate::index::filter::masks::{KeptMasks, Masks};
 use crate::index::list::segment::{ResidentCodes, ResidentRows};
+use crate::index::list::sketch::Sketch;
 use crate::index::resident::device_copies::{Copies, DeviceCache};
 use crate::index::resident::device_whole::Wholes;
 use crate::index::{
-    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Quantizer, RowFilter, SegmentHead,
+    CoarseQuantizer, IndexError, InvertedLists, Metadata, Metric, Projection, Quantizer, RowFilter,
+    SegmentHead,
 };
 use crate::kernels::codes;
 
@@ -43,6 +45,8 @@ pub struct Segment {
     pub head: SegmentHead,
     codes: OnceLock<Arc<Held<ResidentCodes>>>,
     vectors: OnceLock<Arc<Held<ResidentRows>>>,
+    /// Made of the codes, if the vectors are resident.
+    sketch: OnceLock<Arc<Held<Sketch>>>,
     metadata: OnceLock<Arc<Held<Metadata>>>,
     pub(crate) copies: Copies,
     /// How many searches have read single vectors of it from the source.
@@ -68,6 +72,8 @@ pub struct Snapshot {
     /// The live rows of each list. `rows` is their sum.
     list_rows: Vec<u64>,
     rows: u64,
+    /// What sketches are made with, read when a search could first use it. `None` if there is none.
+    projection: OnceLock<Option<Arc<Projection>>>,
     /// The masks of the filters used last.
     masks: KeptMasks,
     /// The copies of the whole index on devices.
@@ -109,6 +115,7 @@ impl Snapshot {
                 head,
                 codes: OnceLock::new(),
                 vectors: OnceLock::new(),
+                sketch: OnceLock::new(),
                 metadata: OnceLock::new(),
                 copies: Copies::default(),
                 cold_reads: AtomicU32::new(0),
@@ -125,6 +132,7 @@ impl Snapshot {
                 {
                     segment.codes = old.codes.clone();
                     segment.vectors = old.vectors.clone();
+                    segment.sketch = old.sketch.clone();
                     segment.metadata = old.metadata.clone();
                     segment.copies.adopt(&old.copies);
                     segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
@@ -138,6 +146,12 @@ impl Snapshot {
         while offsets.len() <= nlist {
             offsets.push(segments.len() as u32);
         }
+        // A training writes a projection and a new generation. A sketch knows its projection, so a stale one
+        // would only be of no use.
+        let generation = |segments: &[Segment]| segments.first().map(|of| of.head.id.generation());
+        let projection = previous
+            .filter(|previous| generation(&previous.segments) == generation(&segments))
+            .map_or_else(OnceLock::new, |previous| previous.projection.clone());
         let origin = try_filled(0.0, dim)?;
         let codes_missing = AtomicUsize::new(missing);
         let rows = list_rows.iter().sum();
@@ -151,6 +165,7 @@ impl Snapshot {
             segments,
             list_rows,
             rows,
+            projection,
             masks,
             wholes: Wholes::default(),
             codes_missing,
@@ -225,7 +240,9 @@ impl Snapshot {
                 codes
                     + segment.codes.get().map_or(0, |c| c.bytes())
                     + segment.metadata.get().map_or(0, |m| m.bytes()),
-                vectors + segment.vectors.get().map_or(0, |v| v.bytes()),
+                vectors
+                    + segment.vectors.get().map_or(0, |v| v.bytes())
+                    + segment.sketch.get().map_or(0, |s| s.bytes()),
             )
         })
     }
@@ -244,6 +261,9 @@ impl Snapshot {
 
     /// Takes over the resident content of another snapshot of the same version.
     pub fn adopt(&self, same: &Self) {
+        if let Some(projection) = same.projection.get() {
+            let _ = self.projection.set(projection.clone());
+        }
         for (segment, other) in self.segments.iter().zip(&same.segments) {
             if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
                 // Content that is there already is equal.
@@ -253,6 +273,7 @@ impl Snapshot {
                     self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
                 }
                 other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
+                other.sketch.get().map(|sketch| segment.sketch.set(Arc::clone(sketch)));
                 other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
                 segment.copies.adopt(&other.copies);
             }
@@ -366,6 +387,54 @@ impl Snapshot {
         Ok(self.hold(&segment.vectors, rows, bytes, spare, cache).0)
     }
 
+    /// The projection, if it was read and there is one.
+    pub(crate) fn projection(&self) -> Option<&Arc<Projection>> {
+        self.projection.get()?.as_ref()
+    }
+
+    /// The sketches of a segment that were made with `projection`, if its vectors are resident too: what a
+    /// sketch does not rule out is compared exactly.
+    pub(crate) fn sketch(&self, at: usize, projection: &Arc<Projection>) -> Option<&Sketch> {
+        let segment = &self.segments[at];
+        segment.vectors.get()?;
+        segment.sketch.get().map(|held| &***held).filter(|sketch| sketch.is_of(projection))
+    }
+
+    /// Makes the sketches of a segment whose codes and vectors are resident, unless there is no projection, no
+    /// room, or they exist. Returns whether it made them.
+    ///
+    /// # Errors
+    /// An error from `lists`, or [`IndexError::OutOfMemory`].
+    pub fn make_sketch<L: InvertedLists>(
+        &self,
+        at: usize,
+        cache: &Cache,
+        lists: &mut L,
+    ) -> Result<bool, L::Error> {
+        let segment = &self.segments[at];
+        let (Some(codes), Some(vectors), None) =
+            (segment.codes.get(), segment.vectors.get(), segment.sketch.get())
+        else {
+            return Ok(false);
+        };
+        if codes.quantizer == Quantizer::None || self.metric == Metric::L1 {
+            return Ok(false);
+        }
+        if self.projection.get().is_none() {
+            let read = lists.projection()?.filter(|projection| projection.dim() == self.dim);
+            let _ = self.projection.set(read.map(Arc::new));
+        }
+        let Some(projection) = self.projection() else { return Ok(false) };
+        let bytes = Sketch::bytes_of(projection, codes.rowids.len());
+        let spare = self.codes_missing.load(Ordering::Relaxed);
+        if cache.budget().used().saturating_add(bytes + spare) > cache.budget().limit() {
+            return Ok(false);
+        }
+        let centroid = self.centroid(segment.head.id.list_no() as usize);
+        let sketch = Sketch::new(projection, self.metric, centroid, codes, &vectors.rows)?;
+        Ok(self.hold(&segment.sketch, sketch, bytes, spare, cache).1)
+    }
+
     /// Makes room for a value, and charges it to the budget if that leaves `spare` free. Then stores it in
     /// `place`, unless there is one already. Returns whether it was stored.
     fn hold<T>(
@@ -427,6 +496,7 @@ impl Snapshot {
             [
                 of(&segment.codes, ResidentCodes::bytes),
                 of(&segment.vectors, ResidentRows::bytes),
+                of(&segment.sketch, Sketch::bytes),
                 of(&segment.metadata, Metadata::bytes),
             ]
         };

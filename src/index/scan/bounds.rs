@@ -7,11 +7,12 @@
 use super::Scan;
 use crate::index::Metric;
 use crate::index::list::segment::{ResidentCodes, rounding};
+use crate::index::sketch::CodedQuery;
 use crate::kernels::{Coeff, kernels};
 
 /// A query in the form that codes are compared with.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Approx {
+pub(crate) struct Approx {
     pub scale: f64,
     pub norm: f64,
     pub error: f64,
@@ -31,6 +32,21 @@ const OVERFLOW: f64 = 1e37;
 const TINY: f64 = 1e-44;
 /// The same if the product of two scales, perhaps below the f32 range, is multiplied by up to 127^2.
 const TINY_FORM: f64 = 1e-40;
+
+impl Approx {
+    /// The form of a query that is coded once for all lists.
+    pub fn of_all_lists(query: &CodedQuery) -> Self {
+        Self {
+            scale: query.encoded.scale.into(),
+            norm: query.encoded.norm.into(),
+            error: query.error,
+            sum: query.encoded.sum,
+            length: query.length,
+            base: 0.0,
+            centroid: 0.0,
+        }
+    }
+}
 
 impl Scan<'_> {
     /// Encodes a query for a list: its residual for distances, the query itself for inner products.

@@ -1,19 +1,52 @@
 //! Scans of codes: a kernel rules out most rows, and the others are kept query by query.
 
-use super::{CHUNK, Local, Opened, Scan, Scratch, TILE_QUERIES, with_rowid};
+use super::bounds::Approx;
+use super::{CHUNK, Local, Opened, Scan, Scratch, Sketched, TILE_QUERIES, with_rowid};
 use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::filter::mask::{Mask, runs};
 use crate::index::list::segment::ResidentCodes;
+use crate::index::list::sketch::Sketch;
 use crate::index::scan::collect::Candidate;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodeRows, codes, kernels, prefetch};
+use crate::kernels::{CodeRows, codes, kernels, prefetch, prefetch_at};
 
 /// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
 /// The most rows of a segment that a first threshold is computed from.
 const AHEAD_ROWS: usize = 2 * CHUNK;
 
+/// What the first pass over a segment reads: its codes, or its sketches.
+struct Pass<'a> {
+    codes: &'a ResidentCodes,
+    /// The dimension of `codes`.
+    dim: usize,
+    /// If `codes` are sketches, those of the queries, and what else is resident where there are sketches.
+    sketched: Option<(Sketched<'a>, &'a Sketch)>,
+    vectors: Option<&'a [f32]>,
+}
+
+impl Pass<'_> {
+    /// A query in the form that `codes` are compared with.
+    #[inline]
+    fn query<'m>(&'m self, member: &'m Local) -> &'m Approx {
+        self.sketched.as_ref().map_or(&member.approx, |(sketched, _)| &sketched.approx[member.query as usize])
+    }
+}
+
 impl Scan<'_> {
+    fn pass<'a>(&'a self, loaded: &'a Opened<'_>) -> Pass<'a> {
+        let vectors = self.snapshot.resident_vectors(loaded.at);
+        match (self.sketched, self.sketch(loaded.at), vectors) {
+            (Some(sketched), Some(sketch), Some(vectors)) => Pass {
+                codes: sketch.codes(),
+                dim: sketched.projection.sketch_dim(),
+                sketched: Some((sketched, sketch)),
+                vectors: Some(&vectors.rows),
+            },
+            _ => Pass { codes: loaded.codes, dim: self.snapshot.dim(), sketched: None, vectors: None },
+        }
+    }
+
     /// Scans the codes of a segment for `members`.
     pub(super) fn codes(
         &self,
@@ -21,12 +54,15 @@ impl Scan<'_> {
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let dim = self.snapshot.dim();
-        let codes = loaded.codes;
-        self.look_ahead(loaded, members, scratch)?;
+        let pass = self.pass(loaded);
+        let Pass { codes, dim, .. } = pass;
+        match pass.vectors {
+            Some(vectors) => self.look_ahead_exactly(loaded, &pass, vectors, members, scratch)?,
+            None => self.look_ahead(loaded, members, scratch)?,
+        }
         scratch.coeff.clear();
         for member in members.iter_mut() {
-            scratch.coeff.push(self.coeff(&member.approx, member.threshold, codes));
+            scratch.coeff.push(self.coeff(pass.query(member), member.threshold, codes));
             member.of_coeff = member.threshold;
         }
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
@@ -44,7 +80,7 @@ impl Scan<'_> {
             }
             for (member, coeff) in members.iter_mut().zip(&mut scratch.coeff) {
                 if member.threshold < member.of_coeff {
-                    *coeff = self.coeff(&member.approx, member.threshold, codes);
+                    *coeff = self.coeff(pass.query(member), member.threshold, codes);
                     member.of_coeff = member.threshold;
                 }
             }
@@ -61,11 +97,11 @@ impl Scan<'_> {
                     r: &codes.r[start..],
                     s: &codes.s[start..],
                 },
-                &scratch.codes,
+                if pass.sketched.is_some() { &scratch.sketches } else { &scratch.codes },
                 &scratch.coeff,
                 &mut scratch.code_hits,
             );
-            self.keep_hits(loaded, start, mask, members, scratch)?;
+            self.keep_hits(loaded, &pass, start, mask, members, scratch)?;
             start += rows;
         }
         Ok(())
@@ -82,14 +118,9 @@ impl Scan<'_> {
     ) -> Result<(), IndexError> {
         let codes = loaded.codes;
         let rows = codes.rowids.len().min(AHEAD_ROWS);
-        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
+        let groups = look_ahead_groups(self.k);
         let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
-        if self.snapshot.metric() == Metric::L1
-            || !self.all_near
-            || masked
-            || groups > rows / 2
-            || !members.iter().any(is_fresh)
-        {
+        if !self.can_look_ahead(loaded, rows) || !members.iter().any(is_fresh) {
             return Ok(());
         }
         let padded = codes::padded_rows(rows);
@@ -123,18 +154,85 @@ impl Scan<'_> {
         Ok(())
     }
 
+    /// Whether the first `rows` rows of a segment can give a query its first threshold.
+    fn can_look_ahead(&self, loaded: &Opened<'_>, rows: usize) -> bool {
+        self.snapshot.metric() != Metric::L1
+            && self.all_near
+            && self.mask(loaded.at).is_none()
+            && look_ahead_groups(self.k) <= rows / 2
+    }
+
+    /// As [`Scan::look_ahead`], with sketches, which give no upper bounds: the threshold is the largest key of
+    /// the k rows whose sketches are nearest.
+    fn look_ahead_exactly(
+        &self,
+        loaded: &Opened<'_>,
+        pass: &Pass<'_>,
+        vectors: &[f32],
+        members: &mut [Local],
+        scratch: &mut Scratch,
+    ) -> Result<(), IndexError> {
+        let (codes, dim) = (pass.codes, self.snapshot.dim());
+        let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
+        let groups = look_ahead_groups(self.k);
+        let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
+        if !self.can_look_ahead(loaded, rows) || !members.iter().any(is_fresh) {
+            return Ok(());
+        }
+        let padded = codes::padded_rows(rows);
+        scratch.dots.try_resize(members.len() * padded, 0)?;
+        let view =
+            CodeRows { blocks: &codes.blocks, dim: pass.dim, rows, u: &codes.u, r: &codes.r, s: &codes.s };
+        kernels().dots_i8(&view, &scratch.sketches, &mut scratch.dots);
+        let head = &self.segment(loaded).head;
+        for (member, dots) in members.iter_mut().zip(scratch.dots.chunks_exact(padded)) {
+            if !is_fresh(member) {
+                continue;
+            }
+            let [u, r, s] = self.upper_form(pass.query(member));
+            // The nearest row of each group, so that the k nearest are selected from few.
+            let ahead = &mut scratch.ahead;
+            ahead.clear();
+            ahead.try_resize(groups, (f32::INFINITY, 0))?;
+            for (slot, &dot) in dots[..rows].iter().enumerate() {
+                let form = u * codes.u[slot] + r * codes.r[slot] + s * (codes.s[slot] * dot as f32);
+                let nearest = &mut ahead[slot % groups];
+                if form < nearest.0 && head.alive(slot as u32) {
+                    *nearest = (form, slot as u32);
+                }
+            }
+            ahead.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
+            let nearest = &ahead[..self.k];
+            let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
+            nearest.iter().for_each(|&(_, slot)| prefetch(row(slot)));
+            let query = self.query(member.query);
+            let mut threshold = f32::NEG_INFINITY;
+            for &(form, slot) in nearest {
+                let key = if form < f32::INFINITY {
+                    self.snapshot.metric().key(query, row(slot))
+                } else {
+                    f32::INFINITY
+                };
+                threshold = threshold.max(key);
+            }
+            member.threshold = self.state(member.query).lower_to(threshold);
+        }
+        Ok(())
+    }
+
     /// Keeps the rows that the codes from slot `start` on did not rule out, query by query.
     fn keep_hits(
         &self,
         loaded: &Opened<'_>,
+        pass: &Pass<'_>,
         start: usize,
         mask: Option<&Mask>,
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let Scratch { code_hits, by_column, near, rescored, .. } = scratch;
+        let Scratch { code_hits, by_column, near, remain, rescored, .. } = scratch;
         by_column.sort(members.len(), code_hits.iter().map(|hit| (hit.column, *hit)))?;
-        let shared = members.len() >= TILE_QUERIES;
+        let vectors = pass.vectors.or(loaded.vectors.filter(|_| members.len() >= TILE_QUERIES));
         for (column, member) in members.iter_mut().enumerate() {
             let hits = by_column.of(column);
             near.clear();
@@ -143,8 +241,15 @@ impl Scan<'_> {
                 .iter()
                 .map(|hit| (start as u32 + hit.row, hit.dot))
                 .filter(|&(slot, _)| slot < member.slots && self.wants(loaded.at, mask, slot));
-            match loaded.vectors.filter(|_| shared) {
-                Some(vectors) => *rescored += self.keep_exactly(loaded, vectors, member, wanted, near)?,
+            match vectors {
+                Some(vectors) => {
+                    remain.clear();
+                    match &pass.sketched {
+                        Some((queries, sketch)) => self.refine(queries, sketch, member, wanted, remain)?,
+                        None => remain.try_extend(wanted)?,
+                    }
+                    *rescored += self.keep_exactly(loaded, pass, vectors, member, remain, near)?;
+                }
                 None => self.keep_bounded(loaded, member, wanted, near),
             }
             if !near.is_empty() {
@@ -161,29 +266,58 @@ impl Scan<'_> {
     fn keep_exactly(
         &self,
         loaded: &Opened<'_>,
+        pass: &Pass<'_>,
         vectors: &[f32],
         member: &Local,
-        rows: impl Iterator<Item = (u32, i32)> + Clone,
+        rows: &[(u32, i32)],
         near: &mut Vec<(Candidate, f32)>,
     ) -> Result<u64, IndexError> {
         let dim = self.snapshot.dim();
         let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
-        rows.clone().for_each(|(slot, _)| prefetch(row(slot)));
+        rows.iter().for_each(|&(slot, _)| prefetch(row(slot)));
         let query = self.query(member.query);
-        let mut computed = 0;
-        for (slot, dot) in rows {
-            computed += 1;
+        for &(slot, dot) in rows {
             let key = self.snapshot.metric().key(query, row(slot));
             if key > member.threshold {
                 continue;
             }
             let candidate = Candidate { lower: key, key, ..with_rowid(loaded.at, loaded.codes, slot) };
-            if key < self.bounds(&member.approx, loaded.codes, slot as usize, dot).0 {
+            if key < self.bounds(pass.query(member), pass.codes, slot as usize, dot).0 {
                 return Err(candidate.wrong_bound(self.snapshot));
             }
             near.push((candidate, key));
         }
-        Ok(computed)
+        Ok(rows.len() as u64)
+    }
+
+    /// Appends to `remain` those of the rows (slots, with products of the sketches) that their whole codes do
+    /// not rule out either.
+    fn refine(
+        &self,
+        queries: &Sketched<'_>,
+        sketch: &Sketch,
+        member: &Local,
+        rows: impl Iterator<Item = (u32, i32)> + Clone,
+        remain: &mut Vec<(u32, i32)>,
+    ) -> Result<(), IndexError> {
+        let (dim, q, values) = (self.snapshot.dim(), member.query as usize, sketch.values());
+        let query = &queries.whole[q * dim..][..dim];
+        let coeff = self.coeff(&queries.whole_approx[q], member.threshold, values);
+        for (slot, _) in rows.clone() {
+            prefetch(sketch.code(slot));
+            prefetch_at(std::ptr::from_ref(&values.u[slot as usize]).cast());
+        }
+        for (slot, dot) in rows {
+            let at = slot as usize;
+            let whole = kernels().dot_i8(query, sketch.code(slot)) as f32;
+            let form =
+                coeff.a + coeff.u * values.u[at] + coeff.r * values.r[at] + coeff.s * values.s[at] * whole;
+            // A NaN remains.
+            if !(form > 0.0) {
+                remain.try_push((slot, dot))?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps rows (slots, with products of the codes) for one query with bounds of their keys.

@@ -4,7 +4,7 @@
 //! codes are scanned here, in tiles of queries or one query at a time. The rows that remain go to the query's
 //! [`state`].
 
-mod bounds;
+pub(crate) mod bounds;
 mod codes;
 pub(crate) mod collect;
 mod sparse;
@@ -18,9 +18,10 @@ use crate::base::groups::Groups;
 use crate::index::filter::mask::{Mask, runs};
 use crate::index::filter::masks::Masks;
 use crate::index::list::segment::{ResidentCodes, ResidentRows};
+use crate::index::list::sketch::Sketch;
 use crate::index::resident::snapshot::{Held, Segment};
 use crate::index::scan::collect::Candidate;
-use crate::index::{IndexError, Metric, Quantizer, Snapshot};
+use crate::index::{IndexError, Metric, Projection, Quantizer, Snapshot};
 use crate::kernels::{CodeHit, CodePanel, Coeff, Panel, ScoreHit, kernels, prefetch};
 use bounds::{Approx, length};
 use state::QueryState;
@@ -63,12 +64,29 @@ pub(crate) struct Scan<'a> {
     pub all_near: bool,
     /// The masks, if there is a filter.
     pub masks: Option<&'a Masks>,
+    /// The sketches of the queries, if the index has some.
+    pub sketched: Option<Sketched<'a>>,
+}
+
+/// The sketches of the queries of a search.
+#[derive(Clone, Copy)]
+pub(crate) struct Sketched<'a> {
+    pub projection: &'a Arc<Projection>,
+    /// `[nq][sketch_dim]`.
+    pub codes: &'a [i8],
+    /// `[nq]`.
+    pub approx: &'a [Approx],
+    /// The codes of the queries, less the mean: `[nq][dim]`.
+    pub whole: &'a [i8],
+    /// `[nq]`.
+    pub whole_approx: &'a [Approx],
 }
 
 /// Buffers of a thread, reused between scans.
 pub(crate) struct Scratch {
     panel: Panel,
     codes: CodePanel,
+    sketches: CodePanel,
     code: Vec<i8>,
     members: Vec<Local>,
     coeff: Vec<Coeff>,
@@ -80,6 +98,10 @@ pub(crate) struct Scratch {
     near: Vec<(Candidate, f32)>,
     dots: Vec<i32>,
     lows: Vec<f32>,
+    /// The slots of rows that remain, to be compared exactly.
+    remain: Vec<(u32, i32)>,
+    /// The nearest row of each group of slots: its form and its slot.
+    ahead: Vec<(f32, u32)>,
     keys: Vec<f32>,
     /// Rows scanned, summed over the queries.
     pub scanned: u64,
@@ -114,6 +136,7 @@ impl Scratch {
         Ok(Self {
             panel: Panel::new(dim),
             codes: CodePanel::new(dim),
+            sketches: CodePanel::new(dim),
             code: try_filled(0, dim)?,
             members: Vec::new(),
             coeff: Vec::new(),
@@ -124,6 +147,8 @@ impl Scratch {
             near: Vec::new(),
             dots: Vec::new(),
             lows: Vec::new(),
+            ahead: Vec::new(),
+            remain: Vec::new(),
             keys: Vec::new(),
             scanned: 0,
             rescored: 0,
@@ -210,7 +235,21 @@ impl Scan<'_> {
         scratch.coeff.try_room(members.len())?;
         scratch.limit.try_room(members.len())?;
         let heads = || self.snapshot.segments()[segments.clone()].iter().map(|s| &s.head);
-        let coded = heads().any(|head| head.quantizer == Quantizer::Int8);
+        // A segment is scanned by its sketches, if it has them, or by its codes.
+        let is_sketched = |at: usize| self.sketch(at).is_some();
+        let sketched = self.sketched.filter(|_| segments.clone().any(is_sketched));
+        let coded = segments
+            .clone()
+            .zip(heads())
+            .any(|(at, head)| head.quantizer == Quantizer::Int8 && !is_sketched(at));
+        scratch.sketches.clear();
+        if let Some(sketched) = &sketched {
+            let dim = sketched.projection.sketch_dim();
+            if scratch.sketches.dim() != dim {
+                scratch.sketches = CodePanel::new(dim);
+            }
+            scratch.sketches.try_reserve(members.len()).map_err(refused)?;
+        }
         let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
         if coded {
             scratch.codes.try_reserve(members.len()).map_err(refused)?;
@@ -236,6 +275,10 @@ impl Scan<'_> {
             }
             if coded {
                 scratch.codes.push_summed(&scratch.code, approx.sum);
+            }
+            if let Some(sketched) = &sketched {
+                let (q, dim) = (member.query as usize, sketched.projection.sketch_dim());
+                scratch.sketches.push_summed(&sketched.codes[q * dim..][..dim], sketched.approx[q].sum);
             }
             local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
         }
@@ -288,6 +331,16 @@ impl Scan<'_> {
         prefetch(&codes.u[..rows]);
         prefetch(&codes.r[..rows]);
         prefetch(&codes.s[..rows]);
+    }
+
+    /// The sketches of a segment, if the search can use them.
+    pub fn sketch(&self, at: usize) -> Option<&Sketch> {
+        self.snapshot.sketch(at, self.sketched.as_ref()?.projection)
+    }
+
+    /// What a scan of a resident segment reads first.
+    pub fn first_pass(&self, at: usize) -> Option<&ResidentCodes> {
+        self.sketch(at).map(Sketch::codes).or_else(|| self.snapshot.resident(at).map(|(codes, _)| codes))
     }
 
     fn segment(&self, loaded: &Opened<'_>) -> &Segment {

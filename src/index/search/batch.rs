@@ -97,7 +97,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                     if let Some((next, _)) = visits.get(at + 1)
                         && let Some(first) = opened[places[*next].clone()].first()
                     {
-                        scan.announce(first.codes);
+                        scan.announce(scan.first_pass(first.at).unwrap_or(first.codes));
                     }
                     let place = places[*list_no].clone();
                     scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;
@@ -167,6 +167,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 break;
             }
             let (segment, bytes) = self.load(at)?;
+            self.sketch_segment(at)?;
             transient += bytes;
             loaded.try_push(segment)?;
             before += u64::from(self.snapshot.segments()[at].head.live());

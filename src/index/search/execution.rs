@@ -13,6 +13,7 @@ use crate::index::search::coverage::Coverage;
 use crate::index::search::rescore::Rescore;
 use crate::index::search::rounds::Rounds;
 use crate::index::search::single::Single;
+use crate::index::search::sketches::Sketches;
 use crate::index::{Cache, IndexError, InvertedLists, Quantizer, SearchParams, SearchStats, Snapshot};
 
 /// The fewest multiplications of a task. Below, handing it to a thread costs more than the task.
@@ -41,6 +42,7 @@ pub(crate) struct Execution<'a, L: InvertedLists> {
     pub coverage: Coverage,
     pub rounds: Rounds,
     pub single: Single,
+    pub sketches: Sketches,
     pub rescore: Rescore,
     /// Buffers of threads, for the next task.
     pub scratch: Mutex<Vec<Scratch>>,
@@ -91,14 +93,20 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         let states = std::mem::take(&mut self.states);
         let masks = self.coverage.masks.clone();
         let masks = masks.as_deref();
-        let scan = self.scan_with(&states, masks);
+        let sketches = std::mem::take(&mut self.sketches);
+        let scan = self.scan_with(&states, masks, &sketches);
         let result = work(self, &opened, &scan);
-        self.states = states;
+        (self.states, self.sketches) = (states, sketches);
         result
     }
 
     /// What all scans of the search share.
-    pub fn scan_with<'s>(&self, states: &'s [QueryState], masks: Option<&'s Masks>) -> Scan<'s>
+    pub fn scan_with<'s>(
+        &self,
+        states: &'s [QueryState],
+        masks: Option<&'s Masks>,
+        sketches: &'s Sketches,
+    ) -> Scan<'s>
     where
         'a: 's,
     {
@@ -110,6 +118,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
             k,
             all_near: above_key.is_none(),
             masks,
+            sketched: sketches.of_scans(),
         }
     }
 

@@ -47,7 +47,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         };
         let masks = self.coverage.masks.clone();
         let states = take(&mut self.states);
-        let scan = self.scan_with(&states, masks.as_deref());
+        let sketches = take(&mut self.sketches);
+        let scan = self.scan_with(&states, masks.as_deref(), &sketches);
         let is_sparse = scan.is_sparse(ranges.iter().cloned().flatten());
         let run = ranges.len().div_ceil(parts).max(1);
         let done =
@@ -58,7 +59,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 }
                 Ok(())
             });
-        self.states = states;
+        (self.states, self.sketches) = (states, sketches);
         if is_sparse {
             let lists = snapshot.width(self.params.partitions, snapshot.widest(self.params.partitions));
             self.stats.lists_probed += (lists * queries.len()) as u64;

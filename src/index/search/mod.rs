@@ -25,6 +25,7 @@ mod offload;
 mod rescore;
 mod rounds;
 mod single;
+mod sketches;
 
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
@@ -43,6 +44,7 @@ use execution::Execution;
 use rescore::Rescore;
 use rounds::Rounds;
 use single::Single;
+use sketches::Sketches;
 
 /// If other searches run and this one has fewer multiplications, one thread does it: a helper that loses its
 /// core in the middle of a task delays the search.
@@ -60,6 +62,7 @@ pub struct Buffers {
     scratch: Vec<Scratch>,
     rounds: Rounds,
     single: Single,
+    sketches: Sketches,
     rescore: Rescore,
 }
 
@@ -205,7 +208,7 @@ impl Buffers {
         if self.dim != dim {
             *self = Self { dim, ..Self::default() };
         }
-        let Self { mut states, mut allowance, scratch, rounds, single, rescore, .. } = take(self);
+        let Self { mut states, mut allowance, scratch, rounds, single, sketches, rescore, .. } = take(self);
         let nq = queries.len() / dim;
         let bounds = Bounds { max: params.max_key, above: params.above_key };
         states.iter_mut().for_each(|state| state.reset(params.k, bounds));
@@ -225,6 +228,7 @@ impl Buffers {
             coverage: Coverage::default(),
             rounds,
             single,
+            sketches,
             rescore,
             scratch: Mutex::new(scratch),
             stats: SearchStats::default(),
@@ -234,11 +238,12 @@ impl Buffers {
 
     /// Takes back the buffers of a search that has ended, unless they are large.
     fn after<L: InvertedLists>(execution: Execution<'_, L>) -> Self {
-        let Execution { snapshot, mut states, allowance, scratch, rounds, single, rescore, .. } = execution;
+        let Execution { snapshot, mut states, allowance, scratch, rounds, single, sketches, rescore, .. } =
+            execution;
         if states.iter_mut().any(|state| state.get_mut().candidates.capacity() > CANDIDATES_KEPT) {
             return Self::default();
         }
         let scratch = scratch.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Self { dim: snapshot.dim(), states, allowance, scratch, rounds, single, rescore }
+        Self { dim: snapshot.dim(), states, allowance, scratch, rounds, single, sketches, rescore }
     }
 }

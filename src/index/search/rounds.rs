@@ -48,6 +48,9 @@ impl<L: InvertedLists> Execution<'_, L> {
         active.try_extend(0..nq as u32)?;
         of_queries.clear();
         of_queries.try_resize(nq, Round { is_first: true, done: 0, nprobe })?;
+        if device.is_none() {
+            self.sketch_queries()?;
+        }
         while let Some(&q) = active.first() {
             // All active queries are in the same round.
             let is_first = of_queries[q as usize].is_first;

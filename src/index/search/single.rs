@@ -55,20 +55,19 @@ impl<L: InvertedLists> Execution<'_, L> {
         let states = take(&mut self.states);
         let masks = self.coverage.masks.clone();
         let masks = masks.as_deref();
-        let scan = self.scan_with(&states, masks);
+        let sketches = take(&mut self.sketches);
+        let scan = self.scan_with(&states, masks, &sketches);
         let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
             let mine = &visits[task * run..visits.len().min((task + 1) * run)];
             for (i, visit) in mine.iter().enumerate() {
-                if let Some((codes, _)) =
-                    mine.get(i + 1).and_then(|v| scan.snapshot.resident(v.segments.start))
-                {
+                if let Some(codes) = mine.get(i + 1).and_then(|v| scan.first_pass(v.segments.start)) {
                     scan.announce(codes);
                 }
                 scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch)?;
             }
             Ok(())
         });
-        self.states = states;
+        (self.states, self.sketches) = (states, sketches);
         self.single.visits = visits;
         self.stats.scan_us += start.elapsed().as_micros() as u64;
         done
@@ -103,6 +102,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                     })
                 })?;
             } else {
+                self.sketch_segment(at)?;
                 let visit = open.get_or_insert(Visit { list_no, member, segments: at..at, before, cost: 0 });
                 visit.segments.end = at + 1;
                 visit.cost += work * self.snapshot.dim() as u64;

@@ -267,3 +267,20 @@ fn the_extreme_codes_do_not_overflow() {
         }
     }
 }
+
+#[test]
+fn codes_that_stand_one_by_one_have_the_products_of_codes_in_blocks() {
+    let mut random = Random(23);
+    for dim in dims() {
+        let mut code = |case: usize| -> Vec<i8> {
+            (0..dim).map(|_| [random.below(255) as i32 - 127, 127, -127][case] as i8).collect()
+        };
+        for (a, b) in [(0, 0), (1, 1), (1, 2), (0, 1)] {
+            let (a, b) = (code(a), code(b));
+            let exact: i64 = a.iter().zip(&b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum();
+            for set in available() {
+                assert_eq!(i64::from(set.dot_i8(&a, &b)), exact, "{} {dim}", set.isa);
+            }
+        }
+    }
+}

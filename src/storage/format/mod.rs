@@ -9,6 +9,7 @@ mod config;
 pub(crate) mod element;
 mod head;
 mod metadata;
+mod projection;
 pub(crate) mod seal;
 pub(crate) mod settings;
 mod vectors;

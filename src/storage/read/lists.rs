@@ -1,7 +1,7 @@
 //! Implements [`InvertedLists`] over the shadow tables.
 
 use crate::base::alloc::{TryExtend, TryGrow, try_filled};
-use crate::index::{Codes, InvertedLists, Metadata, SegmentHead, SegmentId};
+use crate::index::{Codes, InvertedLists, Metadata, Projection, SegmentHead, SegmentId};
 use crate::sqlite::{BlobReader, Kind, Ticker, ffi};
 use crate::storage::format::seal::Seal;
 use crate::storage::format::{DecodeError, VECTORS_HEADER, rowids_end, vector_stride};
@@ -160,6 +160,10 @@ impl InvertedLists for TableLists<'_> {
         self.data(Sql::MetadataRead, "metadata", head, |blob| {
             self.seal.decode_metadata(head.id, head.rows as usize, kinds, blob)
         })
+    }
+
+    fn projection(&mut self) -> Result<Option<Projection>, StorageError> {
+        self.tables.read_projection(self.seal, self.layout.dim)
     }
 
     fn tick(&mut self) -> Result<(), StorageError> {

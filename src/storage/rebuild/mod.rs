@@ -2,6 +2,7 @@
 
 pub(crate) mod calibrate;
 pub(crate) mod optimize;
+pub(crate) mod project;
 mod rewrite;
 pub(crate) mod train;
 pub(crate) mod upkeep;

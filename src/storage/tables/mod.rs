@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::base::alloc::try_vec;
-use crate::index::{SegmentId, TextOrder};
+use crate::index::{Projection, SegmentId, TextOrder};
 use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement, escaped};
 use crate::storage::StorageError;
 use crate::storage::format::seal::Seal;
@@ -294,6 +294,38 @@ impl Tables {
         }
         let bytes = seal.encode_queries(dim, queries)?;
         self.run(Sql::ConfigWrite, &["queries".into(), bytes.as_slice().into()])?;
+        Ok(())
+    }
+
+    /// Reads the projection of sketches; `None` if the table has none.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if it is damaged, or [`StorageError::Sqlite`].
+    pub fn read_projection(&self, seal: Seal, dim: usize) -> Result<Option<Projection>, StorageError> {
+        let mut statement = self.statement(Sql::ConfigRead)?;
+        let mut rows = statement.query(&["projection".into()])?;
+        if !rows.step()? {
+            return Ok(None);
+        }
+        if rows.kind(0) != Kind::Blob {
+            return Err(self.corrupt("config", 0, "the projection is not a blob"));
+        }
+        let projection = seal.decode_projection(dim, rows.blob(0)?);
+        projection.map(Some).map_err(|fault| self.corrupt("config", 0, format!("the projection: {fault}")))
+    }
+
+    /// Writes the projection of sketches, or deletes it.
+    ///
+    /// # Errors
+    /// [`StorageError::Sqlite`], or [`StorageError::Index`] if there is no memory.
+    pub fn write_projection(&self, seal: Seal, projection: Option<&Projection>) -> Result<(), StorageError> {
+        match projection {
+            None => self.run(Sql::ConfigDelete, &["projection".into()])?,
+            Some(projection) => {
+                let bytes = seal.encode_projection(projection)?;
+                self.run(Sql::ConfigWrite, &["projection".into(), bytes.as_slice().into()])?;
+            }
+        }
         Ok(())
     }
 

@@ -168,6 +168,7 @@ impl Table {
         let queries = self.own_queries(&settings)?;
         let (state, calibration) = self.writing(|tables, ticker| {
             let state = storage::train(tables, &self.layout, &training, ticker)?;
+            storage::project(tables, &self.layout, ticker)?;
             Ok((state, storage::calibrate(tables, &self.layout, training.seed, &queries, ticker)?))
         })?;
         if state.rows > 0 || state.nlist != before.nlist {

@@ -198,6 +198,7 @@ fn preload(table: &Table) -> Result<()> {
                 break;
             }
             snapshot.vectors(at, &codes.rowids, cache(), &mut lists)?;
+            snapshot.make_sketch(at, cache(), &mut lists)?;
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }

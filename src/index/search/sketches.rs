@@ -1,0 +1,115 @@
+//! The sketches of a search's queries.
+
+use std::mem::take;
+use std::sync::Arc;
+
+use crate::base::alloc::TryExtend;
+use crate::index::scan::Sketched;
+use crate::index::scan::bounds::Approx;
+use crate::index::search::execution::{Execution, map_ticking};
+use crate::index::sketch::{Projection, SketchScratch};
+use crate::index::{IndexError, InvertedLists};
+
+/// The queries that one task sketches.
+const TASK_QUERIES: usize = 64;
+/// One of this many searches for one query makes the sketches of one segment. That takes longer than the
+/// search; the others are not delayed.
+const MADE_EVERY: u32 = 8;
+
+/// The sketches of the queries, and buffers, reused between searches.
+#[derive(Debug, Default)]
+pub(crate) struct Sketches {
+    /// What they were made with; `None` if the search has no use for sketches.
+    projection: Option<Arc<Projection>>,
+    /// `[nq][sketch_dim]`.
+    codes: Vec<i8>,
+    /// `[nq]`.
+    approx: Vec<Approx>,
+    /// `[nq][dim]`.
+    whole: Vec<i8>,
+    /// `[nq]`.
+    whole_approx: Vec<Approx>,
+    scratch: SketchScratch,
+    /// Whether the search makes no more sketches.
+    is_done: bool,
+    /// Counts searches for one query.
+    searches: u32,
+}
+
+impl Sketches {
+    /// The sketches, for scans.
+    pub fn of_scans(&self) -> Option<Sketched<'_>> {
+        let projection = self.projection.as_ref()?;
+        let Self { codes, approx, whole, whole_approx, .. } = self;
+        Some(Sketched { projection, codes, approx, whole, whole_approx })
+    }
+
+    fn clear(&mut self) {
+        self.codes.clear();
+        self.approx.clear();
+        self.whole.clear();
+        self.whole_approx.clear();
+    }
+
+    /// Sketches `queries` (`[n][dim]`), and appends them.
+    fn append(&mut self, projection: &Projection, queries: &[f32]) -> Result<(), IndexError> {
+        let width = projection.sketch_dim();
+        for query in queries.chunks_exact(projection.dim()) {
+            let starts = (self.codes.len(), self.whole.len());
+            self.codes.try_resize(starts.0 + width, 0)?;
+            self.whole.try_resize(starts.1 + query.len(), 0)?;
+            let (code, whole) = (&mut self.codes[starts.0..], &mut self.whole[starts.1..]);
+            let coded = projection.sketch_query(query, &mut self.scratch, code, whole)?;
+            let [sketch, whole] = coded.map(|coded| Approx::of_all_lists(&coded));
+            self.approx.try_push(sketch)?;
+            self.whole_approx.try_push(whole)?;
+        }
+        Ok(())
+    }
+}
+
+impl<L: InvertedLists> Execution<'_, L> {
+    /// Sketches the queries, if segments can have sketches to compare them with.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`], or an interrupt.
+    pub fn sketch_queries(&mut self) -> Result<(), L::Error> {
+        let mut sketches = take(&mut self.sketches);
+        sketches.projection = self.snapshot.projection().cloned();
+        sketches.searches = sketches.searches.wrapping_add(1);
+        sketches.is_done = self.states.len() == 1 && !sketches.searches.is_multiple_of(MADE_EVERY);
+        sketches.clear();
+        if let Some(projection) = sketches.projection.clone() {
+            let (queries, task) = (self.queries, TASK_QUERIES * self.snapshot.dim());
+            if queries.len() <= task {
+                sketches.append(&projection, queries)?;
+            } else {
+                let tasks = queries.len().div_ceil(task);
+                let made = map_ticking(self.lists, self.params.workers, tasks, |i| {
+                    let mut of_task = Sketches::default();
+                    of_task.append(&projection, &queries[i * task..queries.len().min((i + 1) * task)])?;
+                    Ok(of_task)
+                })?;
+                for of_task in made {
+                    sketches.codes.try_append(&of_task.codes)?;
+                    sketches.approx.try_append(&of_task.approx)?;
+                    sketches.whole.try_append(&of_task.whole)?;
+                    sketches.whole_approx.try_append(&of_task.whole_approx)?;
+                }
+            }
+        }
+        self.sketches = sketches;
+        Ok(())
+    }
+
+    /// Makes the sketches of a resident segment, for the searches to come.
+    ///
+    /// # Errors
+    /// An error from reading the projection, or [`IndexError::OutOfMemory`].
+    pub fn sketch_segment(&mut self, at: usize) -> Result<(), L::Error> {
+        if !self.sketches.is_done && self.snapshot.make_sketch(at, self.cache, self.lists)? {
+            self.sketches.is_done = self.states.len() == 1;
+        }
+        Ok(())
+    }
+}
