@@ -96,6 +96,10 @@ fn statistics_tell_what_a_table_is_made_of() {
     assert!(stats.bytes == parts && stats.bytes_vectors > 2000 * 4);
     assert!(stats.training.starts_with("trained at 2,000 rows into 10 lists"), "{}", stats.training);
     assert_eq!(stats.ver.len(), 32);
+    assert_eq!(
+        (before.default_search.as_str(), stats.default_search.as_str()),
+        ("exact", "recall_target=0.95")
+    );
     let queries: Vec<f32> = (0..40).map(|i| i as f32).collect();
     table.calibrate(&queries).unwrap();
     let stats = table.stats().unwrap();

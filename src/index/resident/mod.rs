@@ -3,4 +3,5 @@
 pub(crate) mod cache;
 pub(crate) mod device_copies;
 pub(crate) mod device_whole;
+mod sketches;
 pub(crate) mod snapshot;

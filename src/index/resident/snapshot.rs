@@ -43,10 +43,10 @@ impl<T> Deref for Held<T> {
 pub struct Segment {
     /// Its record in the directory.
     pub head: SegmentHead,
-    codes: OnceLock<Arc<Held<ResidentCodes>>>,
-    vectors: OnceLock<Arc<Held<ResidentRows>>>,
+    pub(super) codes: OnceLock<Arc<Held<ResidentCodes>>>,
+    pub(super) vectors: OnceLock<Arc<Held<ResidentRows>>>,
     /// Made of the codes, if the vectors are resident.
-    sketch: OnceLock<Arc<Held<Sketch>>>,
+    pub(super) sketch: OnceLock<Arc<Held<Sketch>>>,
     metadata: OnceLock<Arc<Held<Metadata>>>,
     pub(crate) copies: Copies,
     /// How many searches have read single vectors of it from the source.
@@ -73,13 +73,13 @@ pub struct Snapshot {
     list_rows: Vec<u64>,
     rows: u64,
     /// What sketches are made with, read when a search could first use it. `None` if there is none.
-    projection: OnceLock<Option<Arc<Projection>>>,
+    pub(super) projection: OnceLock<Option<Arc<Projection>>>,
     /// The masks of the filters used last.
     masks: KeptMasks,
     /// The copies of the whole index on devices.
     pub(crate) wholes: Wholes,
     /// The bytes of codes that are not resident yet. Vectors leave this much of the budget free.
-    codes_missing: AtomicUsize,
+    pub(super) codes_missing: AtomicUsize,
 }
 
 impl Snapshot {
@@ -387,57 +387,9 @@ impl Snapshot {
         Ok(self.hold(&segment.vectors, rows, bytes, spare, cache).0)
     }
 
-    /// The projection, if it was read and there is one.
-    pub(crate) fn projection(&self) -> Option<&Arc<Projection>> {
-        self.projection.get()?.as_ref()
-    }
-
-    /// The sketches of a segment that were made with `projection`, if its vectors are resident too: what a
-    /// sketch does not rule out is compared exactly.
-    pub(crate) fn sketch(&self, at: usize, projection: &Arc<Projection>) -> Option<&Sketch> {
-        let segment = &self.segments[at];
-        segment.vectors.get()?;
-        segment.sketch.get().map(|held| &***held).filter(|sketch| sketch.is_of(projection))
-    }
-
-    /// Makes the sketches of a segment whose codes and vectors are resident, unless there is no projection, no
-    /// room, or they exist. Returns whether it made them.
-    ///
-    /// # Errors
-    /// An error from `lists`, or [`IndexError::OutOfMemory`].
-    pub fn make_sketch<L: InvertedLists>(
-        &self,
-        at: usize,
-        cache: &Cache,
-        lists: &mut L,
-    ) -> Result<bool, L::Error> {
-        let segment = &self.segments[at];
-        let (Some(codes), Some(vectors), None) =
-            (segment.codes.get(), segment.vectors.get(), segment.sketch.get())
-        else {
-            return Ok(false);
-        };
-        if codes.quantizer == Quantizer::None || self.metric == Metric::L1 {
-            return Ok(false);
-        }
-        if self.projection.get().is_none() {
-            let read = lists.projection()?.filter(|projection| projection.dim() == self.dim);
-            let _ = self.projection.set(read.map(Arc::new));
-        }
-        let Some(projection) = self.projection() else { return Ok(false) };
-        let bytes = Sketch::bytes_of(projection, codes.rowids.len());
-        let spare = self.codes_missing.load(Ordering::Relaxed);
-        if cache.budget().used().saturating_add(bytes + spare) > cache.budget().limit() {
-            return Ok(false);
-        }
-        let centroid = self.centroid(segment.head.id.list_no() as usize);
-        let sketch = Sketch::new(projection, self.metric, centroid, codes, &vectors.rows)?;
-        Ok(self.hold(&segment.sketch, sketch, bytes, spare, cache).1)
-    }
-
     /// Makes room for a value, and charges it to the budget if that leaves `spare` free. Then stores it in
     /// `place`, unless there is one already. Returns whether it was stored.
-    fn hold<T>(
+    pub(super) fn hold<T>(
         &self,
         place: &OnceLock<Arc<Held<T>>>,
         value: T,

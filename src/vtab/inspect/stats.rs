@@ -13,7 +13,7 @@ use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{Measured, Settings};
 use crate::storage::{Sql, State, Targets, is_due};
-use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::knobs::{Knob, Nprobe};
 use crate::vtab::schema::options::TrainAt;
 use crate::vtab::table::Table;
 use crate::vtab::table::registry::{Connection, cache};
@@ -120,6 +120,7 @@ impl TableFunction for IvfStats {
             });
             Cell::Text(given.collect::<Vec<_>>().join(", "))
         }),
+        ("default_search", |s| Cell::Text(s.default_search())),
         ("ignored", |s| match s.table.options.ignored.as_slice() {
             [] => Cell::Null,
             ignored => Cell::Text(ignored.join(", ")),
@@ -184,6 +185,21 @@ impl Stats {
 
     fn resident(&self) -> (usize, usize) {
         self.snapshot.resident_bytes()
+    }
+
+    /// What a search does that says nothing of recall or lists.
+    fn default_search(&self) -> String {
+        let calibration = self.settings.calibration.as_ref();
+        let target = self.knobs.default_target(calibration).or(self.knobs.recall_target);
+        let measured = target.filter(|_| calibration.is_some());
+        match (self.state.nlist, self.knobs.nprobe.filter(|nprobe| *nprobe != Nprobe::EXACT), measured) {
+            (0, ..) => "exact".into(),
+            (_, None, Some(target)) => format!("recall_target={target}"),
+            (_, Some(nprobe), Some(target)) => format!("recall_target={target}, nprobe={nprobe}"),
+            (_, Some(nprobe), None) => format!("nprobe={nprobe}"),
+            (_, None, None) if self.knobs.nprobe.or(target).is_some() => "exact".into(),
+            (nlist, None, None) => format!("nprobe={}", Nprobe::Auto.lists(nlist as usize)),
+        }
     }
 
     /// Describes the training, and what comes next.

@@ -301,24 +301,35 @@ impl Knobs {
         // Without k, every row within the range is wanted: probe all lists, unless the query says otherwise.
         let is_range = params.k == usize::MAX;
         let nprobe = if is_range { self.nprobe } else { all.nprobe };
+        let target = all.default_target(calibration).or(all.recall_target);
         params.nprobe = match nprobe.and_then(Nprobe::from_number) {
             Some(nprobe) => nprobe.lists(nlist),
-            None if is_range || all.recall_target.is_some() => nlist,
+            None if is_range || target.is_some() => nlist,
             None => Nprobe::Auto.lists(nlist),
         };
         // Without a calibration, all lists are probed.
-        params.probe_limit = match (all.recall_target, calibration) {
+        params.probe_limit = match (target, calibration) {
             (Some(target), Some(calibration)) if !is_range => calibration.probe_limit(target, params.k),
             _ => None,
         };
         Ok(())
     }
+
+    /// The recall that is searched for if the knobs name neither a recall nor a number of lists, and the table
+    /// is calibrated.
+    pub fn default_target(&self, calibration: Option<&Calibration>) -> Option<f64> {
+        let is_free = self.nprobe.is_none() && self.recall_target.is_none();
+        (is_free && calibration.is_some()).then_some(DEFAULT_RECALL)
+    }
 }
+
+/// The recall that a calibrated table is searched for.
+const DEFAULT_RECALL: f64 = 0.95;
 
 /// How many lists a query probes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Nprobe {
-    /// A number that fits the size of the table.
+    /// A number that fits the size of the table. For tables that are not calibrated.
     Auto,
     /// This number.
     Lists(u64),

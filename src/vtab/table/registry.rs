@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 
 use crate::base::fork::PerProcess;
+use crate::base::memory::bytes_of_machine;
 use crate::device::DeviceName;
 use crate::index::{Cache, DeviceCache};
 use crate::sqlite::{Db, Error, Result};
@@ -13,15 +14,19 @@ use crate::vtab::schema::options::Options;
 use crate::vtab::table::Table;
 use crate::vtab::table::layers::Layers;
 
-/// The limit of resident bytes, unless `SQLITE_IVF_CACHE_BYTES` or the command `cache_bytes=N` sets another.
-const CACHE_BYTES: usize = 1 << 30;
+/// The share of the machine's memory that may be resident, unless `SQLITE_IVF_CACHE_BYTES` or the command
+/// `cache_bytes=N` sets another limit: a fourth.
+const CACHE_SHARE: u64 = 4;
+/// The limit where the machine's memory is not known.
+const CACHE_BYTES: u64 = 1 << 30;
 
 /// The cache of this process, shared by all its connections.
 pub fn cache() -> &'static Cache {
     static CACHES: PerProcess<Cache> = PerProcess::new();
     CACHES.get(|| {
         let limit = std::env::var("SQLITE_IVF_CACHE_BYTES").ok().and_then(|text| text.parse().ok());
-        Cache::new(limit.unwrap_or(CACHE_BYTES))
+        let of_machine = || bytes_of_machine().map_or(CACHE_BYTES, |bytes| bytes / CACHE_SHARE);
+        Cache::new(limit.unwrap_or_else(|| usize::try_from(of_machine()).unwrap_or(usize::MAX / 4)))
     })
 }
 
