@@ -74,6 +74,11 @@ impl Projection {
         Ok(Self { mean, scales, codes, tail, columns, blocks, zeros })
     }
 
+    /// With another mean of the last coordinate.
+    pub(super) fn with_tail(self, tail: f32) -> Self {
+        Self { tail, ..self }
+    }
+
     /// The dimension of vectors.
     pub fn dim(&self) -> usize {
         self.mean.len()

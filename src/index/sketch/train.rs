@@ -5,15 +5,20 @@
 //! them well enough (Halko, Martinsson, Tropp, SIAM Review 2011). The components are then mixed by a random
 //! rotation, so that the coordinates of a sketch are of one size, as codes with one scale want them.
 
-use crate::base::alloc::{try_copy, try_filled};
+use std::ops::RangeInclusive;
+
+use crate::base::alloc::{try_filled, try_vec};
+use crate::base::workers::{Cancelled, Workers};
 use crate::index::coarse::kmeans::hash;
 use crate::index::coarse::quantizer::panel;
 use crate::index::sketch::{Projection, SketchScratch};
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodeRows, codes, kernels};
+use crate::kernels::{codes, kernels};
 
-/// The fewest dimensions that are worth a projection.
-const LEAST_DIM: usize = 64;
+/// The dimensions that are worth a projection. Training costs the square of the dimension.
+const DIMS: RangeInclusive<usize> = 64..=2048;
+/// Multiply-adds of one task: well under a millisecond on one core.
+const TASK_MACS: usize = 1 << 24;
 /// The most rows of a projection.
 const MOST_WIDTH: usize = 511;
 /// The bytes of a sketch besides its code.
@@ -46,25 +51,30 @@ impl Projection {
     }
 
     /// Trains on rows of an index: `rows` and their `residuals` (both `[n][dim]`). `None` if there are few
-    /// rows or dimensions, or if no projection to half the dimensions keeps enough of the residuals. The same
-    /// rows give the same projection on every machine.
+    /// rows, few or very many dimensions, or if no projection to half the dimensions would make scans much
+    /// cheaper. The same rows give the same projection on every machine and any number of threads.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`].
+    /// [`IndexError::Interrupted`] if `tick` fails, [`IndexError::OutOfMemory`].
     pub fn train(
         metric: Metric,
         dim: usize,
         rows: &[f32],
         residuals: &[f32],
+        workers: Workers,
+        tick: &mut dyn FnMut() -> Result<(), Cancelled>,
     ) -> Result<Option<Self>, IndexError> {
-        if dim < LEAST_DIM || rows.len() < LEAST_ROWS * dim || metric == Metric::L1 {
+        if !DIMS.contains(&dim) || rows.len() < LEAST_ROWS * dim || metric == Metric::L1 {
             return Ok(None);
         }
+        let mut training = Training { workers, tick };
         // The energies are measured on other rows than the components are found on, which fit their own.
         let (tried, known) = residuals.split_at(residuals.len() / dim / 5 * dim);
         let most = (dim / 2 / STEP * STEP).min(MOST_WIDTH + 1) - 1;
-        let components = components(dim, &covariance(dim, known)?, most)?;
-        let energies = energies(dim, &components, tried)?;
+        let covariance = training.covariance(dim, known)?;
+        let components = training.components(dim, &covariance, most)?;
+        drop(covariance);
+        let energies = training.energies(dim, &components, tried)?;
         let all: f64 = tried.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
         let bytes = |width: usize| {
             let kept = energies[..width].iter().sum::<f64>() / all;
@@ -75,20 +85,14 @@ impl Projection {
         let Some(width) = best.filter(|&width| bytes(width) < WORTH * (dim as f64 + SKETCH_BYTES)) else {
             return Ok(None);
         };
-        let mixed = mix(dim, &components[..width * dim], width)?;
-        let mean = mean_of(metric, dim, rows)?;
-        let (scales, codes) = encode(dim, width, &mixed)?;
-        let mut projection = Self::new(mean, scales, codes, 0.0)?;
-        if metric != Metric::Ip {
-            let tail = projection.mean_tail(rows)?;
-            projection = Self::new(
-                try_copy(projection.mean())?,
-                try_copy(projection.scales())?,
-                try_copy(projection.codes())?,
-                tail,
-            )?;
+        let mixed = training.mix(dim, &components[..width * dim], width)?;
+        let (scales, codes) = training.encode(dim, width, &mixed)?;
+        let projection = Self::new(mean_of(metric, dim, rows)?, scales, codes, 0.0)?;
+        if metric == Metric::Ip {
+            return Ok(Some(projection));
         }
-        Ok(Some(projection))
+        let tail = projection.mean_tail(rows)?;
+        Ok(Some(projection.with_tail(tail)))
     }
 
     /// The mean of the last coordinate of the sketches of `rows`.
@@ -122,138 +126,153 @@ fn mean_of(metric: Metric, dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexEr
     Ok(mean)
 }
 
-/// The products of the columns of `rows` (`[n][dim]`), `[dim][dim]`.
-fn covariance(dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
-    let n = rows.len() / dim;
-    let mut columns = try_filled(0.0_f32, dim * n)?;
-    for (at, row) in rows.chunks_exact(dim).enumerate() {
-        row.iter().enumerate().for_each(|(i, &v)| columns[i * n + at] = v);
-    }
-    products(n, &columns, &columns)
-}
-
-/// The products of `rows` (`[m][dim]`) and `columns` (`[c][dim]`), `[m][c]`.
-fn products(dim: usize, columns: &[f32], rows: &[f32]) -> Result<Vec<f32>, IndexError> {
-    let cols = columns.len() / dim;
-    let mut panel = panel(dim, cols)?;
-    panel.extend(columns.chunks_exact(dim).map(|column| (column, 0.0)));
-    let mut out = try_filled(0.0_f32, rows.len() / dim * cols)?;
-    kernels().scores(&panel, rows, &mut out);
-    out.iter_mut().for_each(|v| *v = -*v);
-    Ok(out)
-}
-
-/// The squared length of `rows` along each component.
-fn energies(dim: usize, components: &[f32], rows: &[f32]) -> Result<Vec<f64>, IndexError> {
-    let mut energies = try_filled(0.0_f64, components.len() / dim)?;
-    if !components.is_empty() {
-        for along in products(dim, components, rows)?.chunks_exact(energies.len()) {
-            energies.iter_mut().zip(along).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
-        }
-    }
-    Ok(energies)
-}
-
-/// About the first `most` principal components, `[found][dim]`, the largest first.
-fn components(dim: usize, covariance: &[f32], most: usize) -> Result<Vec<f32>, IndexError> {
-    let mut basis = try_filled(0.0_f32, most * dim)?;
-    basis.iter_mut().zip(0..).for_each(|(v, at)| *v = noise(at));
-    for _ in 0..ITERATIONS {
-        // Gram-Schmidt takes the rows in turn, so the first ones come to the largest components.
-        let mut next = products(dim, covariance, &basis)?;
-        let found = orthonormalize(dim, &mut next);
-        next.truncate(found * dim);
-        basis = next;
-    }
-    Ok(basis)
-}
-
 /// A number between -1 and 1.
 fn noise(at: u64) -> f32 {
     (hash(0x5ce7c4, at) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// Makes `rows` orthonormal by Gram-Schmidt, and drops those that depend on the ones before. Returns how many
-/// remain, in front.
-fn orthonormalize(dim: usize, rows: &mut [f32]) -> usize {
-    let mut found = 0;
-    for at in 0..rows.len() / dim {
-        rows.copy_within(at * dim..(at + 1) * dim, found * dim);
-        let (done, rest) = rows.split_at_mut(found * dim);
-        let row = &mut rest[..dim];
-        let before = kernels().dot(row, row);
-        // Twice is enough (Kahan, Parlett).
-        for _ in 0..2 {
-            for other in done.chunks_exact(dim) {
-                let along = kernels().dot(row, other);
-                row.iter_mut().zip(other).for_each(|(v, &o)| *v -= along * o);
-            }
-        }
-        let left = kernels().dot(row, row);
-        if left > before * 1e-6 && left.is_normal() {
-            let inverse = 1.0 / left.sqrt();
-            row.iter_mut().for_each(|v| *v *= inverse);
-            found += 1;
-        }
-    }
-    found
-}
-
-/// `rows` (`[width][dim]`), rotated among each other.
-fn mix(dim: usize, rows: &[f32], width: usize) -> Result<Vec<f32>, IndexError> {
-    let mut rotation = try_filled(0.0_f32, width * width)?;
-    rotation.iter_mut().zip(1 << 32..).for_each(|(v, at)| *v = noise(at));
-    let found = orthonormalize(width, &mut rotation);
+/// `rows` (`[n][dim]`), transposed.
+fn transposed(dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
+    let n = rows.len() / dim;
     let mut columns = try_filled(0.0_f32, rows.len())?;
     for (at, row) in rows.chunks_exact(dim).enumerate() {
-        row.iter().enumerate().for_each(|(i, &v)| columns[i * width + at] = v);
+        row.iter().enumerate().for_each(|(i, &v)| columns[i * n + at] = v);
     }
-    products(width, &columns, &rotation[..found * width])
+    Ok(columns)
 }
 
-/// Codes of the rows of P, with scales such that |P v| <= |v|.
-///
-/// The squared norm of P is at most 1 + |E|, where E = P P^T - I, and |E| is at most the fourth root of the
-/// Frobenius norm of E^4. This is computed for the codes themselves, so it includes their rounding.
-fn encode(dim: usize, width: usize, rows: &[f32]) -> Result<(Vec<f32>, Vec<i8>), IndexError> {
-    let zeros = try_filled(0.0_f32, codes::padded_rows(width).max(dim))?;
-    let mut scales = try_filled(0.0_f32, width)?;
-    let mut codes = try_filled(0_i8, width * dim)?;
-    for ((row, code), scale) in rows.chunks_exact(dim).zip(codes.chunks_exact_mut(dim)).zip(&mut scales) {
-        *scale = kernels().encode(row, &zeros[..dim], code).scale;
-    }
-    let whole = Projection::new(try_copy(&zeros[..dim])?, try_copy(&scales)?, try_copy(&codes)?, 0.0)?;
-    let mut blocks = try_filled(codes::ZERO, codes::blocks_len(dim, width))?;
-    for (at, code) in codes.chunks_exact(dim).enumerate() {
-        codes::write_row(&mut blocks, dim, at, code);
-    }
-    let padded = codes::padded_rows(width);
-    let mut dots = try_filled(0_i32, width * padded)?;
-    let view = CodeRows { blocks: &blocks, dim, rows: width, u: &zeros, r: &zeros, s: &zeros };
-    kernels().dots_i8(&view, whole.columns(), &mut dots);
-    let mut excess = try_filled(0.0_f64, width * width)?;
-    for i in 0..width {
-        for j in 0..width {
-            let product = f64::from(scales[i]) * f64::from(scales[j]) * f64::from(dots[i * padded + j]);
-            excess[i * width + j] = product - if i == j { 1.0 } else { 0.0 };
-        }
-    }
-    let fourth = squared(&squared(&excess, width)?, width)?;
-    let bound = fourth.iter().map(|v| v * v).sum::<f64>().powf(0.125);
-    let shrink = (1.0 - 1e-6) / (1.0 + bound).sqrt();
-    scales.iter_mut().for_each(|scale| *scale = (f64::from(*scale) * shrink) as f32);
-    Ok((scales, codes))
+/// How a training runs.
+struct Training<'a> {
+    workers: Workers,
+    tick: &'a mut dyn FnMut() -> Result<(), Cancelled>,
 }
 
-/// The square of a symmetric matrix.
-fn squared(matrix: &[f64], n: usize) -> Result<Vec<f64>, IndexError> {
-    let mut out = try_filled(0.0_f64, n * n)?;
-    for (to, row) in out.chunks_exact_mut(n).zip(matrix.chunks_exact(n)) {
-        for (&factor, other) in row.iter().zip(matrix.chunks_exact(n)) {
-            to.iter_mut().zip(other).for_each(|(to, &v)| *to += factor * v);
-        }
+impl Training<'_> {
+    /// The products of `rows` (`[m][dim]`) and `columns` (`[c][dim]`), `[m][c]`.
+    fn products(&mut self, dim: usize, columns: &[f32], rows: &[f32]) -> Result<Vec<f32>, IndexError> {
+        let cols = columns.len() / dim;
+        let mut panel = panel(dim, cols)?;
+        panel.extend(columns.chunks_exact(dim).map(|column| (column, 0.0)));
+        let task = (TASK_MACS / columns.len().max(1)).max(1) * dim;
+        let parts = self.workers.try_map(rows.len().div_ceil(task), self.tick, |i| {
+            let rows = &rows[i * task..rows.len().min((i + 1) * task)];
+            let mut out = try_filled(0.0_f32, rows.len() / dim * cols)?;
+            kernels().scores(&panel, rows, &mut out);
+            out.iter_mut().for_each(|v| *v = -*v);
+            Ok::<_, IndexError>(out)
+        })?;
+        let mut out = try_vec(rows.len() / dim * cols)?;
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        Ok(out)
     }
-    Ok(out)
+
+    /// The products of the columns of `rows` (`[n][dim]`), `[dim][dim]`.
+    fn covariance(&mut self, dim: usize, rows: &[f32]) -> Result<Vec<f32>, IndexError> {
+        let columns = transposed(dim, rows)?;
+        self.products(rows.len() / dim, &columns, &columns)
+    }
+
+    /// The squared length of `rows` along each component.
+    fn energies(&mut self, dim: usize, components: &[f32], rows: &[f32]) -> Result<Vec<f64>, IndexError> {
+        let mut energies = try_filled(0.0_f64, components.len() / dim)?;
+        if !components.is_empty() {
+            for along in self.products(dim, components, rows)?.chunks_exact(energies.len()) {
+                energies.iter_mut().zip(along).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+            }
+        }
+        Ok(energies)
+    }
+
+    /// About the first `most` principal components, `[found][dim]`. Gram-Schmidt takes rows in turn, so the
+    /// first ones come to the largest components.
+    fn components(&mut self, dim: usize, covariance: &[f32], most: usize) -> Result<Vec<f32>, IndexError> {
+        let mut basis = try_filled(0.0_f32, most * dim)?;
+        basis.iter_mut().zip(0..).for_each(|(v, at)| *v = noise(at));
+        for _ in 0..ITERATIONS {
+            basis = self.products(dim, covariance, &basis)?;
+            let found = self.orthonormalize(dim, &mut basis)?;
+            basis.truncate(found * dim);
+        }
+        Ok(basis)
+    }
+
+    /// Makes `rows` orthonormal by Gram-Schmidt, and drops those that depend on the ones before. Returns how
+    /// many remain, in front.
+    fn orthonormalize(&mut self, dim: usize, rows: &mut [f32]) -> Result<usize, IndexError> {
+        let mut found = 0;
+        for at in 0..rows.len() / dim {
+            (self.tick)()?;
+            rows.copy_within(at * dim..(at + 1) * dim, found * dim);
+            let (done, rest) = rows.split_at_mut(found * dim);
+            let row = &mut rest[..dim];
+            let before = kernels().dot(row, row);
+            // Twice is enough (Kahan, Parlett).
+            for _ in 0..2 {
+                for other in done.chunks_exact(dim) {
+                    let along = kernels().dot(row, other);
+                    row.iter_mut().zip(other).for_each(|(v, &o)| *v -= along * o);
+                }
+            }
+            let left = kernels().dot(row, row);
+            if left > before * 1e-6 && left.is_normal() {
+                let inverse = 1.0 / left.sqrt();
+                row.iter_mut().for_each(|v| *v *= inverse);
+                found += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    /// `rows` (`[width][dim]`), rotated among each other.
+    fn mix(&mut self, dim: usize, rows: &[f32], width: usize) -> Result<Vec<f32>, IndexError> {
+        let mut rotation = try_filled(0.0_f32, width * width)?;
+        rotation.iter_mut().zip(1 << 32..).for_each(|(v, at)| *v = noise(at));
+        let found = self.orthonormalize(width, &mut rotation)?;
+        // Only whole rows were dropped, if any: a rotation of fewer dimensions shortens too.
+        rotation[found * width..].fill(0.0);
+        let columns = transposed(dim, rows)?;
+        self.products(width, &columns, &rotation)
+    }
+
+    /// Codes of the rows of P, with scales such that |P v| <= |v|.
+    ///
+    /// The squared norm of P is at most 1 + |E|, where E = P P^T - I, and |E| is at most the fourth root of
+    /// the Frobenius norm of E^4. This is computed for the codes themselves, so it includes their rounding.
+    fn encode(&mut self, dim: usize, width: usize, rows: &[f32]) -> Result<(Vec<f32>, Vec<i8>), IndexError> {
+        let zeros = try_filled(0.0_f32, codes::padded_rows(width).max(dim))?;
+        let mut scales = try_filled(0.0_f32, width)?;
+        let mut codes = try_filled(0_i8, width * dim)?;
+        for ((row, code), scale) in rows.chunks_exact(dim).zip(codes.chunks_exact_mut(dim)).zip(&mut scales) {
+            *scale = kernels().encode(row, &zeros[..dim], code).scale;
+        }
+        let mut excess = try_filled(0.0_f64, width * width)?;
+        for (i, (of_row, row)) in excess.chunks_exact_mut(width).zip(codes.chunks_exact(dim)).enumerate() {
+            (self.tick)()?;
+            for (j, (to, other)) in of_row.iter_mut().zip(codes.chunks_exact(dim)).enumerate() {
+                let product =
+                    f64::from(scales[i]) * f64::from(scales[j]) * f64::from(kernels().dot_i8(row, other));
+                *to = product - if i == j { 1.0 } else { 0.0 };
+            }
+        }
+        let second = self.squared(&excess, width)?;
+        let fourth = self.squared(&second, width)?;
+        let bound = fourth.iter().map(|v| v * v).sum::<f64>().powf(0.125);
+        let shrink = (1.0 - 1e-6) / (1.0 + bound).sqrt();
+        scales.iter_mut().for_each(|scale| *scale = (f64::from(*scale) * shrink) as f32);
+        Ok((scales, codes))
+    }
+
+    /// The square of a symmetric matrix.
+    fn squared(&mut self, matrix: &[f64], n: usize) -> Result<Vec<f64>, IndexError> {
+        let mut out = try_filled(0.0_f64, n * n)?;
+        for (to, row) in out.chunks_exact_mut(n).zip(matrix.chunks_exact(n)) {
+            (self.tick)()?;
+            for (&factor, other) in row.iter().zip(matrix.chunks_exact(n)) {
+                to.iter_mut().zip(other).for_each(|(to, &v)| *to += factor * v);
+            }
+        }
+        Ok(out)
+    }
 }
 
 #[cfg(test)]
@@ -269,10 +288,19 @@ mod tests {
             .collect()
     }
 
+    fn train(metric: Metric, rows: &[f32], residuals: &[f32]) -> Option<Projection> {
+        let of = |workers| Projection::train(metric, DIM, rows, residuals, workers, &mut || Ok(())).unwrap();
+        let (one, three) = (of(Workers::new(1)), of(Workers::new(3)));
+        let parts =
+            |of: &Option<Projection>| of.as_ref().map(|of| (of.scales().to_vec(), of.codes().to_vec()));
+        assert_eq!(parts(&one), parts(&three));
+        one
+    }
+
     fn trained(metric: Metric) -> Projection {
         let rows = rows(600, 1);
         let residuals: Vec<f32> = rows.iter().map(|v| v - 0.3).collect();
-        Projection::train(metric, DIM, &rows, &residuals).unwrap().expect("a projection")
+        train(metric, &rows, &residuals).expect("a projection")
     }
 
     #[test]
@@ -304,12 +332,8 @@ mod tests {
     #[test]
     fn rows_that_differ_in_all_directions_alike_have_no_projection() {
         let rows: Vec<f32> = (0..DIM as u64 * 600).map(noise).collect();
-        assert!(Projection::train(Metric::L2, DIM, &rows, &rows).unwrap().is_none());
-        assert!(
-            Projection::train(Metric::L2, DIM, &vec![1.0; DIM * 600], &vec![0.0; DIM * 600])
-                .unwrap()
-                .is_none()
-        );
-        assert!(Projection::train(Metric::L2, DIM, &rows[..DIM * 40], &rows[..DIM * 40]).unwrap().is_none());
+        assert!(train(Metric::L2, &rows, &rows).is_none());
+        assert!(train(Metric::L2, &vec![1.0; DIM * 600], &vec![0.0; DIM * 600]).is_none());
+        assert!(train(Metric::L2, &rows[..DIM * 40], &rows[..DIM * 40]).is_none());
     }
 }

@@ -1,11 +1,13 @@
 //! Trains the projection of sketches (see [`crate::index::Projection`]) on the codes of some segments.
 
 use crate::base::alloc::{TryExtend, try_filled, try_vec};
+use crate::base::workers::Workers;
 use crate::index::list::segment::read_code;
 use crate::index::{InvertedLists, Metric, Projection, Quantizer};
 use crate::sqlite::Ticker;
 use crate::storage::read::lists::TableLists;
 use crate::storage::read::snapshot::{read_all_heads, read_coarse};
+use crate::storage::ticking::ticking;
 use crate::storage::{Layout, StorageError, Tables};
 
 /// The most segments that rows are read from.
@@ -42,10 +44,11 @@ pub fn project(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<
                     }
                 }
             }
-            Projection::train(layout.metric, dim, &rows, &residuals)?
+            ticking(ticker, |tick| {
+                Projection::train(layout.metric, dim, &rows, &residuals, Workers::all(), tick)
+            })?
         }
         _ => None,
     };
-    ticker.tick()?;
     tables.write_projection(state.seal(), projection.as_ref())
 }
