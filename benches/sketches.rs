@@ -14,6 +14,8 @@ use common::{Data, blob};
 use rusqlite::Connection;
 
 const TURN: usize = 50;
+/// Larger batches read no sketches.
+const BATCH: usize = 25;
 const QUERIES: usize = 1000;
 
 fn connect(path: &Path) -> Connection {
@@ -65,7 +67,7 @@ fn main() {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let rounds = std::env::var("BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
     for name in common::present().into_iter().filter(|name| name.contains(&wanted)) {
-        let data = common::load(name);
+        let data = Data::load(name);
         let folder = tempfile::tempdir().unwrap();
         let (path, plain) = (folder.path().join("sketches.db"), folder.path().join("codes.db"));
         if !make(&path, &data) {
@@ -89,7 +91,7 @@ fn main() {
         let queries: Vec<_> = data.queries.chunks_exact(data.dim).take(QUERIES).map(blob).collect();
         for target in [0.95, 0.98] {
             for is_batch in [false, true] {
-                let turn = if is_batch { queries.len() } else { TURN };
+                let turn = if is_batch { BATCH } else { TURN };
                 let (mut ratios, mut of_each) = (Vec::new(), [Vec::new(), Vec::new()]);
                 for round in 0..rounds {
                     for (i, queries) in queries.chunks(turn).enumerate() {
@@ -104,7 +106,7 @@ fn main() {
                 let [codes, sketches] = of_each.each_mut().map(|times| median(times));
                 println!(
                     "{name}, recall_target {target}, {}: {codes:.1} us with codes, {sketches:.1} us with sketches, ratio {:.2}",
-                    if is_batch { "a batch, per query" } else { "one query" },
+                    if is_batch { "batches of 25, per query" } else { "one query" },
                     median(&mut ratios)
                 );
             }

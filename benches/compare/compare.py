@@ -14,7 +14,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", type=Path, default=Path("../shared/data"))
 parser.add_argument("--out", type=Path, default=Path("docs/figures"))
 parser.add_argument("--only", default="seed,sift,text")
-parser.add_argument("--peers", default="faiss,panorama,hnswlib,usearch,sqlite-vec,vectorlite")
+parser.add_argument("--peers", default="faiss,panorama,hnswlib,usearch,sqlite-vec,vectorlite,symqg,rabitq,scann,pqfs,vsag,zvec")
+parser.add_argument("--k", type=int, help="instead of the 20 or 10 of the data set")
 parser.add_argument("--threads", type=int, default=os.cpu_count())
 parser.add_argument("--library", type=Path, default=Path("target/release/libsqlite_ivf.so"))
 args = parser.parse_args()
@@ -24,6 +25,7 @@ os.environ["OMP_NUM_THREADS"] = str(args.threads)
 import apsw  # noqa: E402
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
+import quantized  # noqa: E402
 
 faiss.omp_set_num_threads(args.threads)
 ONE = 300
@@ -100,14 +102,16 @@ def ours(data):
 
     def run(queries):
         if len(queries) == 1:
-            return [[r for r, _ in db.execute("SELECT rowid, distance FROM t WHERE v MATCH ? AND k = ? AND nprobe = ?",
-                                              (queries[0].tobytes(), k, nprobe))]]
-        found = db.execute("SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND nprobe = ? AND packed = 1",
-                           (queries.tobytes(), k, nprobe))
+            return [[r for r, _ in db.execute(f"SELECT rowid, distance FROM t WHERE v MATCH ? AND k = ? AND {name} = ?",
+                                              (queries[0].tobytes(), k, value))]]
+        found = db.execute(f"SELECT rowids, distances FROM t WHERE batch MATCH ? AND k = ? AND {name} = ? AND packed = 1",
+                           (queries.tobytes(), k, value))
         return [np.frombuffer(rowids, "<i8") for rowids, _ in found]
 
-    for nprobe in data["nprobe"]:
-        rows.append(dict(setting=f"nprobe={nprobe}", **measure(run, data["queries"], data["truth"], k)))
+    # Random data have no recall to aim for.
+    targets = [("recall_target", target) for target in (0.9, 0.95, 0.98, 0.99)] if data["ef"] else []
+    for name, value in [("nprobe", nprobe) for nprobe in data["nprobe"]] + targets:
+        rows.append(dict(setting=f"{name}={value}", **measure(run, data["queries"], data["truth"], k)))
     disk = os.path.getsize(path) + (os.path.getsize(path + "-wal") if os.path.exists(path + "-wal") else 0)
     resident = [line for line in db.execute("SELECT ivf_debug()").fetchall()[0][0].split("\n") if "resident" in line]
     db.close()
@@ -251,13 +255,20 @@ def table(data, systems):
 
 
 def versions():
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     with open("/proc/cpuinfo") as info:
         model = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor())
-    names = ("faiss-cpu", "hnswlib", "usearch", "sqlite-vec", "vectorlite-py", "apsw", "numpy")
-    return f"{model}, {args.threads} threads; Python {platform.python_version()}; " + ", ".join(
-        f"{name} {version(name)}" for name in names)
+    names = ("faiss-cpu", "hnswlib", "usearch", "sqlite-vec", "vectorlite-py", "rabitqlib", "scann-core", "pyvsag", "zvec",
+             "apsw", "numpy")
+
+    def known(name):
+        try:
+            return [f"{name} {version(name)}"]
+        except PackageNotFoundError:
+            return []
+
+    return f"{model}, {args.threads} threads; Python {platform.python_version()}; " + ", ".join(sum(map(known, names), []))
 
 
 def main():
@@ -265,6 +276,7 @@ def main():
     makers = dict(seed=seed_data, sift=sift_data, text=text_data)
     peers = {"faiss": lambda d: with_faiss(d, False), "panorama": lambda d: with_faiss(d, True), "hnswlib": with_hnswlib,
              "usearch": with_usearch, "sqlite-vec": with_sqlite_vec, "vectorlite": with_vectorlite}
+    peers |= {name: lambda d, run=run: run(d, measure, args.threads) for name, run in quantized.PEERS.items()}
     results, tables = {}, [versions() + "\n"]
     for name in args.only.split(","):
         try:
@@ -275,10 +287,11 @@ def main():
         data["base"] = np.ascontiguousarray(data["base"])
         data["queries"] = np.ascontiguousarray(data["queries"])
         metric = faiss.METRIC_INNER_PRODUCT if data["metric"] == "cosine" else faiss.METRIC_L2
+        data["k"] = args.k or data["k"]
         data["truth"] = faiss.knn(data["queries"], data["base"], data["k"], metric=metric)[1]
         systems = [ours(data)]
         for peer in args.peers.split(","):
-            if peer in ("hnswlib", "usearch", "vectorlite") and not data["ef"]:
+            if peer not in ("faiss", "panorama", "sqlite-vec") and not data["ef"]:
                 continue
             try:
                 systems.append(peers[peer](data))

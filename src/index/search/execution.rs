@@ -23,8 +23,8 @@ pub(crate) const TASK_MAX: u64 = 1 << 24;
 /// The multiplications from which other threads help with a query: threads that are awake, and threads that
 /// have to be woken.
 const HELPED_FROM: [u64; 2] = [1 << 18, 1 << 21];
-/// From this many queries on, a scan of codes also reads resident vectors.
-const EXACT_QUERIES: usize = 32;
+/// From this many queries on, a scan of codes also reads resident vectors, and no sketches.
+pub(crate) const EXACT_QUERIES: usize = 32;
 
 /// A search while it runs.
 pub(crate) struct Execution<'a, L: InvertedLists> {

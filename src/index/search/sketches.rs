@@ -6,12 +6,10 @@ use std::sync::Arc;
 use crate::base::alloc::TryExtend;
 use crate::index::scan::Sketched;
 use crate::index::scan::bounds::Approx;
-use crate::index::search::execution::{Execution, map_ticking};
+use crate::index::search::execution::{EXACT_QUERIES, Execution};
 use crate::index::sketch::{Projection, SketchScratch};
 use crate::index::{IndexError, InvertedLists};
 
-/// The queries that one task sketches.
-const TASK_QUERIES: usize = 64;
 /// One of this many searches for one query makes the sketches of one segment. That takes longer than the
 /// search; the others are not delayed.
 const MADE_EVERY: u32 = 8;
@@ -69,34 +67,22 @@ impl Sketches {
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
-    /// Sketches the queries, if segments can have sketches to compare them with.
+    /// Sketches the queries, if there are few, and segments can have sketches to compare them with. In a large
+    /// batch many queries share the reading of a list, and arithmetic is the limit: there, looking at single
+    /// rows costs what sketches save.
     ///
     /// # Errors
-    /// [`IndexError::OutOfMemory`], or an interrupt.
-    pub fn sketch_queries(&mut self) -> Result<(), L::Error> {
+    /// [`IndexError::OutOfMemory`].
+    pub fn sketch_queries(&mut self) -> Result<(), IndexError> {
         let mut sketches = take(&mut self.sketches);
-        sketches.projection = self.snapshot.projection().cloned();
+        let is_small = self.states.len() < EXACT_QUERIES;
+        sketches.projection = self.snapshot.projection().filter(|_| is_small).cloned();
         sketches.searches = sketches.searches.wrapping_add(1);
-        sketches.is_done = self.states.len() == 1 && !sketches.searches.is_multiple_of(MADE_EVERY);
+        sketches.is_done =
+            !is_small || self.states.len() == 1 && !sketches.searches.is_multiple_of(MADE_EVERY);
         sketches.clear();
         if let Some(projection) = sketches.projection.clone() {
-            let (queries, task) = (self.queries, TASK_QUERIES * self.snapshot.dim());
-            if queries.len() <= task {
-                sketches.append(&projection, queries)?;
-            } else {
-                let tasks = queries.len().div_ceil(task);
-                let made = map_ticking(self.lists, self.params.workers, tasks, |i| {
-                    let mut of_task = Sketches::default();
-                    of_task.append(&projection, &queries[i * task..queries.len().min((i + 1) * task)])?;
-                    Ok(of_task)
-                })?;
-                for of_task in made {
-                    sketches.codes.try_append(&of_task.codes)?;
-                    sketches.approx.try_append(&of_task.approx)?;
-                    sketches.whole.try_append(&of_task.whole)?;
-                    sketches.whole_approx.try_append(&of_task.whole_approx)?;
-                }
-            }
+            sketches.append(&projection, self.queries)?;
         }
         self.sketches = sketches;
         Ok(())
