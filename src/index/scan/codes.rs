@@ -312,8 +312,9 @@ impl Scan<'_> {
             let whole = kernels().dot_i8(query, sketch.code(slot)) as f32;
             let form =
                 coeff.a + coeff.u * values.u[at] + coeff.r * values.r[at] + coeff.s * values.s[at] * whole;
-            // A NaN remains.
-            if !(form > 0.0) {
+            // A NaN rules out nothing.
+            let is_far = form > 0.0;
+            if !is_far {
                 remain.try_push((slot, dot))?;
             }
         }
