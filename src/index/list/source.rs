@@ -137,6 +137,7 @@ impl MemoryLists {
     }
 
     /// With a projection, that searches make sketches with.
+    #[cfg(feature = "unstable")]
     #[must_use]
     pub fn with_projection(self, projection: Option<Projection>) -> Self {
         Self { projection, ..self }

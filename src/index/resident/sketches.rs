@@ -25,7 +25,8 @@ impl Snapshot {
     /// room, or they exist. Returns whether it made them.
     ///
     /// # Errors
-    /// An error from `lists`, or [`IndexError::OutOfMemory`].
+    /// An error from `lists`, or
+    /// [`IndexError::OutOfMemory`](crate::index::IndexError::OutOfMemory).
     pub fn make_sketch<L: InvertedLists>(
         &self,
         at: usize,
