@@ -19,8 +19,8 @@ use crate::kernels::{codes, kernels};
 const DIMS: RangeInclusive<usize> = 64..=2048;
 /// Multiply-adds of one task: well under a millisecond on one core.
 const TASK_MACS: usize = 1 << 24;
-/// The most rows of a projection.
-const MOST_WIDTH: usize = 511;
+/// The most rows of a projection that is looked for at first, and of any.
+const MOST_WIDTHS: [usize; 2] = [191, 511];
 /// The bytes of a sketch besides its code.
 const SKETCH_BYTES: f64 = 12.0;
 /// Sketches fill groups of this many dimensions.
@@ -47,7 +47,7 @@ fn left(kept: f64) -> f64 {
 impl Projection {
     /// How many rows [`Projection::train`] wants.
     pub fn sample_size(dim: usize) -> usize {
-        (10 * dim).clamp(2048, 6144)
+        (10 * dim).clamp(2048, 4096)
     }
 
     /// Trains on rows of an index: `rows` and their `residuals` (both `[n][dim]`). `None` if there are few
@@ -70,21 +70,31 @@ impl Projection {
         let mut training = Training { workers, tick };
         // The energies are measured on other rows than the components are found on, which fit their own.
         let (tried, known) = residuals.split_at(residuals.len() / dim / 5 * dim);
-        let most = (dim / 2 / STEP * STEP).min(MOST_WIDTH + 1) - 1;
         let covariance = training.covariance(dim, known)?;
-        let components = training.components(dim, &covariance, most)?;
-        drop(covariance);
-        let energies = training.energies(dim, &components, tried)?;
         let all: f64 = tried.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        let bytes = |width: usize| {
-            let kept = energies[..width].iter().sum::<f64>() / all;
-            (width + 1) as f64 + SKETCH_BYTES + left(kept) * SCATTERED * (dim as f64 + SKETCH_BYTES)
+        let bytes = |kept: f64, width: usize| {
+            (width + 1) as f64 + SKETCH_BYTES + left(kept / all) * SCATTERED * (dim as f64 + SKETCH_BYTES)
         };
-        let widths = (STEP..=energies.len() + 1).step_by(STEP).map(|n| n - 1);
-        let best = widths.min_by(|&a, &b| bytes(a).total_cmp(&bytes(b)));
-        let Some(width) = best.filter(|&width| bytes(width) < WORTH * (dim as f64 + SKETCH_BYTES)) else {
+        let (mut components, mut width, mut cost) = (Vec::new(), 0, f64::INFINITY);
+        // Most projections are narrow: more components are searched for only if all of the first are wanted.
+        for most in MOST_WIDTHS.map(|most| (dim / 2 / STEP * STEP).min(most + 1) - 1) {
+            if width + STEP <= most {
+                components = training.components(dim, &covariance, most)?;
+                let energies = training.energies(dim, &components, tried)?;
+                for n in (STEP..=energies.len() + 1).step_by(STEP) {
+                    let of_width = bytes(energies[..n - 1].iter().sum(), n - 1);
+                    if of_width < cost {
+                        (width, cost) = (n - 1, of_width);
+                    }
+                }
+            }
+            if width < most {
+                break;
+            }
+        }
+        if cost >= WORTH * (dim as f64 + SKETCH_BYTES) {
             return Ok(None);
-        };
+        }
         let mixed = training.mix(dim, &components[..width * dim], width)?;
         let (scales, codes) = training.encode(dim, width, &mixed)?;
         let projection = Self::new(mean_of(metric, dim, rows)?, scales, codes, 0.0)?;
