@@ -48,10 +48,10 @@ impl Snapshot {
         }
         let Some(projection) = self.projection() else { return Ok(false) };
         let bytes = Sketch::bytes_of(projection, codes.rowids.len());
-        let spare = self.codes_missing.load(Ordering::Relaxed);
-        if cache.budget().used().saturating_add(bytes + spare) > cache.budget().limit() {
+        if !self.has_room(bytes, cache) {
             return Ok(false);
         }
+        let spare = self.codes_missing.load(Ordering::Relaxed);
         let centroid = self.centroid(segment.head.id.list_no() as usize);
         let sketch = Sketch::new(projection, self.metric(), centroid, codes, &vectors.rows)?;
         Ok(self.hold(&segment.sketch, sketch, bytes, spare, cache).1)

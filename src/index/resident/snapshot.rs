@@ -412,7 +412,11 @@ impl Snapshot {
 
     /// Whether the budget has room for the vectors of a segment, besides room for all codes.
     pub fn fits(&self, at: usize, cache: &Cache) -> bool {
-        let bytes = self.segments[at].head.rows as usize * (self.dim * 4 + 4);
+        self.has_room(self.segments[at].head.rows as usize * (self.dim * 4 + 4), cache)
+    }
+
+    /// Whether the budget has room for `bytes`, besides room for all codes.
+    pub(super) fn has_room(&self, bytes: usize, cache: &Cache) -> bool {
         let room = cache.budget().limit().saturating_sub(self.codes_missing.load(Ordering::Relaxed));
         cache.budget().used().saturating_add(bytes) <= room
     }

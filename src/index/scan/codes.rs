@@ -1,5 +1,7 @@
 //! Scans of codes: a kernel rules out most rows, and the others are kept query by query.
 
+use std::mem::take;
+
 use super::bounds::Approx;
 use super::{CHUNK, Local, Opened, Scan, Scratch, Sketched, TILE_QUERIES, with_rowid};
 use crate::base::alloc::{TryExtend, TryGrow};
@@ -8,7 +10,7 @@ use crate::index::list::segment::ResidentCodes;
 use crate::index::list::sketch::Sketch;
 use crate::index::scan::collect::Candidate;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodeRows, codes, kernels, prefetch, prefetch_at};
+use crate::kernels::{CodePanel, CodeRows, codes, kernels, prefetch, prefetch_at};
 
 /// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
@@ -30,6 +32,11 @@ impl Pass<'_> {
     #[inline]
     fn query<'m>(&'m self, member: &'m Local) -> &'m Approx {
         self.sketched.as_ref().map_or(&member.approx, |(sketched, _)| &sketched.approx[member.query as usize])
+    }
+
+    /// The queries' codes or sketches.
+    fn panel<'s>(&self, scratch: &'s Scratch) -> &'s CodePanel {
+        if self.sketched.is_some() { &scratch.sketches } else { &scratch.codes }
     }
 }
 
@@ -56,10 +63,7 @@ impl Scan<'_> {
     ) -> Result<(), IndexError> {
         let pass = self.pass(loaded);
         let Pass { codes, dim, .. } = pass;
-        match pass.vectors {
-            Some(vectors) => self.look_ahead_exactly(loaded, &pass, vectors, members, scratch)?,
-            None => self.look_ahead(loaded, members, scratch)?,
-        }
+        self.look_ahead(loaded, &pass, members, scratch)?;
         scratch.coeff.clear();
         for member in members.iter_mut() {
             scratch.coeff.push(self.coeff(pass.query(member), member.threshold, codes));
@@ -107,117 +111,99 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Gives a threshold to queries that have none: the k-th smallest upper bound of a segment's rows. Only
-    /// the smallest bound of each group of rows is used, so that the k-th smallest is selected from few
-    /// numbers.
+    /// Gives a threshold to queries that have none, from a segment's first rows.
     fn look_ahead(
         &self,
         loaded: &Opened<'_>,
+        pass: &Pass<'_>,
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let codes = loaded.codes;
-        let rows = codes.rowids.len().min(AHEAD_ROWS);
-        let groups = look_ahead_groups(self.k);
+        let codes = pass.codes;
+        let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
+        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
         let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
-        if !self.can_look_ahead(loaded, rows) || !members.iter().any(is_fresh) {
+        if self.snapshot.metric() == Metric::L1
+            || !self.all_near
+            || masked
+            || groups > rows / 2
+            || !members.iter().any(is_fresh)
+        {
             return Ok(());
         }
         let padded = codes::padded_rows(rows);
-        scratch.dots.try_resize(members.len() * padded, 0)?;
-        let view = CodeRows {
-            blocks: &codes.blocks,
-            dim: self.snapshot.dim(),
-            rows,
-            u: &codes.u,
-            r: &codes.r,
-            s: &codes.s,
-        };
-        kernels().dots_i8(&view, &scratch.codes, &mut scratch.dots);
-        let head = &self.segment(loaded).head;
-        for (member, dots) in members.iter_mut().zip(scratch.dots.chunks_exact(padded)) {
-            if !is_fresh(member) {
-                continue;
+        let mut dots = take(&mut scratch.dots);
+        dots.try_resize(members.len() * padded, 0)?;
+        let view =
+            CodeRows { blocks: &codes.blocks, dim: pass.dim, rows, u: &codes.u, r: &codes.r, s: &codes.s };
+        kernels().dots_i8(&view, pass.panel(scratch), &mut dots);
+        for (member, dots) in members.iter_mut().zip(dots.chunks_exact(padded)) {
+            if is_fresh(member) {
+                let dots = &dots[..rows];
+                let threshold = match pass.vectors {
+                    Some(vectors) => self.kth_key(loaded, pass, vectors, member, dots, &mut scratch.ahead)?,
+                    None => self.kth_bound(loaded, member, dots, &mut scratch.lows)?,
+                };
+                member.threshold = self.state(member.query).lower_to(threshold);
             }
-            let form = self.upper_form(&member.approx);
-            scratch.lows.clear();
-            scratch.lows.try_resize(groups, f32::INFINITY)?;
-            let dots = &dots[..rows];
-            match head.dead {
-                0 => group_lows(&mut scratch.lows, dots, codes, form, |_| true),
-                _ => group_lows(&mut scratch.lows, dots, codes, form, |slot| head.alive(slot as u32)),
-            }
-            let (_, kth, _) = scratch.lows.select_nth_unstable_by(self.k - 1, f32::total_cmp);
-            let threshold = self.upper_of_form(&member.approx, *kth, codes);
-            member.threshold = self.state(member.query).lower_to(threshold);
         }
+        scratch.dots = dots;
         Ok(())
     }
 
-    /// Whether the first `rows` rows of a segment can give a query its first threshold.
-    fn can_look_ahead(&self, loaded: &Opened<'_>, rows: usize) -> bool {
-        self.snapshot.metric() != Metric::L1
-            && self.all_near
-            && self.mask(loaded.at).is_none()
-            && look_ahead_groups(self.k) <= rows / 2
+    /// The k-th smallest upper bound of the rows that `dots` are of. Only the smallest bound of each group of
+    /// rows is used, so that the k-th smallest is selected from few numbers.
+    fn kth_bound(
+        &self,
+        loaded: &Opened<'_>,
+        member: &Local,
+        dots: &[i32],
+        lows: &mut Vec<f32>,
+    ) -> Result<f32, IndexError> {
+        let (codes, head) = (loaded.codes, &self.segment(loaded).head);
+        let form = self.upper_form(&member.approx);
+        lows.clear();
+        lows.try_resize(look_ahead_groups(self.k), f32::INFINITY)?;
+        match head.dead {
+            0 => group_lows(lows, dots, codes, form, |_| true),
+            _ => group_lows(lows, dots, codes, form, |slot| head.alive(slot as u32)),
+        }
+        let (_, kth, _) = lows.select_nth_unstable_by(self.k - 1, f32::total_cmp);
+        Ok(self.upper_of_form(&member.approx, *kth, codes))
     }
 
-    /// As [`Scan::look_ahead`], with sketches, which give no upper bounds: the threshold is the largest key of
-    /// the k rows whose sketches are nearest.
-    fn look_ahead_exactly(
+    /// The largest key of the k rows whose sketches are nearest: sketches give no upper bounds. Only the
+    /// nearest row of each group is used, as in [`Scan::kth_bound`].
+    fn kth_key(
         &self,
         loaded: &Opened<'_>,
         pass: &Pass<'_>,
         vectors: &[f32],
-        members: &mut [Local],
-        scratch: &mut Scratch,
-    ) -> Result<(), IndexError> {
-        let (codes, dim) = (pass.codes, self.snapshot.dim());
-        let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
-        let groups = look_ahead_groups(self.k);
-        let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
-        if !self.can_look_ahead(loaded, rows) || !members.iter().any(is_fresh) {
-            return Ok(());
-        }
-        let padded = codes::padded_rows(rows);
-        scratch.dots.try_resize(members.len() * padded, 0)?;
-        let view =
-            CodeRows { blocks: &codes.blocks, dim: pass.dim, rows, u: &codes.u, r: &codes.r, s: &codes.s };
-        kernels().dots_i8(&view, &scratch.sketches, &mut scratch.dots);
+        member: &Local,
+        dots: &[i32],
+        ahead: &mut Vec<(f32, u32)>,
+    ) -> Result<f32, IndexError> {
+        let (codes, dim, groups) = (pass.codes, self.snapshot.dim(), look_ahead_groups(self.k));
         let head = &self.segment(loaded).head;
-        for (member, dots) in members.iter_mut().zip(scratch.dots.chunks_exact(padded)) {
-            if !is_fresh(member) {
-                continue;
+        let [u, r, s] = self.upper_form(pass.query(member));
+        ahead.clear();
+        ahead.try_resize(groups, (f32::INFINITY, 0))?;
+        for (slot, &dot) in dots.iter().enumerate() {
+            let form = u * codes.u[slot] + r * codes.r[slot] + s * (codes.s[slot] * dot as f32);
+            let nearest = &mut ahead[slot % groups];
+            if form < nearest.0 && head.alive(slot as u32) {
+                *nearest = (form, slot as u32);
             }
-            let [u, r, s] = self.upper_form(pass.query(member));
-            // The nearest row of each group, so that the k nearest are selected from few.
-            let ahead = &mut scratch.ahead;
-            ahead.clear();
-            ahead.try_resize(groups, (f32::INFINITY, 0))?;
-            for (slot, &dot) in dots[..rows].iter().enumerate() {
-                let form = u * codes.u[slot] + r * codes.r[slot] + s * (codes.s[slot] * dot as f32);
-                let nearest = &mut ahead[slot % groups];
-                if form < nearest.0 && head.alive(slot as u32) {
-                    *nearest = (form, slot as u32);
-                }
-            }
-            ahead.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
-            let nearest = &ahead[..self.k];
-            let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
-            nearest.iter().for_each(|&(_, slot)| prefetch(row(slot)));
-            let query = self.query(member.query);
-            let mut threshold = f32::NEG_INFINITY;
-            for &(form, slot) in nearest {
-                let key = if form < f32::INFINITY {
-                    self.snapshot.metric().key(query, row(slot))
-                } else {
-                    f32::INFINITY
-                };
-                threshold = threshold.max(key);
-            }
-            member.threshold = self.state(member.query).lower_to(threshold);
         }
-        Ok(())
+        ahead.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
+        let nearest = &ahead[..self.k];
+        let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
+        nearest.iter().for_each(|&(_, slot)| prefetch(row(slot)));
+        let (metric, query) = (self.snapshot.metric(), self.query(member.query));
+        let key = |&(form, slot): &(f32, u32)| {
+            if form < f32::INFINITY { metric.key(query, row(slot)) } else { f32::INFINITY }
+        };
+        Ok(nearest.iter().map(key).fold(f32::NEG_INFINITY, f32::max))
     }
 
     /// Keeps the rows that the codes from slot `start` on did not rule out, query by query.

@@ -1,9 +1,9 @@
 //! The projection of sketches, in `t_config`.
 
 use crate::base::alloc::{OutOfMemory, try_collect, try_vec};
-use crate::index::Projection;
+use crate::index::{IndexError, Projection};
 use crate::storage::format::seal::{CHECKSUM, Fields, Seal};
-use crate::storage::format::{FORMAT, Fault, read_f32};
+use crate::storage::format::{DecodeError, FORMAT, read_f32};
 
 const PROJECTION: [u8; 4] = *b"IVFj";
 const PROJECTION_HEADER: usize = 20;
@@ -29,8 +29,8 @@ impl Seal {
     /// Decodes the projection of a table with vectors of `dim` elements.
     ///
     /// # Errors
-    /// The damage of the blob.
-    pub fn decode_projection(&self, dim: usize, blob: &[u8]) -> Result<Projection, Fault> {
+    /// The damage of the blob, or [`OutOfMemory`].
+    pub fn decode_projection(&self, dim: usize, blob: &[u8]) -> Result<Projection, DecodeError> {
         let mut fields = Fields { bytes: self.unseal(b'g', 2, blob)? };
         fields.magic(PROJECTION)?;
         Fields::expect(fields.u32("format")?, FORMAT as u32, "the format")?;
@@ -39,15 +39,17 @@ impl Seal {
         let tail = f32::from_bits(fields.u32("tail")?);
         let wanted = width.checked_mul(dim + 4).and_then(|bytes| bytes.checked_add(4 * dim));
         if wanted != Some(fields.bytes.len()) {
-            return Err(format!("{} bytes are not {width} rows of {dim} elements", fields.bytes.len()));
+            return Err(format!("{} bytes are not {width} rows of {dim} elements", fields.bytes.len()).into());
         }
-        let refused = |error: OutOfMemory| error.to_string();
         let (floats, codes) = fields.bytes.split_at(4 * (dim + width));
-        let mut mean = try_vec(dim).map_err(refused)?;
+        let mut mean = try_vec(dim)?;
         read_f32(&floats[..4 * dim], &mut mean);
-        let mut scales = try_vec(width).map_err(refused)?;
+        let mut scales = try_vec(width)?;
         read_f32(&floats[4 * dim..], &mut scales);
-        let codes = try_collect(codes.iter().map(|&v| v as i8)).map_err(refused)?;
-        Projection::new(mean, scales, codes, tail).map_err(|error| error.to_string())
+        let codes = try_collect(codes.iter().map(|&v| v as i8))?;
+        Projection::new(mean, scales, codes, tail).map_err(|error| match error {
+            IndexError::OutOfMemory { bytes } => OutOfMemory { bytes }.into(),
+            error => error.to_string().into(),
+        })
     }
 }

@@ -3,7 +3,7 @@
 use crate::base::alloc::{TryExtend, try_filled, try_vec};
 use crate::base::workers::Workers;
 use crate::index::list::segment::read_code;
-use crate::index::{InvertedLists, Metric, Projection, Quantizer};
+use crate::index::{InvertedLists, Projection, Quantizer};
 use crate::sqlite::Ticker;
 use crate::storage::read::lists::TableLists;
 use crate::storage::read::snapshot::{read_all_heads, read_coarse};
@@ -20,7 +20,7 @@ const SEGMENTS: usize = 128;
 pub fn project(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<(), StorageError> {
     let state = tables.read_state()?;
     let projection = match read_coarse(tables, &state, layout.metric, layout.dim, None)? {
-        Some(coarse) if layout.quantizer == Quantizer::Int8 && layout.metric != Metric::L1 => {
+        Some(coarse) if layout.quantizer == Quantizer::Int8 => {
             let dim = layout.dim;
             let heads = read_all_heads(tables, &state)?;
             let wanted = Projection::sample_size(dim);

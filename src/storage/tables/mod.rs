@@ -311,7 +311,10 @@ impl Tables {
             return Err(self.corrupt("config", 0, "the projection is not a blob"));
         }
         let projection = seal.decode_projection(dim, rows.blob(0)?);
-        projection.map(Some).map_err(|fault| self.corrupt("config", 0, format!("the projection: {fault}")))
+        projection.map(Some).map_err(|error| match error {
+            DecodeError::Fault(fault) => self.corrupt("config", 0, format!("the projection: {fault}")),
+            DecodeError::OutOfMemory(error) => error.into(),
+        })
     }
 
     /// Writes the projection of sketches, or deletes it.

@@ -190,7 +190,7 @@ impl Stats {
     /// What a search does that says nothing of recall or lists.
     fn default_search(&self) -> String {
         let calibration = self.settings.calibration.as_ref();
-        let target = self.knobs.default_target(calibration).or(self.knobs.recall_target);
+        let target = self.knobs.target(calibration);
         let measured = target.filter(|_| calibration.is_some());
         match (self.state.nlist, self.knobs.nprobe.filter(|nprobe| *nprobe != Nprobe::EXACT), measured) {
             (0, ..) => "exact".into(),

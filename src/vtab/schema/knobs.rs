@@ -301,7 +301,7 @@ impl Knobs {
         // Without k, every row within the range is wanted: probe all lists, unless the query says otherwise.
         let is_range = params.k == usize::MAX;
         let nprobe = if is_range { self.nprobe } else { all.nprobe };
-        let target = all.default_target(calibration).or(all.recall_target);
+        let target = all.target(calibration);
         params.nprobe = match nprobe.and_then(Nprobe::from_number) {
             Some(nprobe) => nprobe.lists(nlist),
             None if is_range || target.is_some() => nlist,
@@ -315,11 +315,11 @@ impl Knobs {
         Ok(())
     }
 
-    /// The recall that is searched for if the knobs name neither a recall nor a number of lists, and the table
-    /// is calibrated.
-    pub fn default_target(&self, calibration: Option<&Calibration>) -> Option<f64> {
-        let is_free = self.nprobe.is_none() && self.recall_target.is_none();
-        (is_free && calibration.is_some()).then_some(DEFAULT_RECALL)
+    /// The recall that is searched for: the given one, or a default if no number of lists is given either, and
+    /// the table is calibrated.
+    pub fn target(&self, calibration: Option<&Calibration>) -> Option<f64> {
+        let default = (self.nprobe.is_none() && calibration.is_some()).then_some(DEFAULT_RECALL);
+        self.recall_target.or(default)
     }
 }
 
