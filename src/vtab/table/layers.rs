@@ -88,7 +88,11 @@ impl Layers {
         if !self.past.is_empty() {
             self.past.push(Layer::new(-1, String::new(), Some(ver)));
         }
-        self.stale = false;
+        // The rollback went further back than this object: its layer began with another version.
+        let stale = std::mem::take(&mut self.stale);
+        if let Some(last) = self.layers.last_mut().filter(|last| stale && !last.touched) {
+            last.ver = Some(ver);
+        }
     }
 
     /// All layers, outermost first.
@@ -164,6 +168,8 @@ impl Layers {
             return None;
         }
         self.stale |= level <= self.within && !self.past.is_empty();
+        // Later savepoints of the same numbers are younger than the return of the table.
+        self.within = self.within.min(level);
         let Layer { name, ver, .. } = self.pop_from(level)?;
         self.layers.push(Layer::new(level, name.clone(), ver));
         Some(name)
@@ -281,5 +287,29 @@ mod tests {
         assert_eq!((back.written().rows, back.is_stale()), (1, false));
         back.reconcile([9; 16]);
         assert!(!back.has_written());
+    }
+
+    #[test]
+    fn a_savepoint_younger_than_the_return_of_a_table_takes_back_nothing_of_its_past() {
+        let mut layers = Layers::new("s".into());
+        layers.add(rows(1));
+        layers.open(0, "t".into(), Some([1; 16]));
+        layers.add(rows(10));
+        layers.touch();
+        layers.open(1, "t".into(), Some([2; 16]));
+        let mut back = layers.come_back([2; 16], "t".into());
+        back.open(1, "t".into(), Some([2; 16]));
+        back.undo(0);
+        back.reconcile([1; 16]);
+        assert_eq!(back.untouched(), Some(Some([1; 16])));
+        back.add(rows(100));
+        back.touch();
+        // This one has the number of a savepoint that is gone.
+        back.open(1, "t".into(), Some([3; 16]));
+        back.undo(1);
+        assert!(!back.is_stale());
+        assert_eq!(back.written().rows, 101);
+        back.undo(0);
+        assert!(back.is_stale());
     }
 }
