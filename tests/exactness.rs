@@ -5,14 +5,14 @@ mod engine;
 
 use std::collections::BTreeSet;
 
-use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force, data, of_metric};
+use engine::{Every, Fixture, METRICS, SHAPES, Shape, bits, brute_force, data, group, of_metric};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use sqlite_ivf::index::Workers;
 use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
     Answers, Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor,
-    ProbeLimit, Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Per, ProbeLimit, Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
 };
 
 fn cases() -> u32 {
@@ -135,6 +135,70 @@ proptest! {
     }
 
     #[test]
+    fn the_nearest_groups_are_the_same_on_every_path_and_at_all_lists_those_of_brute_force(
+        metric in 0..METRICS.len(), shape in 0..9_usize, n in 1..600_usize, dim in 1..40_usize,
+        nlist in 0..12_usize, nprobe in 1..12_usize, k in prop_oneof![1..30_usize, Just(usize::MAX)], rows in 1..5_usize,
+        (within, modulo) in (0..60_usize, prop_oneof![1 => Just(None), 1 => (1..60_i64).prop_map(Some)]),
+        seed in any::<u64>(),
+    ) {
+        let (metric, shape) = (METRICS[metric], SHAPES[shape]);
+        let filter = modulo.map(Every);
+        let filter = filter.as_ref().map(|filter| filter as &dyn RowFilter);
+        let mut seen = BTreeSet::new();
+        for (quantizer, is_resident) in [(Quantizer::Int8, false), (Quantizer::Int8, true), (Quantizer::None, true)] {
+            let mut f = Fixture::new(metric, shape, n, dim, nlist, quantizer, seed);
+            let cache = Cache::new(usize::MAX);
+            if is_resident {
+                f.preload(&cache);
+            }
+            let queries = f.queries(shape, 7, seed ^ 1);
+            let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
+            let key = |at: usize| all.get(at).map_or(f32::INFINITY, |row| row.key);
+            let (max_key, above_key) = if within < 20 { (key(n / 2 + within), Some(key(within))) } else { (f32::INFINITY, None) };
+            let per = Some(Per { column: 0, rows: if k == usize::MAX { rows } else { 1 } });
+            let params = SearchParams { filter, max_key, above_key, per, ..SearchParams::new(k, nprobe) };
+            let batch = on_every_path(&mut f, &cache, &queries, params)?;
+            seen.insert(bits(&batch.neighbors));
+            let exact = on_every_path(&mut f, &cache, &queries, SearchParams { nprobe: usize::MAX, ..params })?;
+            for (i, query) in queries.chunks_exact(dim).enumerate() {
+                let is_wanted = |row: Neighbor| {
+                    row.key <= max_key
+                        && above_key.is_none_or(|above| row.key > above)
+                        && filter.is_none_or(|filter| filter.accepts(row.rowid))
+                };
+                let mut truth = brute_force(metric, dim, &f.rowids, &f.rows, query, n, is_wanted);
+                let nearest_groups = |truth: &mut Vec<Neighbor>, k: usize, rows: usize| {
+                    let mut taken: Vec<(Option<i64>, usize)> = Vec::new();
+                    truth.retain(|row| {
+                        let of = group(row.rowid);
+                        let at = taken.iter().position(|(group, _)| *group == of).unwrap_or_else(|| {
+                            taken.push((of, 0));
+                            taken.len() - 1
+                        });
+                        taken[at].1 += 1;
+                        at < k && taken[at].1 <= rows
+                    });
+                };
+                let all = truth.clone();
+                nearest_groups(&mut truth, k, per.unwrap().rows);
+                prop_assert_eq!(bits(exact.of(i)), bits(&truth));
+                if k != usize::MAX && filter.is_none() {
+                    // Several rows of each group: of those that one row of each was asked for.
+                    let of_nearest = OfGroups(truth.iter().map(|row| group(row.rowid)).collect());
+                    let mut truth = all;
+                    nearest_groups(&mut truth, k, rows);
+                    let (per, k) = (Some(Per { column: 0, rows }), of_nearest.0.len());
+                    let params =
+                        SearchParams { per, k, nprobe: usize::MAX, filter: Some(&of_nearest), ..params };
+                    let found = on_every_path(&mut f, &cache, query, params)?;
+                    prop_assert_eq!(bits(found.of(0)), bits(&truth));
+                }
+            }
+        }
+        prop_assert_eq!(seen.len(), 1);
+    }
+
+    #[test]
     fn a_large_batch_gives_the_nearest_rows_that_are_alive_whatever_is_resident(
         metric in 0..METRICS.len(), shape in 0..9_usize, n in 0..300_usize, dim in 1..40_usize, nlist in 0..6_usize,
         k in 1..60_usize, nq in 32..120_usize, dead in prop_oneof![Just(u32::MAX), 2..9_u32], seed in any::<u64>(),
@@ -220,6 +284,19 @@ proptest! {
                 prop_assert_eq!(found.of(0).len(), truth.len());
             }
         }
+    }
+}
+
+/// Rows of some groups.
+struct OfGroups(Vec<Option<i64>>);
+
+impl RowFilter for OfGroups {
+    fn accepts(&self, rowid: i64) -> bool {
+        self.0.contains(&group(rowid))
+    }
+
+    fn accepts_all(&self) -> bool {
+        false
     }
 }
 

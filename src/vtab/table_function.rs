@@ -11,8 +11,9 @@ use crate::sqlite::{
 use crate::storage::format::f32_bytes;
 
 /// A value of a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Cell {
+    #[default]
     Null,
     I64(i64),
     F64(f64),

@@ -137,6 +137,11 @@ pub fn projection(metric: Metric, dim: usize, rows: &[f32], seed: u64) -> Option
     Some(Projection::new(mean, scales, codes, tail).unwrap())
 }
 
+/// The value of the metadata column of a row.
+pub fn group(rowid: i64) -> Option<i64> {
+    Some((rowid.rem_euclid(1 << 20) as f64).sqrt() as i64 % 23).filter(|group| *group != 3)
+}
+
 pub struct Fixture {
     pub metric: Metric,
     pub dim: usize,
@@ -161,7 +166,7 @@ impl Fixture {
         let coarse = (nlist > 0)
             .then(|| CoarseQuantizer::new(metric, dim, rows[..nlist.min(n) * dim].to_vec()).unwrap());
         let lists = MemoryLists::build(dim, coarse.as_ref(), quantizer, &rowids, &rows).unwrap();
-        let lists = lists.with_projection(projection(metric, dim, &rows, seed));
+        let lists = lists.with_projection(projection(metric, dim, &rows, seed)).with_integers(group).unwrap();
         let snapshot =
             Snapshot::new(metric, dim, coarse.map(Into::into), lists.heads().to_vec(), None).unwrap();
         Self { metric, dim, rowids, rows, lists, snapshot }

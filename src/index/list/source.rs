@@ -84,6 +84,8 @@ pub struct MemoryLists {
     codes: Vec<Codes>,
     vectors: Vec<Vec<f32>>,
     projection: Option<Projection>,
+    /// By segment; empty without metadata.
+    metadata: Vec<Metadata>,
 }
 
 impl MemoryLists {
@@ -106,8 +108,8 @@ impl MemoryLists {
             coarse.assign(rows, &mut assigned)?;
         }
         let origin = vec![0.0; dim];
-        let mut lists =
-            Self { dim, heads: Vec::new(), codes: Vec::new(), vectors: Vec::new(), projection: None };
+        let (heads, codes, vectors, metadata) = Default::default();
+        let mut lists = Self { dim, heads, codes, vectors, projection: None, metadata };
         for list_no in 0..coarse.map_or(1, CoarseQuantizer::nlist) {
             let members: Vec<usize> =
                 (0..rowids.len()).filter(|&i| assigned[i] as usize == list_no).collect();
@@ -143,6 +145,24 @@ impl MemoryLists {
         Self { projection, ..self }
     }
 
+    /// With a metadata column of the values that rows have by their rowids; `None` is NULL.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfMemory`].
+    #[cfg(feature = "unstable")]
+    pub fn with_integers(mut self, value: impl Fn(i64) -> Option<i64>) -> Result<Self, IndexError> {
+        use crate::index::{Datum, ValueKind};
+        let of_segment = |codes: &Codes| {
+            let mut metadata = Metadata::new(&[ValueKind::Integer]);
+            for &rowid in &codes.rowids {
+                metadata.push([value(rowid).map_or(Datum::Null, Datum::Integer)])?;
+            }
+            Ok(metadata)
+        };
+        self.metadata = self.codes.iter().map(of_segment).collect::<Result<_, IndexError>>()?;
+        Ok(self)
+    }
+
     /// The heads of all segments, in order, for [`crate::index::Snapshot::new`].
     pub fn heads(&self) -> &[SegmentHead] {
         &self.heads
@@ -175,6 +195,10 @@ impl InvertedLists for MemoryLists {
         let at = self.at(head);
         out.copy_from_slice(&self.vectors[at][slot as usize * self.dim..][..self.dim]);
         Ok(())
+    }
+
+    fn metadata(&mut self, head: &SegmentHead) -> Result<Metadata, IndexError> {
+        Ok(self.metadata.get(self.at(head)).cloned().unwrap_or_default())
     }
 
     fn projection(&mut self) -> Result<Option<Projection>, IndexError> {

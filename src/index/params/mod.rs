@@ -27,6 +27,8 @@ pub struct SearchParams<'a> {
     pub above_key: Option<f32>,
     /// Rows that the filter does not accept are not returned.
     pub filter: Option<&'a dyn RowFilter>,
+    /// Return the rows of the `k` nearest groups in the place of the `k` nearest rows.
+    pub per: Option<Per>,
     /// The only lists with wanted rows, ascending. All of them are scanned, whatever `nprobe`.
     pub lists: Option<&'a [u32]>,
     /// The only partitions to search, ascending; `nprobe` lists of each are probed.
@@ -37,6 +39,16 @@ pub struct SearchParams<'a> {
     pub device: Placement<'a>,
     /// The threads that may take part. The answer does not depend on them.
     pub workers: Workers,
+}
+
+/// What a search returns of each group: of the rows with one value of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Per {
+    /// The index of the metadata column.
+    pub column: usize,
+    /// The most rows of each group, at least 1. If it is more than 1, and there is a `k`, the filter must pass
+    /// no more than `k` groups: which groups are nearest is asked for one row of each.
+    pub rows: usize,
 }
 
 /// How the work of a search is divided. The names are those of torch-ivf.
@@ -66,6 +78,7 @@ impl SearchParams<'_> {
             max_key: f32::INFINITY,
             above_key: None,
             filter: None,
+            per: None,
             lists: None,
             partitions: None,
             mode: SearchMode::Auto,

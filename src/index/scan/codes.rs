@@ -124,7 +124,7 @@ impl Scan<'_> {
         let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
         let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
         if self.snapshot.metric() == Metric::L1
-            || !self.all_near
+            || !self.any_rows_count
             || masked
             || groups > rows / 2
             || !members.iter().any(is_fresh)

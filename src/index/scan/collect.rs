@@ -2,9 +2,11 @@
 
 use std::collections::BinaryHeap;
 use std::mem::take;
+use std::sync::Arc;
 
-use crate::base::alloc::{OutOfMemory, TryGrow};
+use crate::base::alloc::{OutOfMemory, TryExtend, TryGrow};
 use crate::base::order::Key;
+use crate::index::scan::group::{Grouping, NearestGroups};
 use crate::index::{IndexError, Snapshot};
 
 /// Candidates are pruned from twice this number on, at the earliest.
@@ -65,12 +67,12 @@ impl Bounds {
 ///
 /// The threshold is the k-th smallest upper bound of the rows seen so far. At least k rows have keys at or
 /// below it, so a row with a lower bound above it cannot be among the k nearest, in whatever order rows are
-/// seen.
-#[derive(Debug)]
+/// seen. If groups are wanted, [`NearestGroups`] has the threshold.
 pub(crate) struct Collector {
     k: usize,
     bounds: Bounds,
     upper: BinaryHeap<Key>,
+    groups: Option<(Arc<Grouping>, NearestGroups)>,
     pub candidates: Vec<Candidate>,
     /// The number of candidates after the last pruning. The next one waits for twice as many.
     pruned: usize,
@@ -86,6 +88,7 @@ impl Collector {
             k,
             bounds,
             upper: BinaryHeap::new(),
+            groups: None,
             candidates: Vec::new(),
             pruned: 0,
             threshold,
@@ -101,6 +104,11 @@ impl Collector {
         *self = Self { upper, candidates, ..Self::new(k, bounds) };
     }
 
+    /// Collects the nearest groups in the place of the nearest rows. Nothing was pushed yet.
+    pub fn group_by(&mut self, grouping: &Arc<Grouping>, nearest: NearestGroups) {
+        self.groups = Some((Arc::clone(grouping), nearest));
+    }
+
     /// The addresses of the next candidate and of the upper bounds.
     pub fn touched(&self) -> [*const u8; 2] {
         let next = self.candidates.as_ptr().wrapping_add(self.candidates.len());
@@ -114,6 +122,10 @@ impl Collector {
             return;
         }
         candidate.is_wanted = self.bounds.want(candidate.lower, upper);
+        if self.groups.is_some() {
+            self.out_of_memory |= self.push_grouped(candidate, upper).is_err();
+            return;
+        }
         let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(PRUNED_FROM, 64) } else { 1 };
         let room =
             self.candidates.len() < self.candidates.capacity() || self.candidates.try_reserve(first).is_ok();
@@ -131,6 +143,23 @@ impl Collector {
         {
             self.prune();
         }
+    }
+
+    fn push_grouped(&mut self, candidate: Candidate, upper: f32) -> Result<(), OutOfMemory> {
+        let Some((grouping, nearest)) = &mut self.groups else { return Ok(()) };
+        let group = grouping.of(candidate.segment, candidate.slot);
+        if nearest.is_beyond(group, candidate.lower) {
+            return Ok(());
+        }
+        self.candidates.try_push(candidate)?;
+        if candidate.is_wanted {
+            nearest.count(group, upper)?;
+            self.threshold = self.threshold.min(nearest.threshold());
+        }
+        if self.candidates.len() >= self.pruned.max(PRUNED_FROM).saturating_mul(2) {
+            self.prune();
+        }
+        Ok(())
     }
 
     /// Counts a wanted row, for which there is room.
@@ -158,7 +187,7 @@ impl Collector {
         &mut self,
         mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
     ) -> Result<bool, E> {
-        if self.upper.len() >= self.k {
+        if self.has_k() {
             return Ok(true);
         }
         let missing = self.candidates.len() - self.candidates.iter().filter(|c| c.is_wanted).count();
@@ -171,17 +200,33 @@ impl Collector {
             candidate.key = key_of(candidate)?;
             candidate.is_wanted = self.bounds.want(candidate.key, candidate.key);
             if candidate.is_wanted {
-                let key = candidate.key;
-                self.count(key);
+                let (key, segment, slot) = (candidate.key, candidate.segment, candidate.slot);
+                match &mut self.groups {
+                    Some((grouping, nearest)) => {
+                        nearest.count(grouping.of(segment, slot), key)?;
+                        self.threshold = self.threshold.min(nearest.threshold());
+                    }
+                    None => self.count(key),
+                }
             }
         }
-        Ok(self.upper.len() >= self.k)
+        Ok(self.has_k())
+    }
+
+    /// Whether k rows, or groups, were counted.
+    fn has_k(&self) -> bool {
+        self.groups.as_ref().map_or(self.upper.len() >= self.k, |(_, nearest)| nearest.is_full())
     }
 
     /// Drops the candidates with lower bounds above the threshold.
     pub fn prune(&mut self) {
         let threshold = self.threshold;
-        self.candidates.retain(|candidate| candidate.lower <= threshold);
+        let of_far_group = |candidate: &Candidate| {
+            self.groups.as_ref().is_some_and(|(grouping, nearest)| {
+                nearest.is_beyond(grouping.of(candidate.segment, candidate.slot), candidate.lower)
+            })
+        };
+        self.candidates.retain(|candidate| candidate.lower <= threshold && !of_far_group(candidate));
         self.pruned = self.candidates.len();
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod bounds;
 mod codes;
 pub(crate) mod collect;
+pub(crate) mod group;
 mod sparse;
 pub(crate) mod state;
 
@@ -60,8 +61,8 @@ pub(crate) struct Scan<'a> {
     pub queries: &'a [f32],
     pub states: &'a [QueryState],
     pub k: usize,
-    /// Whether the search has no lower limit of keys.
-    pub all_near: bool,
+    /// Whether any k rows lower the threshold: the search has no lower limit of keys, and wants no groups.
+    pub any_rows_count: bool,
     /// The masks, if there is a filter.
     pub masks: Option<&'a Masks>,
     /// The sketches of the queries, if the index has some.

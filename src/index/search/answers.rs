@@ -36,6 +36,10 @@ pub struct SearchStats {
     pub device_us: u64,
     /// Microseconds spent on re-scoring.
     pub rescore_us: u64,
+    /// Answers that were chosen among for diversity.
+    pub rows_diversified: u64,
+    /// Microseconds spent on choosing among them.
+    pub diversify_us: u64,
 }
 
 impl SearchStats {
@@ -51,6 +55,8 @@ impl SearchStats {
         self.scan_us += other.scan_us;
         self.device_us += other.device_us;
         self.rescore_us += other.rescore_us;
+        self.rows_diversified += other.rows_diversified;
+        self.diversify_us += other.diversify_us;
     }
 }
 
@@ -83,7 +89,7 @@ impl Answers {
     }
 
     /// Adds the neighbours of one query.
-    pub(super) fn append(&mut self, of_query: &Self) -> Result<(), OutOfMemory> {
+    pub(crate) fn append(&mut self, of_query: &Self) -> Result<(), OutOfMemory> {
         self.neighbors.try_append(&of_query.neighbors)?;
         self.places.try_append(&of_query.places)
     }

@@ -1,12 +1,13 @@
 //! The state of a search while it runs: its input, buffers and statistics, and how its tasks run on threads.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::base::alloc::try_collect;
 use crate::base::workers::{Cancelled, TICK, Workers};
 use crate::index::filter::masks::Masks;
 use crate::index::params::row_budget::ALL;
+use crate::index::scan::group::Grouping;
 use crate::index::scan::state::QueryState;
 use crate::index::scan::{Loaded, Member, Opened, Scan, Scratch};
 use crate::index::search::coverage::Coverage;
@@ -38,6 +39,8 @@ pub(crate) struct Execution<'a, L: InvertedLists> {
     pub states: Vec<QueryState>,
     /// By query, how many rows it may still scan.
     pub allowance: Vec<u64>,
+    /// The groups of rows, if the search wants these.
+    pub grouping: Option<Arc<Grouping>>,
     /// How far the filter lets each query probe.
     pub coverage: Coverage,
     pub rounds: Rounds,
@@ -110,13 +113,13 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     where
         'a: 's,
     {
-        let SearchParams { k, above_key, .. } = self.params;
+        let SearchParams { k, above_key, per, .. } = self.params;
         Scan {
             snapshot: self.snapshot,
             queries: self.queries,
             states,
             k,
-            all_near: above_key.is_none(),
+            any_rows_count: above_key.is_none() && per.is_none(),
             masks,
             sketched: sketches.of_scans(),
         }
@@ -130,6 +133,7 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
             self.last_tick = start;
         }
         self.mask(at)?;
+        self.group(at)?;
         let resident = self.snapshot.is_resident(at);
         let codes = self.snapshot.codes(at, self.cache, self.lists)?;
         let mut bytes = codes.bytes();
@@ -146,6 +150,17 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
         }
         let kept = Snapshot::is_kept(&codes) && rows.as_ref().is_none_or(|rows| Snapshot::is_kept(rows));
         Ok((Loaded { at, codes, rows }, if kept { 0 } else { bytes }))
+    }
+
+    /// Reads the values that the rows of a segment are grouped by, if the search wants groups.
+    ///
+    /// # Errors
+    /// An error from reading lists.
+    pub fn group(&mut self, at: usize) -> Result<(), L::Error> {
+        if let Some(grouping) = self.grouping.as_ref().filter(|grouping| !grouping.has(at)) {
+            grouping.set(at, self.snapshot.metadata(at, self.cache, self.lists)?);
+        }
+        Ok(())
     }
 
     /// Ticks if the last tick was at least [`TICK`] ago.

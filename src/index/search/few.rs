@@ -45,6 +45,14 @@ impl<L: InvertedLists> Execution<'_, L> {
                 try_collect((0..segments).step_by(step).map(|at| at..segments.min(at + step)))?
             }
         };
+        if self.grouping.is_some() {
+            for at in ranges.iter().cloned().flatten() {
+                if self.coverage.mask(at).is_none_or(|mask| !mask.is_empty()) {
+                    self.group(at)?;
+                    self.tick_if_due()?;
+                }
+            }
+        }
         let masks = self.coverage.masks.clone();
         let states = take(&mut self.states);
         let sketches = take(&mut self.sketches);

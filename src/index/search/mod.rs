@@ -7,6 +7,7 @@
 //! | scans in rounds, until a query has enough | `rounds`, by `single`, `batch` or `offload` |
 //! | how far a filter lets a query probe | `coverage`, `few` |
 //! | the exact keys of the candidates, and the answers | `rescore` |
+//! | of the answers, some that are far from each other | `diversify` |
 //!
 //! The rows of a list are read once for all queries that probe it. If it helps, a query's nearest list is
 //! scanned first, so that the threshold is tight for its other lists. Scans keep candidates with bounds of
@@ -19,6 +20,7 @@ pub(crate) mod answers;
 mod batch;
 mod choose;
 mod coverage;
+mod diversify;
 pub(crate) mod execution;
 mod few;
 mod offload;
@@ -28,18 +30,20 @@ mod single;
 mod sketches;
 
 use std::mem::take;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::base::alloc::{TryExtend, TryGrow, try_gather};
 use crate::base::workers::{Turn, Workers};
 use crate::index::scan::Scratch;
 use crate::index::scan::collect::{Bounds, Collector};
+use crate::index::scan::group::{Grouping, NearestGroups};
 use crate::index::scan::state::QueryState;
 use crate::index::{
     Answers, Cache, DeviceCache, IndexError, InvertedLists, Placement, SearchParams, SearchStats, Snapshot,
 };
 use coverage::Coverage;
+pub use diversify::diversify;
 use execution::Execution;
 use rescore::Rescore;
 use rounds::Rounds;
@@ -215,6 +219,17 @@ impl Buffers {
         states.try_room(nq.saturating_sub(states.len()))?;
         states.resize_with(nq, || QueryState::new(Collector::new(params.k, bounds)));
         allowance.clear();
+        let grouping = match params.per {
+            Some(per) => {
+                let grouping = Arc::new(Grouping::new(per.column, snapshot.segments().len())?);
+                let nearest = |state: &mut QueryState| {
+                    state.get_mut().group_by(&grouping, NearestGroups::new(params.k, per.rows));
+                };
+                states.iter_mut().for_each(nearest);
+                Some(grouping)
+            }
+            None => None,
+        };
         let most = [params.max_codes, params.budget.candidates].into_iter().filter(|&most| most > 0).min();
         allowance.try_resize(nq, most.unwrap_or(u64::MAX))?;
         Ok(Execution {
@@ -225,6 +240,7 @@ impl Buffers {
             queries,
             states,
             allowance,
+            grouping,
             coverage: Coverage::default(),
             rounds,
             single,

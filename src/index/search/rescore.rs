@@ -10,8 +10,9 @@ use crate::base::order::Key;
 use crate::base::workers::TICK;
 use crate::index::resident::snapshot::Segment;
 use crate::index::scan::collect::Candidate;
+use crate::index::scan::group::{Group, Grouping, NearestGroups, select};
 use crate::index::search::execution::Execution;
-use crate::index::{Answers, IndexError, InvertedLists, Neighbor, SearchParams, Snapshot};
+use crate::index::{Answers, IndexError, InvertedLists, Neighbor, Per, SearchParams, Snapshot};
 use crate::kernels::prefetch;
 
 /// How many queries one task re-scores.
@@ -65,6 +66,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         };
         let mut results = results.into_iter();
         let (snapshot, params, dim) = (self.snapshot, self.params, self.snapshot.dim());
+        let grouping = self.grouping.as_deref();
         answers.offsets.try_room(self.states.len() + 1)?;
         answers.offsets.push(0);
         let Rescore { top, row, .. } = &mut self.rescore;
@@ -78,7 +80,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(snapshot, candidates, &params, top, answers, |c| {
+                    rescore(snapshot, candidates, &params, grouping, top, answers, |c| {
                         key_of(snapshot, lists, query, c, row)
                     })?
                 }
@@ -105,6 +107,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         let results: Vec<Mutex<Option<Rescored>>> =
             try_collect(self.states.iter().map(|_| Mutex::default()))?;
         let states = take(&mut self.states);
+        let grouping = self.grouping.clone();
+        let grouping = grouping.as_deref();
         let tasks = states.len().div_ceil(RESCORE_QUERIES);
         let done = self.for_each(tasks, |task, _| {
             let mut top = Top::new();
@@ -122,7 +126,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 let query = &queries[q * dim..][..dim];
                 let mut found = Answers::default();
                 // Every row is resident: checked above.
-                let rescored = rescore(snapshot, candidates, &params, &mut top, &mut found, |c| {
+                let rescored = rescore(snapshot, candidates, &params, grouping, &mut top, &mut found, |c| {
                     Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
                 })?;
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
@@ -187,10 +191,14 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     snapshot: &Snapshot,
     candidates: &[Candidate],
     params: &SearchParams<'_>,
+    grouping: Option<&Grouping>,
     top: &mut Top,
     out: &mut Answers,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
+    if let (Some(grouping), Some(per)) = (grouping, params.per) {
+        return rescore_groups(snapshot, candidates, params, (grouping, per), out, key_of);
+    }
     top.clear();
     let mut computed = 0;
     for (i, candidate) in candidates.iter().enumerate() {
@@ -227,6 +235,49 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     out.neighbors.try_extend(rows.iter().map(|(key, rowid, _)| Neighbor { rowid: *rowid, key: key.0 }))?;
     out.places.try_extend(rows.drain(..).map(|(_, _, place)| place))?;
     *top = rows.into();
+    Ok(computed)
+}
+
+/// [`rescore`] for the k nearest groups.
+fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
+    snapshot: &Snapshot,
+    candidates: &[Candidate],
+    params: &SearchParams<'_>,
+    (grouping, per): (&Grouping, Per),
+    out: &mut Answers,
+    mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
+) -> Result<u64, E> {
+    let mut nearest = NearestGroups::new(params.k, per.rows);
+    let mut rows: Vec<((Key, i64, (u32, u32)), Group)> = Vec::new();
+    let mut computed = 0;
+    for candidate in candidates {
+        if candidate.lower > nearest.threshold() {
+            break;
+        }
+        let group = grouping.of(candidate.segment, candidate.slot);
+        if nearest.is_beyond(group, candidate.lower) {
+            continue;
+        }
+        let key = if candidate.key.is_nan() {
+            computed += 1;
+            key_of(candidate)?
+        } else {
+            candidate.key
+        };
+        if key < candidate.lower {
+            return Err(candidate.wrong_bound(snapshot).into());
+        }
+        if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
+            continue;
+        }
+        nearest.count(group, key)?;
+        rows.try_push(((Key(key), candidate.rowid(snapshot), (candidate.segment, candidate.slot)), group))?;
+    }
+    rows.sort_unstable();
+    select(&mut rows, params.k, per.rows)?;
+    out.neighbors
+        .try_extend(rows.iter().map(|((key, rowid, _), _)| Neighbor { rowid: *rowid, key: key.0 }))?;
+    out.places.try_extend(rows.iter().map(|((.., place), _)| *place))?;
     Ok(computed)
 }
 

@@ -84,6 +84,7 @@ impl<L: InvertedLists> Execution<'_, L> {
             }
             let rows = u64::from(self.snapshot.segments()[at].head.live());
             self.mask(at)?;
+            self.group(at)?;
             let mask = self.coverage.mask(at);
             let (work, passes) = mask.map_or((rows, true), |mask| (mask.cost(), !mask.is_empty()));
             if !passes {

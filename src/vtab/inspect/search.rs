@@ -39,15 +39,20 @@ impl TableFunction for IvfProfile {
         else {
             return Ok(Vec::new());
         };
-        Ok(vec![
+        let mut stages = vec![
             Stage("plan", Some(queries), "queries", plan_us),
             Stage("probe", Some(stats.lists_probed), "lists probed", stats.probe_us),
             Stage("load", Some(stats.segments_read), "segments read", stats.load_us),
             Stage("scan", Some(stats.rows_scanned), "rows scanned", stats.scan_us),
             Stage("device", Some(stats.rows_on_device), "rows scanned on a device", stats.device_us),
             Stage("rescore", Some(stats.rows_rescored), "rows re-scored", stats.rescore_us),
-            Stage("total", Some(answers), "answers", total_us),
-        ])
+        ];
+        if stats.rows_diversified > 0 {
+            let (rows, us) = (stats.rows_diversified, stats.diversify_us);
+            stages.push(Stage("diversify", Some(rows), "candidates to choose among", us));
+        }
+        stages.push(Stage("total", Some(answers), "answers", total_us));
+        Ok(stages)
     }
 }
 

@@ -94,6 +94,8 @@ pub enum Argument {
     Knob(Knob),
     /// Any knobs, in one text.
     Params,
+    Per,
+    Mmr,
     RowidEq,
     RowidIn,
     RowidNe,
@@ -161,7 +163,7 @@ const OPERATORS: [(Operator, &str); 13] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 25] = [
+const WORDS: [(Argument, &str); 27] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -169,6 +171,8 @@ const WORDS: [(Argument, &str); 25] = [
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
     (Argument::Params, "params"),
+    (Argument::Per, "per"),
+    (Argument::Mmr, "mmr"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),

@@ -3,7 +3,10 @@
 //! This is one file because the arguments of a request interact: k with LIMIT, ranges with ties, filters with
 //! their meanings.
 
+mod selection;
+
 use std::collections::HashSet;
+use std::mem::take;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,18 +15,21 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::alloc::{TryExtend, TryGrow, try_collect, try_copy};
 use crate::index::metric::Distances;
-use crate::index::{Answers, Budget, Buffers, InvertedLists, SearchParams, Snapshot};
+use crate::index::{
+    Answers, Budget, Buffers, InvertedLists, Per, RowFilter, SearchParams, Snapshot, diversify,
+};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{ListNo, RowFinder, State, TableLists};
 use crate::vtab::plan::{Argument, Plan};
 use crate::vtab::query::filter::Filter;
 use crate::vtab::table::Table;
-use crate::vtab::table::found::{Found, OfSegments, Source};
+use crate::vtab::table::found::{Asked, Found, OfSegments, Source};
 use crate::vtab::table::profile::Profile;
 use crate::vtab::table::registry::cache;
 use crate::vtab::values::number::{k_of, number};
 use crate::vtab::values::vector;
+use selection::Selection;
 
 /// If an IN list has at most this many rows, their lists are looked up, and only these are scanned.
 const LOOKED_UP: usize = 10_000;
@@ -46,12 +52,17 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let mut kept = table.searching.searches.borrow_mut().take();
     let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
     found.clear();
-    let mut request = Request { packed, ..Request::default() };
+    let mut request = Request::default();
+    for (argument, value) in plan.given(args) {
+        request.read_selection(table, argument, value)?;
+    }
+    // SQLite cannot test whether other rows were to be chosen in the place of those that it drops.
+    request.alone = packed || !request.selection.is_nearest();
     for (argument, value) in plan.given(args) {
         request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
     }
     (found.key, found.index) = (key, plan.vector);
-    (found.k, found.knobs, found.params) = (request.given_k, request.knobs, request.params.take());
+    (found.k, found.knobs, found.asked) = (request.given_k, request.knobs, take(&mut request.asked));
     let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !packed };
     let mut warm = table.searching.buffers.take().unwrap_or_default();
     let planned = request.run(&within, &mut warm, found, start)?;
@@ -128,8 +139,9 @@ struct Request {
     given_k: Option<i64>,
     offset: usize,
     knobs: Knobs,
-    /// The value of `params`.
-    params: Option<String>,
+    selection: Selection,
+    /// The values of `params`, `per` and `mmr`.
+    asked: Asked,
     filter: Filter,
     /// The largest key that is wanted.
     max_key: Option<f32>,
@@ -137,8 +149,8 @@ struct Request {
     above_key: Option<f32>,
     /// For `distance IN (...)`: wanted keys are above the first and at most the second of a pair.
     one_of: Option<Vec<(Option<f32>, f32)>>,
-    /// Whether rows stand for queries.
-    packed: bool,
+    /// Whether SQLite will not test the rows again.
+    alone: bool,
     /// Whether no row can be an answer.
     never: bool,
 }
@@ -163,6 +175,8 @@ impl Request {
             | Argument::Limit
             | Argument::Knob(_)
             | Argument::Params
+            | Argument::Per
+            | Argument::Mmr
                 if value.is_null() =>
             {
                 self.never = true;
@@ -181,7 +195,11 @@ impl Request {
             Argument::Offset => self.offset = value.i64().max(0) as usize,
             Argument::Packed => {}
             Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
-            Argument::Params => self.params = Some(self.knobs.set_params(value)?),
+            Argument::Params => {
+                let others = Selection::default().set_params(&table.options.columns, value.text()?)?;
+                self.knobs.set_params(&others)?;
+            }
+            Argument::Per | Argument::Mmr => {}
             Argument::DistanceIn => {
                 let mut one_of = Vec::new();
                 if let Some(mut list) = value.as_in_list()? {
@@ -218,7 +236,7 @@ impl Request {
             }
             Argument::Value(column, operator) => {
                 let columns = &table.options.columns;
-                self.filter.narrow(table, columns, (column, operator), value, self.packed)?;
+                self.filter.narrow(table, columns, (column, operator), value, self.alone)?;
             }
             _ => self.filter.rowids.narrow(argument, value)?,
         }
@@ -265,7 +283,13 @@ impl Request {
             return Ok(None);
         }
         let wanted = self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset));
-        let mut params = SearchParams::new(wanted, snapshot.nlist());
+        let Selection { per, mmr } = self.selection;
+        self.check_selection()?;
+        let candidates = mmr.map(|mmr| mmr.candidates(wanted)).transpose()?;
+        let mut params = SearchParams::new(candidates.unwrap_or(wanted), snapshot.nlist());
+        // Which groups are nearest is asked for one row of each.
+        let is_in_two = per.is_some_and(|per| per.rows > 1) && wanted != usize::MAX;
+        params.per = per.map(|per| Per { rows: if is_in_two { 1 } else { per.rows }, ..per });
         params.partitions = partitions.as_deref();
         if self.one_of.is_some() {
             // The range contains other distances too: the rows are selected at the end.
@@ -294,9 +318,6 @@ impl Request {
                 params.budget = Budget::default();
             }
         }
-        if !self.filter.accepts_every_row() {
-            params.filter = Some(&self.filter);
-        }
         let distances = index.distances();
         // One more row shows whether other rows are at the distance of the last one. Among these, rowids
         // decide.
@@ -306,7 +327,19 @@ impl Request {
         }
         let planned = start.elapsed();
         loop {
-            index.search_with(state, snapshot, &found.queries, params, buffers, &mut found.answers)?;
+            let filter = (!self.filter.accepts_every_row()).then_some(&self.filter as &dyn RowFilter);
+            let filtered = SearchParams { filter, ..params };
+            index.search_with(state, snapshot, &found.queries, filtered, buffers, &mut found.answers)?;
+            if let Some(per) = per.filter(|_| is_in_two) {
+                self.fill_groups(per, within, params, buffers, found)?;
+            }
+            if let Some(mmr) = mmr {
+                index.reading(|tables, ticker| {
+                    let mut lists = TableLists::new(tables, state, &index.layout, ticker);
+                    let (lambda, workers) = (mmr.lambda, params.workers);
+                    Ok(diversify(snapshot, &mut lists, wanted, lambda, workers, &mut found.answers)?)
+                })?;
+            }
             if metadata || !self.filter.surely.is_empty() {
                 found.metadata = within.metadata_of(&found.answers)?;
             }

@@ -75,6 +75,10 @@ pub enum Hidden {
     Knob(Knob),
     /// Any knobs, in one text.
     Params,
+    /// The column whose values are the groups that a search returns rows of.
+    Per,
+    /// How near answers are to the query, and how far from each other.
+    Mmr,
 }
 
 /// A hidden column, its name, and its type, which some hosts decode values by.
@@ -82,7 +86,7 @@ type HiddenColumn = (Hidden, &'static str, &'static str);
 
 /// The hidden columns, which follow the declared ones. The first is the command, whose name is that of the
 /// table.
-const HIDDEN: [HiddenColumn; 12] = [
+const HIDDEN: [HiddenColumn; 14] = [
     (Hidden::Command, "", "TEXT"),
     // Second, so that t('[1, 0]', 10) passes the query and k.
     (Hidden::K, "k", "INTEGER"),
@@ -96,6 +100,8 @@ const HIDDEN: [HiddenColumn; 12] = [
     (Hidden::Rowids, "rowids", "BLOB"),
     (Hidden::Distances, "distances", "BLOB"),
     (Hidden::Params, "params", "TEXT"),
+    (Hidden::Per, "per", "TEXT"),
+    (Hidden::Mmr, "mmr", "NUMERIC"),
 ];
 
 /// What a column number of SQLite refers to.
@@ -126,8 +132,15 @@ pub struct Columns {
 
 /// Hidden columns that `vec0` tables lack: programs for sqlite-vec may join with tables that have columns of
 /// these names.
-const IVF_ONLY: [Hidden; 5] =
-    [Hidden::Batch, Hidden::Query, Hidden::Packed, Hidden::Rowids, Hidden::Distances];
+const IVF_ONLY: [Hidden; 7] = [
+    Hidden::Batch,
+    Hidden::Query,
+    Hidden::Packed,
+    Hidden::Rowids,
+    Hidden::Distances,
+    Hidden::Per,
+    Hidden::Mmr,
+];
 
 /// The most value columns: SQLite reports the use of a column only for the first 63.
 const MAX_VALUES: usize = 40;

@@ -51,6 +51,20 @@ impl Knob {
     }
 }
 
+/// The text of `params`.
+///
+/// # Errors
+/// If the value is not a text.
+pub fn params_of<'v>(value: &'v Value<'_>) -> Result<&'v str> {
+    if value.kind() == Kind::Text {
+        return value.text();
+    }
+    let got = shown(value);
+    Err(Error::generic(format!(
+        "params: a text like 'profile=approx_fast, max_codes=5000' is expected, got {got}"
+    )))
+}
+
 /// A value for a knob.
 struct Given<'a> {
     whole: Option<u64>,
@@ -85,6 +99,11 @@ impl Knobs {
     /// # Errors
     /// If a setting is unknown or given twice, or an error from [`Knobs::set_text`].
     pub fn set_texts(&mut self, texts: &str) -> Result<()> {
+        self.set_texts_or(texts, "")
+    }
+
+    /// [`Knobs::set_texts`], where other names are possible too: messages name them.
+    fn set_texts_or(&mut self, texts: &str, others: &str) -> Result<()> {
         let mut seen = Vec::new();
         for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
             let named = text.split_once('=');
@@ -92,7 +111,7 @@ impl Knobs {
             let (knob, value) = known.ok_or_else(|| {
                 let (names, text) = (Knob::ALL.map(|(_, name)| name).join(", "), beginning(text));
                 Error::generic(format!(
-                    "settings are like 'profile=approx_fast, max_codes=5000', of {names}, got '{text}'"
+                    "settings are like 'profile=approx_fast, max_codes=5000', of {names}{others}, got '{text}'"
                 ))
             })?;
             if seen.contains(&knob) {
@@ -105,20 +124,13 @@ impl Knobs {
         Ok(())
     }
 
-    /// [`Knobs::set_texts`] with the value of a query. Returns the text.
+    /// [`Knobs::set_texts`] with the knobs of a query's `params`.
     ///
     /// # Errors
-    /// If the value is not a text, or an error from [`Knobs::set_texts`].
-    pub fn set_params(&mut self, value: &Value<'_>) -> Result<String> {
-        let wrong = |what: &str| Error::generic(format!("params: {what}"));
-        if value.kind() != Kind::Text {
-            let got = shown(value);
-            return Err(wrong(&format!(
-                "a text like 'profile=approx_fast, max_codes=5000' is expected, got {got}"
-            )));
-        }
-        self.set_texts(value.text()?).map_err(|error| wrong(&error.message))?;
-        Ok(value.text()?.to_string())
+    /// Same as [`Knobs::set_texts`].
+    pub fn set_params(&mut self, texts: &str) -> Result<()> {
+        let set = self.set_texts_or(texts, ", per, mmr");
+        set.map_err(|error| Error::generic(format!("params: {}", error.message)))
     }
 
     fn check_unset(&self, knob: Knob) -> Result<()> {
@@ -309,7 +321,10 @@ impl Knobs {
         };
         // Without a calibration, all lists are probed.
         params.probe_limit = match (target, calibration) {
-            (Some(target), Some(calibration)) if !is_range => calibration.probe_limit(target, params.k),
+            (Some(target), Some(calibration)) if !is_range => {
+                let rows = if params.per.is_some() { ROWS_PER_GROUP } else { 1 };
+                calibration.probe_limit(target, params.k.saturating_mul(rows))
+            }
             _ => None,
         };
         Ok(())
@@ -323,6 +338,8 @@ impl Knobs {
     }
 }
 
+/// How many rows are assumed before the next group is reached: limits are measured for rows.
+const ROWS_PER_GROUP: usize = 10;
 /// The recall that a calibrated table is searched for.
 const DEFAULT_RECALL: f64 = 0.95;
 

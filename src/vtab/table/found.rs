@@ -47,13 +47,21 @@ pub struct Found {
     /// What the statement gave, for the hidden columns.
     pub k: Option<i64>,
     pub knobs: Knobs,
-    pub params: Option<String>,
+    pub asked: Asked,
     /// The number of the vector column that was searched.
     pub index: usize,
     pub metadata: OfSegments,
     /// What was searched; `None` if no row could be an answer.
     pub source: Option<Source>,
     carried: RefCell<Carried>,
+}
+
+/// The values that a statement gave of some hidden columns; NULL of the others.
+#[derive(Default)]
+pub struct Asked {
+    pub params: OfRow,
+    pub per: OfRow,
+    pub mmr: OfRow,
 }
 
 /// The content that a search saw.
@@ -90,7 +98,7 @@ impl Found {
     pub fn clear(&mut self) {
         self.queries.clear();
         self.metadata.clear();
-        (self.source, self.k, self.knobs, self.params) = (None, None, Knobs::default(), None);
+        (self.source, self.k, self.knobs, self.asked) = (None, None, Knobs::default(), Asked::default());
         self.carried.take();
     }
 

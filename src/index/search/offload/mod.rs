@@ -51,12 +51,12 @@ pub(crate) fn device_for(
             if work >= AUTO_MIN { DeviceCache::of_process(DeviceName::Auto)? } else { None }
         }
     };
-    // A range search has no k-th row, and later pages start at a key: the CPU does both.
+    // A range search has no k-th row, later pages start at a key, and a device knows no groups: the CPU does these.
     Ok(device.filter(|device| {
         let most = match params.device {
             Placement::Auto => device.accelerator.fast_keep(),
             _ => device.accelerator.max_keep(),
         };
-        params.above_key.is_none() && keep(params.k) <= most
+        params.above_key.is_none() && params.per.is_none() && keep(params.k) <= most
     }))
 }

@@ -105,9 +105,12 @@ impl VTabCursor<Ivf> for Cursor {
                     give(context, found.knobs.get(knob));
                 }
             }
-            At::Hidden(Hidden::Params) => {
-                if let Some(params) = found.and_then(|found| found.params.as_deref()) {
-                    context.text(params);
+            At::Hidden(hidden @ (Hidden::Params | Hidden::Per | Hidden::Mmr)) => {
+                let Some(asked) = found.map(|found| &found.asked) else { return Ok(()) };
+                match hidden {
+                    Hidden::Per => asked.per.give(context)?,
+                    Hidden::Mmr => asked.mmr.give(context)?,
+                    _ => asked.params.give(context)?,
                 }
             }
             _ if is_packed => self.of_query(context, at)?,
