@@ -195,7 +195,11 @@ impl Condition {
                 keep.rows(ends.len(), |i| column.text(i) != &**not);
             }
             (Test::TextIn(of), Values::Texts { ends, .. }) => {
-                keep.rows(ends.len(), |i| of.binary_search_by(|text| (**text).cmp(column.text(i))).is_ok());
+                let tails = Tails::of(of);
+                keep.rows(ends.len(), |i| {
+                    let text = column.text(i);
+                    tails.may_have(text) && of.binary_search_by(|one| (**one).cmp(text)).is_ok()
+                });
             }
             (
                 test @ (Test::Pattern(_) | Test::AsNumber { .. } | Test::Either(_)),
@@ -229,6 +233,39 @@ impl Condition {
             (Test::NotNull, _) => true,
             _ => false,
         }
+    }
+}
+
+/// The lengths and last bytes of a few texts, to rule others out by: texts that begin alike, such as paths, end
+/// differently.
+struct Tails([u64; 8]);
+
+impl Tails {
+    /// More texts than this leave few bits that rule anything out.
+    const MOST: usize = 128;
+
+    fn of(texts: &[Box<[u8]>]) -> Self {
+        if texts.len() > Self::MOST {
+            return Self([u64::MAX; 8]);
+        }
+        let mut tails = Self([0; 8]);
+        texts.iter().map(|text| Self::bit(text)).for_each(|bit| tails.0[bit >> 6] |= 1 << (bit & 63));
+        tails
+    }
+
+    fn may_have(&self, text: &[u8]) -> bool {
+        let bit = Self::bit(text);
+        self.0[bit >> 6] >> (bit & 63) & 1 == 1
+    }
+
+    /// The bit of a text, below 512.
+    fn bit(text: &[u8]) -> usize {
+        let tail = match text.last_chunk() {
+            Some(tail) => u64::from_le_bytes(*tail),
+            None => text.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
+        };
+        // The high bits of the product depend on all bits. (The factor is 2^64 over the golden ratio.)
+        ((tail ^ text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize
     }
 }
 
@@ -315,6 +352,8 @@ mod tests {
             Test::AsNumber { of: Number::Integer(2), orders: [true, false, true] },
             Test::Either(Box::new([Test::TextNot(bytes("a")), Test::TextIn(vec![bytes("b")])])),
             Test::TextIn(vec![bytes(""), bytes("b")]),
+            Test::TextIn((0..200).map(|i| bytes(&format!("a text of {i:03}"))).collect()),
+            Test::TextIn(vec![bytes("a text of 7"), bytes("a text of 8")]),
             Test::TextNot(bytes("a")),
             Test::NotNull,
             Test::Null,
@@ -328,14 +367,14 @@ mod tests {
             values in proptest::collection::vec((-4_i64..7, any::<bool>()), 0..200),
             before in any::<u64>(),
         ) {
-            const TEXTS: [&str; 5] = ["", "a", "ab", "b", "c"];
+            const TEXTS: [&str; 7] = ["", "a", "ab", "b", "c", "a text of 007", "a text of 7"];
             let kinds = [ValueKind::Integer, ValueKind::Float, ValueKind::Text, ValueKind::Boolean];
             let mut rows = Metadata::new(&kinds);
             for &(value, missing) in &values {
                 let row = [
                     Datum::Integer(value),
                     Datum::Float(value as f64),
-                    Datum::Text(TEXTS[value.unsigned_abs() as usize % 5]),
+                    Datum::Text(TEXTS[value.unsigned_abs() as usize % 7]),
                     Datum::Integer(value & 1),
                 ];
                 rows.push(row.map(|datum| if missing && value != 3 { Datum::Null } else { datum })).unwrap();
