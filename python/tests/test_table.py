@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -286,3 +286,19 @@ def test_commands_that_write_nothing_run_on_a_read_only_connection(opened: Calla
     table.command("preload")
     table.check()
     assert table.search([[1, 2]], 1).ids.shape == (1, 1)
+
+
+@pytest.mark.parametrize("names", [("doc", "lang"), ("per", "mmr")])
+def test_groups_and_diverse_rows(db: Any, names: Tuple[str, str]) -> None:
+    doc, lang = names
+    chunks = Table.create(db, "chunks", 2, columns={doc: "INTEGER", lang: "TEXT"})
+    vectors = [[i, i % 3] for i in range(1, 40)]
+    chunks.add(vectors, ids=list(range(1, 40)), metadata={doc: [i // 4 for i in range(1, 40)]})
+    assert chunks.search([0, 0], k=3, per=doc).ids.tolist() == [1, 4, 8]
+    assert chunks.search([0, 0], k=2, per=(doc, 2), where={doc: [1, 2]}).ids.tolist() == [4, 5, 8, 9]
+    assert chunks.search([[0, 0], [0, 0]], k=2, per=(doc, 2)).ids.tolist() == [[1, 2, 4, 5]] * 2
+    assert chunks.search([0, 0], k=2, mmr=1).ids.tolist() == [1, 2]
+    assert chunks.search([0, 0], k=2, mmr=(0, 20)).ids.tolist() == [1, 20]
+    assert chunks.search([0, 0], k=2, mmr=(0, 5), per=doc, nprobe=-1).ids.tolist() == [1, 16]
+    with pytest.raises(Exception, match="metadata or partition column .*'dok'"):
+        chunks.search([0, 0], per="dok")

@@ -21,7 +21,9 @@ use crate::sqlite::quoted;
 /// let as_good_as_asked = Search::new(10).recall_target(0.95);
 /// let near_ones = Search::all_within(0.25).rowids(&[3, 5, 8]);
 /// let recent = Search::new(10).filter("year > ? OR pinned = 1", [2020]);
-/// # let _ = (nearest, careful, as_good_as_asked, near_ones, recent);
+/// let one_per_document = Search::new(10).per("doc_id");
+/// let diverse = Search::new(10).mmr(0.5);
+/// # let _ = (nearest, careful, as_good_as_asked, near_ones, recent, one_per_document, diverse);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search<'a> {
@@ -32,6 +34,9 @@ pub struct Search<'a> {
     rowids: Option<Cow<'a, [i64]>>,
     without: Vec<i64>,
     filters: Vec<Filter>,
+    /// The values of the hidden columns `per` and `mmr`.
+    per: Option<String>,
+    mmr: Option<String>,
 }
 
 impl<'a> Search<'a> {
@@ -50,6 +55,8 @@ impl<'a> Search<'a> {
             rowids: None,
             without: Vec::new(),
             filters: Vec::new(),
+            per: None,
+            mmr: None,
         }
     }
 
@@ -119,6 +126,47 @@ impl<'a> Search<'a> {
         self
     }
 
+    /// The nearest row of each of the `k` nearest values of a metadata or partition column, in the place of the k
+    /// nearest rows: ten documents, not ten parts of one. NULL is a value like any other.
+    ///
+    /// ```
+    /// use sqlite_ivf::{ColumnType, Row, Search, Table, TableOptions};
+    /// let db = rusqlite::Connection::open_in_memory()?;
+    /// sqlite_ivf::register(&db)?;
+    /// let chunks = Table::create(&db, "chunks", &TableOptions::new(1).metadata("doc", ColumnType::Text))?;
+    /// chunks.insert_rows([
+    ///     Row::new(1).vector(&[1.0]).set("doc", "a"),
+    ///     Row::new(2).vector(&[2.0]).set("doc", "a"),
+    ///     Row::new(3).vector(&[3.0]).set("doc", "b"),
+    /// ])?;
+    /// let found = chunks.search(&[0.0], &Search::new(2).per("doc"))?;
+    /// assert_eq!(found.iter().map(|row| row.rowid).collect::<Vec<_>>(), [1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn per(self, column: impl Into<String>) -> Self {
+        Self { per: Some(column.into()), ..self }
+    }
+
+    /// [`Search::per`] with up to `rows` rows of each value, at least 1.
+    #[must_use]
+    pub fn rows_per(self, column: &str, rows: usize) -> Self {
+        self.per(format!("{column}:{rows}"))
+    }
+
+    /// Rows that are near the query and far from each other, by maximal marginal relevance: `lambda` from 0 (far
+    /// from each other) to 1 (near the query). They are chosen among 5 k candidates, and at least 50.
+    #[must_use]
+    pub fn mmr(self, lambda: f64) -> Self {
+        Self { mmr: Some(lambda.to_string()), ..self }
+    }
+
+    /// [`Search::mmr`] among so many candidates, at least k.
+    #[must_use]
+    pub fn mmr_among(self, lambda: f64, candidates: usize) -> Self {
+        Self { mmr: Some(format!("{lambda}:{candidates}")), ..self }
+    }
+
     /// The vector column that it compares with, by its number in `table`.
     pub(super) fn vector_in(&self, table: &Table<'_>) -> Result<usize> {
         match &self.column {
@@ -166,6 +214,15 @@ impl<'a> Search<'a> {
                 Knob::Name(name) => Value::Text(name.into()),
             };
             and(&format!("{name} = "), value);
+        }
+        for (name, value) in [("per", &self.per), ("mmr", &self.mmr)] {
+            match value {
+                Some(value) if table.has_hidden(name) => {
+                    and(&format!("{name} = "), Value::Text(value.clone()))
+                }
+                Some(value) => params.push(format!("{name}={value}")),
+                None => {}
+            }
         }
         if !params.is_empty() {
             let params = params.join(", ");

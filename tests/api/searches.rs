@@ -164,3 +164,37 @@ fn each_vector_column_is_searched_alone_and_in_a_batch() {
     let wrong = table.search(&[4.0, 0.0], &body).unwrap_err();
     assert!(wrong.to_string().contains("expected 3"), "{wrong}");
 }
+
+#[test]
+fn groups_and_diverse_rows_are_those_that_sql_gives_also_in_a_batch_and_in_tables_that_hide_the_names() {
+    let db = open();
+    for names in [["doc", "lang"], ["per", "mmr"]] {
+        let options =
+            TableOptions::new(2).metadata(names[0], ColumnType::Integer).metadata(names[1], ColumnType::Text);
+        let table = Table::create(&db, "chunks", &options).unwrap();
+        let vectors: Vec<[f32; 2]> = (0..40).map(|i| [i as f32, (i % 3) as f32]).collect();
+        let row = |i: i64| Row::new(i).vector(&vectors[i as usize]).set(names[0], i / 4);
+        table.insert_rows((1..40).map(row)).unwrap();
+        let of = |search: &Search<'_>| ids(table.search(&[0.0, 0.0], search).unwrap());
+        assert_eq!(of(&Search::new(3).per(names[0])), [1, 4, 8]);
+        assert_eq!(of(&Search::new(2).rows_per(names[0], 2)), [1, 2, 4, 5]);
+        assert_eq!(
+            of(&Search::new(2).rows_per(names[0], 2).filter(format!("{} >= ?", names[0]), [1])),
+            [4, 5, 8, 9]
+        );
+        assert_eq!(of(&Search::all_within(9.0).per(names[0])), [1, 4, 8]);
+        assert_eq!(of(&Search::new(2).mmr(1.0)), [1, 2]);
+        assert_eq!(of(&Search::new(2).mmr_among(0.0, 20)), [1, 20]);
+        assert_eq!(of(&Search::new(2).mmr_among(0.0, 5).per(names[0])), [1, 16]);
+        let search = Search::new(2).rows_per(names[0], 2);
+        let batch = table.search_batch(&[0.0, 0.0, 30.0, 0.0], &search).unwrap();
+        let batch: Vec<Vec<i64>> = batch.into_iter().map(ids).collect();
+        assert_eq!(batch[0], of(&search));
+        assert_eq!(batch[1].len(), 4);
+        let wrong = table.search(&[0.0, 0.0], &Search::new(2).per("dok")).unwrap_err();
+        assert!(wrong.to_string().contains("'dok'"), "{wrong}");
+        assert!(table.search(&[0.0, 0.0], &Search::new(9).mmr_among(0.5, 3)).is_err());
+        drop(table);
+        db.execute_batch("DROP TABLE chunks").unwrap();
+    }
+}

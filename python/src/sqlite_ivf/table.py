@@ -370,6 +370,8 @@ class Table:
         where: Where = None,
         values: Sequence[Any] = (),
         within: Optional[float] = None,
+        per: Union[str, Tuple[str, int], None] = None,
+        mmr: Union[float, Tuple[float, int], None] = None,
         **settings: Unpack[Settings],
     ) -> Hits:
         """The `k` nearest rows of a query, or of each line of a matrix, in one statement.
@@ -378,7 +380,11 @@ class Table:
         each of `values`: `where="year > ? AND lang != ?", values=(2020, "de")`. `within` is the largest distance; with it `k` may
         be None. `settings` are those of docs/sql.md, "How much is searched": `nprobe`, `recall_target` and so on.
 
-        The answers for a matrix have `k` columns: a line with fewer answers ends with id -1 and an infinite distance. One query
+        `per="doc_id"` gives the nearest row of each of the `k` nearest values of that column, `per=("doc_id", 3)` up to three
+        rows of each. `mmr=0.5` gives rows that are near the query (1) and far from each other (0), `mmr=(0.5, 200)` among so many
+        candidates.
+
+        The answers for a matrix have `k` columns (`k` times the rows of `per`): a line with fewer answers ends with id -1 and an infinite distance. One query
         has as many as there are.
 
         >>> import numpy as np, sqlite_ivf
@@ -406,9 +412,21 @@ class Table:
             bound.append(_plain(within))
         conditions, given = self._conditions(where, values)
         terms, bound = terms + conditions, bound + given
-        if settings:
+        asked: Dict[str, Any] = dict(settings)
+        width = k
+        if per is not None:
+            name, rows_of_each = (per, 1) if isinstance(per, str) else per
+            width = None if k is None else k * rows_of_each
+            asked["per"] = name if isinstance(per, str) else f"{name}:{rows_of_each}"
+        if mmr is not None:
+            asked["mmr"] = ":".join(map(str, mmr)) if isinstance(mmr, tuple) else mmr
+        for name in ("per", "mmr"):
+            if name in asked and name in self._hidden:
+                terms.append(f"{name} = ?")
+                bound.append(asked.pop(name))
+        if asked:
             terms.append("params = ?")
-            bound.append(", ".join(f"{name}={value}" for name, value in settings.items()))
+            bound.append(", ".join(f"{name}={value}" for name, value in asked.items()))
         columns = "rowids, distances" if arrays else "rowid, distance"
         batch = not single and arrays and self._first and "batch" in self._hidden
         what = "batch" if batch else quoted(self.column)
@@ -421,7 +439,7 @@ class Table:
             if not arrays:  # a column of the table's own has one of these names
                 found = [(np.array([r for r, _ in found], "<i8").tobytes(), np.array([d for _, d in found], "<f8").tobytes())]
             rows += found
-        ids, distances = _vectors.unpack(rows, None if single else k)
+        ids, distances = _vectors.unpack(rows, None if single else width)
         return Hits(ids[0], distances[0]) if single else Hits(ids, distances)
 
     def recall(self, queries: Any, k: int = 10, **settings: Unpack[Settings]) -> Recall:
