@@ -384,8 +384,8 @@ class Table:
         rows of each. `mmr=0.5` gives rows that are near the query (1) and far from each other (0), `mmr=(0.5, 200)` among so many
         candidates.
 
-        The answers for a matrix have `k` columns (`k` times the rows of `per`): a line with fewer answers ends with id -1 and an infinite distance. One query
-        has as many as there are.
+        The answers for a matrix have `k` columns (`k` times the rows of `per`): a line with fewer answers ends with id -1 and an
+        infinite distance. One query has as many as there are.
 
         >>> import numpy as np, sqlite_ivf
         >>> items = Table.create(sqlite_ivf.connect(), "items", 2)
