@@ -40,6 +40,17 @@ impl Cell {
         })
     }
 
+    /// As the parameter of a statement; [`Cell::Refused`] as NULL.
+    pub fn param(&self) -> Param<'_> {
+        match self {
+            Self::Null | Self::Refused => Param::Null,
+            Self::I64(value) => Param::I64(*value),
+            Self::F64(value) => Param::F64(*value),
+            Self::Text(value) => Param::Text(value),
+            Self::Blob(value) => Param::Blob(value),
+        }
+    }
+
     /// Sets it as the result of a function or column.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Filters: conditions in SQL with their values, as terms of inner statements.
 
-use crate::sqlite::{Db, Error, Kind, Param, Result, Value};
+use crate::sqlite::{Db, Error, Kind, Result, Value};
 use crate::vtab::hybrid::{Given, about, wrong};
 use crate::vtab::schema::tokens::{self, tokens};
 use crate::vtab::table_function::Cell;
@@ -50,16 +50,6 @@ impl Condition {
         let sql = format!("SELECT 1 FROM {table} WHERE {}", all.join(" AND "));
         db.prepare_on_tables(&sql).map_err(|error| about(format!("{name} '{}'", beginning(text)), error))?;
         Ok(condition)
-    }
-
-    pub fn params(&self) -> impl Iterator<Item = Param<'_>> {
-        self.values.iter().map(|value| match value {
-            Cell::I64(value) => Param::I64(*value),
-            Cell::F64(value) => Param::F64(*value),
-            Cell::Text(value) => Param::Text(value),
-            Cell::Blob(value) => Param::Blob(value),
-            Cell::Null | Cell::Refused => Param::Null,
-        })
     }
 }
 

@@ -10,14 +10,13 @@ mod sides;
 mod words;
 
 use std::fmt::Display;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
 use crate::sqlite::{Db, Error, Kind, Result, Statement, Value, quoted};
 use crate::vtab::hybrid::condition::Condition;
 use crate::vtab::hybrid::fuse::{Fused, Fusion};
-use crate::vtab::hybrid::sides::{Among, TextSide, VectorSide};
+use crate::vtab::hybrid::sides::{TextSide, VectorSide};
 use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction, register as register_function};
 use crate::vtab::values::number::{exact_rowid, k_of, number, shown};
@@ -106,7 +105,7 @@ impl TableFunction for IvfHybrid {
         // Parameters 1 and 2 of both sides are the query and the number of candidates.
         let filter = Condition::read(db, &given, "filter", &vectors.qualified, 2)?;
         let of_text = Condition::read(db, &given, "fts_filter", &text.qualified, 2 + filter.values.len())?;
-        let among = Among { filter: &filter, of_text: &of_text, rowids: given.rowids()? };
+        let rowids = given.rowids()?;
         if k == 0 {
             return Ok(Vec::new());
         }
@@ -118,8 +117,10 @@ impl TableFunction for IvfHybrid {
             version.step()?;
             versions.push(version);
         }
+        let among = vectors.among(db, filter, of_text, rowids)?;
+        let matching = text.search(db, &vectors, &among, candidates)?;
+        // The last search of the table, so that `ivf_profile` tells of it.
         let near = vectors.search(db, &text.qualified, &among, candidates)?;
-        let matching = text.search(db, &vectors.qualified, &among, candidates)?;
         fuse::fuse(db, &fusion, near, matching, k)
     }
 }
@@ -169,21 +170,17 @@ impl<'a> Given<'a> {
             .ok_or_else(|| wrong(format!("{name} must be a number from 0, got {}", shown(value))))
     }
 
-    /// The rows of `rowid IN (...)`, as a JSON array.
-    fn rowids(&self) -> Result<Option<String>> {
+    /// The rows of `rowid IN (...)`, ascending.
+    fn rowids(&self) -> Result<Option<Vec<i64>>> {
         let Some(Some(value)) = self.arguments.get(IvfHybrid::ARGUMENTS.len()) else { return Ok(None) };
-        let mut json = Vec::new();
-        json.try_push(b'[')?;
+        let mut rowids = Vec::new();
         if let Some(mut list) = value.as_in_list()? {
-            let mut one = String::new();
             while let Some(value) = list.next_value()? {
-                let Some(rowid) = exact_rowid(&value) else { continue };
-                one.clear();
-                let _ = write!(one, "{}{rowid}", if json.len() > 1 { "," } else { "" });
-                json.try_append(one.as_bytes())?;
+                rowids.try_extend(exact_rowid(&value))?;
             }
         }
-        json.try_push(b']')?;
-        String::from_utf8(json).map(Some).map_err(|error| Error::internal(error.to_string()))
+        rowids.sort_unstable();
+        rowids.dedup();
+        Ok(Some(rowids))
     }
 }

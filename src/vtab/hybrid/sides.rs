@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
-use crate::sqlite::{Db, Kind, Param, Result, Value, quoted, sql_of};
+use crate::sqlite::{Db, Error, Kind, Param, Result, Value, ffi, quoted, sql_of};
 use crate::storage::Element;
 use crate::vtab::hybrid::condition::{Condition, Term};
 use crate::vtab::hybrid::fuse::Found;
@@ -15,38 +15,68 @@ use crate::vtab::schema::columns::Column;
 use crate::vtab::schema::tokens::{self, tokens};
 use crate::vtab::table::Table;
 use crate::vtab::table::registry::Connection;
+use crate::vtab::table_function::Cell;
 use crate::vtab::values::element::element_of;
 use crate::vtab::values::number::{beginning, shown};
 
 /// The rows that may be answers.
-pub struct Among<'a> {
-    /// On the columns of the `ivf` table.
-    pub filter: &'a Condition,
+pub struct Among {
+    /// On the columns of the `ivf` table: terms that are part of a search of it.
+    searched: Vec<Term>,
     /// On the columns of the FTS5 table.
-    pub of_text: &'a Condition,
-    /// A JSON array.
-    pub rowids: Option<String>,
+    of_text: Vec<Term>,
+    /// The values of both.
+    values: Vec<Cell>,
+    /// Ascending.
+    rowids: Option<Vec<i64>>,
 }
 
-impl<'a> Among<'a> {
-    /// The parameters of a statement: the query and the number of candidates, the values of both filters, `more`.
-    fn params(&'a self, query: Param<'a>, candidates: i64, more: Option<Param<'a>>) -> Vec<Param<'a>> {
-        let mut params = vec![query, Param::I64(candidates)];
-        params.extend(self.filter.params());
-        params.extend(self.of_text.params());
-        params.extend(self.rowids.as_deref().map(Param::Text));
+impl Among {
+    /// The parameters of a statement: a query, a number of rows, the values of both filters, and `more`.
+    fn params<'a>(&'a self, query: Param<'a>, rows: i64, more: &[Param<'a>]) -> Vec<Param<'a>> {
+        let mut params = vec![query, Param::I64(rows)];
+        params.extend(self.values.iter().map(Cell::param));
         params.extend(more);
         params
     }
 
-    /// The number of the parameter for the rowids.
-    fn place(&self) -> usize {
-        2 + self.filter.values.len() + self.of_text.values.len() + 1
+    /// The number of the first of the `more` parameters.
+    fn more(&self) -> usize {
+        3 + self.values.len()
+    }
+
+    /// The terms that rows without a distance can meet.
+    fn without_distance(&self) -> String {
+        joined(self.searched.iter().filter(|term| !term.has_distance))
     }
 }
 
 fn joined<'t>(terms: impl IntoIterator<Item = &'t Term>) -> String {
     terms.into_iter().map(|term| term.sql.as_str()).collect::<Vec<_>>().join(" AND ")
+}
+
+/// Rowids as a JSON array.
+fn json(rowids: &[i64]) -> Result<String> {
+    let mut text = String::new();
+    // 20 digits with the sign, and a comma.
+    text.try_reserve(rowids.len().saturating_mul(21).saturating_add(2)).map_err(|_| Error::nomem())?;
+    for rowid in rowids {
+        let _ = write!(text, "{}{rowid}", if text.is_empty() { '[' } else { ',' });
+    }
+    text.push_str(if text.is_empty() { "[]" } else { "]" });
+    Ok(text)
+}
+
+/// The rowids that a statement gives, ascending.
+fn rowids_of(db: Db, sql: &str, params: &[Param<'_>]) -> Result<Vec<i64>> {
+    let mut statement = db.prepare_on_tables(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut rowids = Vec::new();
+    while rows.step()? {
+        rowids.try_push(rows.i64(0))?;
+    }
+    rowids.sort_unstable();
+    Ok(rowids)
 }
 
 /// The vectors.
@@ -94,47 +124,143 @@ impl<'a> VectorSide<'a> {
         Ok(Self { schema, qualified, column, query, params, table })
     }
 
-    /// The nearest rows.
+    /// Which rows may be answers: those that meet both filters, and are among `rowids`.
+    ///
+    /// SQLite tests some conditions after a search. These are looked up before it, and become a set of rows.
     ///
     /// # Errors
-    /// What the search fails with.
-    pub fn search(&self, db: Db, text: &str, among: &Among<'_>, candidates: i64) -> Result<Vec<Found>> {
-        let Some(query) = self.query else { return Ok(Vec::new()) };
-        // A bound value has no subtype.
-        let matched = match element_of(query) {
-            Some(Element::F32) => "vec_f32(?1)",
-            Some(Element::F16) => "vec_f16(?1)",
-            Some(Element::Bf16) => "vec_bf16(?1)",
-            Some(Element::Int8) => "vec_int8(?1)",
-            Some(Element::Bit) => "vec_bit(?1)",
-            None => "?1",
-        };
-        let matched = format!("{} MATCH {matched} AND k = ", quoted(&self.column.name));
-        let params = among.params(query.param()?, candidates, self.params.map(Param::Text));
-        let (searched, looked_up): (Vec<&Term>, Vec<&Term>) =
-            among.filter.terms.iter().partition(|term| self.is_searched(db, &matched, term, &params));
-        let table = &self.qualified;
-        let mut sql = format!("SELECT rowid, distance, ?{} FROM {table} WHERE {matched}?2", params.len());
-        let mut and = |term: String| {
-            let _ = write!(sql, " AND {term}");
-        };
-        searched.iter().for_each(|term| and(term.sql.clone()));
+    /// A condition on the distance that is no part of the search; what the look-up fails with.
+    pub fn among(
+        &self,
+        db: Db,
+        filter: Condition,
+        of_text: Condition,
+        mut rowids: Option<Vec<i64>>,
+    ) -> Result<Among> {
+        let mut among =
+            Among { searched: Vec::new(), of_text: of_text.terms, values: filter.values, rowids: None };
+        among.values.extend(of_text.values);
+        let mut looked_up = Vec::new();
+        for term in filter.terms {
+            let goes =
+                if self.is_searched(db, &term, &among)? { &mut among.searched } else { &mut looked_up };
+            goes.push(term);
+        }
         if let Some(term) = looked_up.iter().find(|term| term.has_distance) {
             let what =
                 "a condition on the distance stands alone or between ANDs, and compares it with a value";
             return Err(wrong(format!("filter: {what}, got '{}'", beginning(&term.sql))));
         }
         if !looked_up.is_empty() {
-            and(format!("rowid IN (SELECT rowid FROM {table} WHERE {})", joined(looked_up)));
+            let sql = format!(
+                "SELECT rowid, ?{} FROM {} WHERE {}",
+                among.more() - 1,
+                self.qualified,
+                joined(&looked_up)
+            );
+            let mut found = rowids_of(db, &sql, &among.params(Param::Null, 0, &[]))
+                .map_err(|error| about("filter", error))?;
+            if let Some(rowids) = rowids {
+                found.retain(|rowid| rowids.binary_search(rowid).is_ok());
+            }
+            rowids = Some(found);
         }
-        if !among.of_text.terms.is_empty() {
-            and(format!("rowid IN (SELECT rowid FROM {text} WHERE {})", joined(&among.of_text.terms)));
+        among.rowids = rowids;
+        Ok(among)
+    }
+
+    /// The condition of a search, without its k.
+    fn matched(&self) -> String {
+        let name = quoted(&self.column.name);
+        // A bound value has no subtype.
+        let query = match self.query.map(element_of) {
+            Some(Some(Element::F32)) => "vec_f32(?1)",
+            Some(Some(Element::F16)) => "vec_f16(?1)",
+            Some(Some(Element::Bf16)) => "vec_bf16(?1)",
+            Some(Some(Element::Int8)) => "vec_int8(?1)",
+            Some(Some(Element::Bit)) => "vec_bit(?1)",
+            Some(None) => "?1",
+            // Any vector serves to look for rows that meet a condition.
+            None => &format!("(SELECT {name} FROM {} LIMIT 1)", self.qualified),
+        };
+        format!("{name} MATCH {query} AND k = ")
+    }
+
+    fn param(&self) -> Result<Param<'a>> {
+        self.query.map_or(Ok(Param::Null), Value::param)
+    }
+
+    /// Whether a term is part of a search: `packed = 1` allows no others.
+    fn is_searched(&self, db: Db, term: &Term, among: &Among) -> Result<bool> {
+        let sql = format!(
+            "SELECT 1, ?{} FROM {} WHERE {}0 AND packed = 1 AND {}",
+            among.more() - 1,
+            self.qualified,
+            self.matched(),
+            term.sql
+        );
+        let params = among.params(self.param()?, 0, &[]);
+        match db.prepare_on_tables(&sql).and_then(|mut statement| statement.execute(&params)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.primary() == ffi::SQLITE_ERROR => Ok(false),
+            Err(error) => Err(error),
         }
-        if among.rowids.is_some() {
-            and(format!("rowid IN (SELECT value FROM json_each(?{}))", among.place()));
+    }
+
+    /// Those of some rows that meet the filter on the columns of this table, ascending.
+    fn meeting(&self, db: Db, among: &Among, mut rowids: Vec<i64>) -> Result<Vec<i64>> {
+        /// Up to so many rows, a search looks up their lists: as ivf's own `rowid IN (...)`.
+        const FEW: usize = 10_000;
+        let (more, terms) = (among.more(), among.without_distance());
+        let select = |last: usize| format!("SELECT rowid, ?{last} FROM {} WHERE ", self.qualified);
+        if rowids.len() <= FEW && self.table.options.columns.has_hidden("params") {
+            let rowids = json(&rowids)?;
+            let params = among.params(self.param()?, i64::MAX, &[Param::Text(&rowids)]);
+            let sql = format!(
+                "{}{}?2 AND params = 'nprobe=-1, max_codes=0, profile=exact' AND {terms} \
+                 AND rowid IN (SELECT value FROM json_each(?{more}))",
+                select(more),
+                self.matched()
+            );
+            return rowids_of(db, &sql, &params);
+        }
+        let sql = format!("{}{terms}", select(more - 1));
+        let meeting = rowids_of(db, &sql, &among.params(Param::Null, 0, &[]))?;
+        rowids.retain(|rowid| meeting.binary_search(rowid).is_ok());
+        rowids.sort_unstable();
+        Ok(rowids)
+    }
+
+    /// The nearest rows.
+    ///
+    /// # Errors
+    /// What the search fails with.
+    pub fn search(&self, db: Db, text: &str, among: &Among, candidates: i64) -> Result<Vec<Found>> {
+        if self.query.is_none() {
+            return Ok(Vec::new());
+        }
+        let rowids = among.rowids.as_deref().map(json).transpose()?;
+        let more: Vec<Param<'_>> =
+            [rowids.as_deref(), self.params].into_iter().flatten().map(Param::Text).collect();
+        let params = among.params(self.param()?, candidates, &more);
+        let mut sql = format!(
+            "SELECT rowid, distance, ?{} FROM {} WHERE {}?2",
+            params.len(),
+            self.qualified,
+            self.matched()
+        );
+        let mut and = |term: &str| {
+            let _ = write!(sql, " AND {term}");
+        };
+        among.searched.iter().for_each(|term| and(&term.sql));
+        if !among.of_text.is_empty() {
+            and(&format!("rowid IN (SELECT rowid FROM {text} WHERE {})", joined(&among.of_text)));
+        }
+        if rowids.is_some() {
+            and(&format!("rowid IN (SELECT value FROM json_each(?{}))", among.more()));
         }
         if self.params.is_some() {
-            and(format!("params = ?{}", params.len()));
+            and(&format!("params = ?{}", params.len()));
         }
         sql.push_str(" ORDER BY distance, rowid");
         let run = || -> Result<Vec<Found>> {
@@ -148,18 +274,6 @@ impl<'a> VectorSide<'a> {
             Ok(found)
         };
         run().map_err(|error| about(format!("vec_table '{}'", self.table.name()), error))
-    }
-
-    /// Whether a term is part of the search. SQLite tests others after it, which a search with `packed = 1` does
-    /// not allow. Those become a set of rows to search among.
-    fn is_searched(&self, db: Db, matched: &str, term: &Term, params: &[Param<'_>]) -> bool {
-        let sql = format!(
-            "SELECT 1, ?{} FROM {} WHERE {matched}0 AND packed = 1 AND {}",
-            params.len(),
-            self.qualified,
-            term.sql
-        );
-        db.prepare_on_tables(&sql).and_then(|mut statement| statement.execute(params)).is_ok()
     }
 }
 
@@ -212,56 +326,75 @@ impl<'a> TextSide<'a> {
     ///
     /// # Errors
     /// What the search fails with.
-    pub fn search(&self, db: Db, vectors: &str, among: &Among<'_>, candidates: i64) -> Result<Vec<Found>> {
+    pub fn search(
+        &self,
+        db: Db,
+        vectors: &VectorSide<'_>,
+        among: &Among,
+        candidates: i64,
+    ) -> Result<Vec<Found>> {
         let query = |phrases| {
-            self.query
-                .and_then(|text| words::query(text, self.mode, phrases))
-                .map(|query| words::within(&self.columns, &query))
+            let query = self.query.and_then(|text| words::query(text, self.mode, phrases));
+            query.map(|query| words::within(&self.columns, &query))
         };
         let Some(text) = query(true) else { return Ok(Vec::new()) };
-        let table = &self.qualified;
-        let mut sql = format!(
-            "SELECT rowid, rank, ?{} FROM {table}(?1)",
-            among.place() - 1 + usize::from(among.rowids.is_some())
-        );
-        let mut word = " WHERE";
-        let mut and = |term: String| {
-            let _ = write!(sql, "{word} {term}");
-            word = " AND";
-        };
-        // A row that the text finds has no distance.
-        let filter: Vec<&Term> = among.filter.terms.iter().filter(|term| !term.has_distance).collect();
-        if !filter.is_empty() {
-            and(format!("+rowid IN (SELECT rowid FROM {vectors} WHERE {})", joined(filter)));
-        }
-        if !among.of_text.terms.is_empty() {
-            and(joined(&among.of_text.terms));
-        }
-        if among.rowids.is_some() {
-            // The sign keeps SQLite from searching once for each rowid.
-            and(format!("+rowid IN (SELECT value FROM json_each(?{}))", among.place()));
-        }
-        sql.push_str(" ORDER BY rank, rowid LIMIT ?2");
-        let run = |text: &str| -> Result<Vec<Found>> {
-            let params = among.params(Param::Text(text), candidates, None);
-            let mut statement = db.prepare_on_tables(&sql)?;
-            let mut rows = statement.query(&params)?;
-            let mut found = Vec::new();
-            while rows.step()? {
-                // FTS5 has the best rows first, with the smallest numbers.
-                let value = Some(0.0 - rows.f64(1));
-                found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
-            }
-            Ok(found)
-        };
-        let mut found = run(&text);
-        if let (Err(error), true) = (&found, self.mode != Mode::Fts5) {
+        let found = match self.matching(db, &text, vectors, among, candidates) {
             // A table with detail=none or detail=column.
-            if error.message.contains("phrase queries are not supported") {
-                found = query(false).map_or(Ok(Vec::new()), |text| run(&text));
+            Err(error)
+                if self.mode != Mode::Fts5 && error.message.contains("phrase queries are not supported") =>
+            {
+                let Some(text) = query(false) else { return Ok(Vec::new()) };
+                self.matching(db, &text, vectors, among, candidates)
             }
-        }
+            other => other,
+        };
         found.map_err(|error| about(format!("fts_table '{}'", self.name), error))
+    }
+
+    fn matching(
+        &self,
+        db: Db,
+        text: &str,
+        vectors: &VectorSide<'_>,
+        among: &Among,
+        candidates: i64,
+    ) -> Result<Vec<Found>> {
+        let last = among.more() - 1;
+        let mut of_table = format!("FROM {}(?1)", self.qualified);
+        if !among.of_text.is_empty() {
+            let _ = write!(of_table, " WHERE {}", joined(&among.of_text));
+        }
+        let mut only = String::new();
+        if among.rowids.is_some() || !among.without_distance().is_empty() {
+            // Ranks are computed for the rows only that may be answers: they cost more than the matching.
+            let params = among.params(Param::Text(text), 0, &[]);
+            let mut rowids = rowids_of(db, &format!("SELECT rowid, ?{last} {of_table}"), &params)?;
+            if let Some(only) = &among.rowids {
+                rowids.retain(|rowid| only.binary_search(rowid).is_ok());
+            }
+            if !among.without_distance().is_empty() {
+                rowids = vectors.meeting(db, among, rowids)?;
+            }
+            only = json(&rowids)?;
+            // The sign keeps SQLite from matching once for each rowid.
+            of_table = format!(
+                "FROM {}(?1) WHERE +rowid IN (SELECT value FROM json_each(?{}))",
+                self.qualified,
+                last + 1
+            );
+        }
+        let more = if only.is_empty() { &[][..] } else { &[Param::Text(&only)] };
+        let params = among.params(Param::Text(text), candidates, more);
+        let sql = format!("SELECT rowid, rank, ?{} {of_table} ORDER BY rank, rowid LIMIT ?2", params.len());
+        let mut statement = db.prepare_on_tables(&sql)?;
+        let mut rows = statement.query(&params)?;
+        let mut found = Vec::new();
+        while rows.step()? {
+            // FTS5 gives the best rows the smallest numbers.
+            let value = Some(0.0 - rows.f64(1));
+            found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
+        }
+        Ok(found)
     }
 }
 
