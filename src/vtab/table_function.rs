@@ -203,8 +203,9 @@ pub struct FunctionCursor<F: TableFunction> {
 impl<F: TableFunction> VTabCursor<Function<F>> for FunctionCursor<F> {
     fn filter(&mut self, vtab: &Function<F>, mask: i32, _: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         let mut args = args.iter().copied();
-        let given: Vec<Option<Value<'_>>> =
-            (0..=F::ARGUMENTS.len()).map(|at| if mask >> at & 1 == 1 { args.next() } else { None }).collect();
+        let given: Vec<Option<Value<'_>>> = (0..F::ARGUMENTS.len() + usize::from(F::ROWIDS.is_some()))
+            .map(|at| if mask >> at & 1 == 1 { args.next() } else { None })
+            .collect();
         self.arguments = given.iter().map(cell).collect::<Result<_>>()?;
         self.at = 0;
         self.rows = F::rows(vtab.db, &vtab.environment, &given)?;
