@@ -460,6 +460,27 @@ fn a_plan_tells_which_arguments_are_given() {
 }
 
 #[test]
+fn queries_may_come_from_another_table() {
+    let db = library(100, 16);
+    run(
+        &db,
+        "CREATE TABLE asked(id INTEGER PRIMARY KEY, v, t);
+         INSERT INTO asked VALUES (1, '[0, 0, 0, 0]', 'fox'), (2, '[2, 2, 2, 2]', 'whale?'), (3, NULL, 'sea')",
+    );
+    let sql = "SELECT asked.id, h.rowid FROM asked JOIN ivf_hybrid('items', 'texts', v, t, 3) AS h ORDER BY asked.id, h.rank";
+    let mut statement = db.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows: Vec<(i64, i64)> = rows.unwrap().map(Result::unwrap).collect();
+    let one = |id: i64, arguments: &str| -> Vec<(i64, i64)> {
+        let found = ids(&ask(&db, &format!("('items', 'texts', {arguments}, 3)"), &[]));
+        found.into_iter().map(|rowid| (id, rowid)).collect()
+    };
+    let expected =
+        [one(1, "'[0, 0, 0, 0]', 'fox'"), one(2, "'[2, 2, 2, 2]', 'whale?'"), one(3, "NULL, 'sea'")];
+    assert_eq!(rows, expected.concat());
+}
+
+#[test]
 fn lists_of_rowids_narrow_both_sides_wherever_they_come_from() {
     let db = library(100, 13);
     run(

@@ -215,6 +215,8 @@ fn a_long_text_is_answered() {
     let db = library(200, 24);
     let text: String = (0..20_000).map(|i| format!("word{i} ")).collect();
     assert_eq!(found(&db, &format!("fox {text}"), "any"), Shelf::of(&db).any("fox"));
+    // One word of many bytes, cut inside of a character.
+    assert_eq!(found(&db, &format!("fox x{}", "\u{e9}".repeat(2_000_000)), "any"), Shelf::of(&db).any("fox"));
 }
 
 #[test]

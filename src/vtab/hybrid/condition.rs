@@ -1,5 +1,6 @@
 //! Filters: conditions in SQL with their values, as terms of inner statements.
 
+use crate::base::alloc::TryExtend;
 use crate::sqlite::{Db, Error, Kind, Result, Value};
 use crate::vtab::hybrid::{Given, about, wrong};
 use crate::vtab::schema::tokens::{self, tokens};
@@ -74,7 +75,7 @@ fn read_values(db: Db, name: &str, value: &Value<'_>) -> Result<Vec<(Option<Stri
             return Err(wrong("each value is a number, a text, true, false or null"));
         }
         let key = if rows.kind(0) == Kind::Text { Some(rows.text(0)?.to_string()) } else { None };
-        values.push((key, Cell::copy(rows.param(1)?)?));
+        values.try_push((key, Cell::copy(rows.param(1)?)?))?;
     }
     Ok(values)
 }

@@ -335,15 +335,15 @@ impl<'a> TextSide<'a> {
     ) -> Result<Vec<Found>> {
         let query = |phrases| {
             let query = self.query.and_then(|text| words::query(text, self.mode, phrases));
-            query.map(|query| words::within(&self.columns, &query))
+            query.map(|query| words::within(&self.columns, query)).transpose()
         };
-        let Some(text) = query(true) else { return Ok(Vec::new()) };
+        let Some(text) = query(true)? else { return Ok(Vec::new()) };
         let found = match self.matching(db, &text, vectors, among, candidates) {
             // A table with detail=none or detail=column.
             Err(error)
                 if self.mode != Mode::Fts5 && error.message.contains("phrase queries are not supported") =>
             {
-                let Some(text) = query(false) else { return Ok(Vec::new()) };
+                let Some(text) = query(false)? else { return Ok(Vec::new()) };
                 self.matching(db, &text, vectors, among, candidates)
             }
             other => other,

@@ -1,6 +1,9 @@
 //! Texts of people as queries of FTS5, in which no character has a meaning.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+
+use crate::sqlite::{Error, Result};
 
 /// How a text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,16 +22,23 @@ impl Mode {
 
 /// The most strings of a query. FTS5 copies the list of all so far for each of them.
 const MOST: usize = 1_000;
+/// The most bytes of a text that are read, so that a query takes little memory.
+const MOST_BYTES: usize = 1 << 20;
 
 /// The query of FTS5 for a text; none if the text has no words.
 ///
 /// What stands between spaces becomes one quoted string, so that the table's own tokenizer decides what its words
 /// are; a string of several tokens, like `e-mail`, is a phrase. With `any`, its parts are sought too. `phrases` is
 /// false for tables that cannot search for phrases (`detail=none`, `detail=column`): then only the parts are.
-pub fn query(text: &str, mode: Mode, phrases: bool) -> Option<String> {
+pub fn query(text: &str, mode: Mode, phrases: bool) -> Option<Cow<'_, str>> {
     if mode == Mode::Fts5 {
-        return Some(text.replace('\0', " ")).filter(|text| !text.trim().is_empty());
+        return (!text.trim().is_empty()).then_some(Cow::Borrowed(text));
     }
+    let mut end = text.len().min(MOST_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = &text[..end];
     let mut seen = HashSet::new();
     let mut strings: Vec<String> = Vec::new();
     let mut add = |string: &str| {
@@ -49,7 +59,7 @@ pub fn query(text: &str, mode: Mode, phrases: bool) -> Option<String> {
     }
     // Between strings without an operator, FTS5 leaves out those without a token; AND would find nothing.
     let operator = if mode == Mode::Any { " OR " } else { " " };
-    (!strings.is_empty()).then(|| strings.join(operator))
+    (!strings.is_empty()).then(|| strings.join(operator).into())
 }
 
 /// Letters and digits, and marks that are put on letters.
@@ -58,13 +68,20 @@ fn is_of_word(c: char) -> bool {
 }
 
 /// A query in some columns only.
-pub fn within(columns: &[String], query: &str) -> String {
+///
+/// # Errors
+/// `SQLITE_NOMEM`.
+pub fn within<'q>(columns: &[String], query: Cow<'q, str>) -> Result<Cow<'q, str>> {
     if columns.is_empty() {
-        return query.to_string();
+        return Ok(query);
     }
     let names: Vec<String> =
         columns.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
-    format!("{{{}}} : ({query})", names.join(" "))
+    let mut text = format!("{{{}}} : (", names.join(" "));
+    text.try_reserve(query.len() + 1).map_err(|_| Error::nomem())?;
+    text.push_str(&query);
+    text.push(')');
+    Ok(text.into())
 }
 
 #[cfg(test)]
@@ -84,7 +101,7 @@ mod tests {
         assert_eq!(query("an e-mail", Mode::All, true).unwrap(), r#""an" "e-mail""#);
         assert_eq!(query("an e-mail -", Mode::All, false).unwrap(), r#""an" "e" "mail" "-""#);
         assert_eq!(query("a AND b", Mode::Fts5, true).unwrap(), "a AND b");
-        assert_eq!(within(&["a\"b".into(), "c".into()], "x"), r#"{"a""b" "c"} : (x)"#);
+        assert_eq!(within(&["a\"b".into(), "c".into()], "x".into()).unwrap(), r#"{"a""b" "c"} : (x)"#);
     }
 
     #[test]
