@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
-use sqlite_ivf::{Metric, Search, Table, TableOptions, Train};
+use sqlite_ivf::{Hybrid, Metric, Search, Table, TableOptions, Train};
 
 const DIM: usize = 384;
 /// Packages to search for. They are rows of the fixture, so their embeddings are known.
@@ -68,6 +68,18 @@ fn main() -> Result<()> {
         for hit in items.search(query, &Search::new(4).without(asked as i64 + 1))? {
             println!("  {:.3}  {}", hit.distance, fit(texts[hit.rowid as usize - 1], 90));
         }
+    }
+
+    // Ask with words too.
+    db.execute_batch(
+        "CREATE VIRTUAL TABLE words USING fts5(text, content='packages', content_rowid='id');
+         INSERT INTO words(words) VALUES ('rebuild')",
+    )?;
+    let (name, question) = (ASKED[0], "Which one is for the command line?");
+    let asked = texts.iter().position(|text| text.split(':').next() == Some(name)).unwrap_or(0);
+    println!("\nLike {name}, and by words: {question}");
+    for hit in items.hybrid("words", &vectors[asked * DIM..][..DIM], question, &Hybrid::new(4))? {
+        println!("  {:.4}  {}", hit.score, fit(texts[hit.rowid as usize - 1], 90));
     }
 
     // Measure: every 22nd row is a query, and the row itself does not count.

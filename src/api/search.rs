@@ -254,7 +254,7 @@ impl<'a> Search<'a> {
 }
 
 /// Rowids as a JSON array. A repeated one is one row.
-fn json(rowids: &[i64]) -> Result<String> {
+pub(super) fn json(rowids: &[i64]) -> Result<String> {
     let mut unique: HashSet<i64> = HashSet::new();
     unique.try_room(rowids.len())?;
     unique.extend(rowids.iter());

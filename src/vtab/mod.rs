@@ -1,6 +1,7 @@
 //! The SQL face: the virtual tables, table-valued functions and SQL functions, in terms of the layers below.
 
 mod functions;
+mod hybrid;
 mod inspect;
 mod plan;
 mod query;
@@ -42,6 +43,7 @@ pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     let connection = Rc::new(Connection::default());
     inspect::register(db, &connection)?;
     salvage::register(db, &connection)?;
+    hybrid::register(db, &connection)?;
     register_module::<Ivf>(db, "ivf", Rc::clone(&connection))?;
     #[cfg(feature = "vec0")]
     vec0::register(db, connection)?;

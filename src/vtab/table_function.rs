@@ -41,6 +41,17 @@ impl Cell {
         })
     }
 
+    /// As the parameter of a statement; [`Cell::Refused`] as NULL.
+    pub fn param(&self) -> Param<'_> {
+        match self {
+            Self::Null | Self::Refused => Param::Null,
+            Self::I64(value) => Param::I64(*value),
+            Self::F64(value) => Param::F64(*value),
+            Self::Text(value) => Param::Text(value),
+            Self::Blob(value) => Param::Blob(value),
+        }
+    }
+
     /// Sets it as the result of a function or column.
     ///
     /// # Errors
@@ -80,6 +91,8 @@ pub trait TableFunction: 'static {
     const REQUIRED: usize;
     /// Whether it depends only on its arguments, so that an untrusted schema may use it.
     const INNOCUOUS: bool = false;
+    /// The column whose `IN (...)` it takes as one more argument, a list, after the others.
+    const ROWIDS: Option<usize> = None;
 
     /// Computes the rows. An argument that was not given is `None`.
     ///
@@ -122,11 +135,21 @@ impl<F: TableFunction> VTab for Function<F> {
 
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
         // The constraint of each argument. SQLite tests the second one for the same argument itself.
-        let mut given = vec![None; F::ARGUMENTS.len()];
+        let mut given = vec![None; F::ARGUMENTS.len() + 1];
         let mut waits = false;
         for constraint in info.constraints().filter(|constraint| constraint.op == Op::Eq) {
+            let is_of_rowid = usize::try_from(constraint.column).is_ok_and(|at| F::ROWIDS == Some(at));
+            if is_of_rowid && given[F::ARGUMENTS.len()].is_none() && info.vtab_in(constraint.index, None) {
+                // Before its values are known, the rows among which to search are not.
+                if !constraint.usable {
+                    return Ok(BestIndex::Unusable);
+                }
+                info.vtab_in(constraint.index, Some(true));
+                given[F::ARGUMENTS.len()] = Some(constraint.index);
+                continue;
+            }
             let at = usize::try_from(constraint.column).ok().and_then(|at| at.checked_sub(F::COLUMNS.len()));
-            match at.and_then(|at| given.get_mut(at)) {
+            match at.filter(|at| *at < F::ARGUMENTS.len()).and_then(|at| given.get_mut(at)) {
                 Some(place) if constraint.usable => {
                     place.get_or_insert(constraint.index);
                 }
@@ -144,6 +167,12 @@ impl<F: TableFunction> VTab for Function<F> {
             let text = format!("{name}({arguments}): the argument {} is missing", F::ARGUMENTS[missing]);
             return Err(Error::generic(text));
         }
+        let names: Vec<&str> = given
+            .iter()
+            .zip(F::ARGUMENTS.iter().chain(&["rowid in"]))
+            .filter_map(|(constraint, name)| constraint.map(|_| *name))
+            .collect();
+        info.set_idx_str(&names.join(","))?;
         let mut mask = 0;
         let mut arguments = 0;
         for (at, constraint) in given.into_iter().enumerate() {
@@ -175,8 +204,9 @@ pub struct FunctionCursor<F: TableFunction> {
 impl<F: TableFunction> VTabCursor<Function<F>> for FunctionCursor<F> {
     fn filter(&mut self, vtab: &Function<F>, mask: i32, _: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         let mut args = args.iter().copied();
-        let given: Vec<Option<Value<'_>>> =
-            (0..F::ARGUMENTS.len()).map(|at| if mask >> at & 1 == 1 { args.next() } else { None }).collect();
+        let given: Vec<Option<Value<'_>>> = (0..F::ARGUMENTS.len() + usize::from(F::ROWIDS.is_some()))
+            .map(|at| if mask >> at & 1 == 1 { args.next() } else { None })
+            .collect();
         self.arguments = given.iter().map(cell).collect::<Result<_>>()?;
         self.at = 0;
         self.rows = F::rows(vtab.db, &vtab.environment, &given)?;

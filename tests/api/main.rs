@@ -2,6 +2,7 @@
 
 mod errors;
 mod filters;
+mod hybrid;
 mod rows;
 mod schemas;
 mod searches;

@@ -17,7 +17,7 @@ from importlib.metadata import version as _version
 
 from .loading import Connection, LoadError, aload, connect, install_as_sqlite_vec, load, loadable_path
 from .progress import Progress, watch
-from .table import Hits, Recall, Table
+from .table import Hits, HybridHits, Recall, Table
 from .vectors import (
     deserialize_bfloat16,
     deserialize_bits,
@@ -41,6 +41,7 @@ except _NotInstalled:  # run from the source tree
 __all__ = [
     "Connection",
     "Hits",
+    "HybridHits",
     "LoadError",
     "Progress",
     "Recall",

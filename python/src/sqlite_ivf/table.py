@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         seed: int
 
 
-__all__ = ["Hits", "Recall", "Table"]
+__all__ = ["Hits", "HybridHits", "Recall", "Table"]
 
 _log = logging.getLogger("sqlite_ivf")
 
@@ -63,6 +63,17 @@ class Hits(NamedTuple):
 
     ids: NDArray[np.int64]
     distances: NDArray[np.float64]
+
+
+class HybridHits(NamedTuple):
+    """The answers of a hybrid search, best first. What one side did not find has rank -1 there, and NaN."""
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    vec_ranks: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    fts_ranks: NDArray[np.int64]
+    fts_scores: NDArray[np.float64]
 
 
 class Recall(NamedTuple):
@@ -441,6 +452,82 @@ class Table:
             rows += found
         ids, distances = _vectors.unpack(rows, None if single else width)
         return Hits(ids[0], distances[0]) if single else Hits(ids, distances)
+
+    def hybrid(
+        self,
+        texts: str,
+        query: Any,
+        text: Optional[str],
+        k: int = 10,
+        *,
+        where: Where = None,
+        values: Sequence[Any] = (),
+        text_where: Where = None,
+        text_values: Sequence[Any] = (),
+        ids: Any = None,
+        mode: str = "any",
+        text_columns: Optional[Sequence[str]] = None,
+        weights: Tuple[float, float] = (1.0, 1.0),
+        fusion: str = "rrf",
+        rank_constant: float = 60.0,
+        candidates: Optional[int] = None,
+        **settings: Unpack[Settings],
+    ) -> HybridHits:
+        """The `k` rows that a vector and a text find together: docs/sql.md, "Hybrid search".
+
+        `texts` is an FTS5 table with the same rowids, `name` or `schema.name`. Where `query` or `text` is None, the other one
+        decides. `where` and `values` are as in `search`, on this table's columns; `text_where` and `text_values` the same on those
+        of `texts`; `ids` are the rowids among which to search. `mode` says how the text is read: rows with `any` or `all` of its
+        words, or a query in FTS5's own syntax (`fts5`). `weights` are those of the vector and of the text. `fusion` is `rrf`, or
+        `sum` of normalised scores. `settings` are those of `search`.
+
+        >>> import sqlite_ivf
+        >>> db = sqlite_ivf.connect()
+        >>> items = Table.create(db, "items", 2, columns={"year": "INTEGER"})
+        >>> _ = items.add([[1, 0], [2, 0], [9, 0]], ids=[1, 2, 3], metadata={"year": [2019, 2024, 2024]})
+        >>> _ = db.execute("CREATE VIRTUAL TABLE words USING fts5(body)")
+        >>> _ = db.execute("INSERT INTO words(rowid, body) VALUES (1, 'the red fox'), (2, 'a blue whale'), (3, 'error E-42')")
+        >>> items.hybrid("words", [1, 0], "What does E-42 mean?", k=2).ids.tolist()
+        [3, 1]
+        >>> items.hybrid("words", [1, 0], "a fox", where={"year": 2024}).ids.tolist()
+        [2, 3]
+        """
+        np = _vectors.numpy("Table.hybrid")
+        vector = None
+        if query is not None:
+            matrix, single = self._matrix(query)
+            if not single:
+                raise ValueError(f"a hybrid search takes one vector, got an array of {len(matrix)}")
+            vector = matrix.tobytes()
+        given: Dict[str, Any] = {
+            "vec_column": self.column,
+            "fts_mode": mode,
+            "fusion": fusion,
+            "rank_constant": rank_constant,
+            "vec_weight": weights[0],
+            "fts_weight": weights[1],
+            "candidates": candidates,
+        }
+        if settings:
+            given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+        if text_columns is not None:
+            given["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
+        for name, conditions in (("filter", (where, values)), ("fts_filter", (text_where, text_values))):
+            terms, bound = self._conditions(*conditions)
+            if terms:
+                given[name], given[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
+        given = {name: _plain(value) for name, value in given.items() if value is not None}
+        sql = f"SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
+        sql += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
+        bound = [self._named, texts, vector, text, _plain(k), *given.values()]
+        if ids is not None:
+            sql += " AND rowid IN (SELECT value FROM json_each(?))"
+            bound.append(json.dumps(_values(ids)))
+        rows = self._execute(sql + " ORDER BY rank", bound).fetchall()
+        columns = list(zip(*rows)) if rows else [()] * 6
+        ranks = [np.array([-1 if rank is None else rank for rank in columns[at]], np.int64) for at in (0, 2, 4)]
+        numbers = [np.array(columns[at], np.float64) for at in (1, 3, 5)]
+        return HybridHits(ranks[0], numbers[0], ranks[1], numbers[1], ranks[2], numbers[2])
 
     def recall(self, queries: Any, k: int = 10, **settings: Unpack[Settings]) -> Recall:
         """What share of the `k` nearest rows a search with these settings finds, against the exact search of each query.

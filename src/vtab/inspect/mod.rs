@@ -66,7 +66,10 @@ pub fn place_for<'n>(db: Db, named: &'n str, beside: &str) -> Result<(String, &'
 }
 
 /// The table that the first argument of `function` names, as `name` or `schema.name`.
-fn table(
+///
+/// # Errors
+/// A name of no such table; what SQLite says.
+pub fn table(
     db: Db,
     connection: &Connection,
     function: &str,

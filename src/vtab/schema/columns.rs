@@ -259,7 +259,6 @@ impl Columns {
     }
 
     /// Whether the table has a hidden column of this name, not counting the command.
-    #[cfg(feature = "rusqlite")]
     pub fn has_hidden(&self, name: &str) -> bool {
         self.hidden.iter().skip(1).any(|(_, hidden, _)| *hidden == name)
     }

@@ -45,7 +45,7 @@ pub struct Ivf {
 /// A table, shared by all its objects on one connection.
 pub struct Table {
     db: Db,
-    schema: String,
+    pub schema: String,
     name: RefCell<String>,
     pub options: Options,
     pub layout: Layout,
