@@ -2,7 +2,7 @@
 
 use crate::base::alloc::TryExtend;
 use crate::sqlite::{Db, Error, Kind, Result, Value};
-use crate::vtab::hybrid::{Given, about, wrong};
+use crate::vtab::hybrid::{Function, Given};
 use crate::vtab::schema::tokens::{self, tokens};
 use crate::vtab::table_function::Cell;
 use crate::vtab::values::number::{beginning, shown};
@@ -33,15 +33,15 @@ impl Condition {
             (given.text(name, "a condition in SQL")?, given.get(&format!("{name}_values")));
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
             return match of_values {
-                Some(value) => {
-                    Err(wrong(format!("{name}_values are given without {name}: {}", shown(value))))
-                }
+                Some(value) => Err(given
+                    .function
+                    .wrong(format!("{name}_values are given without {name}: {}", shown(value)))),
                 None => Ok(Self::default()),
             };
         };
-        let told = |what: &str| wrong(format!("{name}: {what}, got '{}'", beginning(text)));
+        let told = |what: &str| given.function.wrong(format!("{name}: {what}, got '{}'", beginning(text)));
         let (names, values): (Vec<_>, Vec<_>) = match of_values {
-            Some(value) => read_values(db, name, value)?.into_iter().unzip(),
+            Some(value) => read_values(db, given.function, name, value)?.into_iter().unzip(),
             None => (Vec::new(), Vec::new()),
         };
         let terms = Terms { names, base }.read(text).map_err(|what| told(&what))?;
@@ -49,16 +49,22 @@ impl Condition {
         // An error in the condition is told here, by its name.
         let all: Vec<&str> = condition.terms.iter().map(|term| term.sql.as_str()).collect();
         let sql = format!("SELECT 1 FROM {table} WHERE {}", all.join(" AND "));
-        db.prepare_on_tables(&sql).map_err(|error| about(format!("{name} '{}'", beginning(text)), error))?;
+        db.prepare_on_tables(&sql)
+            .map_err(|error| given.function.about(format!("{name} '{}'", beginning(text)), error))?;
         Ok(condition)
     }
 }
 
 /// Values with their names, which those of an array do not have. SQLite itself reads the JSON, so that a number
 /// is what it is in a statement.
-fn read_values(db: Db, name: &str, value: &Value<'_>) -> Result<Vec<(Option<String>, Cell)>> {
+fn read_values(
+    db: Db,
+    function: Function,
+    name: &str,
+    value: &Value<'_>,
+) -> Result<Vec<(Option<String>, Cell)>> {
     let wrong = |what: &str| {
-        wrong(format!(
+        function.wrong(format!(
             "{name}_values are a JSON array, as json_array(2020, 'en') makes one, or a JSON object: {what}, got {}",
             shown(value)
         ))

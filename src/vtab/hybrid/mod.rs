@@ -6,6 +6,7 @@
 
 mod condition;
 mod fuse;
+mod maxsim;
 mod sides;
 mod words;
 
@@ -21,26 +22,33 @@ use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction, register as register_function};
 use crate::vtab::values::number::{exact_rowid, k_of, number, shown};
 
-const NAME: &str = "ivf_hybrid";
+const HYBRID: Function = Function("ivf_hybrid");
 
-/// Registers the function.
+/// Registers the functions.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
-    register_function::<IvfHybrid>(db, Rc::clone(connection))
+    register_function::<IvfHybrid>(db, Rc::clone(connection))?;
+    register_function::<maxsim::IvfMaxsim>(db, Rc::clone(connection))
 }
 
-fn wrong(what: impl Display) -> Error {
-    Error::generic(format!("{NAME}: {what}"))
-}
+/// The name of a function, which its errors begin with.
+#[derive(Debug, Clone, Copy)]
+struct Function(&'static str);
 
-/// An error of an inner statement, with what it is about. Others than plain errors are told as they are.
-fn about(what: impl Display, error: Error) -> Error {
-    if error.primary() == crate::sqlite::ffi::SQLITE_ERROR {
-        return wrong(format!("{what}: {}", error.message));
+impl Function {
+    fn wrong(self, what: impl Display) -> Error {
+        Error::generic(format!("{}: {what}", self.0))
     }
-    error
+
+    /// An error of an inner statement, with what it is about. Others than plain errors are told as they are.
+    fn about(self, what: impl Display, error: Error) -> Error {
+        if error.primary() == crate::sqlite::ffi::SQLITE_ERROR {
+            return self.wrong(format!("{what}: {}", error.message));
+        }
+        error
+    }
 }
 
 struct IvfHybrid;
@@ -49,7 +57,7 @@ impl TableFunction for IvfHybrid {
     type Environment = Rc<Connection>;
     type Row = Fused;
 
-    const NAME: &'static str = NAME;
+    const NAME: &'static str = HYBRID.0;
     const COLUMNS: &'static [Column<Fused>] = &[
         ("rowid", |row| Cell::I64(row.rowid)),
         ("rank", |row| Cell::I64(row.rank)),
@@ -83,25 +91,13 @@ impl TableFunction for IvfHybrid {
     const ROWIDS: Option<usize> = Some(0);
 
     fn rows(db: Db, connection: &Rc<Connection>, arguments: &[Option<Value<'_>>]) -> Result<Vec<Fused>> {
-        let given = Given { arguments };
+        let given = Given { function: HYBRID, names: Self::ARGUMENTS, arguments };
         let vectors = VectorSide::find(db, connection, &given)?;
         let text = TextSide::find(db, &given)?;
         let fusion = Fusion::read(&given)?;
-        let Some(k) = given.get("k").map(|k| k_of(k).map_err(|error| wrong(error.message))).transpose()?
-        else {
-            // NULL equals nothing, as in other searches.
-            return Ok(Vec::new());
-        };
-        let k = k as i64;
-        let candidates = match given.get("candidates") {
-            Some(value) => {
-                let whole = number(value).filter(|number| *number >= 1.0 && number.fract() == 0.0);
-                let right =
-                    || wrong(format!("candidates must be a whole number from 1, got {}", shown(value)));
-                whole.ok_or_else(right)? as i64
-            }
-            None => fusion.candidates(k),
-        };
+        // NULL equals nothing, as in other searches.
+        let Some(k) = given.k()? else { return Ok(Vec::new()) };
+        let candidates = given.candidates()?.unwrap_or_else(|| fusion.candidates(k));
         // Parameters 1 and 2 of both sides are the query and the number of candidates.
         let filter = Condition::read(db, &given, "filter", &vectors.qualified, 2)?;
         let of_text = Condition::read(db, &given, "fts_filter", &text.qualified, 2 + filter.values.len())?;
@@ -132,13 +128,15 @@ fn hold(db: Db, schema: &str) -> Result<Statement> {
 
 /// The arguments, by their names.
 struct Given<'a> {
+    function: Function,
+    names: &'static [&'static str],
     arguments: &'a [Option<Value<'a>>],
 }
 
 impl<'a> Given<'a> {
     /// An argument; none if it was not given or is NULL.
     fn get(&self, name: &str) -> Option<&'a Value<'a>> {
-        let at = IvfHybrid::ARGUMENTS.iter().position(|known| *known == name)?;
+        let at = self.names.iter().position(|known| *known == name)?;
         self.arguments.get(at)?.as_ref().filter(|value| !value.is_null())
     }
 
@@ -146,7 +144,7 @@ impl<'a> Given<'a> {
     fn text(&self, name: &str, what: &str) -> Result<Option<&'a str>> {
         match self.get(name) {
             Some(value) if value.kind() == Kind::Text => value.text().map(Some),
-            Some(value) => Err(wrong(format!("{name} is {what}, got {}", shown(value)))),
+            Some(value) => Err(self.function.wrong(format!("{name} is {what}, got {}", shown(value)))),
             None => Ok(None),
         }
     }
@@ -158,21 +156,36 @@ impl<'a> Given<'a> {
         let found = words.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
         found.map(|(_, of)| *of).ok_or_else(|| {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            wrong(format!("{name} must be one of {}, got {}", words.join(", "), shown(value)))
+            self.function.wrong(format!("{name} must be one of {}, got {}", words.join(", "), shown(value)))
         })
     }
 
     /// An argument that is a number from 0.
     fn number(&self, name: &str, default: f64) -> Result<f64> {
         let Some(value) = self.get(name) else { return Ok(default) };
-        number(value)
-            .filter(|number| *number >= 0.0 && number.is_finite())
-            .ok_or_else(|| wrong(format!("{name} must be a number from 0, got {}", shown(value))))
+        number(value).filter(|number| *number >= 0.0 && number.is_finite()).ok_or_else(|| {
+            self.function.wrong(format!("{name} must be a number from 0, got {}", shown(value)))
+        })
+    }
+
+    /// The number of answers.
+    fn k(&self) -> Result<Option<i64>> {
+        let k = self.get("k").map(|k| k_of(k).map_err(|error| self.function.wrong(error.message)));
+        Ok(k.transpose()?.map(|k| k as i64))
+    }
+
+    /// The number of candidates, if it is given.
+    fn candidates(&self) -> Result<Option<i64>> {
+        let Some(value) = self.get("candidates") else { return Ok(None) };
+        let whole = number(value).filter(|number| *number >= 1.0 && number.fract() == 0.0);
+        let wrong =
+            || self.function.wrong(format!("candidates must be a whole number from 1, got {}", shown(value)));
+        Ok(Some(whole.ok_or_else(wrong)? as i64))
     }
 
     /// The rows of `rowid IN (...)`, ascending.
     fn rowids(&self) -> Result<Option<Vec<i64>>> {
-        let Some(Some(value)) = self.arguments.get(IvfHybrid::ARGUMENTS.len()) else { return Ok(None) };
+        let Some(Some(value)) = self.arguments.get(self.names.len()) else { return Ok(None) };
         let mut rowids = Vec::new();
         if let Some(mut list) = value.as_in_list()? {
             while let Some(value) = list.next_value()? {

@@ -9,7 +9,7 @@ use crate::storage::Element;
 use crate::vtab::hybrid::condition::{Condition, Term};
 use crate::vtab::hybrid::fuse::Found;
 use crate::vtab::hybrid::words::{self, Mode};
-use crate::vtab::hybrid::{Given, NAME, about, wrong};
+use crate::vtab::hybrid::{Function, Given, HYBRID};
 use crate::vtab::inspect::{self, table_called};
 use crate::vtab::schema::columns::Column;
 use crate::vtab::schema::tokens::{self, tokens};
@@ -22,18 +22,18 @@ use crate::vtab::values::number::{beginning, shown};
 /// The rows that may be answers.
 pub struct Among {
     /// On the columns of the `ivf` table: terms that are part of a search of it.
-    searched: Vec<Term>,
+    pub searched: Vec<Term>,
     /// On the columns of the FTS5 table.
     of_text: Vec<Term>,
     /// The values of both.
     values: Vec<Cell>,
     /// Ascending.
-    rowids: Option<Vec<i64>>,
+    pub rowids: Option<Vec<i64>>,
 }
 
 impl Among {
     /// The parameters of a statement: a query, a number of rows, the values of both filters, and `more`.
-    fn params<'a>(&'a self, query: Param<'a>, rows: i64, more: &[Param<'a>]) -> Vec<Param<'a>> {
+    pub fn params<'a>(&'a self, query: Param<'a>, rows: i64, more: &[Param<'a>]) -> Vec<Param<'a>> {
         let mut params = vec![query, Param::I64(rows)];
         params.extend(self.values.iter().map(Cell::param));
         params.extend(more);
@@ -41,7 +41,7 @@ impl Among {
     }
 
     /// The number of the first of the `more` parameters.
-    fn more(&self) -> usize {
+    pub fn more(&self) -> usize {
         3 + self.values.len()
     }
 
@@ -56,7 +56,7 @@ fn joined<'t>(terms: impl IntoIterator<Item = &'t Term>) -> String {
 }
 
 /// Rowids as a JSON array.
-fn json(rowids: &[i64]) -> Result<String> {
+pub fn json(rowids: &[i64]) -> Result<String> {
     let mut text = String::new();
     // 20 digits with the sign, and a comma.
     text.try_reserve(rowids.len().saturating_mul(21).saturating_add(2)).map_err(|_| Error::nomem())?;
@@ -81,31 +81,34 @@ fn rowids_of(db: Db, sql: &str, params: &[Param<'_>]) -> Result<Vec<i64>> {
 
 /// The vectors.
 pub struct VectorSide<'a> {
-    table: Rc<Table>,
+    function: Function,
+    pub table: Rc<Table>,
     pub schema: String,
     /// Schema and name as SQL has them.
     pub qualified: String,
-    column: Column,
+    pub column: Column,
     query: Option<&'a Value<'a>>,
-    params: Option<&'a str>,
+    pub params: Option<&'a str>,
 }
 
 impl<'a> VectorSide<'a> {
     /// # Errors
     /// A table or column that there is not; settings that cannot be given.
     pub fn find(db: Db, connection: &Connection, given: &Given<'a>) -> Result<Self> {
-        let table = inspect::table(db, connection, NAME, given.arguments)?;
+        let table = inspect::table(db, connection, given.function.0, given.arguments)?;
         let columns = &table.options.columns;
         let name = table.name();
         if columns.is_without_rowid() {
-            return Err(wrong(format!("'{name}' is a vec0 table with a TEXT PRIMARY KEY: it has no rowids")));
+            return Err(given
+                .function
+                .wrong(format!("'{name}' is a vec0 table with a TEXT PRIMARY KEY: it has no rowids")));
         }
         let vectors = &table.options.vectors;
         let column = match given.text("vec_column", "the name of a vector column")? {
             Some(named) => {
                 vectors.iter().find(|column| column.name.eq_ignore_ascii_case(named)).ok_or_else(|| {
                     let names: Vec<&str> = vectors.iter().map(|column| column.name.as_str()).collect();
-                    wrong(format!(
+                    given.function.wrong(format!(
                         "vec_column must be a vector column of '{name}' ({}), got '{}'",
                         names.join(", "),
                         beginning(named)
@@ -116,12 +119,14 @@ impl<'a> VectorSide<'a> {
         };
         let params = given.text("vec_params", "a text like 'nprobe=16, max_codes=5000'")?;
         if params.is_some() && !columns.has_hidden("params") {
-            return Err(wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
+            return Err(given
+                .function
+                .wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
         }
         let schema = table.schema.clone();
         let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
         let (column, query) = (column.clone(), given.get("query_vector"));
-        Ok(Self { schema, qualified, column, query, params, table })
+        Ok(Self { function: given.function, schema, qualified, column, query, params, table })
     }
 
     /// Which rows may be answers: those that meet both filters, and are among `rowids`.
@@ -149,7 +154,7 @@ impl<'a> VectorSide<'a> {
         if let Some(term) = looked_up.iter().find(|term| term.has_distance) {
             let what =
                 "a condition on the distance stands alone or between ANDs, and compares it with a value";
-            return Err(wrong(format!("filter: {what}, got '{}'", beginning(&term.sql))));
+            return Err(self.function.wrong(format!("filter: {what}, got '{}'", beginning(&term.sql))));
         }
         if !looked_up.is_empty() {
             let sql = format!(
@@ -159,7 +164,7 @@ impl<'a> VectorSide<'a> {
                 joined(&looked_up)
             );
             let mut found = rowids_of(db, &sql, &among.params(Param::Null, 0, &[]))
-                .map_err(|error| about("filter", error))?;
+                .map_err(|error| self.function.about("filter", error))?;
             if let Some(rowids) = rowids {
                 found.retain(|rowid| rowids.binary_search(rowid).is_ok());
             }
@@ -273,7 +278,7 @@ impl<'a> VectorSide<'a> {
             }
             Ok(found)
         };
-        run().map_err(|error| about(format!("vec_table '{}'", self.table.name()), error))
+        run().map_err(|error| self.function.about(format!("vec_table '{}'", self.table.name()), error))
     }
 }
 
@@ -293,25 +298,26 @@ impl<'a> TextSide<'a> {
     /// A table that is no FTS5 table, or a column that it does not have.
     pub fn find(db: Db, given: &Given<'a>) -> Result<Self> {
         let what = "the name of an FTS5 table, 'name' or 'schema.name'";
-        let named =
-            given.text("fts_table", what)?.ok_or_else(|| wrong(format!("fts_table is {what}, got NULL")))?;
+        let named = given
+            .text("fts_table", what)?
+            .ok_or_else(|| HYBRID.wrong(format!("fts_table is {what}, got NULL")))?;
         let Some((schema, name)) = table_called(db, named)? else {
-            return Err(wrong(format!("no such table: {}", beginning(named))));
+            return Err(HYBRID.wrong(format!("no such table: {}", beginning(named))));
         };
         let sql = sql_of(db, &schema, &name)?.unwrap_or_default();
         if !is_fts5(&sql) {
-            return Err(wrong(format!(
-                "'{name}' is not an FTS5 table (CREATE VIRTUAL TABLE ... USING fts5)"
-            )));
+            return Err(
+                HYBRID.wrong(format!("'{name}' is not an FTS5 table (CREATE VIRTUAL TABLE ... USING fts5)"))
+            );
         }
         let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
         // Where SQLite lacks FTS5, it cannot open the table.
         db.prepare_on_tables(&format!("SELECT 1 FROM {qualified}"))
-            .map_err(|error| about(format!("fts_table '{name}'"), error))?;
+            .map_err(|error| HYBRID.about(format!("fts_table '{name}'"), error))?;
         let mode = given.word("fts_mode", &Mode::NAMES)?;
         let query = match given.get("query_text") {
             Some(value) if value.kind() == Kind::Blob => {
-                return Err(wrong(format!("query_text is a text, got {}", shown(value))));
+                return Err(HYBRID.wrong(format!("query_text is a text, got {}", shown(value))));
             }
             other => other.map(Value::text).transpose()?,
         };
@@ -348,7 +354,7 @@ impl<'a> TextSide<'a> {
             }
             other => other,
         };
-        found.map_err(|error| about(format!("fts_table '{}'", self.name), error))
+        found.map_err(|error| HYBRID.about(format!("fts_table '{}'", self.name), error))
     }
 
     fn matching(
@@ -437,7 +443,7 @@ fn columns_of(db: Db, schema: &str, name: &str, list: &str) -> Result<Vec<String
     let mut columns = Vec::new();
     for named in named {
         let found = known.iter().find(|known| known.eq_ignore_ascii_case(&named)).ok_or_else(|| {
-            wrong(format!(
+            HYBRID.wrong(format!(
                 "fts_columns must be columns of '{name}' ({}), got '{}'",
                 known.join(", "),
                 beginning(&named)
@@ -446,10 +452,9 @@ fn columns_of(db: Db, schema: &str, name: &str, list: &str) -> Result<Vec<String
         columns.push(found.clone());
     }
     if columns.is_empty() {
-        return Err(wrong(format!(
-            "fts_columns must be columns of '{name}' ({}), got none",
-            known.join(", ")
-        )));
+        return Err(
+            HYBRID.wrong(format!("fts_columns must be columns of '{name}' ({}), got none", known.join(", ")))
+        );
     }
     Ok(columns)
 }
