@@ -6,6 +6,7 @@
 
 mod command;
 mod lists;
+mod model;
 mod progress;
 mod search;
 mod stats;
@@ -28,6 +29,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
     register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
     command::register(db, connection)?;
+    model::register(db, connection)?;
     register_function::<progress::IvfProgress>(db, ())?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))

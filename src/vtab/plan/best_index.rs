@@ -48,7 +48,7 @@ fn plan_search(
     query: usize,
 ) -> Result<BestIndex> {
     use Argument as A;
-    if terms.each || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params)) {
+    if terms.each || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params | A::Model)) {
         return Ok(BestIndex::Unusable);
     }
     // If the answers are in the order of the statement, LIMIT may stand for k.
@@ -147,7 +147,7 @@ const COST_OF_ROW: f64 = 100.0;
 fn is_exact(columns: &Columns, argument: Argument) -> bool {
     use Argument as A;
     match argument {
-        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) | A::Params => true,
+        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) | A::Params | A::Model => true,
         A::Value(_, Operator::IsNull | Operator::IsNotNull) => true,
         A::Value(value, _) => columns.values()[value].kind != ValueKind::Text,
         _ => false,

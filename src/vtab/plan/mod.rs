@@ -94,6 +94,8 @@ pub enum Argument {
     Knob(Knob),
     /// Any knobs, in one text.
     Params,
+    /// The embedding model, which is checked.
+    Model,
     RowidEq,
     RowidIn,
     RowidNe,
@@ -161,7 +163,7 @@ const OPERATORS: [(Operator, &str); 13] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 25] = [
+const WORDS: [(Argument, &str); 26] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -169,6 +171,7 @@ const WORDS: [(Argument, &str); 25] = [
     (Argument::Limit, "limit"),
     (Argument::Offset, "offset"),
     (Argument::Params, "params"),
+    (Argument::Model, "model"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),

@@ -18,6 +18,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::Packed), Op::Eq | Op::Is) => Argument::Packed,
         (At::Hidden(Hidden::Knob(knob)), Op::Eq | Op::Is) => Argument::Knob(knob),
         (At::Hidden(Hidden::Params), Op::Eq | Op::Is) => Argument::Params,
+        (At::Hidden(Hidden::Model), Op::Eq | Op::Is) => Argument::Model,
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne) => Argument::RowidNe,
@@ -97,7 +98,12 @@ impl Terms {
             if let (true, At::Hidden(hidden)) = (is_in, at)
                 && matches!(
                     hidden,
-                    Hidden::K | Hidden::Packed | Hidden::Batch | Hidden::Knob(_) | Hidden::Params
+                    Hidden::K
+                        | Hidden::Packed
+                        | Hidden::Batch
+                        | Hidden::Knob(_)
+                        | Hidden::Params
+                        | Hidden::Model
                 )
             {
                 terms.listed = Some(constraint.column);
@@ -176,7 +182,7 @@ pub(super) fn is_repeatable(argument: Argument) -> bool {
     use Argument as A;
     !matches!(
         argument,
-        A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_) | A::Params
+        A::Match | A::Batch | A::K | A::Packed | A::Limit | A::Offset | A::Knob(_) | A::Params | A::Model
     )
 }
 

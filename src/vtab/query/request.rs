@@ -19,6 +19,7 @@ use crate::storage::{ListNo, RowFinder, State, TableLists};
 use crate::vtab::plan::{Argument, Plan};
 use crate::vtab::query::filter::Filter;
 use crate::vtab::table::Table;
+use crate::vtab::table::model::model_in;
 use crate::vtab::table::found::{Found, OfSegments, Source};
 use crate::vtab::table::profile::Profile;
 use crate::vtab::table::registry::cache;
@@ -49,6 +50,9 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let mut request = Request { packed, ..Request::default() };
     for (argument, value) in plan.given(args) {
         request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
+    }
+    if let Some(model) = &request.model {
+        index.check_model(&state, model)?;
     }
     (found.key, found.index) = (key, plan.vector);
     (found.k, found.knobs, found.params) = (request.given_k, request.knobs, request.params.take());
@@ -130,6 +134,8 @@ struct Request {
     knobs: Knobs,
     /// The value of `params`.
     params: Option<String>,
+    /// The model that the query is of.
+    model: Option<String>,
     filter: Filter,
     /// The largest key that is wanted.
     max_key: Option<f32>,
@@ -163,6 +169,7 @@ impl Request {
             | Argument::Limit
             | Argument::Knob(_)
             | Argument::Params
+            | Argument::Model
                 if value.is_null() =>
             {
                 self.never = true;
@@ -181,7 +188,14 @@ impl Request {
             Argument::Offset => self.offset = value.i64().max(0) as usize,
             Argument::Packed => {}
             Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
-            Argument::Params => self.params = Some(self.knobs.set_params(value)?),
+            Argument::Params => {
+                let (text, model) = self.knobs.set_params(value)?;
+                self.params = Some(text);
+                if let Some(model) = model {
+                    self.name_model(model)?;
+                }
+            }
+            Argument::Model => self.name_model(model_in(value)?.to_string())?,
             Argument::DistanceIn => {
                 let mut one_of = Vec::new();
                 if let Some(mut list) = value.as_in_list()? {
@@ -221,6 +235,14 @@ impl Request {
                 self.filter.narrow(table, columns, (column, operator), value, self.packed)?;
             }
             _ => self.filter.rowids.narrow(argument, value)?,
+        }
+        Ok(())
+    }
+
+    /// Takes the model that the statement names.
+    fn name_model(&mut self, model: String) -> Result<()> {
+        if self.model.replace(model).is_some() {
+            return Err(Error::generic("model is given twice: by itself, and in a text of settings"));
         }
         Ok(())
     }

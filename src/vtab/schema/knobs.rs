@@ -10,6 +10,7 @@
 use crate::index::{Budget, BudgetStrategy, Calibration, Datum, SearchMode, SearchParams, SearchProfile};
 use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
+use crate::vtab::schema::model;
 use crate::vtab::values::number::{beginning, number, shown};
 
 /// A knob: a setting of a search.
@@ -105,11 +106,12 @@ impl Knobs {
         Ok(())
     }
 
-    /// [`Knobs::set_texts`] with the value of a query. Returns the text.
+    /// [`Knobs::set_texts`] with the value of a query, which may also name a model. Returns the text and the
+    /// model.
     ///
     /// # Errors
     /// If the value is not a text, or an error from [`Knobs::set_texts`].
-    pub fn set_params(&mut self, value: &Value<'_>) -> Result<String> {
+    pub fn set_params(&mut self, value: &Value<'_>) -> Result<(String, Option<String>)> {
         let wrong = |what: &str| Error::generic(format!("params: {what}"));
         if value.kind() != Kind::Text {
             let got = shown(value);
@@ -117,8 +119,10 @@ impl Knobs {
                 "a text like 'profile=approx_fast, max_codes=5000' is expected, got {got}"
             )));
         }
-        self.set_texts(value.text()?).map_err(|error| wrong(&error.message))?;
-        Ok(value.text()?.to_string())
+        let text = value.text()?;
+        let (model, settings) = model::out_of(text).map_err(|error| wrong(&error.message))?;
+        self.set_texts(&settings).map_err(|error| wrong(&error.message))?;
+        Ok((text.to_string(), model))
     }
 
     fn check_unset(&self, knob: Knob) -> Result<()> {

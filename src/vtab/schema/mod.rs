@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod declared;
 pub mod knobs;
+pub mod model;
 pub mod options;
 pub mod tokens;
 pub mod vec0;

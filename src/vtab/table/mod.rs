@@ -8,6 +8,7 @@ mod calibration;
 mod file;
 pub mod found;
 mod layers;
+pub mod model;
 pub mod profile;
 pub mod progress;
 pub mod registry;
