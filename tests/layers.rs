@@ -52,6 +52,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "inspect",
             "vec0",
             "salvage",
+            "switch",
         ],
     ),
 ];

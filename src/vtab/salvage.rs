@@ -114,15 +114,15 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
 }
 
 /// Runs `work` in a savepoint, which stays if all is well and it is `kept`.
-fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    db.execute("SAVEPOINT ivf_salvage")?;
+pub(super) fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    db.execute("SAVEPOINT ivf_whole")?;
     let done = work();
-    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_salvage") };
+    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_whole") };
     if db.is_autocommit() {
         // An interrupt, or a full disk, has ended the transaction.
         return done;
     }
-    let released = db.execute("RELEASE ivf_salvage");
+    let released = db.execute("RELEASE ivf_whole");
     let done = done?;
     undone.and(released).map(|()| done)
 }

@@ -159,7 +159,8 @@ impl Settings {
                 return None;
             }
             if tag == MODEL {
-                settings.model = Some(std::str::from_utf8(content).ok().filter(|name| !name.is_empty())?.into());
+                settings.model =
+                    Some(std::str::from_utf8(content).ok().filter(|name| !name.is_empty())?.into());
             } else {
                 settings.unknown.extend_from_slice(&sections[..sections.len() - after.len()]);
             }
@@ -326,9 +327,14 @@ mod tests {
             );
             assert_eq!(written.model.as_deref(), Some("m"));
             // Also a model that is empty, and one that is not UTF-8.
-            for damaged in
-                [of(2, 0, b""), of(2, 1, b"\xff"), of(2, 4, b"abc"), of(2, 2, b"abc"), of(0, 0, b""), [of(3, 0, b""), of(3, 0, b"")].concat()]
-            {
+            for damaged in [
+                of(2, 0, b""),
+                of(2, 1, b"\xff"),
+                of(2, 4, b"abc"),
+                of(2, 2, b"abc"),
+                of(0, 0, b""),
+                [of(3, 0, b""), of(3, 0, b"")].concat(),
+            ] {
                 assert_eq!(Settings::decode(&[known.clone(), damaged].concat()), None);
             }
         }

@@ -68,7 +68,10 @@ pub fn place_for<'n>(db: Db, named: &'n str, beside: &str) -> Result<(String, &'
 }
 
 /// The table that the first argument of `function` names, as `name` or `schema.name`.
-fn table(
+///
+/// # Errors
+/// If it names none, or an error from SQLite.
+pub fn table(
     db: Db,
     connection: &Connection,
     function: &str,

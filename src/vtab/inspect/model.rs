@@ -39,7 +39,11 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
         if models.iter().any(|model| *model != models[0]) {
             let name = table.name();
             let each = table.options.vectors.iter().zip(&models).map(|(column, model)| {
-                format!("{} {}", column.name, model.as_deref().map_or("none".into(), |name| format!("'{name}'")))
+                format!(
+                    "{} {}",
+                    column.name,
+                    model.as_deref().map_or("none".into(), |name| format!("'{name}'"))
+                )
             });
             return Err(wrong(format!(
                 "the vector columns of {name} have different models ({}): name one, like '{name}.{}'",

@@ -48,7 +48,9 @@ fn plan_search(
     query: usize,
 ) -> Result<BestIndex> {
     use Argument as A;
-    if terms.each || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params | A::Model)) {
+    if terms.each
+        || terms.waiting.iter().any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params | A::Model))
+    {
         return Ok(BestIndex::Unusable);
     }
     // If the answers are in the order of the statement, LIMIT may stand for k.

@@ -6,10 +6,10 @@ use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result, quoted};
 use crate::storage::Element;
 use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::model;
 use crate::vtab::schema::options::OPTION_NAMES;
 use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::schema::words::{self, identifier, unquoted};
-use crate::vtab::schema::model;
 
 /// A vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -406,7 +406,8 @@ mod tests {
             let declaration = Options::parse(arguments).unwrap().declaration(table);
             declaration.split('"').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>().join(" ")
         };
-        let all = "k distance nprobe max_codes recall_target batch query packed rowids distances params model";
+        let all =
+            "k distance nprobe max_codes recall_target batch query packed rowids distances params model";
         assert_eq!(declared(&["v float[2]"], "t"), format!("v t {all}"));
         assert_eq!(declared(&["v float[2]", "\"\" TEXT"], "t"), format!("v  t {all}"));
         let others = "k distance max_codes recall_target batch packed rowids distances params model";

@@ -159,6 +159,11 @@ impl Table {
         self.tables.borrow().shape().auxiliary_columns() > 0
     }
 
+    /// The schema.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// The current name.
     pub fn name(&self) -> String {
         self.name.borrow().clone()

@@ -81,14 +81,18 @@ impl Table {
     /// # Errors
     /// If there is no such column, if a column has another model, or an error from writing the settings.
     /// Nothing is changed then, unless the transaction must be rolled back.
-    pub fn give_model(&self, column: Option<&str>, name: Option<String>, instead_of: Option<&str>) -> Result<()> {
+    pub fn give_model(
+        &self,
+        column: Option<&str>,
+        name: Option<String>,
+        instead_of: Option<&str>,
+    ) -> Result<()> {
         let is_it = |index: &&Self| {
             column.is_none_or(|column| column.eq_ignore_ascii_case(&index.options.column.name))
         };
         let chosen: Vec<&Self> = self.indexes().filter(is_it).collect();
         if chosen.is_empty() {
-            let names: Vec<&str> =
-                self.options.vectors.iter().map(|column| column.name.as_str()).collect();
+            let names: Vec<&str> = self.options.vectors.iter().map(|column| column.name.as_str()).collect();
             let (table, column) = (self.name(), beginning(column.unwrap_or_default()));
             return Err(Error::generic(format!(
                 "model: {table} has no vector column '{column}', only {}",
@@ -157,7 +161,8 @@ impl Table {
         }
         let json = |text: &str| serde_json::Value::from(text).to_string();
         let members = [("name", Some(name)), ("column", column), ("instead_of", instead_of)];
-        let members = members.into_iter().filter_map(|(key, value)| Some(format!("\"{key}\":{}", json(value?))));
+        let members =
+            members.into_iter().filter_map(|(key, value)| Some(format!("\"{key}\":{}", json(value?))));
         format!("model:{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 

@@ -200,7 +200,12 @@ impl Cursor {
     /// A cursor whose scan has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
         table.searching.searches.borrow_mut().opened();
-        Self { table: Rc::clone(table), source: Source::None, finders: RefCell::default(), model: RefCell::default() }
+        Self {
+            table: Rc::clone(table),
+            source: Source::None,
+            finders: RefCell::default(),
+            model: RefCell::default(),
+        }
     }
 
     /// The model of the vector column that was searched; of all columns in a scan, if they have one.
