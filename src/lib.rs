@@ -116,8 +116,8 @@ mod vtab;
 
 #[cfg(feature = "rusqlite")]
 pub use api::{
-    CalibratedBy, ColumnType, Error, FilterParams, Hits, Key, Nprobe, PreparedSearch, Progress, Result, Row,
-    Search, Settings, Stats, Table, TableOptions, Train, register, register_auto, with_progress,
+    CalibratedBy, ColumnType, Difference, Error, FilterParams, Hits, Key, Nprobe, PreparedSearch, Progress,
+    Result, Row, Search, Settings, Stats, Table, TableOptions, Train, register, register_auto, with_progress,
 };
 pub use base::names::UnknownName;
 pub use engine::{ErrorKind, Hit};

@@ -91,6 +91,10 @@ def _unquoted(name: str) -> str:
     return name[1:-1] if name[0] == "[" else name
 
 
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _plain(value: Any) -> Any:
     """A value that every package binds: NumPy's own numbers become Python's."""
     return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
@@ -122,8 +126,20 @@ class Table:
     [('between',), ('north',)]
     """
 
-    def __init__(self, connection: Connection, name: str, *, schema: str = "main", column: Optional[str] = None) -> None:
-        """Opens a table; `column` says which vector column, the first one unless given."""
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        schema: str = "main",
+        column: Optional[str] = None,
+        model: Optional[str] = None,
+    ) -> None:
+        """Opens a table; `column` says which vector column, the first one unless given.
+
+        `model` is the embedding model that your vectors are of. It is checked now, and by each `search` and `add`: where the
+        column's vectors are of another model, or of none that the table names, the connection raises its error.
+        """
         #: The connection.
         self.connection = connection
         #: The last statement that was run.
@@ -154,6 +170,9 @@ class Table:
         self._hidden = {each for each, hidden in listed if hidden}
         self._commands = self.name if self.name in self._hidden else f"{self.name}_command"
         self._first = chosen[0] is columns[0]
+        self._expected = model
+        if model is not None:
+            self.check_model(model)
 
     @classmethod
     def create(
@@ -167,13 +186,15 @@ class Table:
         column: str = "vec",
         columns: Optional[Mapping[str, str]] = None,
         schema: str = "main",
+        model: Optional[str] = None,
         **options: Unpack[Options],
     ) -> Table:
         """Creates a table.
 
         `metric` is l2, cosine, ip or l1, of bits hamming. `columns` has names and types beside the vector: `{"user": "INTEGER
         PARTITION KEY", "lang": "TEXT", "+title": "TEXT"}`, where the `+` is for what is carried along and not searched.
-        `options` are those of docs/sql.md: `nlist`, `nprobe`, `train_at` and so on.
+        `model` is the name of the embedding model of the vectors, see `Table`. `options` are those of docs/sql.md: `nlist`,
+        `nprobe`, `train_at` and so on.
 
         >>> import sqlite_ivf
         >>> Table.create(sqlite_ivf.connect(), "items", 384, metric="cosine", element="float16", train_at="off").created
@@ -183,11 +204,13 @@ class Table:
         parts = [f"{quoted(column)} {element}[{int(dim)}]" + (f" distance_metric={metric}" if metric else "")]
         for each, kind in (columns or {}).items():
             parts.append(f"+{quoted(each[1:])} {kind}" if each.startswith("+") else f"{quoted(each)} {kind}")
+        if model is not None:
+            parts.append(f"model={_literal(model)}")
         parts += [f"{option}={value}" for option, value in options.items()]
         sql = f"CREATE VIRTUAL TABLE {quoted(schema)}.{quoted(name)} USING ivf({', '.join(parts)})"
         _log.debug("%s", sql)
         connection.execute(sql)
-        return cls(connection, name, schema=schema, column=column)
+        return cls(connection, name, schema=schema, column=column, model=model)
 
     def __repr__(self) -> str:
         return f"<sqlite_ivf.Table {self._table}: {quoted(self.column)} {self.element}[{self.dim}] {self.metric}>"
@@ -282,7 +305,11 @@ class Table:
         if not len(matrix):
             return np.zeros(0, np.int64)  # type: ignore[no-any-return]
         lines, others = iter(matrix), list(columns.values())
+        sql = self.sql
         with watch(self.connection, progress), self.transaction():
+            if self._expected is not None:
+                self.check_model(self._expected)  # in the transaction: once for all rows
+            self.sql = sql
             _log.debug("%s", self.sql)
             cursor = self._cursor()
             if ids is not None:
@@ -370,13 +397,15 @@ class Table:
         where: Where = None,
         values: Sequence[Any] = (),
         within: Optional[float] = None,
+        model: Optional[str] = None,
         **settings: Unpack[Settings],
     ) -> Hits:
         """The `k` nearest rows of a query, or of each line of a matrix, in one statement.
 
         `where` is a mapping of columns (or `rowid`) to a value or a collection of values, or a condition in SQL with a `?` for
         each of `values`: `where="year > ? AND lang != ?", values=(2020, "de")`. `within` is the largest distance; with it `k` may
-        be None. `settings` are those of docs/sql.md, "How much is searched": `nprobe`, `recall_target` and so on.
+        be None. `model` is the embedding model of the query, unless `Table` was given it: a table of another one is an error of
+        the connection. `settings` are those of docs/sql.md, "How much is searched": `nprobe`, `recall_target` and so on.
 
         The answers for a matrix have `k` columns: a line with fewer answers ends with id -1 and an infinite distance. One query
         has as many as there are.
@@ -406,9 +435,16 @@ class Table:
             bound.append(_plain(within))
         conditions, given = self._conditions(where, values)
         terms, bound = terms + conditions, bound + given
-        if settings:
+        texts = [f"{name}={value}" for name, value in settings.items()]
+        model = self._expected if model is None else model
+        if model is not None and "model" in self._hidden:
+            terms.append("model = ?")
+            bound.append(model)
+        elif model is not None:
+            texts.append(f"model={_literal(model)}")
+        if texts:
             terms.append("params = ?")
-            bound.append(", ".join(f"{name}={value}" for name, value in settings.items()))
+            bound.append(", ".join(texts))
         columns = "rowids, distances" if arrays else "rowid, distance"
         batch = not single and arrays and self._first and "batch" in self._hidden
         what = "batch" if batch else quoted(self.column)
@@ -440,6 +476,69 @@ class Table:
             f"SELECT {', '.join(Recall._fields)} FROM ivf_recall(?, ?, ?, NULL, ?)", (self._named, matrix.tobytes(), k, text)
         ).fetchone()
         return Recall(*row)
+
+    @property
+    def _of_column(self) -> str:
+        return f"{self._named}.{self.column}"
+
+    @property
+    def model(self) -> Optional[str]:
+        """The embedding model of the column's vectors; None if the table names none.
+
+        >>> import sqlite_ivf
+        >>> Table.create(sqlite_ivf.connect(), "items", 2, model="all-MiniLM-L6-v2").model
+        'all-MiniLM-L6-v2'
+        """
+        found: Optional[str] = self._execute("SELECT ivf_model(?)", (self._of_column,)).fetchone()[0]
+        return found
+
+    def check_model(self, model: str) -> None:
+        """An error of the connection unless the column's vectors are of this embedding model."""
+        self._execute("SELECT ivf_model(?, ?)", (self._of_column, model)).fetchall()
+
+    def set_model(self, model: str, instead_of: Optional[str] = None) -> None:
+        """Says of which embedding model the column's vectors are. It is a label: no vector changes. A column that has another
+        one must have that of `instead_of`, so that no label is overwritten by mistake.
+
+        >>> import sqlite_ivf
+        >>> items = Table.create(sqlite_ivf.connect(), "items", 2)
+        >>> items.set_model("all-MiniLM-L6")
+        >>> items.set_model("all-MiniLM-L6-v2", instead_of="all-MiniLM-L6")
+        >>> items.model
+        'all-MiniLM-L6-v2'
+        """
+        given = {"name": model, "column": self.column, "instead_of": instead_of}
+        self.command("model:" + json.dumps(given))
+        self._expected = model if self._expected is not None else None
+
+    def missing_in(self, following: Table, limit: int = -1) -> NDArray[np.int64]:
+        """The ids, ascending, that another table lacks of this one, at most `limit` (-1: all)."""
+        np = _vectors.numpy("Table.missing_in")
+        given = (self._named, following._named, limit)
+        rows = self._execute("SELECT missing FROM ivf_missing(?, ?, ?)", given).fetchall()
+        return np.array([row[0] for row in rows], np.int64)  # type: ignore[no-any-return]
+
+    def switch(self, following: Table, accept: Sequence[str] = ()) -> Table:
+        """Puts another table in the place of this one, in one transaction: this one is dropped, and the other gets its name.
+
+        `accept` says which differences are no error: "missing" rows, "extra" rows, other text "keys", other "columns". Gives
+        the table under its new name. docs/changing.md tells how to fill the other table.
+
+        >>> import sqlite_ivf
+        >>> db = sqlite_ivf.connect()
+        >>> items = Table.create(db, "items", 2, model="small")
+        >>> _ = items.add([[1, 0], [0, 1]], ids=[1, 2])
+        >>> following = Table.create(db, "items_next", 3, model="large")
+        >>> for id in items.missing_in(following).tolist():
+        ...     _ = following.add([[id, 0, 1]], ids=[id])
+        >>> items = items.switch(following)
+        >>> items.name, items.dim, items.model
+        ('items', 3, 'large')
+        """
+        given = (self._named, following._named, ", ".join(accept))
+        self._execute("SELECT ivf_switch(?, ?, ?)", given).fetchall()
+        column, expected = following.column, following._expected
+        return Table(self.connection, self.name, schema=self.schema, column=column, model=expected)
 
     def _records(self, sql: str) -> List[Dict[str, Any]]:
         cursor = self._execute(sql, (self._named,))
