@@ -331,6 +331,7 @@ fn rows_written_while_the_second_table_is_filled_are_in_it_as_they_are_at_the_sw
          CREATE TABLE pages(id INTEGER PRIMARY KEY, text TEXT NOT NULL);
          CREATE VIRTUAL TABLE items USING ivf(vec float[1], model='a');
          CREATE VIRTUAL TABLE items_next USING ivf(vec float[3], model='b');
+         CREATE TRIGGER items_next_insert AFTER INSERT ON pages BEGIN DELETE FROM items_next WHERE rowid = new.id; END;
          CREATE TRIGGER items_next_update AFTER UPDATE ON pages BEGIN DELETE FROM items_next WHERE rowid IN (old.id, new.id); END;
          CREATE TRIGGER items_next_delete AFTER DELETE ON pages BEGIN DELETE FROM items_next WHERE rowid = old.id; END;",
     );
@@ -338,7 +339,7 @@ fn rows_written_while_the_second_table_is_filled_are_in_it_as_they_are_at_the_sw
     let write = |numbers: &mut Numbers, step: u64| {
         let id = 1 + numbers.below(200) as i64;
         run(&writer, "BEGIN IMMEDIATE");
-        match numbers.below(3) {
+        match numbers.below(4) {
             0 => {
                 writer.execute("DELETE FROM pages WHERE id = ?1", [id]).unwrap();
                 writer.execute("DELETE FROM items WHERE rowid = ?1", [id]).unwrap();
@@ -379,7 +380,10 @@ fn rows_written_while_the_second_table_is_filled_are_in_it_as_they_are_at_the_sw
     let mut pages = filler.prepare("SELECT id, text FROM pages").unwrap();
     let pages = pages.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let pages: BTreeMap<i64, String> = pages.map(Result::unwrap).collect();
-    run(&filler, "BEGIN IMMEDIATE; DROP TRIGGER items_next_update; DROP TRIGGER items_next_delete");
+    run(
+        &filler,
+        "BEGIN IMMEDIATE; DROP TRIGGER items_next_insert; DROP TRIGGER items_next_update; DROP TRIGGER items_next_delete",
+    );
     switch(&filler, "'items', 'items_next'").unwrap();
     run(&filler, "COMMIT");
     let mut rows = writer

@@ -2,6 +2,7 @@
 
 mod errors;
 mod filters;
+mod models;
 mod rows;
 mod schemas;
 mod searches;
