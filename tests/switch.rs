@@ -189,7 +189,7 @@ fn triggers_and_views_of_the_old_table_work_on_the_new_one() {
          CREATE TRIGGER gone AFTER DELETE ON pages BEGIN DELETE FROM t WHERE rowid = old.id; END;
          CREATE TEMP TRIGGER named AFTER UPDATE ON pages BEGIN UPDATE t SET title = new.body WHERE rowid = new.id; END;
          -- A view that nobody can read is no obstacle.
-         CREATE VIEW broken AS SELECT * FROM nothing;",
+         CREATE VIEW broken AS SELECT * FROM gone_long_ago;",
     );
     let schema = "SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_schema WHERE type IN ('view', 'trigger') ORDER BY name)";
     let before = text(&connection, schema);
