@@ -48,11 +48,15 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
     found.clear();
     let mut request = Request { packed, ..Request::default() };
-    for (argument, value) in plan.given(args) {
-        request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
-    }
-    if let Some(model) = &request.model {
-        index.check_model(&state, model)?;
+    // The model first: a query of another one often has another dimension too.
+    let names_model = |argument| matches!(argument, Argument::Model | Argument::Params);
+    for first in [true, false] {
+        for (argument, value) in plan.given(args).filter(|(argument, _)| names_model(*argument) == first) {
+            request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
+        }
+        if let Some(model) = request.model.take() {
+            index.check_model(&state, &model)?;
+        }
     }
     (found.key, found.index) = (key, plan.vector);
     (found.k, found.knobs, found.params) = (request.given_k, request.knobs, request.params.take());

@@ -3,6 +3,7 @@
 //! It is a label in the settings. Vectors of two models are not comparable, even where their dimensions are
 //! equal, so a statement may name the model of its vectors, and is refused if the label differs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::sqlite::{Error, Kind, Result, Value, shown_name};
@@ -20,6 +21,11 @@ pub fn model_in<'v>(value: &Value<'v>) -> Result<&'v str> {
         Kind::Text => value.text(),
         _ => Err(Error::generic(format!("model must be a text, the name of a model, got {}", shown(value)))),
     }
+}
+
+/// A name as messages show it: whole, if it can be one, because two names may differ only at their ends.
+fn whole(name: &str) -> Cow<'_, str> {
+    if name.len() <= MAX_BYTES { name.into() } else { beginning(name) }
 }
 
 impl Table {
@@ -58,7 +64,7 @@ impl Table {
         if is_it {
             return Ok(());
         }
-        let got = beginning(given);
+        let got = whole(given);
         let column = self.shown_column();
         Err(Error::generic(match self.model_of(state)? {
             None if (1..=MAX_BYTES).contains(&given.len()) => format!(
@@ -113,18 +119,18 @@ impl Table {
                     return Err(Error::generic(format!(
                         "{} is of model '{present}', instead_of is '{}'",
                         index.shown_column(),
-                        beginning(old)
+                        whole(old)
                     )));
                 }
                 (None, Some(old)) => {
                     return Err(Error::generic(format!(
                         "{} has no model, instead_of is '{}'",
                         index.shown_column(),
-                        beginning(old)
+                        whole(old)
                     )));
                 }
                 (Some(present), None) => {
-                    let got = name.as_deref().map_or("none".into(), |name| format!("'{}'", beginning(name)));
+                    let got = name.as_deref().map_or("none".into(), |name| format!("'{name}'"));
                     return Err(Error::generic(format!(
                         "{} is of model '{present}' already, got {got}: to embed its rows anew see ivf_switch; if only the name \
                          is wrong, {} corrects it",
