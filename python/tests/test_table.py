@@ -288,24 +288,24 @@ def test_commands_that_write_nothing_run_on_a_read_only_connection(opened: Calla
     assert table.search([[1, 2]], 1).ids.shape == (1, 1)
 
 
-def test_a_model_is_checked_where_it_is_named(db: Any) -> None:
-    for name in ["all-MiniLM-L6-v2", "it's \"a\", b=c", "🚀 ", "x" * 1024]:
-        table = Table.create(db, "t", 2, model=name)
-        table.add([[1, 0], [0, 1]])
-        assert (table.model, Table(db, "t", model=name).model, table.stats()["model"]) == (name, name, name)
-        assert table.search([1, 0], 1).ids.tolist() == table.search([[1, 0]], 1, model=name, nprobe=-1).ids[0].tolist() == [1]
-        for wrong in ["other", name.upper() + "!", ""]:
-            for act in [
-                lambda: Table(db, "t", model=wrong),
-                lambda: table.search([1, 0], 1, model=wrong),
-                lambda: table.search([[1, 0]], 1, model=wrong, nprobe=-1),
-                lambda: table.check_model(wrong),
-            ]:
-                with pytest.raises(Exception, match="t is of model"):
-                    act()
-        db.execute("DROP TABLE t")
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", 'it\'s "a", b=c', "🚀 ", "x" * 1024])
+def test_a_model_is_checked_where_it_is_named(db: Any, name: str) -> None:
+    table = Table.create(db, "t", 2, model=name)
+    table.add([[1, 0], [0, 1]])
+    assert (table.model, Table(db, "t", model=name).model, table.stats()["model"]) == (name, name, name)
+    assert table.search([1, 0], 1).ids.tolist() == table.search([[1, 0]], 1, model=name, nprobe=-1).ids[0].tolist() == [1]
+    acts: List[Callable[[str], Any]] = [
+        lambda wrong: Table(db, "t", model=wrong),
+        lambda wrong: table.search([1, 0], 1, model=wrong),
+        lambda wrong: table.search([[1, 0]], 1, model=wrong, nprobe=-1),
+        lambda wrong: table.check_model(wrong),
+    ]
+    for wrong in ["other", name.upper() + "!", ""]:
+        for act in acts:
+            with pytest.raises(Exception, match="t is of model"):
+                act(wrong)
     with pytest.raises(Exception, match="model must be a name of 1 to 1024 bytes"):
-        Table.create(db, "t", 2, model="")
+        Table.create(db, "empty", 2, model="")
 
 
 def test_a_table_that_was_opened_with_a_model_notices_that_it_changed(db: Any) -> None:
@@ -355,6 +355,6 @@ def test_a_table_is_switched_for_another_when_it_has_the_same_rows(db: Any) -> N
         assert len(table.switch(following, accept=["missing"])) == 40
         raise RuntimeError
     assert (len(table), len(following)) == (50, 40)
-    switched = table.switch(following, accept=["missing"])
+    switched = table.switch(following, accept="missing")
     assert (switched.name, switched.dim, switched.model, len(switched), switched.element) == ("t", 3, "b", 40, "float16")
     assert switched.search(random(1, 3)[0], 1).ids.tolist() == [10]

@@ -496,9 +496,9 @@ class Table:
         """An error of the connection unless the column's vectors are of this embedding model."""
         self._execute("SELECT ivf_model(?, ?)", (self._of_column, model)).fetchall()
 
-    def set_model(self, model: str, instead_of: Optional[str] = None) -> None:
+    def set_model(self, model: Optional[str], instead_of: Optional[str] = None) -> None:
         """Says of which embedding model the column's vectors are. It is a label: no vector changes. A column that has another
-        one must have that of `instead_of`, so that no label is overwritten by mistake.
+        one must have that of `instead_of`, so that no label is overwritten by mistake. None takes the label away.
 
         >>> import sqlite_ivf
         >>> items = Table.create(sqlite_ivf.connect(), "items", 2)
@@ -518,7 +518,7 @@ class Table:
         rows = self._execute("SELECT missing FROM ivf_missing(?, ?, ?)", given).fetchall()
         return np.array([row[0] for row in rows], np.int64)  # type: ignore[no-any-return]
 
-    def switch(self, following: Table, accept: Sequence[str] = ()) -> Table:
+    def switch(self, following: Table, accept: Union[str, Sequence[str]] = ()) -> Table:
         """Puts another table in the place of this one, in one transaction: this one is dropped, and the other gets its name.
 
         `accept` says which differences are no error: "missing" rows, "extra" rows, other text "keys", other "columns". Gives
@@ -535,7 +535,7 @@ class Table:
         >>> items.name, items.dim, items.model
         ('items', 3, 'large')
         """
-        given = (self._named, following._named, ", ".join(accept))
+        given = (self._named, following._named, accept if isinstance(accept, str) else ", ".join(accept))
         self._execute("SELECT ivf_switch(?, ?, ?)", given).fetchall()
         column, expected = following.column, following._expected
         return Table(self.connection, self.name, schema=self.schema, column=column, model=expected)
