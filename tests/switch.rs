@@ -315,6 +315,28 @@ fn a_file_that_cannot_be_written_checks_models_and_is_not_switched() {
     assert_eq!(code & 0xff, rusqlite::ffi::SQLITE_READONLY);
 }
 
+#[cfg(feature = "vec0")]
+#[test]
+fn a_vec0_table_has_no_column_of_that_name_and_is_checked_by_params() {
+    let connection = memory();
+    run(
+        &connection,
+        "CREATE VIRTUAL TABLE t USING vec0(id TEXT PRIMARY KEY, vec float[2], model='a, b');
+         CREATE VIRTUAL TABLE n USING vec0(id TEXT PRIMARY KEY, vec float[3] model='c');
+         INSERT INTO t(id, vec) VALUES ('x', '[1, 0]'); INSERT INTO n(id, vec) VALUES ('x', '[1, 0, 0]')",
+    );
+    assert_eq!(number(&connection, "SELECT count(*) FROM pragma_table_xinfo('t') WHERE name = 'model'"), 0);
+    let search = |model: &str| {
+        let sql = "SELECT id FROM t WHERE vec MATCH '[1, 0]' AND k = 1 AND params = 'model=' || ?1";
+        connection.query_row(sql, [model], |row| row.get::<_, String>(0))
+    };
+    assert_eq!(search("\"a, b\"").unwrap(), "x");
+    let (_, error) = failure(search("'c'"));
+    assert!(error.contains("t is of model 'a, b', got 'c'"), "{error}");
+    switch(&connection, "'t', 'n'").unwrap();
+    assert_eq!(text(&connection, "SELECT ivf_model('t', 'c') || id FROM t"), "cx");
+}
+
 /// What stands for a model: the vector of a text.
 fn embedded(text: &str) -> String {
     format!("[{}, {}, 1]", text.len(), text.bytes().map(u64::from).sum::<u64>())

@@ -315,7 +315,8 @@ def test_a_table_that_was_opened_with_a_model_notices_that_it_changed(db: Any) -
     with pytest.raises(Exception, match="of model 'a' already, got 'b'"):
         other.set_model("b")
     other.set_model("b", instead_of="a")
-    for act in [lambda: table.add([[1, 1]]), lambda: table.search([1, 0])]:
+    acts: List[Callable[[], Any]] = [lambda: table.add([[1, 1]]), lambda: table.search([1, 0])]
+    for act in acts:
         with pytest.raises(Exception, match="t is of model 'b', got 'a'"):
             act()
     assert len(other) == 1 and other.search([1, 0]).ids.tolist() == [1]
