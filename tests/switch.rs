@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -455,7 +455,10 @@ fn a_process_killed_while_it_switches_leaves_one_whole_table() {
         two_tables(&connection, 200);
         drop(connection);
         let mut numbers = Numbers::new(3);
-        for _ in 0..kills {
+        // Until it has been killed with either table in place.
+        let (mut seen, mut killed) = (BTreeSet::new(), 0);
+        while killed < kills || (seen.len() < 2 && killed < kills * 20) {
+            killed += 1;
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "a_process_switches_until_it_is_killed", "--nocapture", "--test-threads=1"])
                 .env(DATABASE, &path)
@@ -473,6 +476,8 @@ fn a_process_killed_while_it_switches_leaves_one_whole_table() {
             let state = state(&connection);
             assert!(["a2 200", "b3 200"].contains(&state.as_str()), "{state}");
             assert_eq!(text(&connection, "SELECT title FROM t WHERE rowid = 77"), "title 77");
+            seen.insert(state);
         }
+        assert_eq!(seen.len(), 2, "{mode}: it never came to a switch");
     }
 }
