@@ -43,6 +43,115 @@ fn has_next(connection: &Connection) -> bool {
     number(connection, "SELECT count(*) FROM sqlite_schema WHERE name GLOB 'n_*' OR name = 'n'") > 0
 }
 
+/// The rows of a search, or its error.
+fn rows_of(connection: &Connection, sql: &str) -> Result<Vec<(i64, Vec<u8>)>, String> {
+    let read = || {
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure::<()>(Err(error)).1)
+}
+
+#[test]
+fn the_check_is_the_same_in_every_form_of_a_search_and_every_kind_of_transaction() {
+    let (_folder, path) = scratch();
+    let connection = open(&path);
+    run(
+        &connection,
+        "CREATE VIRTUAL TABLE plain USING ivf(vec float[2], nlist=3, model='a');
+         CREATE VIRTUAL TABLE parted USING ivf(user INTEGER PARTITION KEY, vec float[2], lang TEXT, model='a');
+         CREATE VIRTUAL TABLE several USING ivf(vec float[2], body float[2] distance_metric=cosine model='a', title float[1] model='z', model='a');
+         CREATE VIRTUAL TABLE hidden USING ivf(vec float[2], model TEXT, model='a')",
+    );
+    let series = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 200) SELECT";
+    let vector = "json_array(i % 17 + 1, i % 13)";
+    run(
+        &connection,
+        &format!(
+            "INSERT INTO plain(vec) {series} {vector} FROM c;
+             INSERT INTO parted(user, vec, lang) {series} i % 3, {vector}, 'de' FROM c;
+             INSERT INTO several(vec, body, title) {series} {vector}, {vector}, '[1]' FROM c;
+             INSERT INTO hidden(vec, model) {series} {vector}, 'car' FROM c;
+             INSERT INTO plain(plain) VALUES ('train')"
+        ),
+    );
+    let single = "SELECT rowid, CAST(distance AS BLOB) FROM";
+    let batched = "SELECT query, CAST(rowid || ' ' || distance AS BLOB) FROM";
+    let packed = "SELECT query, CAST(hex(rowids) || hex(distances) AS BLOB) FROM";
+    let queries = "'[[3, 4], [9, 1], [1, 0]]'";
+    let mut forms = Vec::new();
+    for (table, more) in [
+        ("plain", ""),
+        ("plain", " AND nprobe = 1"),
+        ("parted", " AND user IN (0, 2) AND lang = 'de'"),
+        ("several", ""),
+        ("hidden", " AND model = 'car'"),
+    ] {
+        let batch = format!("FROM {table} WHERE batch MATCH {queries}");
+        forms.push((table, format!("{single} {table} WHERE vec MATCH '[3, 4]' AND k = 9{more}")));
+        forms.push((table, format!("{single} {table} WHERE vec MATCH '[3, 4]' AND distance < 3.5{more}")));
+        forms.push((table, format!("SELECT coalesce(query, 0), CAST(hex(rowids) || hex(distances) AS BLOB) FROM {table} WHERE vec MATCH '[3, 4]' AND k = 5 AND packed = 1{more}")));
+        forms.push((table, format!("{} {batch} AND k = 4{more}", batched.trim_end_matches(" FROM"))));
+        forms.push((
+            table,
+            format!("{} {batch} AND k = 4 AND packed = 1{more}", packed.trim_end_matches(" FROM")),
+        ));
+    }
+    forms.push(("several", format!("{single} several WHERE body MATCH '[3, 4]' AND k = 9")));
+    // The searches of all forms with the name of the table's model, and with another.
+    let check = |connection: &Connection, right: &str, wrong: &str, when: &str| {
+        for (table, sql) in &forms {
+            let expected = rows_of(connection, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            assert!(!expected.is_empty(), "{sql}");
+            let named = |name: &str| {
+                let in_column = (*table != "hidden").then(|| format!("{sql} AND model = '{name}'"));
+                in_column.into_iter().chain([format!("{sql} AND params = 'model={name}'")])
+            };
+            for sql in named(right) {
+                assert_eq!(rows_of(connection, &sql).as_ref(), Ok(&expected), "{when}: {sql}");
+            }
+            for sql in named(wrong) {
+                let error = rows_of(connection, &sql).unwrap_err();
+                assert!(
+                    error.contains(&format!("is of model '{right}', got '{wrong}'")),
+                    "{when}: {sql}: {error}"
+                );
+            }
+        }
+    };
+    let relabel = |from: &str, to: &str| {
+        for table in ["plain", "parted", "several", "hidden"] {
+            let columns: &[&str] = if table == "several" { &["vec", "body"] } else { &["vec"] };
+            for column in columns {
+                let command = format!(r#"model:{{"name":"{to}","column":"{column}","instead_of":"{from}"}}"#);
+                connection.execute(&format!("INSERT INTO {table}({table}) VALUES (?1)"), [command]).unwrap();
+            }
+        }
+    };
+    check(&connection, "a", "b", "committed");
+    let other = common::open_with(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    check(&other, "a", "b", "read-only");
+    run(&connection, "PRAGMA query_only = 1");
+    check(&connection, "a", "b", "query_only");
+    run(&connection, "PRAGMA query_only = 0; BEGIN");
+    relabel("a", "b");
+    check(&connection, "b", "a", "uncommitted");
+    check(&other, "a", "b", "uncommitted elsewhere");
+    run(&connection, "SAVEPOINT s");
+    relabel("b", "c");
+    check(&connection, "c", "b", "in a savepoint");
+    run(&connection, "ROLLBACK TO s");
+    check(&connection, "b", "c", "after ROLLBACK TO");
+    run(&connection, "ROLLBACK");
+    check(&connection, "a", "b", "after ROLLBACK");
+    run(&connection, "BEGIN");
+    relabel("a", "b");
+    run(&connection, "COMMIT");
+    check(&connection, "b", "a", "after COMMIT");
+    check(&other, "b", "a", "after COMMIT elsewhere");
+}
+
 #[test]
 fn a_table_takes_the_place_of_another_with_its_name() {
     let connection = memory();
