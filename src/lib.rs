@@ -116,9 +116,9 @@ mod vtab;
 
 #[cfg(feature = "rusqlite")]
 pub use api::{
-    CalibratedBy, ColumnType, Error, FilterParams, Fusion, Hits, Hybrid, HybridHit, Key, Nprobe,
-    PreparedSearch, Progress, Result, Row, Search, Settings, Stats, Table, TableOptions, TextMode, Train,
-    register, register_auto, with_progress,
+    CalibratedBy, ColumnType, Difference, Error, FilterParams, Fusion, Hits, Hybrid, HybridHit, Key, MaxSim,
+    MaxSimHit, Nprobe, PreparedSearch, Progress, Result, Row, Search, Settings, Stats, Table, TableOptions,
+    TextMode, Train, register, register_auto, with_progress,
 };
 pub use base::names::UnknownName;
 pub use engine::{ErrorKind, Hit};

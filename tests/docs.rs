@@ -116,6 +116,11 @@ fn the_statements_of_the_readme_run() {
 }
 
 #[test]
+fn the_statements_of_the_guide_to_changes_run() {
+    check("docs/changing.md");
+}
+
+#[test]
 fn the_statements_of_the_reference_run() {
     check("docs/sql.md");
 }

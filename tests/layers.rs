@@ -53,6 +53,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "vec0",
             "salvage",
             "hybrid",
+            "switch",
         ],
     ),
 ];

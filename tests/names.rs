@@ -60,7 +60,7 @@ const PIECES: [&str; 44] = [
     "*/ DROP TABLE accounts; /*",
 ];
 /// Whole names that mean something to SQLite or to the table.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 25] = [
     "",
     " ",
     "query",
@@ -72,6 +72,7 @@ const WORDS: [&str; 24] = [
     "max_codes",
     "recall_target",
     "params",
+    "model",
     "profile",
     "oid",
     "key",

@@ -402,9 +402,9 @@ fn what_is_asked_for_wrongly_is_named_with_what_is_accepted() {
     );
     assert_eq!(
         error("k = 2 AND per IN ('doc', 'a:b')"),
-        "per takes one value, got a list: per = 10, not IN (...) or OR (a join with VALUES searches for several)"
+        "per takes one value, got a list: per = 'doc_id', not IN (...) or OR (a join with VALUES searches for several)"
     );
-    assert!(error("k = 2 AND params = 'pre=doc'").contains("search_mode, per, mmr, got 'pre=doc'"));
+    assert!(error("k = 2 AND params = 'pre=doc'").contains("search_mode, model, per, mmr, got 'pre=doc'"));
     let (_, message) = failure(db.query_row(
         "SELECT rowid FROM bare WHERE vec MATCH '[0]' AND k = 2 AND per = 'doc'",
         [],

@@ -32,7 +32,7 @@ macro_rules! files {
 }
 
 files! {
-    batch calibrate commands create delete_rows devices distance drop_table elements errors filters functions insert inspect join keys knobs metadata metrics
+    batch calibrate commands create delete_rows devices distance drop_table elements errors filters functions insert inspect join keys knobs metadata metrics model
     names partitions public_reports rename scan search train update_rows vectors
 }
 

@@ -302,3 +302,76 @@ def test_groups_and_diverse_rows(db: Any, names: Tuple[str, str]) -> None:
     assert chunks.search([0, 0], k=2, mmr=(0, 5), per=doc, nprobe=-1).ids.tolist() == [1, 16]
     with pytest.raises(Exception, match="metadata or partition column .*'dok'"):
         chunks.search([0, 0], per="dok")
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", 'it\'s "a", b=c', "🚀 ", "x" * 1024])
+def test_a_model_is_checked_where_it_is_named(db: Any, name: str) -> None:
+    table = Table.create(db, "t", 2, model=name)
+    table.add([[1, 0], [0, 1]])
+    assert (table.model, Table(db, "t", model=name).model, table.stats()["model"]) == (name, name, name)
+    assert table.search([1, 0], 1).ids.tolist() == table.search([[1, 0]], 1, model=name, nprobe=-1).ids[0].tolist() == [1]
+    acts: List[Callable[[str], Any]] = [
+        lambda wrong: Table(db, "t", model=wrong),
+        lambda wrong: table.search([1, 0], 1, model=wrong),
+        lambda wrong: table.search([[1, 0]], 1, model=wrong, nprobe=-1),
+        lambda wrong: table.check_model(wrong),
+    ]
+    for wrong in ["other", name.upper() + "!", ""]:
+        for act in acts:
+            with pytest.raises(Exception, match="t is of model"):
+                act(wrong)
+    with pytest.raises(Exception, match="model must be a name of 1 to 1024 bytes"):
+        Table.create(db, "empty", 2, model="")
+
+
+def test_a_table_that_was_opened_with_a_model_notices_that_it_changed(db: Any) -> None:
+    table = Table.create(db, "t", 2, model="a")
+    table.add([[1, 0]])
+    other = Table(db, "t")
+    with pytest.raises(Exception, match="of model 'a' already, got 'b'"):
+        other.set_model("b")
+    other.set_model("b", instead_of="a")
+    acts: List[Callable[[], Any]] = [lambda: table.add([[1, 1]]), lambda: table.search([1, 0])]
+    for act in acts:
+        with pytest.raises(Exception, match="t is of model 'b', got 'a'"):
+            act()
+    assert len(other) == 1 and other.search([1, 0]).ids.tolist() == [1]
+
+
+def test_a_column_called_model_leaves_the_check_to_params(db: Any) -> None:
+    table = Table.create(db, "t", 1, columns={"model": "TEXT"}, model="a, 'b'")
+    table.add([[1], [2]], metadata={"model": ["Beetle", "Mini"]})
+    assert table.search([0], where={"model": "Mini"}, nprobe=-1).ids.tolist() == [2]
+    with pytest.raises(Exception, match="got 'c'"):
+        table.search([0], where={"model": "Mini"}, model="c")
+
+
+def test_several_columns_have_models_of_their_own(db: Any) -> None:
+    db.execute("CREATE VIRTUAL TABLE t USING ivf(title float[2] model='a', body float[2] model='b')")
+    title, body = Table(db, "t", model="a"), Table(db, "t", column="body", model="b")
+    assert (title.model, body.model) == ("a", "b")
+    db.execute("INSERT INTO t VALUES ('[1, 0]', '[0, 1]')")
+    assert title.search([1, 0]).distances.tolist() == body.search([[0, 1]], 1).distances[0].tolist() == [0]
+    with pytest.raises(Exception, match="t.body is of model 'b', got 'a'"):
+        Table(db, "t", column="body", model="a")
+    body.set_model("c", instead_of="b")
+    assert (title.model, body.model, body.search([0, 1]).ids.tolist()) == ("a", "c", [1])
+
+
+def test_a_table_is_switched_for_another_when_it_has_the_same_rows(db: Any) -> None:
+    table = Table.create(db, "t", 2, model="a")
+    table.add(random(50, 2), np.arange(50))
+    following = Table.create(db, "t_next", 3, model="b", element="float16")
+    following.add(random(40, 3), np.arange(10, 50))
+    assert table.missing_in(following).tolist() == list(range(10))
+    assert table.missing_in(following, 3).tolist() == [0, 1, 2] and following.missing_in(table).tolist() == []
+    with pytest.raises(Exception, match="it lacks 10 rows"):
+        table.switch(following)
+    assert (len(table), table.model, len(following)) == (50, "a", 40)
+    with pytest.raises(RuntimeError), table.transaction():
+        assert len(table.switch(following, accept=["missing"])) == 40
+        raise RuntimeError
+    assert (len(table), len(following)) == (50, 40)
+    switched = table.switch(following, accept="missing")
+    assert (switched.name, switched.dim, switched.model, len(switched), switched.element) == ("t", 3, "b", 40, "float16")
+    assert switched.search(random(1, 3)[0], 1).ids.tolist() == [10]

@@ -293,7 +293,10 @@ impl Table<'_> {
 }
 
 /// Filters as one, with their values as a JSON array; none if there are none.
-fn joined(filters: &[Filter]) -> Result<Option<(String, String)>> {
+///
+/// # Errors
+/// Values that JSON does not have.
+pub(super) fn joined(filters: &[Filter]) -> Result<Option<(String, String)>> {
     let mut values = Vec::new();
     let terms: Vec<String> = filters.iter().map(|filter| filter.term(&mut values)).collect::<Result<_>>()?;
     let json = |value: Value| match value {

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use super::Result;
 use super::settings::{Settings, setting_builders};
 use crate::index::{ListOrdering, Metric, Quantizer};
-use crate::sqlite::quoted;
+use crate::sqlite::{literal, quoted};
 use crate::storage::Element;
 
 /// The type of a column beside the vector. Values that it does not hold are errors, as in a `STRICT` table; NULL it holds.
@@ -180,6 +180,12 @@ impl TableOptions {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.with("seed", seed)
+    }
+
+    /// The embedding model that the vectors are of, from 1 to 1024 bytes: [`Search::model`](super::Search::model) checks it.
+    #[must_use]
+    pub fn model(self, name: &str) -> Self {
+        self.with("model", literal(name))
     }
 
     /// The device by its name in SQL, like `cpu`.

@@ -10,7 +10,7 @@ use super::filter::{Filter, FilterParams};
 use super::settings::{Knob, Settings, setting_builders};
 use super::{Error, Result, Table};
 use crate::base::alloc::TryGrow;
-use crate::sqlite::quoted;
+use crate::sqlite::{literal, quoted};
 
 /// What a search is asked for.
 ///
@@ -30,6 +30,7 @@ pub struct Search<'a> {
     k: Option<u64>,
     column: Option<Cow<'a, str>>,
     settings: Settings,
+    model: Option<Cow<'a, str>>,
     within: Option<f64>,
     rowids: Option<Cow<'a, [i64]>>,
     without: Vec<i64>,
@@ -51,6 +52,7 @@ impl<'a> Search<'a> {
             k: None,
             column: None,
             settings: Settings::new(),
+            model: None,
             within: (distance != f64::INFINITY).then_some(distance),
             rowids: None,
             without: Vec::new(),
@@ -75,6 +77,13 @@ impl<'a> Search<'a> {
     }
 
     setting_builders!(settings);
+
+    /// The embedding model of the query: a table whose vectors are of another one, or of none that it names, is an error.
+    #[must_use]
+    pub fn model(mut self, name: impl Into<Cow<'a, str>>) -> Self {
+        self.model = Some(name.into());
+        self
+    }
 
     /// Only rows at `distance` or nearer.
     #[must_use]
@@ -222,6 +231,13 @@ impl<'a> Search<'a> {
                 }
                 Some(value) => params.push(format!("{name}={value}")),
                 None => {}
+            }
+        }
+        if let Some(model) = &self.model {
+            if table.has_hidden("model") {
+                and("model = ", Value::Text(model.to_string()));
+            } else {
+                params.push(format!("model={}", literal(model)));
             }
         }
         if !params.is_empty() {

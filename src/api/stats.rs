@@ -120,6 +120,8 @@ pub struct Stats {
     pub isa: String,
     /// The threads that it computes with.
     pub threads: u64,
+    /// The embedding model of the first vector column; none if it names none.
+    pub model: Option<String>,
 }
 
 /// What limits for `recall_target` were measured by.
@@ -195,6 +197,7 @@ impl Stats {
             default_search: get(row, "default_search")?,
             isa: get(row, "isa")?,
             threads: count("threads")?,
+            model: get(row, "model")?,
         })
     }
 }

@@ -181,7 +181,7 @@ impl Table<'_> {
         self.command("delete-all")
     }
 
-    fn command(&self, text: &str) -> Result<()> {
+    pub(super) fn command(&self, text: &str) -> Result<()> {
         let sql = format!("INSERT INTO {}({}) VALUES (?1)", self.qualified(), self.command_column());
         self.prepare_cached(&sql)?.execute([text])?;
         Ok(())
@@ -195,7 +195,7 @@ impl Table<'_> {
     }
 
     /// What the functions that look inside call this table.
-    fn named(&self) -> Result<String> {
+    pub(super) fn named(&self) -> Result<String> {
         let db = sqlite::linked_db(self.connection)?;
         // Another table may be called like schema and name of this one together.
         for named in [format!("{}.{}", self.schema(), self.name()), self.name().to_string()] {

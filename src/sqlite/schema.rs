@@ -105,6 +105,11 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", escaped(name))
 }
 
+/// A text as an SQL literal.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// A name as messages show it in a statement: quoted only if it is not a plain word.
 pub fn shown_name(name: &str) -> Cow<'_, str> {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -7,6 +7,7 @@ mod plan;
 mod query;
 mod salvage;
 mod schema;
+mod switch;
 mod table;
 mod table_function;
 mod values;
@@ -44,6 +45,7 @@ pub fn register(db: Db, dialect: Dialect) -> Result<()> {
     inspect::register(db, &connection)?;
     salvage::register(db, &connection)?;
     hybrid::register(db, &connection)?;
+    switch::register(db, &connection)?;
     register_module::<Ivf>(db, "ivf", Rc::clone(&connection))?;
     #[cfg(feature = "vec0")]
     vec0::register(db, connection)?;

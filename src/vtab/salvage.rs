@@ -88,9 +88,9 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
     version.step()?;
     let mut ticker = Ticker::new(db);
     let plan = storage::plan_salvage(&columns, &mut ticker)?;
-    let mut knobs = Vec::new();
+    let mut settings = Vec::new();
     for (tables, _) in &columns {
-        knobs.push(storage::salvaged_knobs(tables)?);
+        settings.push(storage::salvaged_settings(tables)?);
     }
     within(db, true, || {
         let table = create()?;
@@ -102,25 +102,27 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
                 Err(error) => Err(StorageError::Sqlite(error)),
             })?;
         let fresh = Settings::default();
-        for (index, knobs) in table.indexes().zip(&knobs) {
-            if let Some(knobs) = knobs.filter(|knobs| *knobs != fresh.knobs) {
-                index.write_settings(&Settings { knobs, ..fresh.clone() })?;
+        for (index, old) in table.indexes().zip(&settings) {
+            let Some(Settings { knobs, model, .. }) = old else { continue };
+            if *knobs != fresh.knobs || *model != index.model()? {
+                let (knobs, model) = (*knobs, model.clone());
+                index.write_settings(&Settings { knobs, model, ..fresh.clone() })?;
             }
         }
-        told(&report, knobs.iter().all(Option::is_some))
+        told(&report, settings.iter().all(Option::is_some))
     })
 }
 
 /// Runs `work` in a savepoint, which stays if all is well and it is `kept`.
-fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    db.execute("SAVEPOINT ivf_salvage")?;
+pub(super) fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    db.execute("SAVEPOINT ivf_whole")?;
     let done = work();
-    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_salvage") };
+    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_whole") };
     if db.is_autocommit() {
         // An interrupt, or a full disk, has ended the transaction.
         return done;
     }
-    let released = db.execute("RELEASE ivf_salvage");
+    let released = db.execute("RELEASE ivf_whole");
     let done = done?;
     undone.and(released).map(|()| done)
 }

@@ -3,6 +3,7 @@
 mod errors;
 mod filters;
 mod hybrid;
+mod models;
 mod rows;
 mod schemas;
 mod searches;

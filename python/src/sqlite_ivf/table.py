@@ -102,6 +102,10 @@ def _unquoted(name: str) -> str:
     return name[1:-1] if name[0] == "[" else name
 
 
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _plain(value: Any) -> Any:
     """A value that every package binds: NumPy's own numbers become Python's."""
     return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
@@ -133,8 +137,20 @@ class Table:
     [('between',), ('north',)]
     """
 
-    def __init__(self, connection: Connection, name: str, *, schema: str = "main", column: Optional[str] = None) -> None:
-        """Opens a table; `column` says which vector column, the first one unless given."""
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        schema: str = "main",
+        column: Optional[str] = None,
+        model: Optional[str] = None,
+    ) -> None:
+        """Opens a table; `column` says which vector column, the first one unless given.
+
+        `model` is the embedding model that your vectors are of. It is checked now, and by each `search` and `add`: where the
+        column's vectors are of another model, or of none that the table names, the connection raises its error.
+        """
         #: The connection.
         self.connection = connection
         #: The last statement that was run.
@@ -165,6 +181,9 @@ class Table:
         self._hidden = {each for each, hidden in listed if hidden}
         self._commands = self.name if self.name in self._hidden else f"{self.name}_command"
         self._first = chosen[0] is columns[0]
+        self._expected = model
+        if model is not None:
+            self.check_model(model)
 
     @classmethod
     def create(
@@ -178,13 +197,15 @@ class Table:
         column: str = "vec",
         columns: Optional[Mapping[str, str]] = None,
         schema: str = "main",
+        model: Optional[str] = None,
         **options: Unpack[Options],
     ) -> Table:
         """Creates a table.
 
         `metric` is l2, cosine, ip or l1, of bits hamming. `columns` has names and types beside the vector: `{"user": "INTEGER
         PARTITION KEY", "lang": "TEXT", "+title": "TEXT"}`, where the `+` is for what is carried along and not searched.
-        `options` are those of docs/sql.md: `nlist`, `nprobe`, `train_at` and so on.
+        `model` is the name of the embedding model of the vectors, see `Table`. `options` are those of docs/sql.md: `nlist`,
+        `nprobe`, `train_at` and so on.
 
         >>> import sqlite_ivf
         >>> Table.create(sqlite_ivf.connect(), "items", 384, metric="cosine", element="float16", train_at="off").created
@@ -194,11 +215,13 @@ class Table:
         parts = [f"{quoted(column)} {element}[{int(dim)}]" + (f" distance_metric={metric}" if metric else "")]
         for each, kind in (columns or {}).items():
             parts.append(f"+{quoted(each[1:])} {kind}" if each.startswith("+") else f"{quoted(each)} {kind}")
+        if model is not None:
+            parts.append(f"model={_literal(model)}")
         parts += [f"{option}={value}" for option, value in options.items()]
         sql = f"CREATE VIRTUAL TABLE {quoted(schema)}.{quoted(name)} USING ivf({', '.join(parts)})"
         _log.debug("%s", sql)
         connection.execute(sql)
-        return cls(connection, name, schema=schema, column=column)
+        return cls(connection, name, schema=schema, column=column, model=model)
 
     def __repr__(self) -> str:
         return f"<sqlite_ivf.Table {self._table}: {quoted(self.column)} {self.element}[{self.dim}] {self.metric}>"
@@ -293,7 +316,11 @@ class Table:
         if not len(matrix):
             return np.zeros(0, np.int64)  # type: ignore[no-any-return]
         lines, others = iter(matrix), list(columns.values())
+        sql = self.sql
         with watch(self.connection, progress), self.transaction():
+            if self._expected is not None:
+                self.check_model(self._expected)  # in the transaction: once for all rows
+            self.sql = sql
             _log.debug("%s", self.sql)
             cursor = self._cursor()
             if ids is not None:
@@ -383,13 +410,15 @@ class Table:
         within: Optional[float] = None,
         per: Union[str, Tuple[str, int], None] = None,
         mmr: Union[float, Tuple[float, int], None] = None,
+        model: Optional[str] = None,
         **settings: Unpack[Settings],
     ) -> Hits:
         """The `k` nearest rows of a query, or of each line of a matrix, in one statement.
 
         `where` is a mapping of columns (or `rowid`) to a value or a collection of values, or a condition in SQL with a `?` for
         each of `values`: `where="year > ? AND lang != ?", values=(2020, "de")`. `within` is the largest distance; with it `k` may
-        be None. `settings` are those of docs/sql.md, "How much is searched": `nprobe`, `recall_target` and so on.
+        be None. `model` is the embedding model of the query, unless `Table` was given it: a table of another one is an error of
+        the connection. `settings` are those of docs/sql.md, "How much is searched": `nprobe`, `recall_target` and so on.
 
         `per="doc_id"` gives the nearest row of each of the `k` nearest values of that column, `per=("doc_id", 3)` up to three
         rows of each. `mmr=0.5` gives rows that are near the query (1) and far from each other (0), `mmr=(0.5, 200)` among so many
@@ -431,7 +460,10 @@ class Table:
             asked["per"] = name if isinstance(per, str) else f"{name}:{rows_of_each}"
         if mmr is not None:
             asked["mmr"] = ":".join(map(str, mmr)) if isinstance(mmr, tuple) else mmr
-        for name in ("per", "mmr"):
+        model = self._expected if model is None else model
+        if model is not None:
+            asked["model"] = model if "model" in self._hidden else _literal(model)
+        for name in ("per", "mmr", "model"):
             if name in asked and name in self._hidden:
                 terms.append(f"{name} = ?")
                 bound.append(asked.pop(name))
@@ -452,6 +484,43 @@ class Table:
             rows += found
         ids, distances = _vectors.unpack(rows, None if single else width)
         return Hits(ids[0], distances[0]) if single else Hits(ids, distances)
+
+    def maxsim(
+        self,
+        tokens: Any,
+        k: int = 10,
+        *,
+        per: str,
+        where: Where = None,
+        values: Sequence[Any] = (),
+        candidates: Optional[int] = None,
+        **settings: Unpack[Settings],
+    ) -> List[Tuple[Any, float]]:
+        """The `k` documents with the largest sums, over the vectors of `tokens`, of the similarity of the document's most similar
+        row, with their scores: docs/sql.md, "Late interaction".
+
+        The documents are the values of the column `per`. `where` and `values` are as in `search`. `candidates` is how many
+        documents each vector finds. `settings` are those of `search`.
+
+        >>> import sqlite_ivf
+        >>> words = Table.create(sqlite_ivf.connect(), "words", 2, metric="cosine", columns={"doc": "TEXT"})
+        >>> _ = words.add([[1, 0], [0, 1], [1, 0]], metadata={"doc": ["a", "a", "b"]})
+        >>> words.maxsim([[1, 0], [0, 1]], per="doc")
+        [('a', 2.0), ('b', 1.0)]
+        """
+        matrix, _ = self._matrix(tokens)
+        given: Dict[str, Any] = {"vec_column": self.column, "candidates": candidates}
+        if settings:
+            given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+        terms, bound = self._conditions(where, values)
+        if terms:
+            given["filter"], given["filter_values"] = " AND ".join(terms), json.dumps(bound)
+        given = {name: _plain(value) for name, value in given.items() if value is not None}
+        sql = "SELECT document, score FROM ivf_maxsim(?, ?, ?, ?) WHERE " + " AND ".join(f"{name} = ?" for name in given)
+        if not len(matrix):
+            return []
+        rows = self._execute(sql + " ORDER BY rank", [self._named, matrix.tobytes(), _plain(k), per, *given.values()]).fetchall()
+        return [(document, score) for document, score in rows]
 
     def hybrid(
         self,
@@ -545,6 +614,69 @@ class Table:
             f"SELECT {', '.join(Recall._fields)} FROM ivf_recall(?, ?, ?, NULL, ?)", (self._named, matrix.tobytes(), k, text)
         ).fetchone()
         return Recall(*row)
+
+    @property
+    def _of_column(self) -> str:
+        return f"{self._named}.{self.column}"
+
+    @property
+    def model(self) -> Optional[str]:
+        """The embedding model of the column's vectors; None if the table names none.
+
+        >>> import sqlite_ivf
+        >>> Table.create(sqlite_ivf.connect(), "items", 2, model="all-MiniLM-L6-v2").model
+        'all-MiniLM-L6-v2'
+        """
+        found: Optional[str] = self._execute("SELECT ivf_model(?)", (self._of_column,)).fetchone()[0]
+        return found
+
+    def check_model(self, model: str) -> None:
+        """An error of the connection unless the column's vectors are of this embedding model."""
+        self._execute("SELECT ivf_model(?, ?)", (self._of_column, model)).fetchall()
+
+    def set_model(self, model: Optional[str], instead_of: Optional[str] = None) -> None:
+        """Says of which embedding model the column's vectors are. It is a label: no vector changes. A column that has another
+        one must have that of `instead_of`, so that no label is overwritten by mistake. None takes the label away.
+
+        >>> import sqlite_ivf
+        >>> items = Table.create(sqlite_ivf.connect(), "items", 2)
+        >>> items.set_model("all-MiniLM-L6")
+        >>> items.set_model("all-MiniLM-L6-v2", instead_of="all-MiniLM-L6")
+        >>> items.model
+        'all-MiniLM-L6-v2'
+        """
+        given = {"name": model, "column": self.column, "instead_of": instead_of}
+        self.command("model:" + json.dumps(given))
+        self._expected = model if self._expected is not None else None
+
+    def missing_in(self, following: Table, limit: int = -1) -> NDArray[np.int64]:
+        """The ids, ascending, that another table lacks of this one, at most `limit` (-1: all)."""
+        np = _vectors.numpy("Table.missing_in")
+        given = (self._named, following._named, limit)
+        rows = self._execute("SELECT missing FROM ivf_missing(?, ?, ?)", given).fetchall()
+        return np.array([row[0] for row in rows], np.int64)  # type: ignore[no-any-return]
+
+    def switch(self, following: Table, accept: Union[str, Sequence[str]] = ()) -> Table:
+        """Puts another table in the place of this one, in one transaction: this one is dropped, and the other gets its name.
+
+        `accept` says which differences are no error: "missing" rows, "extra" rows, other text "keys", other "columns". Gives
+        the table under its new name. docs/changing.md tells how to fill the other table.
+
+        >>> import sqlite_ivf
+        >>> db = sqlite_ivf.connect()
+        >>> items = Table.create(db, "items", 2, model="small")
+        >>> _ = items.add([[1, 0], [0, 1]], ids=[1, 2])
+        >>> following = Table.create(db, "items_next", 3, model="large")
+        >>> for id in items.missing_in(following).tolist():
+        ...     _ = following.add([[id, 0, 1]], ids=[id])
+        >>> items = items.switch(following)
+        >>> items.name, items.dim, items.model
+        ('items', 3, 'large')
+        """
+        given = (self._named, following._named, accept if isinstance(accept, str) else ", ".join(accept))
+        self._execute("SELECT ivf_switch(?, ?, ?)", given).fetchall()
+        column, expected = following.column, following._expected
+        return Table(self.connection, self.name, schema=self.schema, column=column, model=expected)
 
     def _records(self, sql: str) -> List[Dict[str, Any]]:
         cursor = self._execute(sql, (self._named,))

@@ -3,6 +3,8 @@
 //! A blob is a frozen [`Body`], followed by sections. A new field becomes a section. Programs that do not
 //! know it read the blob all the same, and write the section back unchanged.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::index::{BudgetStrategy, Calibration, Curve, SearchMode, SearchProfile};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub calibrated: u64,
     /// How they were measured.
     pub measured: Measured,
+    /// The embedding model that the vectors are from, if the table names it. Never empty.
+    pub model: Option<Arc<str>>,
     /// Sections of a newer program, as they were read.
     pub unknown: Vec<u8>,
 }
@@ -110,6 +114,8 @@ const MAX_BYTES: usize = 1 << 16;
 const CONFIG: Config = bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
 /// The tag of the section with [`Measured`], the only section without a length.
 const MEASURED: u8 = 1;
+/// The tag of the section with the model: its name in UTF-8.
+const MODEL: u8 = 2;
 /// The most solid lists that are kept. Further ones are forgotten, and upkeep tries them again in vain.
 const MAX_SOLID: usize = 4096;
 
@@ -125,6 +131,12 @@ impl Settings {
             bytes.push(MEASURED);
             bytes.extend(bincode::serde::encode_to_vec(self.measured, CONFIG).map_err(failed)?);
         }
+        if let Some(model) = &self.model {
+            let length = u32::try_from(model.len()).map_err(|error| error.to_string())?;
+            bytes.push(MODEL);
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(model.bytes());
+        }
         bytes.extend_from_slice(&self.unknown);
         Ok(bytes)
     }
@@ -138,13 +150,21 @@ impl Settings {
             let (measured, read) = bincode::serde::decode_from_slice(rest, CONFIG).ok()?;
             (settings.measured, sections) = (measured, &rest[read..]);
         }
-        settings.unknown = sections.to_vec();
         // Each section is a tag greater than that of the section before, a length, and as many bytes.
         let mut last = MEASURED;
         while let Some((&tag, rest)) = sections.split_first() {
             let (len, rest) = rest.split_first_chunk()?;
-            sections = rest.get(u32::from_le_bytes(*len) as usize..).filter(|_| tag > last)?;
-            last = tag;
+            let (content, after) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            if tag <= last {
+                return None;
+            }
+            if tag == MODEL {
+                settings.model =
+                    Some(std::str::from_utf8(content).ok().filter(|name| !name.is_empty())?.into());
+            } else {
+                settings.unknown.extend_from_slice(&sections[..sections.len() - after.len()]);
+            }
+            (last, sections) = (tag, after);
         }
         Some(settings)
             .filter(|settings| settings.calibration.is_none_or(|calibration| calibration.is_sound()))
@@ -252,6 +272,7 @@ mod tests {
             solid: Vec::new(),
             calibration: Some(Calibration { floor: 0.5, curves: Default::default() }),
             calibrated: 2,
+            model: Some("it's a model, \u{e9}".into()),
             ..Settings::default()
         };
         settings.set_solid((0..10_000).map(|list_no| (list_no, 5)));
@@ -293,19 +314,27 @@ mod tests {
             let settings = Settings { seed: 4, measured, ..Settings::default() };
             let known = settings.encode().unwrap();
             let of = |tag: u8, len: u32, bytes: &[u8]| [&[tag], &len.to_le_bytes()[..], bytes].concat();
-            let newer = [of(2, 3, b"abc"), of(9, 0, b"")].concat();
+            let newer = [of(200, 3, b"abc"), of(209, 0, b"")].concat();
             let blob = [known.clone(), newer.clone()].concat();
             let mut read = Settings::decode(&blob).unwrap();
             assert_eq!(read.unknown, newer);
             read.knobs.nprobe = Some(7.0);
+            read.model = Some("m".into());
             let written = Settings::decode(&read.encode().unwrap()).unwrap();
             assert_eq!(
                 (written.knobs.nprobe, written.measured, written.unknown),
                 (Some(7.0), measured, newer)
             );
-            for damaged in
-                [of(2, 4, b"abc"), of(2, 2, b"abc"), of(0, 0, b""), [of(3, 0, b""), of(3, 0, b"")].concat()]
-            {
+            assert_eq!(written.model.as_deref(), Some("m"));
+            // Also a model that is empty, and one that is not UTF-8.
+            for damaged in [
+                of(2, 0, b""),
+                of(2, 1, b"\xff"),
+                of(2, 4, b"abc"),
+                of(2, 2, b"abc"),
+                of(0, 0, b""),
+                [of(3, 0, b""), of(3, 0, b"")].concat(),
+            ] {
                 assert_eq!(Settings::decode(&[known.clone(), damaged].concat()), None);
             }
         }

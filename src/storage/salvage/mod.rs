@@ -35,7 +35,7 @@ use crate::base::alloc::{TryExtend, try_vec};
 use crate::index::{Datum, Metadata};
 use crate::sqlite::{Param, Ticker, ffi};
 use crate::storage::tables::order::StoredList;
-use crate::storage::{Knobs, Layout, Settings, StorageError, Tables};
+use crate::storage::{Layout, Settings, StorageError, Tables};
 use source::{By, Opaque, Place, Source};
 
 /// A row that is right.
@@ -190,14 +190,14 @@ pub fn plan<'a>(columns: &'a [(Tables, Layout)], ticker: &mut Ticker) -> Result<
     Ok(plan)
 }
 
-/// How the table is searched, as commands have set it; none if that is lost.
+/// What commands have set; none if that is lost.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn salvaged_knobs(tables: &Tables) -> Result<Option<Knobs>, StorageError> {
+pub fn salvaged_settings(tables: &Tables) -> Result<Option<Settings>, StorageError> {
     let (seal, _) = uuid::seal_of(tables)?;
     let bytes = readable(tables.read_settings(seal))?;
-    Ok(bytes.and_then(|bytes| Settings::decode(&bytes)).map(|settings| settings.knobs))
+    Ok(bytes.and_then(|bytes| Settings::decode(&bytes)))
 }
 
 impl Plan<'_> {

@@ -3,6 +3,7 @@
 mod auxiliary;
 pub(crate) mod centroids;
 pub(crate) mod order;
+mod other;
 pub(crate) mod partitions;
 pub(crate) mod shape;
 mod sql;
@@ -419,8 +420,17 @@ mod tests {
         tables.create([7; 16], b"x", true).unwrap();
         // A build without introspection has no list of functions, and sqlite-vec's tables do not exist here.
         let is_elsewhere = |which: &Sql| *which == Sql::LikeRead || format!("{which:?}").starts_with("Vec0");
+        let other = Tables::new(db, "main", "other", Rc::clone(&shape));
+        other.create([8; 16], b"x", true).unwrap();
+        Tables::new(db, "main", "other", Rc::new(Shape { number: 0, ..(*shape).clone() }))
+            .create([9; 16], b"x", true)
+            .unwrap();
         for &which in Sql::ALL.iter().filter(|which| !is_elsewhere(which)) {
             let text = which.template();
+            if format!("{which:?}").starts_with("Other") {
+                db.prepare(&tables.text_with(which, "other")).unwrap();
+                continue;
+            }
             if !["CREATE", "DROP", "ALTER"].iter().any(|verb| text.starts_with(&format!("{verb} "))) {
                 tables.statement(which).unwrap_or_else(|error| panic!("{which:?}: {error}"));
             }
@@ -432,6 +442,10 @@ mod tests {
         assert_eq!(renamed.read_settings(Seal::new([7; 16])).unwrap(), b"x");
         assert!(renamed.read_settings(Seal::new([8; 16])).is_err());
         renamed.drop_all().unwrap();
+        other.drop_all().unwrap();
+        Tables::new(db, "main", "other", Rc::new(Shape { number: 0, ..(*other.shape()).as_ref().clone() }))
+            .drop_all()
+            .unwrap();
         let left: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
     }

@@ -6,6 +6,7 @@
 
 mod command;
 mod lists;
+mod model;
 mod progress;
 mod search;
 mod stats;
@@ -28,6 +29,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<lists::IvfCentroids>(db, Rc::clone(connection))?;
     register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
     command::register(db, connection)?;
+    model::register(db, connection)?;
     register_function::<progress::IvfProgress>(db, ())?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))
@@ -68,7 +70,7 @@ pub fn place_for<'n>(db: Db, named: &'n str, beside: &str) -> Result<(String, &'
 /// The table that the first argument of `function` names, as `name` or `schema.name`.
 ///
 /// # Errors
-/// A name of no such table; what SQLite says.
+/// If it names none, or an error from SQLite.
 pub fn table(
     db: Db,
     connection: &Connection,

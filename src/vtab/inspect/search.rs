@@ -7,6 +7,7 @@ use crate::index::SearchParams;
 use crate::sqlite::{Db, Error, Result, Value};
 use crate::storage::Knobs;
 use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::model;
 use crate::vtab::table::profile::Profile;
 use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
@@ -102,7 +103,11 @@ impl TableFunction for IvfRecall {
         let nlist = snapshot.nlist();
         let mut asked = Knobs::default();
         if let Some(texts) = knobs.as_ref().filter(|value| !value.is_null()) {
-            asked.set_texts(texts.text()?).map_err(|error| wrong(error.message))?;
+            let (model, texts) = model::out_of(texts.text()?).map_err(|error| wrong(error.message))?;
+            asked.set_texts(&texts).map_err(|error| wrong(error.message))?;
+            if let Some(model) = model {
+                table.check_model(&state, &model)?;
+            }
         }
         if let Some(nprobe) = nprobe.as_ref().filter(|value| !value.is_null()) {
             asked

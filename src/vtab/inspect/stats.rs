@@ -29,6 +29,8 @@ pub struct Stats {
     state: State,
     snapshot: Arc<Snapshot>,
     settings: Settings,
+    /// The embedding model.
+    model: Option<Arc<str>>,
     /// The knobs of a search that sets none itself.
     knobs: Knobs,
     trains_at: Option<u64>,
@@ -127,6 +129,7 @@ impl TableFunction for IvfStats {
         }),
         ("isa", |_| Cell::Text(kernels().isa.into())),
         ("threads", |_| Cell::I64(Workers::all().threads() as i64)),
+        ("model", |s| s.model.as_deref().map_or(Cell::Null, |model| Cell::Text(model.into()))),
     ];
     const ARGUMENTS: &'static [&'static str] = &["t"];
     const REQUIRED: usize = 1;
@@ -135,7 +138,8 @@ impl TableFunction for IvfStats {
         let table = super::table(db, connection, Self::NAME, arguments)?;
         let (state, snapshot) = table.current()?;
         let settings = if state.nlist > 0 { table.settings(&state)? } else { Settings::default() };
-        let knobs = table.settings(&state)?.knobs.over(&table.options.knobs);
+        let (own, model) = table.with_settings(&state, |of| (of.knobs, of.model.clone()))?;
+        let knobs = own.over(&table.options.knobs);
         let trains_at = table.trains_at(&state);
         let bytes = read_bytes(&table)?;
         let sizes = try_collect((0..snapshot.nlist()).map(|list_no| snapshot.list_rows(list_no)))?;
@@ -159,6 +163,7 @@ impl TableFunction for IvfStats {
             state,
             snapshot,
             settings,
+            model,
             knobs,
             trains_at,
             target: targets.all.map_or(0, |target| target.rows()),

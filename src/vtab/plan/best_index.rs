@@ -52,7 +52,7 @@ fn plan_search(
         || terms
             .waiting
             .iter()
-            .any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params | A::Per | A::Mmr))
+            .any(|a| matches!(a, A::K | A::Packed | A::Knob(_) | A::Params | A::Per | A::Mmr | A::Model))
     {
         return Ok(BestIndex::Unusable);
     }
@@ -152,7 +152,7 @@ const COST_OF_ROW: f64 = 100.0;
 fn is_exact(columns: &Columns, argument: Argument) -> bool {
     use Argument as A;
     match argument {
-        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) | A::Params | A::Per | A::Mmr => true,
+        A::Match | A::Batch | A::K | A::Packed | A::Knob(_) | A::Params | A::Per | A::Mmr | A::Model => true,
         A::Value(_, Operator::IsNull | Operator::IsNotNull) => true,
         A::Value(value, _) => columns.values()[value].kind != ValueKind::Text,
         _ => false,

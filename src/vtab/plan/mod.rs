@@ -96,6 +96,8 @@ pub enum Argument {
     Params,
     Per,
     Mmr,
+    /// The embedding model, which is checked.
+    Model,
     RowidEq,
     RowidIn,
     RowidNe,
@@ -163,7 +165,7 @@ const OPERATORS: [(Operator, &str); 13] = [
     (Operator::Eq, "="),
 ];
 
-const WORDS: [(Argument, &str); 27] = [
+const WORDS: [(Argument, &str); 28] = [
     (Argument::Match, "match"),
     (Argument::Batch, "batch"),
     (Argument::K, "k"),
@@ -173,6 +175,7 @@ const WORDS: [(Argument, &str); 27] = [
     (Argument::Params, "params"),
     (Argument::Per, "per"),
     (Argument::Mmr, "mmr"),
+    (Argument::Model, "model"),
     (Argument::RowidEq, "rowid="),
     (Argument::RowidIn, "rowid in"),
     (Argument::RowidNe, "rowid!="),

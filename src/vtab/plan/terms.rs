@@ -20,6 +20,7 @@ fn argument_of(columns: &Columns, column: i32, op: Op, is_in: bool) -> Option<Ar
         (At::Hidden(Hidden::Params), Op::Eq | Op::Is) => Argument::Params,
         (At::Hidden(Hidden::Per), Op::Eq | Op::Is) => Argument::Per,
         (At::Hidden(Hidden::Mmr), Op::Eq | Op::Is) => Argument::Mmr,
+        (At::Hidden(Hidden::Model), Op::Eq | Op::Is) => Argument::Model,
         (At::Rowid, Op::Eq) if is_in => Argument::RowidIn,
         (At::Rowid, Op::Eq | Op::Is) => Argument::RowidEq,
         (At::Rowid, Op::Ne) => Argument::RowidNe,
@@ -106,6 +107,7 @@ impl Terms {
                         | Hidden::Params
                         | Hidden::Per
                         | Hidden::Mmr
+                        | Hidden::Model
                 )
             {
                 terms.listed = Some(constraint.column);
@@ -144,8 +146,15 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
     let is_search = given(Argument::Match) + given(Argument::Batch) > 0;
     if let Some(column) = terms.listed.filter(|_| is_search) {
         let name = columns.hidden_name(column.max(0) as usize);
+        let such = match name {
+            "per" => "'doc_id'",
+            "model" => "'all-MiniLM-L6-v2'",
+            "params" => "'nprobe=16'",
+            "mmr" | "recall_target" => "0.9",
+            _ => "10",
+        };
         return Err(Error::generic(format!(
-            "{name} takes one value, got a list: {name} = 10, not IN (...) or OR (a join with VALUES searches for several)"
+            "{name} takes one value, got a list: {name} = {such}, not IN (...) or OR (a join with VALUES searches for several)"
         )));
     }
     let on_vector = |c: Constraint| c.op == Op::Eq && matches!(columns.at(c.column), At::Vector(_));
@@ -194,6 +203,7 @@ pub(super) fn is_repeatable(argument: Argument) -> bool {
             | A::Params
             | A::Per
             | A::Mmr
+            | A::Model
     )
 }
 

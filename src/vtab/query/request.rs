@@ -53,8 +53,13 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let found = Rc::get_mut(&mut kept).ok_or_else(|| Error::internal("the memory of a search is in use"))?;
     found.clear();
     let mut request = Request::default();
-    for (argument, value) in plan.given(args) {
-        request.read_selection(table, argument, value)?;
+    // Settings first: a query of another model often has another dimension too, and conditions depend on what of
+    // the near rows is wanted.
+    for (argument, value) in plan.given(args).filter(|(_, value)| !value.is_null()) {
+        request.read_setting(table, argument, value)?;
+    }
+    if let Some(model) = request.model.take() {
+        index.check_model(&state, &model)?;
     }
     // SQLite cannot test whether other rows were to be chosen in the place of those that it drops.
     request.alone = packed || !request.selection.is_nearest();
@@ -142,6 +147,8 @@ struct Request {
     selection: Selection,
     /// The values of `params`, `per` and `mmr`.
     asked: Asked,
+    /// The model that the query is of.
+    model: Option<String>,
     filter: Filter,
     /// The largest key that is wanted.
     max_key: Option<f32>,
@@ -177,6 +184,7 @@ impl Request {
             | Argument::Params
             | Argument::Per
             | Argument::Mmr
+            | Argument::Model
                 if value.is_null() =>
             {
                 self.never = true;
@@ -195,11 +203,7 @@ impl Request {
             Argument::Offset => self.offset = value.i64().max(0) as usize,
             Argument::Packed => {}
             Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
-            Argument::Params => {
-                let others = Selection::default().set_params(&table.options.columns, value.text()?)?;
-                self.knobs.set_params(&others)?;
-            }
-            Argument::Per | Argument::Mmr => {}
+            Argument::Params | Argument::Per | Argument::Mmr | Argument::Model => {}
             Argument::DistanceIn => {
                 let mut one_of = Vec::new();
                 if let Some(mut list) = value.as_in_list()? {

@@ -5,10 +5,12 @@
 use crate::index::{Metric, ValueKind};
 use crate::sqlite::{Error, Result, quoted};
 use crate::storage::Element;
-use crate::vtab::schema::knobs::Knob;
+pub use crate::vtab::schema::hidden::Hidden;
+use crate::vtab::schema::hidden::{HIDDEN, HiddenColumn, IVF_ONLY};
+use crate::vtab::schema::model;
 use crate::vtab::schema::options::OPTION_NAMES;
 use crate::vtab::schema::vec0::Dialect;
-use crate::vtab::schema::words::{identifier, unquoted};
+use crate::vtab::schema::words::{self, identifier, unquoted};
 
 /// A vector column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Column {
     pub dim: usize,
     /// The metric of its distances.
     pub metric: Metric,
+    /// The embedding model that its vectors are from, if the CREATE statement says so.
+    pub model: Option<String>,
 }
 
 /// The role of a value column (one without vectors).
@@ -58,52 +62,6 @@ impl ValueColumn {
     }
 }
 
-/// A hidden column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hidden {
-    Command,
-    Distance,
-    K,
-    Batch,
-    Query,
-    /// All rowids of a query's answers, in a row that stands for the query.
-    Rowids,
-    /// All distances of a query's answers, in the same row.
-    Distances,
-    /// Whether rows stand for queries.
-    Packed,
-    Knob(Knob),
-    /// Any knobs, in one text.
-    Params,
-    /// The column whose values are the groups that a search returns rows of.
-    Per,
-    /// How near answers are to the query, and how far from each other.
-    Mmr,
-}
-
-/// A hidden column, its name, and its type, which some hosts decode values by.
-type HiddenColumn = (Hidden, &'static str, &'static str);
-
-/// The hidden columns, which follow the declared ones. The first is the command, whose name is that of the
-/// table.
-const HIDDEN: [HiddenColumn; 14] = [
-    (Hidden::Command, "", "TEXT"),
-    // Second, so that t('[1, 0]', 10) passes the query and k.
-    (Hidden::K, "k", "INTEGER"),
-    (Hidden::Distance, "distance", "REAL"),
-    (Hidden::Knob(Knob::Nprobe), "nprobe", "NUMERIC"),
-    (Hidden::Knob(Knob::MaxCodes), "max_codes", "INTEGER"),
-    (Hidden::Knob(Knob::RecallTarget), "recall_target", "REAL"),
-    (Hidden::Batch, "batch", "BLOB"),
-    (Hidden::Query, "query", "INTEGER"),
-    (Hidden::Packed, "packed", "INTEGER"),
-    (Hidden::Rowids, "rowids", "BLOB"),
-    (Hidden::Distances, "distances", "BLOB"),
-    (Hidden::Params, "params", "TEXT"),
-    (Hidden::Per, "per", "TEXT"),
-    (Hidden::Mmr, "mmr", "NUMERIC"),
-];
-
 /// What a column number of SQLite refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
@@ -129,18 +87,6 @@ pub struct Columns {
     /// The dialect of the module that the table was made by.
     pub dialect: Dialect,
 }
-
-/// Hidden columns that `vec0` tables lack: programs for sqlite-vec may join with tables that have columns of
-/// these names.
-const IVF_ONLY: [Hidden; 7] = [
-    Hidden::Batch,
-    Hidden::Query,
-    Hidden::Packed,
-    Hidden::Rowids,
-    Hidden::Distances,
-    Hidden::Per,
-    Hidden::Mmr,
-];
 
 /// The most value columns: SQLite reports the use of a column only for the first 63.
 const MAX_VALUES: usize = 40;
@@ -246,7 +192,12 @@ impl Columns {
 
     /// The column number of the batch, if the table has this column.
     pub fn batch_at(&self) -> Option<usize> {
-        let at = self.hidden.iter().position(|(hidden, ..)| *hidden == Hidden::Batch)?;
+        self.hidden_at(Hidden::Batch)
+    }
+
+    /// The column number of a hidden column, if the table has it.
+    pub fn hidden_at(&self, wanted: Hidden) -> Option<usize> {
+        let at = self.hidden.iter().position(|(hidden, ..)| *hidden == wanted)?;
         Some(self.declared.len() + at)
     }
 
@@ -434,7 +385,7 @@ impl Column {
     pub fn parse(name: String, rest: &str) -> Result<(Self, Vec<&str>)> {
         let expected = format!(
             "expected {name} float[N] (or {}), N from 1 to {MAX_DIM}, and perhaps distance_metric=l2|cosine|ip|l1 \
-             (of bit: hamming)",
+             (of bit: hamming), model='name'",
             Element::NAMES[1..].join(", ")
         );
         let wrong = |what: String| Error::generic(format!("column '{name}': {what}; {expected}"));
@@ -454,6 +405,7 @@ impl Column {
             return Err(wrong(format!("{dim} bits are not whole bytes: a multiple of 8 is expected")));
         }
         let mut metric = element.metrics()[0];
+        let mut model = None;
         let mut index = Vec::new();
         settings = settings.trim();
         while !settings.is_empty() {
@@ -466,6 +418,15 @@ impl Column {
                 return Err(wrong(format!("'{settings}' is not understood")));
             };
             let value = value.trim_start();
+            if key.eq_ignore_ascii_case("model") {
+                let (name, after) = words::value(value, char::is_whitespace)?;
+                if model.is_some() {
+                    return Err(wrong("model is given twice".into()));
+                }
+                model = Some(model::valid(name)?);
+                settings = after;
+                continue;
+            }
             let end = value.find(char::is_whitespace).unwrap_or(value.len());
             let (value, after) = value.split_at(end);
             if !key.eq_ignore_ascii_case("distance_metric") {
@@ -483,7 +444,7 @@ impl Column {
             })?;
             settings = after.trim();
         }
-        Ok((Self { name, element, dim, metric }, index))
+        Ok((Self { name, element, dim, metric, model }, index))
     }
 }
 

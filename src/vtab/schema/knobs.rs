@@ -109,9 +109,10 @@ impl Knobs {
             let named = text.split_once('=');
             let known = named.and_then(|(name, value)| Some((Knob::from_name(name.trim())?, value.trim())));
             let (knob, value) = known.ok_or_else(|| {
+                // A model is taken out before.
                 let (names, text) = (Knob::ALL.map(|(_, name)| name).join(", "), beginning(text));
                 Error::generic(format!(
-                    "settings are like 'profile=approx_fast, max_codes=5000', of {names}{others}, got '{text}'"
+                    "settings are like 'profile=approx_fast, max_codes=5000', of {names}, model{others}, got '{text}'"
                 ))
             })?;
             if seen.contains(&knob) {
@@ -426,7 +427,7 @@ mod tests {
         let error = |text: &str| Knobs::default().set_texts(text).unwrap_err().message;
         for text in ["nlist=4", "nprobe", "=4", "nprobe:4"] {
             assert!(
-                error(text).ends_with(&format!("profile, recall_target, search_mode, got '{text}'")),
+                error(text).ends_with(&format!("profile, recall_target, search_mode, model, got '{text}'")),
                 "{text}"
             );
         }

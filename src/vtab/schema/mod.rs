@@ -2,7 +2,9 @@
 
 pub mod columns;
 pub mod declared;
+mod hidden;
 pub mod knobs;
+pub mod model;
 pub mod options;
 pub mod tokens;
 pub mod vec0;

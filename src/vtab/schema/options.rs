@@ -7,6 +7,7 @@ use crate::storage::Knobs;
 use crate::storage::{Element, Shape};
 use crate::vtab::schema::columns::{self, Column, Columns, Role};
 use crate::vtab::schema::knobs::{Knob, Nprobe};
+use crate::vtab::schema::model;
 use crate::vtab::schema::vec0::{self, Dialect};
 use crate::vtab::schema::words::{self, identifier, unquoted};
 
@@ -58,7 +59,7 @@ impl TrainAt {
 /// The names of all options.
 pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budget_strategy, min_rows_per_list, \
                                 max_rows_per_list, profile, recall_target, search_mode, quantizer, list_ordering, \
-                                train_at, device, seed";
+                                train_at, device, seed, model";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE ... USING `module`.
@@ -92,7 +93,13 @@ impl Options {
 
     fn read(arguments: &[&str], dialect: Dialect) -> Result<Self> {
         let mut options = Self {
-            column: Column { name: String::new(), element: Element::F32, dim: 0, metric: Metric::L2 },
+            column: Column {
+                name: String::new(),
+                element: Element::F32,
+                dim: 0,
+                metric: Metric::L2,
+                model: None,
+            },
             number: 0,
             vectors: Vec::new(),
             columns: Columns::new(dialect),
@@ -127,6 +134,10 @@ impl Options {
                 }
             }
         }
+        let model = options.column.model.take();
+        for column in &mut options.vectors {
+            column.model = column.model.take().or_else(|| model.clone());
+        }
         options.column = options.vectors.first().cloned().ok_or_else(|| {
             Error::generic("a vector column is expected, like: vec float[384] distance_metric=cosine")
         })?;
@@ -151,7 +162,11 @@ impl Options {
         if seen.contains(&name) {
             return Err(Error::generic(format!("option '{name}' is given twice")));
         }
-        self.set(&name, unquoted(value.trim()))?;
+        match name.as_str() {
+            // Of all vector columns that name none themselves: see `read`.
+            "model" => self.column.model = Some(model::read(value)?),
+            _ => self.set(&name, unquoted(value.trim()))?,
+        }
         seen.push(name);
         Ok(())
     }
@@ -276,7 +291,13 @@ mod tests {
         .unwrap();
         assert_eq!(
             options.column,
-            Column { name: "my vec".into(), element: Element::F32, dim: 384, metric: Metric::Cosine }
+            Column {
+                name: "my vec".into(),
+                element: Element::F32,
+                dim: 384,
+                metric: Metric::Cosine,
+                model: None
+            }
         );
         let knobs = Knobs {
             nprobe: Some(0.1),
@@ -385,13 +406,14 @@ mod tests {
             let declaration = Options::parse(arguments).unwrap().declaration(table);
             declaration.split('"').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>().join(" ")
         };
-        let all = "k distance nprobe max_codes recall_target batch query packed rowids distances params";
+        let all =
+            "k distance nprobe max_codes recall_target batch query packed rowids distances params model";
         assert_eq!(declared(&["v float[2]"], "t"), format!("v t {all}"));
         assert_eq!(declared(&["v float[2]", "\"\" TEXT"], "t"), format!("v  t {all}"));
-        let others = "k distance max_codes recall_target batch packed rowids distances params";
+        let others = "k distance max_codes recall_target batch packed rowids distances params model";
         assert_eq!(declared(&["Query float[2]", "NPROBE TEXT"], "t"), format!("Query NPROBE t {others}"));
         // The command column is renamed if any other column has its name.
-        for table in ["v", "V", "k", "Batch", "params", "rowid"] {
+        for table in ["v", "V", "k", "Batch", "params", "Model", "rowid"] {
             assert_eq!(declared(&["v float[2]"], table), format!("v {table}_command {all}"));
         }
         let both = declared(&["v float[2]", "v_command TEXT"], "v");

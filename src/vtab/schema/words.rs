@@ -46,6 +46,19 @@ pub fn identifier(text: &str) -> Result<(String, &str)> {
     Ok((text[..end].to_string(), text[end..].trim_ascii_start()))
 }
 
+/// Splits a value off the front of a text: one in quotes, where a doubled quote stands for itself, or the
+/// text up to a character that ends it.
+///
+/// # Errors
+/// If a quote is not closed.
+pub fn value(text: &str, ends: impl Fn(char) -> bool) -> Result<(String, &str)> {
+    if text.starts_with(['"', '\'']) {
+        return identifier(text);
+    }
+    let (value, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
+    Ok((value.trim_ascii_end().to_string(), rest.trim_ascii_start()))
+}
+
 /// A value without its quotes.
 pub fn unquoted(value: &str) -> &str {
     ['"', '\'']

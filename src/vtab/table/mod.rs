@@ -8,6 +8,7 @@ mod calibration;
 mod file;
 pub mod found;
 mod layers;
+pub mod model;
 pub mod profile;
 pub mod progress;
 pub mod registry;
@@ -156,6 +157,11 @@ impl Table {
     /// Whether rows have values in `t_auxiliary`.
     pub fn has_auxiliary(&self) -> bool {
         self.tables.borrow().shape().auxiliary_columns() > 0
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &str {
+        &self.schema
     }
 
     /// The current name.

@@ -92,8 +92,9 @@ impl Table {
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();
             let uuid = draw_uuid();
-            let created =
-                index.tables().create(uuid, &Settings::default().encode().map_err(Error::internal)?, fenced);
+            let model = index.options.column.model.as_deref().map(Into::into);
+            let settings = Settings { model, ..Settings::default() }.encode().map_err(Error::internal)?;
+            let created = index.tables().create(uuid, &settings, fenced);
             db.set_last_insert_rowid(last_rowid);
             created?;
             index.transaction.made.set(Some(uuid));

@@ -179,6 +179,8 @@ impl Table {
                 nlist: training.explicit.then_some(training.nlist as u64),
                 trained_rows: state.rows as u64,
                 seed: training.seed,
+                model: settings.model,
+                unknown: settings.unknown,
                 ..Settings::default()
             })?;
         }

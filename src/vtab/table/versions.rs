@@ -52,17 +52,26 @@ impl Table {
     /// # Errors
     /// `SQLITE_CORRUPT_VTAB` if this program did not write the blob; others of SQLite.
     pub fn settings(&self, state: &State) -> Result<Settings> {
+        self.with_settings(state, Settings::clone)
+    }
+
+    /// Runs `read` with the settings in a state, which are not copied for it.
+    ///
+    /// # Errors
+    /// Same as [`Table::settings`].
+    pub fn with_settings<T>(&self, state: &State, read: impl FnOnce(&Settings) -> T) -> Result<T> {
         if let Some((ver, settings)) = &*self.versions.settings.borrow()
             && *ver == state.ver
         {
-            return Ok(settings.clone());
+            return Ok(read(settings));
         }
         let tables = self.tables();
         let bytes = tables.read_settings(state.seal())?;
         let settings = Settings::decode(&bytes)
             .ok_or_else(|| tables.corrupt("config", 0, "the settings cannot be read"))?;
-        *self.versions.settings.borrow_mut() = Some((state.ver, settings.clone()));
-        Ok(settings)
+        let done = read(&settings);
+        *self.versions.settings.borrow_mut() = Some((state.ver, settings));
+        Ok(done)
     }
 
     /// Writes settings, as a new version of the table.

@@ -9,6 +9,7 @@ use crate::index::{InvertedLists, SegmentId};
 use crate::sqlite::{Error, Result, Value};
 use crate::storage::{SALVAGE, TableLists, Training};
 use crate::vtab::schema::knobs::Knob;
+use crate::vtab::schema::model;
 use crate::vtab::schema::vec0::{self, Dialect};
 use crate::vtab::table::Table;
 use crate::vtab::table::registry::cache;
@@ -18,7 +19,7 @@ use crate::vtab::values::vector;
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, calibrate, integrity-check, \
                         delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \
                         max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
-                        cache_bytes=N, device_bytes=N";
+                        cache_bytes=N, device_bytes=N, model=NAME, model:{\"name\":NAME,\"column\":NAME,\"instead_of\":NAME}";
 
 /// The fewest queries that a recall can be measured by.
 const LEAST_QUERIES: usize = 10;
@@ -78,6 +79,7 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
             }
             Err(Error::corrupt(format!("{}; {SALVAGE}", faults.join("\n"))))
         }
+        ("model", Some(argument)) => give_model(table, &text.trim_start()["model".len()..], argument),
         ("preload", None) => preload(table),
         ("unload", None) => table.unload(),
         ("device", Some(value)) => {
@@ -133,6 +135,35 @@ pub fn run_with(table: &Table, text: &str, batch: &Value<'_>) -> Result<()> {
     }
     table.prepare(&mut queries)?;
     table.calibrate_by(&queries)
+}
+
+/// The argument of `model:{...}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelArguments {
+    /// None takes the model away.
+    name: Option<String>,
+    column: Option<String>,
+    instead_of: Option<String>,
+}
+
+/// `model=NAME` and `model:{...}`. `rest` is the command from its sign on.
+fn give_model(table: &Table, rest: &str, argument: &str) -> Result<()> {
+    // The first vector column stands for all, so that either all are given the model or none is.
+    if table.options.number > 0 {
+        return Ok(());
+    }
+    if rest.trim_start().starts_with('=') {
+        return table.give_model(None, Some(model::valid(argument.into())?), None);
+    }
+    let given: ModelArguments = serde_json::from_str(argument).map_err(|error| {
+        let argument = beginning(argument);
+        Error::generic(format!(
+            "model takes {{\"name\":NAME,\"column\":NAME,\"instead_of\":NAME}}, got {argument}: {error}"
+        ))
+    })?;
+    let name = given.name.map(model::valid).transpose()?;
+    table.give_model(given.column.as_deref(), name, given.instead_of.as_deref())
 }
 
 fn train(table: &Table, name: &'static str, argument: Option<&str>) -> Result<()> {

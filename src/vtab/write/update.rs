@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use crate::base::alloc::TryExtend;
 use crate::index::Metadata;
 use crate::sqlite::{Conflict, Error, Kind, Param, Result, Update, Value, ffi, shown_name};
-use crate::vtab::schema::columns::{Role, ValueColumn};
+use crate::vtab::schema::columns::{Hidden, Role, ValueColumn};
 use crate::vtab::schema::vec0::Dialect;
 use crate::vtab::table::Table;
+use crate::vtab::table::model::model_in;
 use crate::vtab::values::number::beginning;
 use crate::vtab::values::vector;
 use crate::vtab::write::{command, values};
@@ -88,7 +89,9 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);
     }
-    if let Some(at) = (of.command_at() + 1..columns.len()).find(|&at| !columns[at].is_null()) {
+    let model_at = of.hidden_at(Hidden::Model);
+    let is_for_searches = |at: usize| !columns[at].is_null() && Some(at) != model_at;
+    if let Some(at) = (of.command_at() + 1..columns.len()).find(|&at| is_for_searches(at)) {
         let name = of.hidden_name(at);
         return Err(Error::generic(format!("{name} is for searches: an INSERT gives it no value")));
     }
@@ -99,6 +102,7 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         None => rowid.map(|value| read_rowid(table, &value)).transpose()?,
     };
     check_not_null(table, columns)?;
+    check_model(table, columns)?;
     let auxiliary = Auxiliary::read(table, columns)?;
     let rivals = rivals(table, rowid, auxiliary.key(table), None)?;
     let vectors: Vec<_> = table
@@ -222,6 +226,16 @@ fn check_not_null(table: &Table, columns: &[Value<'_>]) -> Result<()> {
     }
 }
 
+/// Checks that the vectors that a statement gives are of the model that it names, if it names one.
+fn check_model(table: &Table, columns: &[Value<'_>]) -> Result<()> {
+    let of = &table.options.columns;
+    let given = of.hidden_at(Hidden::Model).map(|at| columns[at]);
+    let Some(given) = given.filter(|given| !given.nochange() && !given.is_null()) else { return Ok(()) };
+    let model = model_in(&given)?;
+    let mut changed = table.indexes().filter(|index| !columns[of.vector_at(index.options.number)].nochange());
+    changed.try_for_each(|index| index.check_model(&index.tables().read_state()?, model))
+}
+
 /// The rows other than `own` with this rowid or this text key, under OR REPLACE. They are deleted only when
 /// the new row is known to be valid: a statement for one row has no savepoint that would bring them back.
 fn rivals(table: &Table, rowid: Option<i64>, key: Option<&str>, own: Option<i64>) -> Result<Vec<i64>> {
@@ -283,6 +297,7 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
     let new = if of.is_without_rowid() { old } else { read_rowid(table, new)? };
     let new = if new == old { key.unwrap_or(old) } else { new };
     check_not_null(table, columns)?;
+    check_model(table, columns)?;
     let vector_of = |index: &Table| columns[of.vector_at(index.options.number)];
     let kept = |column: &ValueColumn, at: usize| column.is_packed() && columns[of.value_at(at)].nochange();
     let all_kept = of.values().iter().enumerate().all(|(i, column)| !column.is_packed() || kept(column, i));

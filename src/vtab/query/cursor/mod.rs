@@ -5,6 +5,7 @@ use std::cell::{RefCell, RefMut};
 use std::mem::take;
 use std::ops::DerefMut;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::base::alloc::TryExtend;
 use crate::index::{Datum, Neighbor};
@@ -32,6 +33,8 @@ pub struct Cursor {
     source: Source,
     /// By vector column, as far as needed.
     finders: RefCell<Vec<KnownRows>>,
+    /// The model, once a statement has read it.
+    model: RefCell<Option<Option<Arc<str>>>>,
 }
 
 #[derive(Default)]
@@ -60,6 +63,7 @@ enum Source {
 impl VTabCursor<Ivf> for Cursor {
     fn filter(&mut self, vtab: &Ivf, idx_num: i32, idx_str: Option<&str>, args: &[Value<'_>]) -> Result<()> {
         self.source = Source::None;
+        *self.model.borrow_mut() = None;
         let table = &vtab.table;
         let plan = table.plan(idx_num, idx_str.unwrap_or_default());
         self.source = source_of(table, &plan, args)?;
@@ -111,6 +115,13 @@ impl VTabCursor<Ivf> for Cursor {
                     Hidden::Per => asked.per.give(context)?,
                     Hidden::Mmr => asked.mmr.give(context)?,
                     _ => asked.params.give(context)?,
+                }
+            }
+            At::Hidden(Hidden::Model) => {
+                if !context.no_change()
+                    && let Some(model) = self.model(found.map(|found| found.index))?
+                {
+                    context.text(&model);
                 }
             }
             _ if is_packed => self.of_query(context, at)?,
@@ -192,7 +203,25 @@ impl Cursor {
     /// A cursor whose scan has not begun.
     pub fn new(table: &Rc<Table>) -> Self {
         table.searching.searches.borrow_mut().opened();
-        Self { table: Rc::clone(table), source: Source::None, finders: RefCell::default() }
+        Self {
+            table: Rc::clone(table),
+            source: Source::None,
+            finders: RefCell::default(),
+            model: RefCell::default(),
+        }
+    }
+
+    /// The model of the vector column that was searched; of all columns in a scan, if they have one.
+    fn model(&self, searched: Option<usize>) -> Result<Option<Arc<str>>> {
+        if let Some(model) = &*self.model.borrow() {
+            return Ok(model.clone());
+        }
+        let model = match searched.and_then(|number| self.table.indexes().nth(number)) {
+            Some(index) => index.model()?,
+            None => self.table.common_model()?,
+        };
+        *self.model.borrow_mut() = Some(model.clone());
+        Ok(model)
     }
 
     /// Moves to the next row that can be returned, beginning with the current one.

@@ -1,4 +1,5 @@
-//! `per` and `mmr`: which of the near rows a search returns, if not the k nearest.
+//! The settings of a search: `params`, `model`, and `per` and `mmr`, which say which of the near rows it returns, if not
+//! the k nearest.
 
 use std::mem::take;
 
@@ -9,8 +10,10 @@ use crate::vtab::plan::Argument;
 use crate::vtab::query::request::{Request, Within};
 use crate::vtab::schema::columns::Columns;
 use crate::vtab::schema::knobs::params_of;
+use crate::vtab::schema::model;
 use crate::vtab::table::Table;
 use crate::vtab::table::found::Found;
+use crate::vtab::table::model::model_in;
 use crate::vtab::table_function::Cell;
 use crate::vtab::values::number::{beginning, number, shown};
 
@@ -148,34 +151,45 @@ fn given_once(name: &str, is_twice: bool) -> Result<()> {
 }
 
 impl Request {
-    /// Reads an argument that says which of the near rows are wanted.
+    /// Reads an argument that says which of the near rows are wanted, or how. It is not NULL.
     ///
     /// # Errors
     /// If its value is not valid.
-    pub(super) fn read_selection(
+    pub(super) fn read_setting(
         &mut self,
         table: &Table,
         argument: Argument,
         value: &Value<'_>,
     ) -> Result<()> {
-        let (columns, selection) = (&table.options.columns, &mut self.selection);
+        let columns = &table.options.columns;
         let asked = match argument {
-            _ if value.is_null() => return Ok(()),
             Argument::Params => {
-                selection.set_params(columns, params_of(value)?)?;
+                let (model, settings) = model::out_of(params_of(value)?)
+                    .map_err(|error| Error::generic(format!("params: {}", error.message)))?;
+                model.map(|model| self.name_model(model)).transpose()?;
+                let knobs = self.selection.set_params(columns, &settings)?;
+                self.knobs.set_params(&knobs)?;
                 &mut self.asked.params
             }
             Argument::Per => {
-                selection.set_per(columns, value)?;
+                self.selection.set_per(columns, value)?;
                 &mut self.asked.per
             }
             Argument::Mmr => {
-                selection.set_mmr(value)?;
+                self.selection.set_mmr(value)?;
                 &mut self.asked.mmr
             }
+            Argument::Model => return self.name_model(model_in(value)?.to_string()),
             _ => return Ok(()),
         };
         *asked = Cell::copy(value.param()?)?;
+        Ok(())
+    }
+
+    fn name_model(&mut self, model: String) -> Result<()> {
+        if self.model.replace(model).is_some() {
+            return Err(Error::generic("model is given twice: by itself, and in a text of settings"));
+        }
         Ok(())
     }
 
