@@ -1,7 +1,9 @@
 //! Vectors and full text in one search.
 
 use rusqlite::{Connection, named_params, params};
-use sqlite_ivf::{ColumnType, ErrorKind, Fusion, Hybrid, HybridHit, Row, Table, TableOptions, TextMode};
+use sqlite_ivf::{
+    ColumnType, ErrorKind, Fusion, Hybrid, HybridHit, MaxSim, Row, Table, TableOptions, TextMode,
+};
 
 use super::open;
 
@@ -120,11 +122,15 @@ fn what_a_hybrid_search_cannot_do_is_named() {
 #[test]
 fn documents_of_many_rows_are_found_by_the_sum_of_their_best_rows() {
     let db = open();
-    let options = TableOptions::new(2).metadata("doc", ColumnType::Integer).metadata("lang", ColumnType::Text);
+    let options =
+        TableOptions::new(2).metadata("doc", ColumnType::Integer).metadata("lang", ColumnType::Text);
     let tokens = Table::create(&db, "tokens", &options).unwrap();
-    for (rowid, vector, doc, lang) in
-        [(1, [1.0, 0.0], 7, "en"), (2, [0.0, 1.0], 7, "en"), (3, [1.0, 0.0], 8, "de"), (4, [5.0, 5.0], 9, "de")]
-    {
+    for (rowid, vector, doc, lang) in [
+        (1, [1.0, 0.0], 7, "en"),
+        (2, [0.0, 1.0], 7, "en"),
+        (3, [1.0, 0.0], 8, "de"),
+        (4, [5.0, 5.0], 9, "de"),
+    ] {
         tokens.insert_row(&Row::new(rowid).vector(&vector).set("doc", doc).set("lang", lang)).unwrap();
     }
     let query = [1.0, 0.0, 0.0, 1.0];
@@ -133,10 +139,17 @@ fn documents_of_many_rows_are_found_by_the_sum_of_their_best_rows() {
         hits.into_iter().map(|hit| (hit.document, hit.score)).collect::<Vec<_>>()
     };
     assert_eq!(found(&MaxSim::new(2, "doc")), [(7.into(), 0.0), (8.into(), -f64::sqrt(2.0))]);
-    assert_eq!(found(&MaxSim::new(1, "doc").filter("lang = ?", ["de"]).candidates(5)), [(8.into(), -f64::sqrt(2.0))]);
+    assert_eq!(
+        found(&MaxSim::new(1, "doc").filter("lang = ?", ["de"]).candidates(5)),
+        [(8.into(), -f64::sqrt(2.0))]
+    );
     assert_eq!(found(&MaxSim::new(9, "lang").exact().column("vec"))[0].0, "en".to_string().into());
     assert_eq!(tokens.maxsim(&[], &MaxSim::new(2, "doc")).unwrap(), []);
-    for (query, search) in [(&query[..], MaxSim::new(0, "doc")), (&query[..3], MaxSim::new(1, "doc")), (&query, MaxSim::new(1, "dok"))] {
+    for (query, search) in [
+        (&query[..], MaxSim::new(0, "doc")),
+        (&query[..3], MaxSim::new(1, "doc")),
+        (&query, MaxSim::new(1, "dok")),
+    ] {
         assert_eq!(tokens.maxsim(query, &search).unwrap_err().kind(), ErrorKind::Invalid, "{search:?}");
     }
 }
