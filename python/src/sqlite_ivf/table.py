@@ -499,7 +499,7 @@ class Table:
             if terms:
                 given[name], given[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
         given = {name: _plain(value) for name, value in given.items() if value is not None}
-        sql = f"SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
+        sql = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
         sql += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
         bound = [self._named, texts, vector, text, _plain(k), *given.values()]
         if ids is not None:
