@@ -557,6 +557,11 @@ fn wrong_arguments_are_errors_that_name_what_is_accepted() {
             "ivf_hybrid: vec_table 'items': vec: Dimension mismatch: the vector has 2 dimensions, expected 4",
         ),
         ("'items', 'texts', 5, 'fox', 5", "", "got integer"),
+        (
+            "'items', 'texts', '[1]', 'fox', 5",
+            "filter = 'distance < 2 AND year > 3'",
+            "ivf_hybrid: vec_table 'items': vec: Dimension mismatch: the vector has 1 dimensions, expected 4",
+        ),
         ("'items', 'texts', {}, x'00', 5", "", "ivf_hybrid: query_text is a text, got a blob"),
         ("'items', 'texts', {}, 'fox', -1", "", "ivf_hybrid: k must be a whole number from 0, got -1"),
         (

@@ -79,6 +79,18 @@ fn rowids_of(db: Db, sql: &str, params: &[Param<'_>]) -> Result<Vec<i64>> {
     Ok(rowids)
 }
 
+/// The rows that a statement gives in their order, with the value of each.
+fn ranked(db: Db, sql: &str, params: &[Param<'_>], value: fn(f64) -> f64) -> Result<Vec<Found>> {
+    let mut statement = db.prepare_on_tables(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while rows.step()? {
+        let value = (rows.kind(1) != Kind::Null).then(|| value(rows.f64(1)));
+        found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
+    }
+    Ok(found)
+}
+
 /// The vectors.
 pub struct VectorSide<'a> {
     table: Rc<Table>,
@@ -140,11 +152,18 @@ impl<'a> VectorSide<'a> {
         let mut among =
             Among { searched: Vec::new(), of_text: of_text.terms, values: filter.values, rowids: None };
         among.values.extend(of_text.values);
+        // A search of no rows, so that an error of the query is not taken for one of a term.
+        if !filter.terms.is_empty() {
+            self.try_search(db, &among, "").map_err(|error| self.told(error))?;
+        }
         let mut looked_up = Vec::new();
         for term in filter.terms {
-            let goes =
-                if self.is_searched(db, &term, &among)? { &mut among.searched } else { &mut looked_up };
-            goes.push(term);
+            // `packed = 1` allows only what is part of a search.
+            match self.try_search(db, &among, &format!(" AND packed = 1 AND {}", term.sql)) {
+                Ok(()) => among.searched.push(term),
+                Err(error) if error.primary() == ffi::SQLITE_ERROR => looked_up.push(term),
+                Err(error) => return Err(error),
+            }
         }
         if let Some(term) = looked_up.iter().find(|term| term.has_distance) {
             let what =
@@ -190,21 +209,15 @@ impl<'a> VectorSide<'a> {
         self.query.map_or(Ok(Param::Null), Value::param)
     }
 
-    /// Whether a term is part of a search: `packed = 1` allows no others.
-    fn is_searched(&self, db: Db, term: &Term, among: &Among) -> Result<bool> {
-        let sql = format!(
-            "SELECT 1, ?{} FROM {} WHERE {}0 AND packed = 1 AND {}",
-            among.more() - 1,
-            self.qualified,
-            self.matched(),
-            term.sql
-        );
-        let params = among.params(self.param()?, 0, &[]);
-        match db.prepare_on_tables(&sql).and_then(|mut statement| statement.execute(&params)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.primary() == ffi::SQLITE_ERROR => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Searches for no rows with a further condition.
+    fn try_search(&self, db: Db, among: &Among, and: &str) -> Result<()> {
+        let (last, table, matched) = (among.more() - 1, &self.qualified, self.matched());
+        let sql = format!("SELECT 1, ?{last} FROM {table} WHERE {matched}0{and}");
+        db.prepare_on_tables(&sql)?.execute(&among.params(self.param()?, 0, &[]))
+    }
+
+    fn told(&self, error: Error) -> Error {
+        about(format!("vec_table '{}'", self.table.name()), error)
     }
 
     /// Those of some rows that meet the filter on the columns of this table, ascending.
@@ -263,17 +276,7 @@ impl<'a> VectorSide<'a> {
             and(&format!("params = ?{}", params.len()));
         }
         sql.push_str(" ORDER BY distance, rowid");
-        let run = || -> Result<Vec<Found>> {
-            let mut statement = db.prepare_on_tables(&sql)?;
-            let mut rows = statement.query(&params)?;
-            let mut found = Vec::new();
-            while rows.step()? {
-                let value = (rows.kind(1) != Kind::Null).then(|| rows.f64(1));
-                found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
-            }
-            Ok(found)
-        };
-        run().map_err(|error| about(format!("vec_table '{}'", self.table.name()), error))
+        ranked(db, &sql, &params, |distance| distance).map_err(|error| self.told(error))
     }
 }
 
@@ -386,15 +389,8 @@ impl<'a> TextSide<'a> {
         let more = if only.is_empty() { &[][..] } else { &[Param::Text(&only)] };
         let params = among.params(Param::Text(text), candidates, more);
         let sql = format!("SELECT rowid, rank, ?{} {of_table} ORDER BY rank, rowid LIMIT ?2", params.len());
-        let mut statement = db.prepare_on_tables(&sql)?;
-        let mut rows = statement.query(&params)?;
-        let mut found = Vec::new();
-        while rows.step()? {
-            // FTS5 gives the best rows the smallest numbers.
-            let value = Some(0.0 - rows.f64(1));
-            found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
-        }
-        Ok(found)
+        // FTS5 gives the best rows the smallest numbers.
+        ranked(db, &sql, &params, |rank| 0.0 - rank)
     }
 }
 
