@@ -69,6 +69,10 @@ def test_its_arguments_narrow_it(db: Any) -> None:
     assert table.hybrid("texts", None, "red fox", mode="all", text_columns="body", k=1000).vec_ranks.max() == -1
     assert len(table.hybrid("texts", query, None, k=3, nprobe=-1).ids) == 3
     assert len(table.hybrid("texts", None, None).ids) == 0
+    everything = {"where": {"lang": "de"}, "text_where": {"title": "fox"}, "ids": range(100), "text_columns": ["body", "title"]}
+    for vector, text in ((None, "fox"), (query, None), (query, "fox")):
+        hits = table.hybrid("texts", vector, text, candidates=1000, nprobe=-1, **everything)  # type: ignore[arg-type]
+        assert len(hits.ids) > 0
     only = table.hybrid("texts", query, "fox", k=5, weights=(0, 1), fusion="sum", candidates=7)
     assert only.fts_ranks[0] == 1 and only.scores[0] == 1 and (only.fts_ranks <= 7).all()
     assert table.sql.endswith("ORDER BY rank") and "ivf_hybrid(?, ?, ?, ?, ?)" in table.sql
