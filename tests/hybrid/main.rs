@@ -420,7 +420,7 @@ fn both_sides_see_one_version_also_if_another_connection_commits_between_them() 
         &open(&path),
         "PRAGMA journal_mode = WAL; CREATE VIRTUAL TABLE items USING ivf(vec float[1]);
          CREATE VIRTUAL TABLE texts USING fts5(body);
-         INSERT INTO items(rowid, vec) VALUES (1, '[1]'); INSERT INTO texts(rowid, body) VALUES (1, 'fox')",
+         INSERT INTO items(rowid, vec) VALUES (1, '[1]'); INSERT INTO texts(rowid, body) VALUES (1, 'fox'), (2, 'whale')",
     );
     // The function itself is in main, of which its statement holds a version in any case.
     let db = memory();

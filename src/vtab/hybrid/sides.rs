@@ -94,7 +94,6 @@ fn ranked(db: Db, sql: &str, params: &[Param<'_>], value: fn(f64) -> f64) -> Res
 /// The vectors.
 pub struct VectorSide<'a> {
     table: Rc<Table>,
-    pub schema: String,
     /// Schema and name as SQL has them.
     pub qualified: String,
     column: Column,
@@ -130,10 +129,9 @@ impl<'a> VectorSide<'a> {
         if params.is_some() && !columns.has_hidden("params") {
             return Err(wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
         }
-        let schema = table.schema.clone();
-        let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
+        let qualified = format!("{}.{}", quoted(&table.schema), quoted(&name));
         let (column, query) = (column.clone(), given.get("query_vector"));
-        Ok(Self { schema, qualified, column, query, params, table })
+        Ok(Self { qualified, column, query, params, table })
     }
 
     /// Which rows may be answers: those that meet both filters, and are among `rowids`.
@@ -283,7 +281,6 @@ impl<'a> VectorSide<'a> {
 /// The texts.
 pub struct TextSide<'a> {
     name: String,
-    pub schema: String,
     /// Schema and name as SQL has them.
     pub qualified: String,
     query: Option<&'a str>,
@@ -322,7 +319,7 @@ impl<'a> TextSide<'a> {
             Some(list) => columns_of(db, &schema, &name, list)?,
             None => Vec::new(),
         };
-        Ok(Self { name, schema, qualified, query, mode, columns })
+        Ok(Self { name, qualified, query, mode, columns })
     }
 
     /// The rows that match best.
