@@ -236,10 +236,14 @@ impl Table<'_> {
             bound.push(Box::new(value));
             let _ = write!(sql, " AND {name} = ?{}", bound.len());
         };
-        and("vec_column", Value::Text(self.vectors()[column].name.clone()));
+        // SQLite compares with NULL itself what comes after 16 conditions: with no vector, there are fewer.
+        let has_vector = !vector.is_empty();
+        if has_vector {
+            and("vec_column", Value::Text(self.vectors()[column].name.clone()));
+        }
         let settings: Vec<String> =
             hybrid.settings.given()?.map(|(name, value)| format!("{name}={value}")).collect();
-        if !settings.is_empty() {
+        if has_vector && !settings.is_empty() {
             and("vec_params", Value::Text(settings.join(", ")));
         }
         if !hybrid.text_columns.is_empty() {
@@ -265,7 +269,9 @@ impl Table<'_> {
             if number.is_nan() {
                 return Err(Error::invalid(format!("{name} must be a number from 0, got NaN")));
             }
-            and(name, Value::Real(number));
+            if has_vector || name != "vec_weight" {
+                and(name, Value::Real(number));
+            }
         }
         if let Some(candidates) = hybrid.candidates {
             and("candidates", Value::Integer(i64::try_from(candidates).unwrap_or(i64::MAX)));

@@ -80,6 +80,14 @@ fn a_hybrid_search_finds_what_its_builder_says() {
     assert_eq!(first[0].score, 1.0);
     assert_eq!(ids(&near, "fox", Hybrid::new(9).candidates(1)).len(), 2);
     assert_eq!(ids(&near, "fox", Hybrid::new(usize::MAX)).len(), 5);
+    // Everything at once.
+    let all =
+        Hybrid::new(9).column("v").nprobe(3).text_columns(["body"]).text_mode(TextMode::All).candidates(9);
+    let all =
+        all.filter("year > ?", [2019]).text_filter("body != ?", ["x"]).weights(1.0, 2.0).rowids(&[1, 2, 3]);
+    let all = all.fusion(Fusion::ReciprocalRank { constant: 1.0 });
+    assert_eq!(ids(&[], "fox", all.clone()), [1, 3]);
+    assert_eq!(ids(&near, "fox", all), [1, 3, 2]);
 }
 
 #[test]

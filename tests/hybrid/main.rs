@@ -388,7 +388,7 @@ fn budgets_of_the_table_do_not_hide_rows_that_the_text_finds() {
 }
 
 #[test]
-fn it_sees_the_rows_of_its_own_transaction_and_one_version_of_both_tables() {
+fn it_sees_the_rows_of_its_own_transaction_and_those_that_are_committed() {
     let (_folder, path) = scratch();
     let (writer, reader) = (open(&path), open(&path));
     run(
@@ -411,6 +411,36 @@ fn it_sees_the_rows_of_its_own_transaction_and_one_version_of_both_tables() {
     assert_eq!(ids(&ask(&reader, sql, &[])), [1, 2, 3]);
     let read_only = open_with(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     assert_eq!(ids(&ask(&read_only, sql, &[])), [1, 2, 3]);
+}
+
+#[test]
+fn both_sides_see_one_version_also_if_another_connection_commits_between_them() {
+    let (_folder, path) = scratch();
+    run(
+        &open(&path),
+        "PRAGMA journal_mode = WAL; CREATE VIRTUAL TABLE items USING ivf(vec float[1]);
+         CREATE VIRTUAL TABLE texts USING fts5(body);
+         INSERT INTO items(rowid, vec) VALUES (1, '[1]'); INSERT INTO texts(rowid, body) VALUES (1, 'fox'), (2, 'whale')",
+    );
+    // The function itself is in main, of which its statement holds a version in any case.
+    let db = memory();
+    run(&db, &format!("ATTACH '{}' AS other", path.display()));
+    let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+    db.create_scalar_function("another_commits", 0, flags, move |_| {
+        let other = open(&path);
+        if number(&other, "SELECT count(*) FROM items") == 1 {
+            run(&other, "INSERT INTO items(rowid, vec) VALUES (2, '[2]')");
+        }
+        Ok(true)
+    })
+    .unwrap();
+    let sql = "('items', 'texts', '[1]', 'fox', 10)";
+    // The text is searched first.
+    assert_eq!(
+        ids(&ask(&db, &format!("{sql} WHERE fts_mode = 'fts5' AND fts_filter = 'another_commits()'"), &[])),
+        [1]
+    );
+    assert_eq!(ids(&ask(&db, sql, &[])), [1, 2]);
 }
 
 #[test]
@@ -557,6 +587,11 @@ fn wrong_arguments_are_errors_that_name_what_is_accepted() {
             "ivf_hybrid: vec_table 'items': vec: Dimension mismatch: the vector has 2 dimensions, expected 4",
         ),
         ("'items', 'texts', 5, 'fox', 5", "", "got integer"),
+        (
+            "'items', 'texts', '[1]', 'fox', 5",
+            "filter = 'distance < 2 AND year > 3'",
+            "ivf_hybrid: vec_table 'items': vec: Dimension mismatch: the vector has 1 dimensions, expected 4",
+        ),
         ("'items', 'texts', {}, x'00', 5", "", "ivf_hybrid: query_text is a text, got a blob"),
         ("'items', 'texts', {}, 'fox', -1", "", "ivf_hybrid: k must be a whole number from 0, got -1"),
         (

@@ -569,16 +569,16 @@ class Table:
                 raise ValueError(f"a hybrid search takes one vector, got an array of {len(matrix)}")
             vector = matrix.tobytes()
         given: Dict[str, Any] = {
-            "vec_column": self.column,
             "fts_mode": mode,
             "fusion": fusion,
             "rank_constant": rank_constant,
-            "vec_weight": weights[0],
             "fts_weight": weights[1],
             "candidates": candidates,
         }
-        if settings:
-            given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+        if vector is not None:  # without one there are fewer conditions: SQLite itself compares with NULL what comes after 16
+            given["vec_column"], given["vec_weight"] = self.column, weights[0]
+            if settings:
+                given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
         if text_columns is not None:
             given["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
         for name, conditions in (("filter", (where, values)), ("fts_filter", (text_where, text_values))):
@@ -586,9 +586,9 @@ class Table:
             if terms:
                 given[name], given[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
         given = {name: _plain(value) for name, value in given.items() if value is not None}
-        sql = f"SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
+        sql = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
         sql += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
-        bound = [self._named, texts, vector, text, _plain(k), *given.values()]
+        bound = [self._named, texts, vector, text or "", _plain(k), *given.values()]
         if ids is not None:
             sql += " AND rowid IN (SELECT value FROM json_each(?))"
             bound.append(json.dumps(_values(ids)))

@@ -68,10 +68,6 @@ impl TableFunction for IvfMaxsim {
         let [times, least] = CANDIDATES;
         let candidates = given.candidates()?.unwrap_or(k.saturating_mul(times).max(least));
         let filter = Condition::read(db, &given, "filter", &vectors.qualified, 2)?;
-        // Another connection may commit between the statements.
-        let mut held = super::hold(db, &vectors.schema)?;
-        let mut version = held.query(&[])?;
-        version.step()?;
         let among = vectors.among(db, filter, Condition::default(), None)?;
         let search = Search { db, vectors: &vectors, tokens: &tokens, among: &among, per: &per };
         let near = search.candidates(candidates)?;

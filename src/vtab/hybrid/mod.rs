@@ -2,7 +2,7 @@
 //! search over tables that share rowids.
 //!
 //! Both sides are SQL statements on the connection, so they see what the connection sees, and use FTS5 only
-//! through SQL. A statement that is not at its end holds one version of the files while both run.
+//! through SQL. SQLite keeps what they read from at one version until the statement around them ends.
 
 mod condition;
 mod fuse;
@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
-use crate::sqlite::{Db, Error, Kind, Result, Statement, Value, quoted};
+use crate::sqlite::{Db, Error, Kind, Result, Value};
 use crate::vtab::hybrid::condition::Condition;
 use crate::vtab::hybrid::fuse::{Fused, Fusion};
 use crate::vtab::hybrid::sides::{TextSide, VectorSide};
@@ -105,25 +105,12 @@ impl TableFunction for IvfHybrid {
         if k == 0 {
             return Ok(Vec::new());
         }
-        // Another connection may commit between the two statements.
-        let mut held = [hold(db, &vectors.schema)?, hold(db, &text.schema)?];
-        let mut versions = Vec::new();
-        for statement in &mut held {
-            let mut version = statement.query(&[])?;
-            version.step()?;
-            versions.push(version);
-        }
         let among = vectors.among(db, filter, of_text, rowids)?;
         let matching = text.search(db, &vectors, &among, candidates)?;
         // The last search of the table, so that `ivf_profile` tells of it.
         let near = vectors.search(db, &text.qualified, &among, candidates)?;
         fuse::fuse(db, &fusion, near, matching, k)
     }
-}
-
-/// A statement that holds a version of a schema from its first step on.
-fn hold(db: Db, schema: &str) -> Result<Statement> {
-    db.prepare(&format!("SELECT 1 FROM {}.sqlite_schema", quoted(schema)))
 }
 
 /// The arguments, by their names.

@@ -79,11 +79,22 @@ fn rowids_of(db: Db, sql: &str, params: &[Param<'_>]) -> Result<Vec<i64>> {
     Ok(rowids)
 }
 
+/// The rows that a statement gives in their order, with the value of each.
+fn ranked(db: Db, sql: &str, params: &[Param<'_>], value: fn(f64) -> f64) -> Result<Vec<Found>> {
+    let mut statement = db.prepare_on_tables(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while rows.step()? {
+        let value = (rows.kind(1) != Kind::Null).then(|| value(rows.f64(1)));
+        found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
+    }
+    Ok(found)
+}
+
 /// The vectors.
 pub struct VectorSide<'a> {
     function: Function,
     pub table: Rc<Table>,
-    pub schema: String,
     /// Schema and name as SQL has them.
     pub qualified: String,
     pub column: Column,
@@ -123,10 +134,9 @@ impl<'a> VectorSide<'a> {
                 .function
                 .wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
         }
-        let schema = table.schema.clone();
-        let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
+        let qualified = format!("{}.{}", quoted(&table.schema), quoted(&name));
         let (column, query) = (column.clone(), given.get("query_vector"));
-        Ok(Self { function: given.function, schema, qualified, column, query, params, table })
+        Ok(Self { function: given.function, qualified, column, query, params, table })
     }
 
     /// Which rows may be answers: those that meet both filters, and are among `rowids`.
@@ -145,11 +155,18 @@ impl<'a> VectorSide<'a> {
         let mut among =
             Among { searched: Vec::new(), of_text: of_text.terms, values: filter.values, rowids: None };
         among.values.extend(of_text.values);
+        // A search of no rows, so that an error of the query is not taken for one of a term.
+        if !filter.terms.is_empty() {
+            self.try_search(db, &among, "").map_err(|error| self.told(error))?;
+        }
         let mut looked_up = Vec::new();
         for term in filter.terms {
-            let goes =
-                if self.is_searched(db, &term, &among)? { &mut among.searched } else { &mut looked_up };
-            goes.push(term);
+            // `packed = 1` allows only what is part of a search.
+            match self.try_search(db, &among, &format!(" AND packed = 1 AND {}", term.sql)) {
+                Ok(()) => among.searched.push(term),
+                Err(error) if error.primary() == ffi::SQLITE_ERROR => looked_up.push(term),
+                Err(error) => return Err(error),
+            }
         }
         if let Some(term) = looked_up.iter().find(|term| term.has_distance) {
             let what =
@@ -195,21 +212,15 @@ impl<'a> VectorSide<'a> {
         self.query.map_or(Ok(Param::Null), Value::param)
     }
 
-    /// Whether a term is part of a search: `packed = 1` allows no others.
-    fn is_searched(&self, db: Db, term: &Term, among: &Among) -> Result<bool> {
-        let sql = format!(
-            "SELECT 1, ?{} FROM {} WHERE {}0 AND packed = 1 AND {}",
-            among.more() - 1,
-            self.qualified,
-            self.matched(),
-            term.sql
-        );
-        let params = among.params(self.param()?, 0, &[]);
-        match db.prepare_on_tables(&sql).and_then(|mut statement| statement.execute(&params)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.primary() == ffi::SQLITE_ERROR => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Searches for no rows with a further condition.
+    fn try_search(&self, db: Db, among: &Among, and: &str) -> Result<()> {
+        let (last, table, matched) = (among.more() - 1, &self.qualified, self.matched());
+        let sql = format!("SELECT 1, ?{last} FROM {table} WHERE {matched}0{and}");
+        db.prepare_on_tables(&sql)?.execute(&among.params(self.param()?, 0, &[]))
+    }
+
+    fn told(&self, error: Error) -> Error {
+        self.function.about(format!("vec_table '{}'", self.table.name()), error)
     }
 
     /// Those of some rows that meet the filter on the columns of this table, ascending.
@@ -268,24 +279,13 @@ impl<'a> VectorSide<'a> {
             and(&format!("params = ?{}", params.len()));
         }
         sql.push_str(" ORDER BY distance, rowid");
-        let run = || -> Result<Vec<Found>> {
-            let mut statement = db.prepare_on_tables(&sql)?;
-            let mut rows = statement.query(&params)?;
-            let mut found = Vec::new();
-            while rows.step()? {
-                let value = (rows.kind(1) != Kind::Null).then(|| rows.f64(1));
-                found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
-            }
-            Ok(found)
-        };
-        run().map_err(|error| self.function.about(format!("vec_table '{}'", self.table.name()), error))
+        ranked(db, &sql, &params, |distance| distance).map_err(|error| self.told(error))
     }
 }
 
 /// The texts.
 pub struct TextSide<'a> {
     name: String,
-    pub schema: String,
     /// Schema and name as SQL has them.
     pub qualified: String,
     query: Option<&'a str>,
@@ -325,7 +325,7 @@ impl<'a> TextSide<'a> {
             Some(list) => columns_of(db, &schema, &name, list)?,
             None => Vec::new(),
         };
-        Ok(Self { name, schema, qualified, query, mode, columns })
+        Ok(Self { name, qualified, query, mode, columns })
     }
 
     /// The rows that match best.
@@ -392,15 +392,8 @@ impl<'a> TextSide<'a> {
         let more = if only.is_empty() { &[][..] } else { &[Param::Text(&only)] };
         let params = among.params(Param::Text(text), candidates, more);
         let sql = format!("SELECT rowid, rank, ?{} {of_table} ORDER BY rank, rowid LIMIT ?2", params.len());
-        let mut statement = db.prepare_on_tables(&sql)?;
-        let mut rows = statement.query(&params)?;
-        let mut found = Vec::new();
-        while rows.step()? {
-            // FTS5 gives the best rows the smallest numbers.
-            let value = Some(0.0 - rows.f64(1));
-            found.try_push(Found { rowid: rows.i64(0), rank: found.len() as i64 + 1, value })?;
-        }
-        Ok(found)
+        // FTS5 gives the best rows the smallest numbers.
+        ranked(db, &sql, &params, |rank| 0.0 - rank)
     }
 }
 

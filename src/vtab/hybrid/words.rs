@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_character_is_one_of_a_word() {
-        let any = |text: &str| query(text, Mode::Any, true).unwrap_or_default();
+        let any = |text: &str| query(text, Mode::Any, true).unwrap_or_default().into_owned();
         assert_eq!(any("what is NEAR me"), r#""what" OR "is" OR "NEAR" OR "me""#);
         assert_eq!(any(r#"say "hi" AND*"#), r#""say" OR """hi""" OR "AND*""#);
         assert_eq!(any("an e-mail: 're'"), r#""an" OR "e-mail:" OR "e" OR "mail" OR "'re'""#);
