@@ -15,6 +15,8 @@ const PRUNED_FROM: usize = 16;
 pub(crate) struct Candidate {
     /// A lower bound of the key.
     pub lower: f32,
+    /// An upper bound of the key. [`Collector::push`] sets it.
+    pub upper: f32,
     /// The key, if it is known; else NaN.
     pub key: f32,
     /// The index of the segment in the snapshot.
@@ -113,6 +115,7 @@ impl Collector {
         if candidate.lower > self.threshold || self.bounds.above.is_some_and(|above| upper <= above) {
             return;
         }
+        candidate.upper = upper;
         candidate.is_wanted = self.bounds.want(candidate.lower, upper);
         let first = if self.candidates.capacity() == 0 { 2 * self.k.clamp(PRUNED_FROM, 64) } else { 1 };
         let room =
@@ -192,7 +195,7 @@ mod tests {
 
     fn candidate(lower: f32, slot: u32) -> Candidate {
         let rowid = i64::from(slot);
-        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid, has_rowid: true, is_wanted: false }
+        Candidate { lower, key: f32::NAN, slot, rowid, has_rowid: true, ..Candidate::default() }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct SearchStats {
     /// Rows that remained after codes or a device, and whose exact key was computed: at the end, while a
     /// batch was scanned, or on the device.
     pub rows_rescored: u64,
+    /// Rows that were skipped, because the vectors belong to somebody else, and theirs was missing or no
+    /// longer the one that was indexed (see [`InvertedLists::keeps_vectors`](crate::index::InvertedLists)).
+    pub rows_skipped: u64,
     /// Segments that something was read of.
     pub segments_read: u64,
     /// Microseconds spent on choosing lists.
@@ -45,6 +48,7 @@ impl SearchStats {
         self.rows_scanned += other.rows_scanned;
         self.rows_on_device += other.rows_on_device;
         self.rows_rescored += other.rows_rescored;
+        self.rows_skipped += other.rows_skipped;
         self.segments_read += other.segments_read;
         self.probe_us += other.probe_us;
         self.load_us += other.load_us;
@@ -80,6 +84,21 @@ impl Answers {
         self.neighbors.clear();
         self.places.clear();
         self.stats = SearchStats::default();
+    }
+
+    /// Keeps the `k` nearest of each query.
+    pub(super) fn truncate(&mut self, k: usize) {
+        let mut kept = 0;
+        let mut start = 0;
+        for end in self.offsets.iter_mut().skip(1) {
+            let most = (*end).min(start + k);
+            self.neighbors.copy_within(start..most, kept);
+            self.places.copy_within(start..most, kept);
+            kept += most - start;
+            (start, *end) = (*end, kept);
+        }
+        self.neighbors.truncate(kept);
+        self.places.truncate(kept);
     }
 
     /// Adds the neighbours of one query.

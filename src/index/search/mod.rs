@@ -106,6 +106,36 @@ pub fn search_into<L: InvertedLists>(
     answers: &mut Answers,
 ) -> Result<(), L::Error> {
     check(snapshot, queries, &params)?;
+    if lists.keeps_vectors() {
+        search_once(snapshot, cache, lists, queries, params, buffers, answers)?;
+        return Ok(());
+    }
+    // The bounds of skipped rows have ruled other rows out. Of k + n rows with the smallest upper bounds, at
+    // most n of them skipped, k remain, and nothing nearer than these was ruled out.
+    let params = SearchParams { device: Placement::Cpu, ..params };
+    let mut k = params.k;
+    loop {
+        let skipped =
+            search_once(snapshot, cache, lists, queries, SearchParams { k, ..params }, buffers, answers)?;
+        if params.k.saturating_add(skipped) <= k || params.k == usize::MAX || k as u64 >= snapshot.rows() {
+            break;
+        }
+        k = params.k.saturating_add(skipped.saturating_mul(2));
+    }
+    answers.truncate(params.k);
+    Ok(())
+}
+
+/// One search. Returns the most rows that were skipped for any query.
+fn search_once<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    params: SearchParams<'_>,
+    buffers: &mut Buffers,
+    answers: &mut Answers,
+) -> Result<usize, L::Error> {
     let nq = queries.len() / snapshot.dim();
     answers.clear();
     let turn = Turn::new(params.workers);
@@ -115,18 +145,18 @@ pub fn search_into<L: InvertedLists>(
     if let Some(device) = &device
         && search_whole(snapshot, cache, lists, device, queries, &params, answers)?
     {
-        return Ok(());
+        return Ok(0);
     }
     let mut kept = if nq == 1 { take(buffers) } else { Buffers::default() };
     let mut execution = kept.begin(snapshot, cache, lists, queries, params)?;
     if !is_empty {
         execution.rounds(device.as_deref())?;
     }
-    execution.rescore(answers)?;
+    let skipped = execution.rescore(answers)?;
     if nq == 1 {
         *buffers = Buffers::after(execution);
     }
-    Ok(())
+    Ok(skipped)
 }
 
 fn check(snapshot: &Snapshot, queries: &[f32], params: &SearchParams<'_>) -> Result<(), IndexError> {

@@ -46,6 +46,7 @@ impl TableFunction for IvfProfile {
             Stage("scan", Some(stats.rows_scanned), "rows scanned", stats.scan_us),
             Stage("device", Some(stats.rows_on_device), "rows scanned on a device", stats.device_us),
             Stage("rescore", Some(stats.rows_rescored), "rows re-scored", stats.rescore_us),
+            Stage("skipped", Some(stats.rows_skipped), "rows missing or changed in content", 0),
             Stage("total", Some(answers), "answers", total_us),
         ])
     }

@@ -72,9 +72,12 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         ("calibrate", None) => table.calibrate_by(&[]),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
-            let faults = table.check()?;
+            let faults = table.check(true)?;
             if faults.is_empty() {
                 return Ok(());
+            }
+            if table.is_over_content() {
+                return Err(Error::corrupt(format!("{}; 'rebuild' reads content anew", faults.join("\n"))));
             }
             Err(Error::corrupt(format!("{}; {SALVAGE}", faults.join("\n"))))
         }
@@ -181,7 +184,7 @@ fn preload(table: &Table) -> Result<()> {
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
-        if let Some(device) = table.device() {
+        if let Some(device) = table.device().filter(|_| lists.keeps_vectors()) {
             lists.stage("device", rows)?;
             for at in 0..snapshot.segments().len() {
                 if !snapshot.copy_to(&device, at, cache(), &mut lists)? {
@@ -190,6 +193,9 @@ fn preload(table: &Table) -> Result<()> {
                 lists.advance(snapshot.segments()[at].head.rows.into());
                 lists.tick()?;
             }
+        }
+        if !lists.keeps_vectors() {
+            return Ok(());
         }
         lists.stage("vectors", rows)?;
         for at in 0..snapshot.segments().len() {
