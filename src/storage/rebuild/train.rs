@@ -228,7 +228,7 @@ fn sample(
             let mut vector = Vec::new();
             for slot in chosen {
                 let (start, rowid) = (sample.len(), codes.rowids[slot as usize]);
-                if tables.read_content(content, layout, rowid, &mut vector)? {
+                if tables.read_to_move(content, layout, rowid, &mut vector)? {
                     sample.try_append(&vector)?;
                     layout.metric.prepare(&mut sample[start..]);
                 } else {

@@ -3,7 +3,7 @@
 use crate::base::alloc::{OutOfMemory, TryExtend, TryGrow};
 use crate::index::Metric;
 use crate::index::metric::check;
-use crate::sqlite::{Param, quoted};
+use crate::sqlite::{Param, ffi, quoted};
 use crate::storage::{Element, Layout, Sql, StorageError, Tables};
 
 /// The table whose rows an index is over. It lies in the schema of the index.
@@ -85,6 +85,12 @@ impl Content {
     }
 }
 
+/// Whether an error is one of reading the table that the index is over: it is missing, has other columns, or is
+/// a view that fails.
+pub(crate) fn is_refused(error: &StorageError) -> bool {
+    matches!(error, StorageError::Sqlite(error) if error.primary() == ffi::SQLITE_ERROR)
+}
+
 /// Whether the distances of a vector to others exist and are finite.
 fn fits(metric: Metric, vector: &[f32]) -> bool {
     metric.check_direction(vector).is_ok() && metric.check_size(vector).is_ok()
@@ -112,6 +118,24 @@ impl Tables {
         // A text that is not UTF-8 is no vector.
         let Ok(value) = rows.param(0) else { return Ok(false) };
         Ok(content.read(layout, value, out)?)
+    }
+
+    /// [`Tables::read_content`] for a row that is moved to another list. If the table cannot be asked, the row
+    /// is moved without its vector: the transaction of a user must not fail for that.
+    ///
+    /// # Errors
+    /// [`StorageError::Index`] if there is no memory, or an interrupt, or an I/O error.
+    pub fn read_to_move(
+        &self,
+        content: &Content,
+        layout: &Layout,
+        rowid: i64,
+        out: &mut Vec<f32>,
+    ) -> Result<bool, StorageError> {
+        match self.read_content(content, layout, rowid, out) {
+            Err(error) if is_refused(&error) => Ok(false),
+            read => read,
+        }
     }
 
     /// Checks that the table that the index is over is there, with the columns that it needs.

@@ -162,7 +162,7 @@ impl<'a> Writer<'a> {
         let rowids = std::mem::take(&mut rows.rowids);
         let slots = (0..head.rows).filter(|&slot| head.alive(slot));
         for (slot, &rowid) in slots.zip(&rowids) {
-            if tables.read_content(content, layout, rowid, &mut vector)? {
+            if tables.read_to_move(content, layout, rowid, &mut vector)? {
                 rows.push(rowid, &vector)?;
             } else {
                 let slack = decode(head, coarse, &codes, slot as usize, &mut decoded)?;

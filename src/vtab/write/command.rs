@@ -65,7 +65,11 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         settings.knobs.set_text(knob, value)?;
         return table.write_settings(&settings);
     }
-    match (name.to_ascii_lowercase().as_str(), argument) {
+    let lower = name.to_ascii_lowercase();
+    if ["train", "rebuild", "optimize", "calibrate"].contains(&lower.as_str()) {
+        table.tables().check_content()?;
+    }
+    match (lower.as_str(), argument) {
         ("train", argument) => train(table, "train", argument),
         ("rebuild", argument) => train(table, "rebuild", argument),
         ("optimize", None) => table.optimize(),
