@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         list_ordering: str
         device: str
         seed: int
+        content: str
+        content_rowid: str
 
 
 __all__ = ["Hits", "Recall", "Table"]
@@ -173,7 +175,8 @@ class Table:
 
         `metric` is l2, cosine, ip or l1, of bits hamming. `columns` has names and types beside the vector: `{"user": "INTEGER
         PARTITION KEY", "lang": "TEXT", "+title": "TEXT"}`, where the `+` is for what is carried along and not searched.
-        `options` are those of docs/sql.md: `nlist`, `nprobe`, `train_at` and so on.
+        `options` are those of docs/sql.md: `nlist`, `nprobe`, `train_at` and so on. With `content`, the table is an index over
+        another one, which keeps the vectors: `SELECT ivf_triggers(name, 'create')` and `command("rebuild")` fill it.
 
         >>> import sqlite_ivf
         >>> Table.create(sqlite_ivf.connect(), "items", 384, metric="cosine", element="float16", train_at="off").created
@@ -183,7 +186,8 @@ class Table:
         parts = [f"{quoted(column)} {element}[{int(dim)}]" + (f" distance_metric={metric}" if metric else "")]
         for each, kind in (columns or {}).items():
             parts.append(f"+{quoted(each[1:])} {kind}" if each.startswith("+") else f"{quoted(each)} {kind}")
-        parts += [f"{option}={value}" for option, value in options.items()]
+        names = ("content", "content_rowid")
+        parts += [f"{each}={quoted(str(value)) if each in names else value}" for each, value in options.items()]
         sql = f"CREATE VIRTUAL TABLE {quoted(schema)}.{quoted(name)} USING ivf({', '.join(parts)})"
         _log.debug("%s", sql)
         connection.execute(sql)

@@ -173,7 +173,12 @@ impl Tables {
     /// An error of preparing a statement. One that reads the table that the index is over names the option.
     fn named(&self, which: Sql, mut error: Error) -> Error {
         if let (Sql::ContentRead | Sql::ContentScan, Some(content)) = (which, &self.shape.content) {
-            error.message = format!("content='{}' of '{}': {}", content.table, self.table, error.message);
+            let hint = match error.message.starts_with("no such table") {
+                true => " (content is a table or a view of tables, none of them virtual)",
+                false => "",
+            };
+            error.message =
+                format!("content='{}' of '{}': {}{hint}", content.table, self.table, error.message);
         }
         error
     }
