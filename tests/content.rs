@@ -712,3 +712,106 @@ fn a_row_of_the_index_can_be_updated_while_its_table_has_the_vector() {
     run(&db, "UPDATE t SET lang = 'yy', v = '[1, 2, 3, 4]' WHERE rowid = 3; DELETE FROM t WHERE rowid = 3;");
     sound(&db);
 }
+
+#[test]
+fn an_index_and_a_table_with_the_same_rows_answer_alike_in_every_form_of_search() {
+    let db = memory();
+    docs(&db, 1500, 11);
+    let columns = "lang TEXT, train_at=1000, seed=5";
+    for (n, metric) in ["l2", "cosine", "ip"].into_iter().enumerate() {
+        run(
+            &db,
+            &format!(
+                "CREATE VIRTUAL TABLE own{n} USING ivf(v float[4] distance_metric={metric}, {columns});
+                 INSERT INTO own{n}(rowid, v, lang) SELECT id, v, lang FROM docs;
+                 CREATE VIRTUAL TABLE t{n} USING ivf(v float[4] distance_metric={metric}, {columns}, content=docs, content_rowid=id);
+                 INSERT INTO t{n}(t{n}) VALUES ('rebuild');"
+            ),
+        );
+        let mut numbers = Numbers::new(n as u64 + 9);
+        for step in 0..40 {
+            if step == 20 {
+                for of in ["own", "t"] {
+                    run(
+                        &db,
+                        &format!(
+                            "DELETE FROM {of}{n} WHERE rowid % 7 = 3; INSERT INTO {of}{n}({of}{n}) VALUES ('optimize')"
+                        ),
+                    );
+                }
+            }
+            if step == 30 {
+                // As when there is no room in memory.
+                run(
+                    &db,
+                    &format!(
+                        "INSERT INTO own{n}(own{n}) VALUES ('unload'); INSERT INTO t{n}(t{n}) VALUES ('unload')"
+                    ),
+                );
+            }
+            let query = vector(&mut numbers);
+            let batch: Vec<u8> = (0..40).flat_map(|_| vector(&mut numbers)).collect();
+            let k = 1 + numbers.below(30);
+            for with in [
+                "1",
+                "nprobe = 1",
+                "nprobe = 3 AND lang = 'de'",
+                "nprobe = -1",
+                "max_codes = 70",
+                "recall_target = 0.8",
+                "params = 'candidate_budget=50, nprobe=5'",
+                "rowid IN (5, 6, 70, 800)",
+                "rowid > 1490",
+                "lang IS NULL",
+                "params = 'search_mode=csr'",
+                "nprobe = 2 AND distance < 3",
+            ] {
+                let of = |table: &str, what: &str, matches: &str, value: &[u8]| {
+                    pairs(
+                        &db,
+                        &format!(
+                            "SELECT {what}, distance FROM {table}{n} WHERE {matches} MATCH ?1 AND k = {k} AND {with}"
+                        ),
+                        value,
+                    )
+                };
+                assert_eq!(of("t", "rowid", "v", &query), of("own", "rowid", "v", &query), "{metric} {with}");
+                if step % 5 == 0 {
+                    let both = |table| of(table, "query * 100000 + rowid", "batch", &batch);
+                    assert_eq!(both("t"), both("own"), "{metric} {with}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rebuild_that_fails_changes_nothing() {
+    let db = memory();
+    docs(&db, 50, 3);
+    run(
+        &db,
+        "CREATE TABLE fails(id INTEGER PRIMARY KEY);
+         CREATE VIEW odd AS SELECT id, v FROM docs WHERE id NOT IN (SELECT abs(-9223372036854775807 - id) FROM fails);
+         CREATE VIRTUAL TABLE t USING ivf(v float[4], content=odd, content_rowid=id, train_at=20);
+         INSERT INTO t(t) VALUES ('rebuild');",
+    );
+    let before: String = db.query_row("SELECT ver FROM ivf_stats('t')", [], |r| r.get(0)).unwrap();
+    run(&db, "INSERT INTO fails VALUES (1)");
+    assert!(error(&db, "INSERT INTO t(t) VALUES ('rebuild')").contains("integer overflow"));
+    let same =
+        || before == db.query_row("SELECT ver FROM ivf_stats('t')", [], |r| r.get::<_, String>(0)).unwrap();
+    assert!(same());
+    run(&db, "BEGIN; DELETE FROM docs WHERE id = 7;");
+    assert!(error(&db, "INSERT INTO t(t) VALUES ('rebuild')").contains("integer overflow"));
+    assert!(error(&db, "SELECT * FROM t").contains("ROLLBACK first"));
+    run(&db, "ROLLBACK");
+    assert!(same());
+    assert!(
+        error(&db, "SELECT rowid FROM t WHERE v MATCH '[1, 1, 1, 1]' AND k = 1").contains("integer overflow")
+    );
+    run(
+        &db,
+        "DELETE FROM fails; INSERT INTO t(t) VALUES ('integrity-check'); INSERT INTO t(t) VALUES ('rebuild');",
+    );
+}

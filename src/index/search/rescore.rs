@@ -224,7 +224,7 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
         };
         if let Some(skipped) = skipped {
             // The row is missing, or is no longer the one that was coded.
-            if !(candidate.lower..=candidate.upper).contains(&key) {
+            if key.is_nan() || key < candidate.lower || key > candidate.upper {
                 *skipped += 1;
                 continue;
             }

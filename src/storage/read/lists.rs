@@ -17,7 +17,12 @@ pub struct TableLists<'a> {
     vectors: Option<(SegmentId, BlobReader)>,
     record: Vec<u8>,
     decoded: Vec<f32>,
+    /// How many vectors were read from the table that the index is over.
+    reads: u32,
 }
+
+/// After how many reads of the table that the index is over to tick.
+const TICK_READS: u32 = 128;
 
 impl<'a> TableLists<'a> {
     /// The lists of `tables`.
@@ -27,7 +32,16 @@ impl<'a> TableLists<'a> {
 
     /// The lists of `tables` where the state is not known.
     pub fn sealed(tables: &'a Tables, seal: Seal, layout: &Layout, ticker: &'a mut Ticker) -> Self {
-        Self { tables, seal, layout: *layout, ticker, vectors: None, record: Vec::new(), decoded: Vec::new() }
+        Self {
+            tables,
+            seal,
+            layout: *layout,
+            ticker,
+            vectors: None,
+            record: Vec::new(),
+            decoded: Vec::new(),
+            reads: 0,
+        }
     }
 
     /// Begins a stage of the work on the lists, see [`Ticker::stage`].
@@ -117,6 +131,10 @@ impl<'a> TableLists<'a> {
     pub fn raw_vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64) -> Result<&[f32], StorageError> {
         let Layout { element, dim, .. } = self.layout;
         if let Some(content) = &self.tables.shape().content {
+            self.reads += 1;
+            if self.reads.is_multiple_of(TICK_READS) {
+                self.ticker.tick()?;
+            }
             if !self.tables.read_content(content, &self.layout, rowid, &mut self.decoded)? {
                 self.decoded.clear();
                 self.decoded.try_resize(dim, f32::NAN)?;
