@@ -173,6 +173,13 @@ impl TableOptions {
     /// Makes an index over `table` of the same schema: the vectors stay there, in a column of the vector column's name, and so
     /// do the metadata. `SELECT ivf_triggers(name, 'create')` keeps the index up to date, the command `rebuild` reads all rows
     /// (docs/sql.md, "An index over your table").
+    ///
+    /// ```
+    /// use sqlite_ivf::TableOptions;
+    /// let options = TableOptions::new(3).vector_name("embedding").content("docs").content_rowid("id");
+    /// assert!(options.to_sql("near")?.ends_with(r#"content="docs", content_rowid="id")"#));
+    /// # Ok::<(), sqlite_ivf::Error>(())
+    /// ```
     #[must_use]
     pub fn content(self, table: &str) -> Self {
         self.with("content", quoted(table))

@@ -59,7 +59,7 @@ fn read_all(table: &Table) -> Result<()> {
     let mut statement = tables.statement(Sql::ContentScan)?;
     let mut rows = statement.query(&[])?;
     let (mut read, mut before) = (0_u64, None);
-    table.reading(|_, ticker| Ok(ticker.stage("read", 0)?))?;
+    table.reading(|_, ticker| ticker.stage("read", 0))?;
     while rows.step()? {
         read += 1;
         if read.is_multiple_of(TICK_ROWS) {
