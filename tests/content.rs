@@ -132,6 +132,13 @@ fn agrees(db: &Connection, metric: &str, numbers: &mut Numbers) {
         .unwrap();
     let expected = brute(db, metric, &queries[0], k, "1");
     assert_eq!(packed, expected.iter().flat_map(|(id, _)| id.to_le_bytes()).collect::<Vec<u8>>());
+    // A batch of ranges has more answers than one query.
+    let sql =
+        "SELECT query, count(*) FROM t WHERE batch MATCH ?1 AND distance < 1e9 AND nprobe = -1 GROUP BY 1";
+    let mut statement = db.prepare(sql).unwrap();
+    let rows = statement.query_map([&batch], |r| r.get::<_, i64>(1)).unwrap().map(Result::unwrap);
+    let all = number(db, "SELECT count(*) FROM docs WHERE v IS NOT NULL");
+    assert!(all == 0 || rows.collect::<Vec<_>>() == [all; 3]);
     // Scans give the rows and vectors of the table.
     assert_eq!(
         number(db, "SELECT count(*) FROM (SELECT rowid, v, lang FROM t EXCEPT SELECT id, v, lang FROM docs)"),
@@ -152,7 +159,10 @@ fn change(db: &Connection, numbers: &mut Numbers) {
     let _ = match numbers.below(14) {
         0..3 => run("INSERT INTO docs SELECT ?1, ?2, ?3, ?4"),
         3 => run("INSERT OR IGNORE INTO docs SELECT ?1, ?2, ?3, ?4"),
-        4 => run("REPLACE INTO docs SELECT ?1, ?2, ?3, ?4"),
+        4 if id % 2 == 0 => run("REPLACE INTO docs SELECT ?1, ?2, ?3, ?4"),
+        4 => run(
+            "INSERT INTO docs SELECT ?1, ?2, ?3, ?4 WHERE 1 ON CONFLICT DO UPDATE SET v = excluded.v, lang = 'up'",
+        ),
         5..7 => run("UPDATE docs SET v = ?2 WHERE id = ?1 AND ?3 IS ?3 AND ?4 = ?4"),
         7 => run("UPDATE docs SET lang = ?3 WHERE id BETWEEN ?1 AND ?1 + 5 AND ?2 IS ?2 AND ?4 = ?4"),
         8 => run("UPDATE docs SET id = ?4 WHERE id = ?1 AND ?2 IS ?2 AND ?3 IS ?3"),
@@ -483,6 +493,19 @@ fn views_and_generated_columns_are_content_too() {
     assert_eq!(number(&db, "SELECT rowid FROM t WHERE v MATCH '[9, 2, 0, 1]' AND k = 1"), 1);
     assert_eq!(number(&db, "SELECT rowid FROM t WHERE w MATCH '[8, 7, 0, 1]' AND k = 1"), 4);
     assert_eq!(number(&db, "SELECT rowid FROM o WHERE v MATCH '[9, 2, 0, 1]' AND k = 1 AND size = 'big'"), 7);
+    // A table without rowids has one if it has whole numbers.
+    run(
+        &db,
+        "CREATE TABLE keyed(id INTEGER PRIMARY KEY, v) WITHOUT ROWID;
+         CREATE VIRTUAL TABLE by_key USING ivf(v float[2], content=keyed, content_rowid=id);
+         SELECT ivf_triggers('by_key', 'create');
+         INSERT INTO keyed VALUES (5, '[1, 2]'), (6, '[3, 4]');
+         UPDATE keyed SET v = '[3, 5]' WHERE id = 5;
+         INSERT INTO by_key(by_key) VALUES ('integrity-check');",
+    );
+    assert_eq!(number(&db, "SELECT rowid FROM by_key WHERE v MATCH '[3, 5]' AND k = 1"), 5);
+    let told = error(&db, "CREATE VIRTUAL TABLE p USING ivf(v float[4], content=keyed)");
+    assert!(told.contains("no such column: c.rowid"), "{told}");
     let told = error(&db, "SELECT ivf_triggers('o')");
     assert!(told.contains("'odd' is a view"), "{told}");
     let told = error(&db, "CREATE VIRTUAL TABLE p USING ivf(v float[4], content=odd)");
@@ -810,6 +833,12 @@ fn a_rebuild_that_fails_changes_nothing() {
     assert!(
         error(&db, "SELECT rowid FROM t WHERE v MATCH '[1, 1, 1, 1]' AND k = 1").contains("integer overflow")
     );
+    // An argument of the training that is wrong is found at its end.
+    run(&db, "DELETE FROM fails; BEGIN; DELETE FROM docs WHERE id = 7;");
+    assert!(error(&db, "INSERT INTO t(t) VALUES ('rebuild:{\"lists\":3}')").contains("train takes"));
+    assert!(error(&db, "SELECT * FROM t").contains("ROLLBACK first"));
+    run(&db, "ROLLBACK");
+    assert!(same());
     run(
         &db,
         "DELETE FROM fails; INSERT INTO t(t) VALUES ('integrity-check'); INSERT INTO t(t) VALUES ('rebuild');",

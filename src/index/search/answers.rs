@@ -88,10 +88,9 @@ impl Answers {
 
     /// Keeps the `k` nearest of each query.
     pub(super) fn truncate(&mut self, k: usize) {
-        let mut kept = 0;
-        let mut start = 0;
+        let (mut kept, mut start) = (0, 0_usize);
         for end in self.offsets.iter_mut().skip(1) {
-            let most = (*end).min(start + k);
+            let most = (*end).min(start.saturating_add(k));
             self.neighbors.copy_within(start..most, kept);
             self.places.copy_within(start..most, kept);
             kept += most - start;

