@@ -257,23 +257,25 @@ impl Check<'_> {
         for ((slot, &rowid), row) in codes.rowids.iter().enumerate().zip(rows.chunks_exact(dim)) {
             let within = |distance: f64, bound: f32| distance <= f64::from(bound) * (1.0 + 1e-12);
             code.fill(0);
-            let is_missing = row[0].is_nan();
+            let mut is_there = !row[0].is_nan();
             if let Some(content) = self.content.filter(|_| head.alive(slot as u32)) {
-                if is_missing {
-                    self.differs(
-                        content,
-                        rowid,
-                        "is indexed, but is missing, or has no vector that can be indexed",
-                    );
-                } else if !codes.blocks.is_empty() {
+                let mut fits = is_there;
+                if fits && !codes.blocks.is_empty() {
                     read_row(&codes.blocks, dim, slot, &mut code);
-                    let apart = residual(row, centroid, f64::from(codes.scale[slot]), &code);
-                    if !within(apart, codes.error[slot]) {
-                        self.differs(content, rowid, "has another vector than the one that was indexed");
-                    }
+                    fits =
+                        within(residual(row, centroid, codes.scale[slot].into(), &code), codes.error[slot]);
                     code.fill(0);
                 }
-            } else if !is_missing && !within(residual(row, centroid, 0.0, &code), head.radius) {
+                if !fits {
+                    let detail = match is_there {
+                        true => "has another vector than the one that was indexed",
+                        false => "is indexed, but is missing, or has no vector that can be indexed",
+                    };
+                    self.differs(content, rowid, detail);
+                }
+                is_there = fits;
+            }
+            if is_there && !within(residual(row, centroid, 0.0, &code), head.radius) {
                 self.fault(
                     "lists",
                     id,

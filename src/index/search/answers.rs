@@ -24,7 +24,7 @@ pub struct SearchStats {
     /// Rows that remained after codes or a device, and whose exact key was computed: at the end, while a
     /// batch was scanned, or on the device.
     pub rows_rescored: u64,
-    /// Rows that were skipped, because the vectors belong to somebody else, and theirs was missing or no
+    /// Rows that were skipped, because the vectors belong to another table, and theirs was missing or no
     /// longer the one that was indexed (see [`InvertedLists::keeps_vectors`](crate::index::InvertedLists)).
     pub rows_skipped: u64,
     /// Segments that something was read of.

@@ -26,35 +26,35 @@ pub(crate) struct Rows {
 pub(crate) struct KeptCodes {
     /// `[rows][dim]`
     codes: Vec<i8>,
-    /// By row: scale, norm and error, as in [`Codes`].
-    values: Vec<[f32; 3]>,
-    /// An upper bound of the distance of any row to the centroid of its list.
-    pub radius: f32,
+    /// By row: scale, norm and error, as in [`Codes`], and the radius of its segment.
+    values: Vec<[f32; 4]>,
 }
 
 impl KeptCodes {
     /// The codes of the live rows of a segment.
     pub fn of(head: &SegmentHead, codes: &Codes, dim: usize) -> Result<Self, OutOfMemory> {
-        let mut kept = Self { radius: head.radius, ..Self::default() };
+        let mut kept = Self::default();
         for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
             let (start, slot) = (kept.codes.len(), slot as usize);
             kept.codes.try_resize(start + dim, 0)?;
             read_row(&codes.blocks, dim, slot, &mut kept.codes[start..]);
-            kept.values.try_push([codes.scale[slot], codes.norm[slot], codes.error[slot]])?;
+            let values = [codes.scale[slot], codes.norm[slot], codes.error[slot], head.radius];
+            kept.values.try_push(values)?;
         }
         Ok(kept)
     }
 
     fn append(&mut self, other: &Self) -> Result<(), OutOfMemory> {
-        self.radius = self.radius.max(other.radius);
         self.codes.try_append(&other.codes)?;
         self.values.try_append(&other.values)
     }
 
-    /// Writes row `i` as row `slot` of `codes`.
-    pub fn give(&self, i: usize, codes: &mut Codes, dim: usize, slot: usize) {
+    /// Writes row `i` as row `slot` of `codes`. Returns an upper bound of its distance to the centroid.
+    pub fn give(&self, i: usize, codes: &mut Codes, dim: usize, slot: usize) -> f32 {
         write_row(&mut codes.blocks, dim, slot, &self.codes[i * dim..][..dim]);
-        [codes.scale[slot], codes.norm[slot], codes.error[slot]] = self.values[i];
+        let radius;
+        [codes.scale[slot], codes.norm[slot], codes.error[slot], radius] = self.values[i];
+        radius
     }
 }
 
@@ -118,7 +118,7 @@ impl Rows {
 
     /// The bytes in memory.
     pub fn bytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, |codes| codes.codes.len() + codes.values.len() * 12);
+        let codes = self.codes.as_ref().map_or(0, |codes| codes.codes.len() + codes.values.len() * 16);
         self.rowids.len() * 8 + self.vectors.len() * 4 + self.metadata.bytes() + codes
     }
 }

@@ -84,8 +84,7 @@ fn keep_codes(picks: &[Pick<'_>], dim: usize, radius: f32, codes: &mut Codes) ->
     let (mut kept, mut slack) = (0.0_f32, None);
     for (slot, &pick) in picks.iter().enumerate() {
         if let Some(of) = &pick.0.codes {
-            of.give(pick.1 as usize, codes, dim, slot);
-            kept = kept.max(of.radius);
+            kept = kept.max(of.give(pick.1 as usize, codes, dim, slot));
         } else if let Some(off) = Rows::slack_of(pick) {
             codes.error[slot] = plus(codes.error[slot], off);
             slack = Some(slack.map_or(off, |most: f32| most.max(off)));
