@@ -375,3 +375,16 @@ def test_a_table_is_switched_for_another_when_it_has_the_same_rows(db: Any) -> N
     switched = table.switch(following, accept="missing")
     assert (switched.name, switched.dim, switched.model, len(switched), switched.element) == ("t", 3, "b", 40, "float16")
     assert switched.search(random(1, 3)[0], 1).ids.tolist() == [10]
+
+
+def test_a_table_can_be_an_index_over_another_one(db: Any) -> None:
+    rows = random(300, 8)
+    db.execute('CREATE TABLE "my docs"(id INTEGER PRIMARY KEY, vec BLOB, lang TEXT)')
+    db.executemany('INSERT INTO "my docs" VALUES (?, ?, ?)', [(i, row.tobytes(), "de") for i, row in enumerate(rows)])
+    table = Table.create(db, "near", 8, columns={"lang": "TEXT"}, content="my docs", content_rowid="id")
+    table.command("rebuild")
+    db.execute("SELECT ivf_triggers('near', 'create')").fetchone()
+    assert len(table) == 300 and (table.vectors([5, 7]) == rows[[5, 7]]).all()
+    assert table.search(rows[3], 5).ids.tolist() == nearest(rows, rows[3], 5, "l2")
+    db.execute('DELETE FROM "my docs" WHERE id = 3')
+    assert table.search(rows[3], 1).ids.tolist() != [3] and len(table) == 299

@@ -170,6 +170,27 @@ impl TableOptions {
         self.with("train_at", rows)
     }
 
+    /// Makes an index over `table` of the same schema: the vectors stay there, in a column of the vector column's name, and so
+    /// do the metadata. `SELECT ivf_triggers(name, 'create')` keeps the index up to date, the command `rebuild` reads all rows
+    /// (docs/sql.md, "An index over your table").
+    ///
+    /// ```
+    /// use sqlite_ivf::TableOptions;
+    /// let options = TableOptions::new(3).vector_name("embedding").content("docs").content_rowid("id");
+    /// assert!(options.to_sql("near")?.ends_with(r#"content="docs", content_rowid="id")"#));
+    /// # Ok::<(), sqlite_ivf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn content(self, table: &str) -> Self {
+        self.with("content", quoted(table))
+    }
+
+    /// The name of the rowid of the [`content`](Self::content); by default `rowid`.
+    #[must_use]
+    pub fn content_rowid(self, column: &str) -> Self {
+        self.with("content_rowid", quoted(column))
+    }
+
     /// Only [`Table::train`](super::Table::train) trains.
     #[must_use]
     pub fn train_off(self) -> Self {

@@ -114,6 +114,8 @@ pub struct Stats {
     pub settings: Settings,
     /// What the declaration of a `vec0` table says that has no meaning here.
     pub ignored: Option<String>,
+    /// The table that this is an index over, if it is.
+    pub content: Option<String>,
     /// What a search does that says nothing of recall or lists: `recall_target=0.95`, `nprobe=32` or `exact`.
     pub default_search: String,
     /// The instructions that this machine computes with.
@@ -194,6 +196,7 @@ impl Stats {
             quantizer: named(row, "quantizer")?,
             settings: Settings::read(&get::<String>(row, "settings")?)?,
             ignored: get(row, "ignored")?,
+            content: get(row, "content")?,
             default_search: get(row, "default_search")?,
             isa: get(row, "isa")?,
             threads: count("threads")?,

@@ -66,10 +66,26 @@ pub fn calibrate<L: InvertedLists>(
         return Ok(None);
     }
     let dim = snapshot.dim();
-    let chosen = choose(snapshot, cache, lists, seed)?;
+    let mut chosen = choose(snapshot, cache, lists, seed)?;
     let mut queries = try_filled(0.0, chosen.len() * dim)?;
     for (row, query) in chosen.iter().zip(queries.chunks_exact_mut(dim)) {
         lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
+    }
+    if queries.iter().any(|v| v.is_nan()) {
+        // Rows without a vector, see [`InvertedLists::keeps_vectors`].
+        let mut are_there = queries.chunks_exact(dim).map(|query| !query[0].is_nan());
+        chosen.retain(|_| are_there.next() == Some(true));
+        let mut at = 0;
+        for from in (0..queries.len()).step_by(dim) {
+            if !queries[from].is_nan() {
+                queries.copy_within(from..from + dim, at);
+                at += dim;
+            }
+        }
+        queries.truncate(at);
+        if chosen.is_empty() {
+            return Ok(None);
+        }
     }
     lists.tick()?;
     let is_even = snapshot.metric() != Metric::Ip || common_length(&queries, dim).is_some();

@@ -10,7 +10,7 @@ use crate::storage::read::lists::TableLists;
 use crate::storage::read::snapshot::read_coarse;
 use crate::storage::tables::order::Rising;
 use crate::storage::tables::partitions::key_of;
-use crate::storage::{Layout, Sql, State, StorageError, Tables};
+use crate::storage::{Content, Layout, RowFinder, Sql, State, StorageError, Tables};
 
 /// The most faults that one check reports.
 const MOST: usize = 100;
@@ -24,10 +24,18 @@ const ROUNDING: f64 = 1e-6;
 ///
 /// Reads everything: verifies checksums, and that state, lists, codes, vectors and the map agree.
 ///
+/// With `whole`, also compares an index over a table with it.
+///
 /// # Errors
 /// What prevents the check, such as an interrupt or an I/O error. Damage is not an error.
-pub fn check(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<Vec<String>, StorageError> {
-    let mut check = Check { tables, layout, ticker, faults: Vec::new() };
+pub fn check(
+    tables: &Tables,
+    layout: &Layout,
+    whole: bool,
+    ticker: &mut Ticker,
+) -> Result<Vec<String>, StorageError> {
+    let content = tables.shape().content.as_ref();
+    let mut check = Check { tables, layout, ticker, content: content.filter(|_| whole), faults: Vec::new() };
     let done = check.tables();
     check.found(done)?;
     check.faults.truncate(MOST);
@@ -41,6 +49,8 @@ struct Check<'a> {
     tables: &'a Tables,
     layout: &'a Layout,
     ticker: &'a mut Ticker,
+    /// The table that the index is over, if the two are compared.
+    content: Option<&'a Content>,
     faults: Vec<String>,
 }
 
@@ -90,7 +100,9 @@ impl Check<'_> {
         }
         let heads = self.heads(&state)?;
         self.same_segments("codes", Sql::CodesScan, &heads)?;
-        self.same_segments("vectors", Sql::VectorsScan, &heads)?;
+        // An index over a table stores no vectors.
+        let with_vectors = if tables.shape().content.is_some() { &[] } else { &*heads };
+        self.same_segments("vectors", Sql::VectorsScan, with_vectors)?;
         if !tables.shape().metadata.is_empty() {
             self.same_segments("metadata", Sql::MetadataScan, &heads)?;
         }
@@ -115,6 +127,9 @@ impl Check<'_> {
             self.fault("state", 1, format!("the state counts {} rows, the lists hold {live}", state.rows));
         }
         self.map(&state, &heads)?;
+        if let Some(content) = self.content {
+            self.content(content)?;
+        }
         if tables.shape().auxiliary_columns() > 0 {
             self.rows_of("auxiliary", Sql::AuxiliaryStrays, "a row that is in no list")?;
             self.rows_of("auxiliary", Sql::AuxiliaryMissing, "the row is missing")?;
@@ -219,7 +234,12 @@ impl Check<'_> {
         let id = head.id.raw();
         let codes = self.lists(state).codes(head);
         let Some(codes) = self.found(codes)? else { return Ok(()) };
-        let rows = self.lists(state).vectors(head, &codes.rowids);
+        let rows = if self.tables.shape().content.is_some() && self.content.is_none() {
+            // Without the vectors, only the norms are checked.
+            Ok(try_filled(f32::NAN, codes.rowids.len() * dim)?)
+        } else {
+            self.lists(state).vectors(head, &codes.rowids)
+        };
         let Some(rows) = self.found(rows)? else { return Ok(()) };
         let metadata = self.lists(state).metadata(head);
         if let (Some(metadata), Some(coarse)) = (self.found(metadata)?, coarse) {
@@ -237,7 +257,25 @@ impl Check<'_> {
         for ((slot, &rowid), row) in codes.rowids.iter().enumerate().zip(rows.chunks_exact(dim)) {
             let within = |distance: f64, bound: f32| distance <= f64::from(bound) * (1.0 + 1e-12);
             code.fill(0);
-            if !within(residual(row, centroid, 0.0, &code), head.radius) {
+            let mut is_there = !row[0].is_nan();
+            if let Some(content) = self.content.filter(|_| head.alive(slot as u32)) {
+                let mut fits = is_there;
+                if fits && !codes.blocks.is_empty() {
+                    read_row(&codes.blocks, dim, slot, &mut code);
+                    fits =
+                        within(residual(row, centroid, codes.scale[slot].into(), &code), codes.error[slot]);
+                    code.fill(0);
+                }
+                if !fits {
+                    let detail = match is_there {
+                        true => "has another vector than the one that was indexed",
+                        false => "is indexed, but is missing, or has no vector that can be indexed",
+                    };
+                    self.differs(content, rowid, detail);
+                }
+                is_there = fits;
+            }
+            if is_there && !within(residual(row, centroid, 0.0, &code), head.radius) {
                 self.fault(
                     "lists",
                     id,
@@ -250,7 +288,7 @@ impl Check<'_> {
             read_row(&codes.blocks, dim, slot, &mut code);
             let scale = f64::from(codes.scale[slot]);
             let apart = residual(row, centroid, scale, &code);
-            if !within(apart, codes.error[slot]) {
+            if self.tables.shape().content.is_none() && !within(apart, codes.error[slot]) {
                 self.fault(
                     "codes",
                     id,
@@ -271,6 +309,32 @@ impl Check<'_> {
             }
         }
         self.padding(head, &codes, &mut code);
+        Ok(())
+    }
+
+    fn differs(&mut self, content: &Content, rowid: i64, detail: &str) {
+        self.faults.push(format!("row {rowid} of '{}' {detail}", content.table));
+    }
+
+    /// Checks that every row of the table that the index is over is indexed, if it has vectors.
+    fn content(&mut self, content: &Content) -> Result<(), StorageError> {
+        let tables = self.tables;
+        self.ticker.stage("content", 0)?;
+        let mut statement = tables.statement(Sql::ContentScan)?;
+        let mut rows = statement.query(&[])?;
+        let mut read = 0_u64;
+        while rows.step()? && !self.is_full() {
+            read += 1;
+            if rows.kind(0) != Kind::Integer {
+                self.faults.push(format!("a row of '{}' has no whole number for a rowid", content.table));
+            } else if !RowFinder::contains(tables, rows.i64(0))? {
+                self.differs(content, rows.i64(0), "is not indexed");
+            }
+            if read.is_multiple_of(1024) {
+                self.ticker.advance(1024);
+                self.ticker.tick()?;
+            }
+        }
         Ok(())
     }
 

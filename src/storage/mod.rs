@@ -28,6 +28,7 @@ pub use rebuild::project::project;
 pub use rebuild::train::{Training, auto_nlist, train};
 pub use rebuild::upkeep::{Targets, Upkeep, is_due, keep_up};
 pub use salvage::{Owned, Report, Salvaged, plan as plan_salvage, salvaged_settings};
+pub use tables::content::{Content, Texts};
 pub use tables::order::ListNo;
 pub use tables::partitions::Partition;
 pub use tables::{Layout, SHADOW_NAMES, Shape, Sql, State, Tables};

@@ -132,7 +132,7 @@ impl VTab for Ivf {
         }
         let mut faults = Vec::new();
         for index in self.table.indexes() {
-            faults.extend(index.check()?);
+            faults.extend(index.check(false)?);
         }
         Ok((!faults.is_empty()).then(|| faults.join("\n")))
     }

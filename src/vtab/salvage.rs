@@ -78,6 +78,11 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
     // should be.
     let columns: Vec<(Tables, Layout)> = within(db, false, || {
         let table = create()?;
+        if let Some(content) = &table.options.content {
+            return Err(wrong(format!(
+                "'{old}' is an index over '{content}', which has the vectors: DROP it, CREATE it again, and 'rebuild' it"
+            )));
+        }
         let column =
             |index: &Table| (Tables::new(db, schema, old, Rc::new(index.options.shape())), index.layout);
         Ok(table.indexes().map(column).collect())

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         list_ordering: str
         device: str
         seed: int
+        content: str
+        content_rowid: str
 
 
 __all__ = ["Hits", "HybridHits", "Recall", "Table"]
@@ -205,7 +207,8 @@ class Table:
         `metric` is l2, cosine, ip or l1, of bits hamming. `columns` has names and types beside the vector: `{"user": "INTEGER
         PARTITION KEY", "lang": "TEXT", "+title": "TEXT"}`, where the `+` is for what is carried along and not searched.
         `model` is the name of the embedding model of the vectors, see `Table`. `options` are those of docs/sql.md: `nlist`,
-        `nprobe`, `train_at` and so on.
+        `nprobe`, `train_at` and so on. With `content`, the table is an index over another one, which keeps
+        the vectors: `SELECT ivf_triggers(name, 'create')` and `command("rebuild")` fill it.
 
         >>> import sqlite_ivf
         >>> Table.create(sqlite_ivf.connect(), "items", 384, metric="cosine", element="float16", train_at="off").created
@@ -217,7 +220,8 @@ class Table:
             parts.append(f"+{quoted(each[1:])} {kind}" if each.startswith("+") else f"{quoted(each)} {kind}")
         if model is not None:
             parts.append(f"model={_literal(model)}")
-        parts += [f"{option}={value}" for option, value in options.items()]
+        names = ("content", "content_rowid")
+        parts += [f"{each}={quoted(str(value)) if each in names else value}" for each, value in options.items()]
         sql = f"CREATE VIRTUAL TABLE {quoted(schema)}.{quoted(name)} USING ivf({', '.join(parts)})"
         _log.debug("%s", sql)
         connection.execute(sql)

@@ -56,6 +56,13 @@ pub trait InvertedLists {
         Ok(None)
     }
 
+    /// Whether the vectors of a version never change. If not, they belong to another table: a row may be missing
+    /// (it is then read as NaN), or no longer be the one that was coded. Such vectors are read one by one when
+    /// they are compared, and never kept. A row whose key is outside the bounds of its code is skipped.
+    fn keeps_vectors(&self) -> bool {
+        true
+    }
+
     /// Called about every millisecond of a search. An error stops the search.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use crate::index::{Budget, Placement, ProbeLimit, RowFilter};
 pub struct SearchParams<'a> {
     /// The most rows to return; `usize::MAX` for all within `max_key`.
     pub k: usize,
+    /// How many rows more than `k` bounds are kept for: so many rows may be no answers in spite of their bounds.
+    pub spare: usize,
     /// How many lists each query probes. With nlist or more the search is exact.
     pub nprobe: usize,
     /// Limits how far beyond its nearest list a query probes, so that most queries probe fewer lists than
@@ -67,10 +69,16 @@ pub enum SearchMode {
 named!(SearchMode, "search_mode", { Auto = "auto", Matrix = "matrix", Csr = "csr" });
 
 impl SearchParams<'_> {
+    /// How many rows, or groups, candidates are kept for.
+    pub(crate) fn kept(&self) -> usize {
+        self.k.saturating_add(self.spare)
+    }
+
     /// Parameters for the `k` nearest rows in the `nprobe` nearest lists.
     pub fn new(k: usize, nprobe: usize) -> Self {
         Self {
             k,
+            spare: 0,
             nprobe,
             probe_limit: None,
             max_codes: 0,

@@ -17,6 +17,8 @@ const PRUNED_FROM: usize = 16;
 pub(crate) struct Candidate {
     /// A lower bound of the key.
     pub lower: f32,
+    /// An upper bound of the key. [`Collector::push`] sets it.
+    pub upper: f32,
     /// The key, if it is known; else NaN.
     pub key: f32,
     /// The index of the segment in the snapshot.
@@ -39,6 +41,26 @@ impl Candidate {
         }
         let codes = snapshot.segments()[self.segment as usize].resident_codes();
         codes.map_or(self.rowid, |codes| codes.rowids[self.slot as usize])
+    }
+
+    /// Whether the row is missing, or is no longer the one that was coded, which `skipped` counts.
+    ///
+    /// # Errors
+    /// [`Candidate::wrong_bound`] if the bound is wrong and `skipped` does not count: the vectors are the index's own.
+    pub fn is_refused(
+        &self,
+        key: f32,
+        skipped: &mut Option<usize>,
+        snapshot: &Snapshot,
+    ) -> Result<bool, IndexError> {
+        match skipped {
+            Some(skipped) if key.is_nan() || key < self.lower || key > self.upper => {
+                *skipped += 1;
+                Ok(true)
+            }
+            None if key < self.lower => Err(self.wrong_bound(snapshot)),
+            _ => Ok(false),
+        }
     }
 
     /// The error for a key below its bound. The bound may have ruled out other rows, so there is no answer.
@@ -121,6 +143,7 @@ impl Collector {
         if candidate.lower > self.threshold || self.bounds.above.is_some_and(|above| upper <= above) {
             return;
         }
+        candidate.upper = upper;
         candidate.is_wanted = self.bounds.want(candidate.lower, upper);
         if self.groups.is_some() {
             self.out_of_memory |= self.push_grouped(candidate, upper).is_err();
@@ -237,7 +260,7 @@ mod tests {
 
     fn candidate(lower: f32, slot: u32) -> Candidate {
         let rowid = i64::from(slot);
-        Candidate { lower, key: f32::NAN, segment: 0, slot, rowid, has_rowid: true, is_wanted: false }
+        Candidate { lower, key: f32::NAN, slot, rowid, has_rowid: true, ..Candidate::default() }
     }
 
     #[test]

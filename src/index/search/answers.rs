@@ -24,6 +24,9 @@ pub struct SearchStats {
     /// Rows that remained after codes or a device, and whose exact key was computed: at the end, while a
     /// batch was scanned, or on the device.
     pub rows_rescored: u64,
+    /// Rows that were skipped, because the vectors belong to another table, and theirs was missing or no
+    /// longer the one that was indexed (see [`InvertedLists::keeps_vectors`](crate::index::InvertedLists)).
+    pub rows_skipped: u64,
     /// Segments that something was read of.
     pub segments_read: u64,
     /// Microseconds spent on choosing lists.
@@ -49,6 +52,7 @@ impl SearchStats {
         self.rows_scanned += other.rows_scanned;
         self.rows_on_device += other.rows_on_device;
         self.rows_rescored += other.rows_rescored;
+        self.rows_skipped += other.rows_skipped;
         self.segments_read += other.segments_read;
         self.probe_us += other.probe_us;
         self.load_us += other.load_us;

@@ -113,12 +113,12 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     where
         'a: 's,
     {
-        let SearchParams { k, above_key, per, .. } = self.params;
+        let SearchParams { above_key, per, .. } = self.params;
         Scan {
             snapshot: self.snapshot,
             queries: self.queries,
             states,
-            k,
+            k: self.params.kept(),
             any_rows_count: above_key.is_none() && per.is_none(),
             masks,
             sketched: sketches.of_scans(),

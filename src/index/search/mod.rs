@@ -110,6 +110,36 @@ pub fn search_into<L: InvertedLists>(
     answers: &mut Answers,
 ) -> Result<(), L::Error> {
     check(snapshot, queries, &params)?;
+    if lists.keeps_vectors() {
+        search_once(snapshot, cache, lists, queries, params, buffers, answers)?;
+        return Ok(());
+    }
+    // The bounds of skipped rows have ruled other rows out, of all rows and of their group. Of k + n rows with the
+    // smallest upper bounds, at most n of them skipped, k remain, and nothing nearer than these was ruled out.
+    let params = SearchParams { device: Placement::Cpu, ..params };
+    let mut spare = 0;
+    loop {
+        let params = SearchParams { spare, ..params };
+        let skipped = search_once(snapshot, cache, lists, queries, params, buffers, answers)?;
+        let rules_nothing_out = params.k == usize::MAX && params.per.is_none();
+        if skipped <= spare || rules_nothing_out {
+            break;
+        }
+        spare = skipped.saturating_mul(2);
+    }
+    Ok(())
+}
+
+/// One search. Returns the most rows that were skipped for any query.
+fn search_once<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    params: SearchParams<'_>,
+    buffers: &mut Buffers,
+    answers: &mut Answers,
+) -> Result<usize, L::Error> {
     let nq = queries.len() / snapshot.dim();
     answers.clear();
     let turn = Turn::new(params.workers);
@@ -119,18 +149,18 @@ pub fn search_into<L: InvertedLists>(
     if let Some(device) = &device
         && search_whole(snapshot, cache, lists, device, queries, &params, answers)?
     {
-        return Ok(());
+        return Ok(0);
     }
     let mut kept = if nq == 1 { take(buffers) } else { Buffers::default() };
     let mut execution = kept.begin(snapshot, cache, lists, queries, params)?;
     if !is_empty {
         execution.rounds(device.as_deref())?;
     }
-    execution.rescore(answers)?;
+    let skipped = execution.rescore(answers)?;
     if nq == 1 {
         *buffers = Buffers::after(execution);
     }
-    Ok(())
+    Ok(skipped)
 }
 
 fn check(snapshot: &Snapshot, queries: &[f32], params: &SearchParams<'_>) -> Result<(), IndexError> {
@@ -215,15 +245,18 @@ impl Buffers {
         let Self { mut states, mut allowance, scratch, rounds, single, sketches, rescore, .. } = take(self);
         let nq = queries.len() / dim;
         let bounds = Bounds { max: params.max_key, above: params.above_key };
-        states.iter_mut().for_each(|state| state.reset(params.k, bounds));
+        states.iter_mut().for_each(|state| state.reset(params.kept(), bounds));
         states.try_room(nq.saturating_sub(states.len()))?;
-        states.resize_with(nq, || QueryState::new(Collector::new(params.k, bounds)));
+        states.resize_with(nq, || QueryState::new(Collector::new(params.kept(), bounds)));
         allowance.clear();
         let grouping = match params.per {
             Some(per) => {
                 let grouping = Arc::new(Grouping::new(per.column, snapshot.segments().len())?);
                 let nearest = |state: &mut QueryState| {
-                    state.get_mut().group_by(&grouping, NearestGroups::new(params.k, per.rows));
+                    state.get_mut().group_by(
+                        &grouping,
+                        NearestGroups::new(params.kept(), per.rows.saturating_add(params.spare)),
+                    );
                 };
                 states.iter_mut().for_each(nearest);
                 Some(grouping)

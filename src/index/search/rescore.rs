@@ -46,11 +46,12 @@ impl<L: InvertedLists> Execution<'_, L> {
         self.states[q].is_full(|candidate| key_of(snapshot, lists, query, candidate, row))
     }
 
-    /// Re-scores the candidates of all queries, and writes the answers.
+    /// Re-scores the candidates of all queries, and writes the answers. Returns the most rows that were
+    /// skipped for any query.
     ///
     /// # Errors
     /// An error from reading lists, [`IndexError::OutOfMemory`], [`IndexError::WrongBound`], or an interrupt.
-    pub fn rescore(&mut self, answers: &mut Answers) -> Result<(), L::Error> {
+    pub fn rescore(&mut self, answers: &mut Answers) -> Result<usize, L::Error> {
         let start = Instant::now();
         for state in &mut self.states {
             let collector = state.get_mut();
@@ -59,9 +60,14 @@ impl<L: InvertedLists> Execution<'_, L> {
             }
             collector.prune();
         }
-        self.warm()?;
+        let may_skip = !self.lists.keeps_vectors();
+        let mut most_skipped = 0;
+        if !may_skip {
+            self.warm()?;
+        }
         let results = match self.states.len() {
             0..=RESCORE_ALONE => Vec::new(),
+            _ if may_skip => Vec::new(),
             _ => self.rescore_resident()?,
         };
         let mut results = results.into_iter();
@@ -80,9 +86,14 @@ impl<L: InvertedLists> Execution<'_, L> {
                     let lists = &mut *self.lists;
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-                    rescore(snapshot, candidates, &params, grouping, top, answers, |c| {
-                        key_of(snapshot, lists, query, c, row)
-                    })?
+                    let mut skipped = may_skip.then_some(0);
+                    let rescored =
+                        rescore(snapshot, candidates, &params, grouping, top, answers, &mut skipped, |c| {
+                            key_of(snapshot, lists, query, c, row)
+                        })?;
+                    self.stats.rows_skipped += skipped.unwrap_or(0) as u64;
+                    most_skipped = most_skipped.max(skipped.unwrap_or(0));
+                    rescored
                 }
             };
             if self.last_tick.elapsed() >= TICK {
@@ -97,7 +108,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         }
         self.stats.rescore_us = start.elapsed().as_micros() as u64;
         answers.stats = self.stats;
-        Ok(())
+        Ok(most_skipped)
     }
 
     /// Re-scores, on all threads, the queries whose candidates are all resident.
@@ -126,9 +137,12 @@ impl<L: InvertedLists> Execution<'_, L> {
                 let query = &queries[q * dim..][..dim];
                 let mut found = Answers::default();
                 // Every row is resident: checked above.
-                let rescored = rescore(snapshot, candidates, &params, grouping, &mut top, &mut found, |c| {
-                    Ok::<f32, IndexError>(row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)))
-                })?;
+                let rescored =
+                    rescore(snapshot, candidates, &params, grouping, &mut top, &mut found, &mut None, |c| {
+                        Ok::<f32, IndexError>(
+                            row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)),
+                        )
+                    })?;
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
             }
             Ok(())
@@ -186,7 +200,8 @@ fn key_of<L: InvertedLists>(
 }
 
 /// Appends the k smallest (key, rowid) of candidates, nearest first. The candidates are in the order of their
-/// lower bounds. Returns how many keys were computed.
+/// lower bounds. Returns how many keys were computed. A key outside its bounds is an error, unless `skipped`
+/// counts such rows.
 fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     snapshot: &Snapshot,
     candidates: &[Candidate],
@@ -194,10 +209,11 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     grouping: Option<&Grouping>,
     top: &mut Top,
     out: &mut Answers,
+    skipped: &mut Option<usize>,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
     if let (Some(grouping), Some(per)) = (grouping, params.per) {
-        return rescore_groups(snapshot, candidates, params, (grouping, per), out, key_of);
+        return rescore_groups(snapshot, candidates, params, (grouping, per), out, skipped, key_of);
     }
     top.clear();
     let mut computed = 0;
@@ -215,8 +231,8 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
         } else {
             candidate.key
         };
-        if key < candidate.lower {
-            return Err(candidate.wrong_bound(snapshot).into());
+        if candidate.is_refused(key, skipped, snapshot)? {
+            continue;
         }
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;
@@ -245,6 +261,7 @@ fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
     params: &SearchParams<'_>,
     (grouping, per): (&Grouping, Per),
     out: &mut Answers,
+    skipped: &mut Option<usize>,
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
     let mut nearest = NearestGroups::new(params.k, per.rows);
@@ -264,8 +281,8 @@ fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
         } else {
             candidate.key
         };
-        if key < candidate.lower {
-            return Err(candidate.wrong_bound(snapshot).into());
+        if candidate.is_refused(key, skipped, snapshot)? {
+            continue;
         }
         if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
             continue;

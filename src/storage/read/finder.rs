@@ -41,7 +41,8 @@ impl RowFinder {
         Ok(StoredList::of(tables, rowid)?.is_some())
     }
 
-    /// The vector of a row as it was given; `None` if there is no such row.
+    /// The vector of a row as it was given; `None` if there is no such row, here or in the table that the index
+    /// is over.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if the map or a blob is damaged, or [`StorageError::Sqlite`].
@@ -52,7 +53,10 @@ impl RowFinder {
         rowid: i64,
     ) -> Result<Option<Vec<f32>>, StorageError> {
         match self.find(lists, state, rowid)? {
-            Some((head, slot)) => Ok(Some(try_copy(lists.raw_vector(head, slot, rowid)?)?)),
+            Some((head, slot)) => match lists.raw_vector(head, slot, rowid)? {
+                [first, ..] if first.is_nan() => Ok(None),
+                vector => Ok(Some(try_copy(vector)?)),
+            },
             None => Ok(None),
         }
     }

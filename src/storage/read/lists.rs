@@ -17,7 +17,12 @@ pub struct TableLists<'a> {
     vectors: Option<(SegmentId, BlobReader)>,
     record: Vec<u8>,
     decoded: Vec<f32>,
+    /// How many vectors were read from the table that the index is over.
+    reads: u32,
 }
+
+/// After how many reads of the table that the index is over to tick.
+const TICK_READS: u32 = 128;
 
 impl<'a> TableLists<'a> {
     /// The lists of `tables`.
@@ -27,7 +32,16 @@ impl<'a> TableLists<'a> {
 
     /// The lists of `tables` where the state is not known.
     pub fn sealed(tables: &'a Tables, seal: Seal, layout: &Layout, ticker: &'a mut Ticker) -> Self {
-        Self { tables, seal, layout: *layout, ticker, vectors: None, record: Vec::new(), decoded: Vec::new() }
+        Self {
+            tables,
+            seal,
+            layout: *layout,
+            ticker,
+            vectors: None,
+            record: Vec::new(),
+            decoded: Vec::new(),
+            reads: 0,
+        }
     }
 
     /// Begins a stage of the work on the lists, see [`Ticker::stage`].
@@ -60,12 +74,23 @@ impl<'a> TableLists<'a> {
         rowids.map_err(|error| self.tables.undecoded("codes", head.id, error))
     }
 
-    /// All vectors of a segment as they were given, `[head.rows][dim]`.
+    /// All vectors of a segment as they were given, `[head.rows][dim]`. In an index over a table, rows that are
+    /// dead, missing or unreadable there are NaN.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if the blob is missing or damaged, or [`StorageError::Sqlite`].
     pub fn raw_vectors(&self, head: &SegmentHead, rowids: &[i64]) -> Result<Vec<f32>, StorageError> {
         let Layout { element, dim, .. } = self.layout;
+        if let Some(content) = &self.tables.shape().content {
+            let mut vectors = try_filled(f32::NAN, rowids.len() * dim)?;
+            let mut vector = Vec::new();
+            for ((slot, &rowid), row) in (0..).zip(rowids).zip(vectors.chunks_exact_mut(dim)) {
+                if head.alive(slot) && self.tables.read_content(content, &self.layout, rowid, &mut vector)? {
+                    row.copy_from_slice(&vector);
+                }
+            }
+            return Ok(vectors);
+        }
         self.data(Sql::VectorsRead, "vectors", head, |blob| {
             self.seal.decode_vectors(element, dim, rowids, blob)
         })
@@ -98,12 +123,24 @@ impl<'a> TableLists<'a> {
         decode(rows.blob(0)?).map_err(undecoded)
     }
 
-    /// One vector of a segment as it was given.
+    /// One vector of a segment as it was given; NaN if it is missing or unreadable in the table that the index
+    /// is over.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if the blob is missing or damaged, or [`StorageError::Sqlite`].
     pub fn raw_vector(&mut self, head: &SegmentHead, slot: u32, rowid: i64) -> Result<&[f32], StorageError> {
         let Layout { element, dim, .. } = self.layout;
+        if let Some(content) = &self.tables.shape().content {
+            self.reads += 1;
+            if self.reads.is_multiple_of(TICK_READS) {
+                self.ticker.tick()?;
+            }
+            if !self.tables.read_content(content, &self.layout, rowid, &mut self.decoded)? {
+                self.decoded.clear();
+                self.decoded.try_resize(dim, f32::NAN)?;
+            }
+            return Ok(&self.decoded);
+        }
         let corrupt = |fault: String| self.tables.corrupt("vectors", head.id.raw(), fault);
         if self.vectors.as_ref().is_none_or(|(id, _)| *id != head.id) {
             let reader = self.tables.open_data("vectors", head.id)?;
@@ -164,6 +201,10 @@ impl InvertedLists for TableLists<'_> {
 
     fn projection(&mut self) -> Result<Option<Projection>, StorageError> {
         self.tables.read_projection(self.seal, self.layout.dim)
+    }
+
+    fn keeps_vectors(&self) -> bool {
+        self.tables.shape().content.is_none()
     }
 
     fn tick(&mut self) -> Result<(), StorageError> {

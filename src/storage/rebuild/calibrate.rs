@@ -5,6 +5,7 @@ use crate::sqlite::Ticker;
 use crate::storage::read::lists::TableLists;
 use crate::storage::read::snapshot::load_snapshot;
 use crate::storage::rebuild::MOVE_BYTES;
+use crate::storage::tables::content::is_refused;
 use crate::storage::{Layout, StorageError, Tables};
 
 /// Measures the limits for recall targets, by prepared `queries`, or by rows of the table if `queries` is
@@ -27,8 +28,13 @@ pub fn calibrate(
     let snapshot = load_snapshot(tables, &state, layout.metric, layout.dim, None)?;
     let cache = Cache::new(MOVE_BYTES);
     let mut lists = TableLists::new(tables, &state, layout, ticker);
-    if queries.is_empty() {
-        return index::calibrate(&snapshot, &cache, &mut lists, seed);
+    let done = match queries {
+        [] => index::calibrate(&snapshot, &cache, &mut lists, seed),
+        _ => index::calibrate_by(&snapshot, &cache, &mut lists, queries),
+    };
+    match done {
+        // The table that the index is over cannot be read. The training is done nevertheless.
+        Err(error) if tables.shape().content.is_some() && is_refused(&error) => Ok(None),
+        done => done,
     }
-    index::calibrate_by(&snapshot, &cache, &mut lists, queries)
 }

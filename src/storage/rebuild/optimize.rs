@@ -44,7 +44,8 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
             write_centroids(tables, layout, &new, coarse, None)?;
         }
         let coarse = coarse.as_deref();
-        Rewrite { tables, layout, old: &state, new, coarse, goes: Goes::Back }.run(&heads, ticker)?;
+        Rewrite { tables, layout, old: &state, new, coarse, decodes: None, goes: Goes::Back }
+            .run(&heads, ticker)?;
         let state = stamped(new);
         tables.write_state(&state)?;
         return Ok(Optimized { state, numbers: None });
@@ -56,7 +57,8 @@ pub fn optimize(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result
         Some(coarse) => write_centroids(tables, layout, &new, coarse, None)?,
         None => tables.run(Sql::CentroidsDelete, &[])?,
     }
-    let rewrite = Rewrite { tables, layout, old: &state, new, coarse, goes: Goes::To(&kept.numbers) };
+    let rewrite =
+        Rewrite { tables, layout, old: &state, new, coarse, decodes: None, goes: Goes::To(&kept.numbers) };
     let map = rewrite.run(&heads, ticker)?;
     let state = rewrite.finish(map, ticker)?;
     Ok(Optimized { state, numbers: Some(kept.numbers) })

@@ -20,6 +20,8 @@ const SEGMENTS: usize = 128;
 pub fn project(tables: &Tables, layout: &Layout, ticker: &mut Ticker) -> Result<(), StorageError> {
     let state = tables.read_state()?;
     let projection = match read_coarse(tables, &state, layout.metric, layout.dim, None)? {
+        // Sketches are made where vectors are resident.
+        Some(_) if tables.shape().content.is_some() => None,
         Some(coarse) if layout.quantizer == Quantizer::Int8 => {
             let dim = layout.dim;
             let heads = read_all_heads(tables, &state)?;

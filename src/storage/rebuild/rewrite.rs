@@ -49,6 +49,8 @@ pub(super) struct Rewrite<'a> {
     pub new: State,
     /// The lists of the new generation.
     pub coarse: Option<&'a CoarseQuantizer>,
+    /// Those of the old one, if rows go to other lists and their codes may be needed.
+    pub decodes: Option<&'a CoarseQuantizer>,
     pub goes: Goes<'a>,
 }
 
@@ -82,7 +84,10 @@ impl Rewrite<'_> {
             let mut lists_of = Vec::new();
             for head in group {
                 let mut reader = Writer::new(tables, layout, coarse, *old, ticker);
-                let live = reader.live_rows(head)?;
+                let live = match goes {
+                    Goes::Nearest(_) => reader.rows_to_move(head, self.decodes)?,
+                    Goes::Back | Goes::To(_) => reader.live_rows(head)?,
+                };
                 let list_no = head.id.list_no();
                 let list_no = match goes {
                     Goes::To(numbers) => numbers.get(list_no as usize).copied().flatten().unwrap_or(0),
@@ -142,12 +147,13 @@ impl Rewrite<'_> {
                 segments.try_push((id, sealed, try_collect(rows[part].iter().copied())?))?;
             }
         }
+        let stores = tables.shape().content.is_none();
         let mut ticks = 0;
         // Segments are encoded on all threads, and written by this one.
         for group in segments.chunks(ENCODED_SEGMENTS) {
             let encoded = parallel_map(group.len(), ticker, |i| {
                 let (id, sealed, rows) = &group[i];
-                encode(layout, coarse, &state, *id, *sealed, rows)
+                encode(layout, stores, coarse, &state, *id, *sealed, rows)
             })?;
             let writer = Writer::new(tables, layout, coarse, state, ticker);
             for (segment, (_, _, rows)) in encoded.iter().zip(group) {

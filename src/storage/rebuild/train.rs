@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
 use crate::base::workers::Workers;
 use crate::index::coarse::kmeans::{Passes, Sample, TrainParams, common_length, sample_size, train_watched};
-use crate::index::{CoarseQuantizer, IndexError, Metric, SegmentHead, SegmentId};
+use crate::index::{CoarseQuantizer, IndexError, InvertedLists, Metric, SegmentHead, SegmentId};
 use crate::sqlite::Ticker;
 use crate::storage::format::{f32_bytes, next_ver, vector_stride};
 use crate::storage::read::lists::TableLists;
@@ -14,6 +14,7 @@ use crate::storage::rebuild::optimize::optimize;
 use crate::storage::rebuild::rewrite::{Goes, Rewrite, next_generation};
 use crate::storage::tables::centroids::write_centroids;
 use crate::storage::ticking::ticking_at;
+use crate::storage::write::writer::decode;
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
 /// The parameters of a training.
@@ -50,15 +51,18 @@ pub fn train(
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
-    let old = if tables.is_partitioned() {
+    // In an index over a table, rows that are missing there are read from their codes.
+    let decodes = if tables.is_partitioned() || tables.shape().content.is_some() {
         read_coarse(tables, &state, layout.metric, layout.dim, None)?
     } else {
         None
     };
-    let coarse = match &old {
+    let old = decodes.as_ref().filter(|_| tables.is_partitioned());
+    let coarse = match old {
         Some(old) => train_partitions(tables, layout, &state, old, &heads, training, ticker)?,
         None => {
-            let centroids = centroids(tables, layout, &state, &heads, nlist, training, ticker)?;
+            let of = decodes.as_deref();
+            let centroids = centroids(tables, layout, &state, of, &heads, nlist, training, ticker)?;
             CoarseQuantizer::new(layout.metric, layout.dim, centroids)?
         }
     };
@@ -79,23 +83,26 @@ pub fn train(
         ..state
     };
     write_centroids(tables, layout, &new, &coarse, None)?;
-    let goes = Goes::Nearest(old.as_deref());
-    let rewrite = Rewrite { tables, layout, old: &state, new, coarse: Some(&coarse), goes };
+    let goes = Goes::Nearest(old.map(|old| &**old));
+    let decodes = decodes.as_deref();
+    let rewrite = Rewrite { tables, layout, old: &state, new, coarse: Some(&coarse), decodes, goes };
     let map = rewrite.run(&heads, ticker)?;
     rewrite.finish(map, ticker)
 }
 
-/// The centroids of `nlist` lists for the live rows of `heads`. `state` counts these rows.
+/// The centroids of `nlist` lists for the live rows of `heads`, segments of `old`. `state` counts these rows.
+#[expect(clippy::too_many_arguments, reason = "the rows, and what to make of them")]
 fn centroids(
     tables: &Tables,
     layout: &Layout,
     state: &State,
+    old: Option<&CoarseQuantizer>,
     heads: &[SegmentHead],
     nlist: usize,
     training: &Training,
     ticker: &mut Ticker,
 ) -> Result<Vec<f32>, StorageError> {
-    let sample = sample(tables, layout, state, heads, nlist, training.seed, ticker)?;
+    let sample = sample(tables, layout, state, old, heads, nlist, training.seed, ticker)?;
     let mut params = train_params(layout, &sample, nlist, training.seed);
     if let Some(most) = training.max_iterations {
         params.max_iterations = most;
@@ -132,7 +139,7 @@ fn train_partitions(
         if rows >= training.partition_rows.max(1) {
             let nlist = if training.explicit { training.nlist } else { auto_nlist(rows) };
             let of_rows = State { rows: rows as i64, ..*state };
-            found = centroids(tables, layout, &of_rows, &heads, nlist, training, ticker)?;
+            found = centroids(tables, layout, &of_rows, Some(old), &heads, nlist, training, ticker)?;
         }
         if found.is_empty() {
             found = try_filled(0.0, layout.dim)?;
@@ -179,18 +186,24 @@ fn k_means(
 fn check_bytes(tables: &Tables, layout: &Layout, state: &State) -> Result<(), StorageError> {
     let mut statement = tables.statement(Sql::BytesRead)?;
     let mut sums = statement.query(&[])?;
-    let held = if sums.step()? { sums.i64(3) } else { 0 };
-    if i128::from(held) >= i128::from(state.rows) * vector_stride(layout.element, layout.dim) as i128 {
+    let (column, what, of_one) = match tables.shape().content {
+        None => (3, "vectors", vector_stride(layout.element, layout.dim)),
+        Some(_) => (2, "codes", layout.dim),
+    };
+    let held = if sums.step()? { sums.i64(column) } else { 0 };
+    if i128::from(held) >= i128::from(state.rows) * of_one as i128 {
         return Ok(());
     }
-    Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of vectors", state.rows)))
+    Err(tables.corrupt("state", 1, format!("{} rows, but {held} bytes of {what}", state.rows)))
 }
 
 /// A sample of the prepared rows, `[sample_size][dim]`.
+#[expect(clippy::too_many_arguments, reason = "the rows, and how many of them")]
 fn sample(
     tables: &Tables,
     layout: &Layout,
     state: &State,
+    old: Option<&CoarseQuantizer>,
     heads: &[SegmentHead],
     nlist: usize,
     seed: u64,
@@ -209,7 +222,23 @@ fn sample(
         if chosen.is_empty() {
             continue;
         }
-        let lists = TableLists::new(tables, state, layout, ticker);
+        let mut lists = TableLists::new(tables, state, layout, ticker);
+        if let Some(content) = &tables.shape().content {
+            let codes = lists.codes(head)?;
+            let mut vector = Vec::new();
+            for slot in chosen {
+                let (start, rowid) = (sample.len(), codes.rowids[slot as usize]);
+                if tables.read_to_move(content, layout, rowid, &mut vector)? {
+                    sample.try_append(&vector)?;
+                    layout.metric.prepare(&mut sample[start..]);
+                } else {
+                    sample.try_resize(start + dim, 0.0)?;
+                    decode(head, old, &codes, slot as usize, &mut sample[start..])?;
+                }
+            }
+            lists.tick()?;
+            continue;
+        }
         let rowids = lists.rowids(head)?;
         let vectors = lists.raw_vectors(head, &rowids)?;
         for slot in chosen {
@@ -249,7 +278,7 @@ mod tests {
             let training =
                 Training { nlist: 40, explicit: true, seed, max_iterations: None, partition_rows: 0 };
             assert_eq!(train(&tables, &layout, &training, &mut ticker).unwrap().nlist, 40);
-            assert_eq!(check(&tables, &layout, &mut ticker).unwrap(), Vec::<String>::new());
+            assert_eq!(check(&tables, &layout, true, &mut ticker).unwrap(), Vec::<String>::new());
         }
         let state = tables.read_state().unwrap();
         assert!(read_all_heads(&tables, &state).unwrap().len() > 60);

@@ -262,7 +262,7 @@ fn live_rows(
     let heads = writer.heads_of(list_no)?;
     let mut rows = Rows::new(writer.tables);
     for head in &heads {
-        rows.append(&writer.live_rows(head)?)?;
+        rows.append(&writer.rows_to_move(head, writer.coarse)?)?;
         if rows.bytes() > most {
             return Ok(None);
         }

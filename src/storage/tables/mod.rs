@@ -2,6 +2,7 @@
 
 mod auxiliary;
 pub(crate) mod centroids;
+pub(crate) mod content;
 pub(crate) mod order;
 mod other;
 pub(crate) mod partitions;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 use crate::base::alloc::try_vec;
 use crate::index::{Projection, SegmentId, TextOrder};
-use crate::sqlite::{BlobReader, Db, Kind, Param, Result as SqliteResult, Statement, escaped};
+use crate::sqlite::{BlobReader, Db, Error, Kind, Param, Result as SqliteResult, Statement, escaped};
 use crate::storage::StorageError;
 use crate::storage::format::seal::Seal;
 use crate::storage::format::{DecodeError, FORMAT};
@@ -139,7 +140,7 @@ impl Tables {
                 "new" => text.push_str(&escaped(new)),
                 "schema" => text.push_str(&escaped(&self.schema)),
                 "number" => text.push_str(&self.name_end()),
-                name => match placeholder(&self.shape, name) {
+                name => match placeholder(&self.shape, name).or_else(|| self.of_content(name)) {
                     Some(columns) => text.push_str(&columns),
                     None => {
                         let table = escaped(&self.shadow(name));
@@ -161,9 +162,26 @@ impl Tables {
         let kept = self.statements.try_borrow_mut().ok().and_then(|mut kept| kept[which as usize].take());
         let statement = match kept {
             Some(statement) => statement,
-            None => self.db.prepare(&self.text(which))?,
+            None => self.db.prepare(&self.text(which)).map_err(|error| self.named(which, error))?,
         };
         Ok(Lent { tables: self, which, statement: Some(statement) })
+    }
+
+    fn of_content(&self, name: &str) -> Option<String> {
+        self.shape.content.as_ref()?.placeholder(&self.schema, self.shape.number, name)
+    }
+
+    /// An error of preparing a statement. One that reads the table that the index is over names the option.
+    fn named(&self, which: Sql, mut error: Error) -> Error {
+        if let (Sql::ContentRead | Sql::ContentScan, Some(content)) = (which, &self.shape.content) {
+            let hint = match error.message.starts_with("no such table") {
+                true => " (content is a table or a view of tables, none of them virtual)",
+                false => "",
+            };
+            error.message =
+                format!("content='{}' of '{}': {}{hint}", content.table, self.table, error.message);
+        }
+        error
     }
 
     /// Runs a statement that returns no rows.
@@ -403,6 +421,7 @@ mod tests {
     use super::*;
     use crate::index::ValueKind;
     use crate::sqlite::linked_db;
+    use crate::storage::Content;
 
     #[test]
     fn every_statement_prepares_against_the_tables_that_create_makes() {
@@ -415,7 +434,16 @@ mod tests {
             text_key: true,
             has_keys_in_map: true,
             auxiliary: vec!["TEXT", "BLOB"],
+            content: Some(Content {
+                table: "docs \"}{lists}".into(),
+                rowid: "rowid".into(),
+                vectors: ["a", "b", "c", "v \"{codes}"].map(String::from).to_vec(),
+                metadata: vec!["m".into()],
+                ..Content::default()
+            }),
         });
+        let docs = "CREATE TABLE \"docs \"\"}{lists}\"(a, b, c, \"v \"\"{codes}\", m)";
+        connection.execute_batch(docs).unwrap();
         let tables = Tables::new(db, "main", "odd \"name\"", Rc::clone(&shape));
         tables.create([7; 16], b"x", true).unwrap();
         // A build without introspection has no list of functions, and sqlite-vec's tables do not exist here.
@@ -446,6 +474,7 @@ mod tests {
         Tables::new(db, "main", "other", Rc::new(Shape { number: 0, ..(*other.shape()).as_ref().clone() }))
             .drop_all()
             .unwrap();
+        connection.execute_batch("DROP TABLE \"docs \"\"}{lists}\"").unwrap();
         let left: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
     }

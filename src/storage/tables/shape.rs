@@ -3,6 +3,7 @@
 use crate::index::{ListOrdering, Metric, Quantizer, ValueKind};
 use crate::storage::Element;
 use crate::storage::format::SEGMENT_ROWS;
+use crate::storage::tables::content::Content;
 
 /// What a table has besides vectors. It decides which optional shadow tables there are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +20,8 @@ pub struct Shape {
     pub has_keys_in_map: bool,
     /// The types of its auxiliary columns.
     pub auxiliary: Vec<&'static str>,
+    /// The table that has the vectors, if the index stores none.
+    pub content: Option<Content>,
 }
 
 impl Shape {

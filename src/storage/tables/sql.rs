@@ -64,6 +64,7 @@ statements! {
     AuxiliaryUpdate "auxiliary_update", AuxiliaryMove "auxiliary_move", AuxiliaryDelete "auxiliary_delete",
     AuxiliaryStrays "auxiliary_strays", AuxiliaryMissing "auxiliary_missing",
     OtherMissing "other_missing", OtherCount "other_count", OtherKeys "other_keys",
+    ContentRead "content_read", ContentScan "content_scan",
     BytesRead "bytes_read", SegmentsBytes "segments_bytes",
     Vec0Rows "vec0_rows", Vec0Row "vec0_row", Vec0Chunk "vec0_chunk", Vec0Auxiliary "vec0_auxiliary", Vec0Text "vec0_text", Vec0Drop "vec0_drop",
     EncodingRead "encoding_read", LikeRead "like_read", LikeProbe "like_probe",

@@ -14,7 +14,8 @@ use crate::storage::{Layout, State, StorageError, Tables};
 pub(crate) struct Encoded {
     pub head: SegmentHead,
     pub codes: Vec<u8>,
-    pub vectors: Vec<u8>,
+    /// `None` in an index over a table that has them.
+    pub vectors: Option<Vec<u8>>,
     /// `None` if the table has no metadata columns.
     pub metadata: Option<Vec<u8>>,
 }
@@ -69,12 +70,36 @@ pub(crate) fn cut(
     Ok(parts)
 }
 
-/// Encodes a segment. The rows are in the order of the layout.
+/// Whether some rows have codes or vectors of codes.
+fn are_coded(picks: &[Pick<'_>]) -> bool {
+    picks
+        .chunk_by(|a, b| std::ptr::eq(a.0, b.0))
+        .any(|of| of[0].0.codes.is_some() || !of[0].0.slack.is_empty())
+}
+
+/// Writes the codes that rows keep, and adds the slack of the others to their errors. Returns the radius with
+/// both.
+fn keep_codes(picks: &[Pick<'_>], dim: usize, radius: f32, codes: &mut Codes) -> f32 {
+    let plus = |a: f32, b: f32| ((f64::from(a) + f64::from(b)) as f32).next_up();
+    let (mut kept, mut slack) = (0.0_f32, None);
+    for (slot, &pick) in picks.iter().enumerate() {
+        if let Some(of) = &pick.0.codes {
+            kept = kept.max(of.give(pick.1 as usize, codes, dim, slot));
+        } else if let Some(off) = Rows::slack_of(pick) {
+            codes.error[slot] = plus(codes.error[slot], off);
+            slack = Some(slack.map_or(off, |most: f32| most.max(off)));
+        }
+    }
+    slack.map_or(radius, |slack| plus(radius, slack)).max(kept)
+}
+
+/// Encodes a segment. The rows are in the order of the layout. `stores` says whether their vectors are stored.
 ///
 /// # Errors
 /// [`IndexError::OutOfMemory`], [`IndexError::InvalidParam`] for texts of more than 4 GiB.
 pub(crate) fn encode(
     layout: &Layout,
+    stores: bool,
     coarse: Option<&CoarseQuantizer>,
     state: &State,
     id: SegmentId,
@@ -82,14 +107,30 @@ pub(crate) fn encode(
     picks: &[Pick<'_>],
 ) -> Result<Encoded, IndexError> {
     let (dim, quantizer) = (layout.dim, layout.quantizer);
-    let mut prepared = try_vec(picks.len() * dim)?;
-    picks.iter().for_each(|&pick| prepared.extend_from_slice(Rows::vector(pick, dim)));
-    layout.metric.prepare_all(dim, &mut prepared);
     let origin = try_filled(0.0, if coarse.is_none() { dim } else { 0 })?;
     let centroid = coarse.map_or(origin.as_slice(), |coarse| coarse.centroid(id.list_no() as usize));
-    let radius = radius(dim, centroid, &prepared);
+    let is_coded_before = are_coded(picks);
+    let mut prepared = try_vec(picks.len() * dim)?;
+    if is_coded_before {
+        for &pick in picks {
+            // A row with a code does not need a vector: the centroid does not change the radius.
+            let start = prepared.len();
+            let is_coded = pick.0.codes.is_some();
+            prepared.extend_from_slice(if is_coded { centroid } else { Rows::vector(pick, dim) });
+            if !is_coded && Rows::slack_of(pick).is_none() {
+                layout.metric.prepare(&mut prepared[start..]);
+            }
+        }
+    } else {
+        picks.iter().for_each(|&pick| prepared.extend_from_slice(Rows::vector(pick, dim)));
+        layout.metric.prepare_all(dim, &mut prepared);
+    }
+    let mut radius = radius(dim, centroid, &prepared);
     let rowids = try_collect(picks.iter().map(|&pick| Rows::rowid(pick)))?;
-    let codes = Codes::encode(quantizer, dim, centroid, rowids, &prepared)?;
+    let mut codes = Codes::encode(quantizer, dim, centroid, rowids, &prepared)?;
+    if is_coded_before {
+        radius = keep_codes(picks, dim, radius, &mut codes);
+    }
     let rowids = &codes.rowids;
     let head = SegmentHead {
         id,
@@ -108,7 +149,10 @@ pub(crate) fn encode(
     let vectors = picks.iter().map(|&pick| Rows::vector(pick, dim));
     Ok(Encoded {
         codes: seal.encode_codes(id, dim, &codes)?,
-        vectors: seal.encode_vectors(layout.element, dim, rowids, vectors)?,
+        vectors: match stores {
+            true => Some(seal.encode_vectors(layout.element, dim, rowids, vectors)?),
+            false => None,
+        },
         metadata: match metadata.columns() {
             [] => None,
             _ => Some(seal.encode_metadata(id, &metadata)?),

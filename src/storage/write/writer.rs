@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::base::alloc::{TryExtend, try_collect, try_filled};
-use crate::index::{CoarseQuantizer, IndexError, InvertedLists, SegmentHead, SegmentId};
+use crate::index::list::segment::read_code;
+use crate::index::{CoarseQuantizer, Codes, IndexError, InvertedLists, SegmentHead, SegmentId};
 use crate::sqlite::{Param, Ticker};
 use crate::storage::read::lists::TableLists;
 use crate::storage::read::snapshot::read_heads;
 use crate::storage::tables::order::ListNo;
 use crate::storage::write::assign::assign_rows;
-use crate::storage::write::rows::{Pick, Rows, order};
+use crate::storage::write::rows::{KeptCodes, Pick, Rows, order};
 use crate::storage::write::segment::{Encoded, cut, encode, rows_that_fit};
 use crate::storage::{Layout, Sql, State, StorageError, Tables};
 
@@ -112,19 +113,62 @@ impl<'a> Writer<'a> {
         Ok(self.ticker.tick()?)
     }
 
-    /// The live rows of a segment as they were given.
+    /// The live rows of a segment, which stay in their list: as they were given, or in an index over a table
+    /// with their codes.
     pub fn live_rows(&mut self, head: &SegmentHead) -> Result<Rows, StorageError> {
         let dim = self.layout.dim;
+        if self.tables.shape().content.is_some() {
+            let codes = self.lists().codes(head)?;
+            let kept = KeptCodes::of(head, &codes, dim)?;
+            return Ok(Rows { codes: Some(kept), ..self.live_metadata(head, &codes.rowids)? });
+        }
         let mut lists = self.lists();
         let rowids = lists.rowids(head)?;
         let vectors = lists.raw_vectors(head, &rowids)?;
-        let all = Rows { rowids, vectors, metadata: lists.metadata(head)? };
+        let all = Rows { rowids, vectors, metadata: lists.metadata(head)?, ..Rows::default() };
         if head.dead == 0 {
             return Ok(all);
         }
         let mut rows = Rows::new(self.tables);
         for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
             rows.push_from(&all, slot as usize, dim)?;
+        }
+        Ok(rows)
+    }
+
+    /// The live rows of a segment without their vectors.
+    fn live_metadata(&mut self, head: &SegmentHead, rowids: &[i64]) -> Result<Rows, StorageError> {
+        let all = self.lists().metadata(head)?;
+        let mut rows = Rows::new(self.tables);
+        for slot in (0..head.rows).filter(|&slot| head.alive(slot)) {
+            rows.rowids.try_push(rowids[slot as usize])?;
+            rows.metadata.push_from(&all, slot as usize)?;
+        }
+        Ok(rows)
+    }
+
+    /// The live rows of a segment of `coarse`, with their vectors, to be moved to other lists. In an index over
+    /// a table, a row that is missing there is moved as its code has it.
+    pub fn rows_to_move(
+        &mut self,
+        head: &SegmentHead,
+        coarse: Option<&CoarseQuantizer>,
+    ) -> Result<Rows, StorageError> {
+        let Some(content) = &self.tables.shape().content else { return self.live_rows(head) };
+        let (tables, layout, dim) = (self.tables, self.layout, self.layout.dim);
+        let codes = self.lists().codes(head)?;
+        let mut rows = self.live_metadata(head, &codes.rowids)?;
+        let (mut vector, mut decoded) = (Vec::new(), try_filled(0.0, dim)?);
+        let rowids = std::mem::take(&mut rows.rowids);
+        let slots = (0..head.rows).filter(|&slot| head.alive(slot));
+        for (slot, &rowid) in slots.zip(&rowids) {
+            if tables.read_to_move(content, layout, rowid, &mut vector)? {
+                rows.push(rowid, &vector)?;
+            } else {
+                let slack = decode(head, coarse, &codes, slot as usize, &mut decoded)?;
+                rows.push(rowid, &decoded)?;
+                rows.set_slack(Some(slack))?;
+            }
         }
         Ok(rows)
     }
@@ -252,7 +296,8 @@ impl<'a> Writer<'a> {
     }
 
     fn write_rows(&mut self, id: SegmentId, sealed: bool, rows: &[Pick<'_>]) -> Result<(), StorageError> {
-        let encoded = encode(self.layout, self.coarse, &self.state, id, sealed, rows)?;
+        let stores = self.tables.shape().content.is_none();
+        let encoded = encode(self.layout, stores, self.coarse, &self.state, id, sealed, rows)?;
         self.write(&encoded)
     }
 
@@ -260,10 +305,33 @@ impl<'a> Writer<'a> {
     pub fn write(&self, segment: &Encoded) -> Result<(), StorageError> {
         let id = segment.head.id.raw();
         self.tables.run(Sql::CodesWrite, &[id.into(), Param::Blob(&segment.codes)])?;
-        self.tables.run(Sql::VectorsWrite, &[id.into(), Param::Blob(&segment.vectors)])?;
+        if let Some(vectors) = &segment.vectors {
+            self.tables.run(Sql::VectorsWrite, &[id.into(), Param::Blob(vectors)])?;
+        }
         if let Some(metadata) = &segment.metadata {
             self.tables.run(Sql::MetadataWrite, &[id.into(), Param::Blob(metadata)])?;
         }
         self.write_head(&segment.head)
     }
+}
+
+/// Reads a prepared vector from its code, in a segment of `coarse`. Returns how far it is at most from the
+/// vector that was coded.
+pub(crate) fn decode(
+    head: &SegmentHead,
+    coarse: Option<&CoarseQuantizer>,
+    codes: &Codes,
+    slot: usize,
+    out: &mut [f32],
+) -> Result<f32, IndexError> {
+    read_code(codes, slot, out)?;
+    if let Some(coarse) = coarse {
+        let centroid = coarse.centroid(head.id.list_no() as usize);
+        out.iter_mut().zip(centroid).for_each(|(to, c)| *to += c);
+    }
+    let length = out.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let error = f64::from(codes.error[slot]);
+    // Products and sums are rounded.
+    let rounding = 4.0 * f64::from(f32::EPSILON) * (length + f64::from(head.radius) + error);
+    Ok(((error + rounding) as f32).next_up())
 }

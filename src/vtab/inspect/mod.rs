@@ -10,6 +10,7 @@ mod model;
 mod progress;
 mod search;
 mod stats;
+mod triggers;
 
 use std::rc::Rc;
 
@@ -30,6 +31,7 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
     register_function::<lists::IvfPartitions>(db, Rc::clone(connection))?;
     command::register(db, connection)?;
     model::register(db, connection)?;
+    triggers::register(db, connection)?;
     register_function::<progress::IvfProgress>(db, ())?;
     register_function::<search::IvfProfile>(db, Rc::clone(connection))?;
     register_function::<search::IvfRecall>(db, Rc::clone(connection))

@@ -48,6 +48,9 @@ impl TableFunction for IvfProfile {
             Stage("device", Some(stats.rows_on_device), "rows scanned on a device", stats.device_us),
             Stage("rescore", Some(stats.rows_rescored), "rows re-scored", stats.rescore_us),
         ];
+        if table.is_over_content() {
+            stages.push(Stage("skipped", Some(stats.rows_skipped), "rows missing or changed in content", 0));
+        }
         if stats.rows_diversified > 0 {
             let (rows, us) = (stats.rows_diversified, stats.diversify_us);
             stages.push(Stage("diversify", Some(rows), "candidates to choose among", us));

@@ -127,6 +127,7 @@ impl TableFunction for IvfStats {
             [] => Cell::Null,
             ignored => Cell::Text(ignored.join(", ")),
         }),
+        ("content", |s| s.table.options.content.clone().map_or(Cell::Null, Cell::Text)),
         ("isa", |_| Cell::Text(kernels().isa.into())),
         ("threads", |_| Cell::I64(Workers::all().threads() as i64)),
         ("model", |s| s.model.as_deref().map_or(Cell::Null, |model| Cell::Text(model.into()))),

@@ -45,7 +45,8 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
     let state = index.tables().read_state()?;
     let own = if plan.vector == 0 { state } else { table.tables().read_state()? };
     let key = key(table.searching.seed, plan, args, [&state, &own])?;
-    if let Some(found) = table.searching.searches.borrow().get(key) {
+    // The table that an index is over may have changed in between.
+    if let Some(found) = table.searching.searches.borrow().get(key).filter(|_| !table.is_over_content()) {
         return Ok(found);
     }
     let snapshot = index.snapshot_of(&state)?;

@@ -4,12 +4,13 @@ use crate::device::DeviceName;
 use crate::index::{ListOrdering, Metric, Quantizer, SegmentId};
 use crate::sqlite::{Error, Result};
 use crate::storage::Knobs;
-use crate::storage::{Element, Shape};
+use crate::storage::{Content, Element, Shape};
 use crate::vtab::schema::columns::{self, Column, Columns, Role};
 use crate::vtab::schema::knobs::{Knob, Nprobe};
 use crate::vtab::schema::model;
 use crate::vtab::schema::vec0::{self, Dialect};
 use crate::vtab::schema::words::{self, identifier, unquoted};
+use crate::vtab::values::element::TEXTS;
 
 /// When a table trains by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,9 @@ pub struct Options {
     pub seed: u64,
     /// Settings of sqlite-vec without a meaning here.
     pub ignored: Vec<String>,
+    /// The table that has the vectors, if this one is an index over it, and the name of its rowid.
+    pub content: Option<String>,
+    pub content_rowid: Option<String>,
 }
 
 impl TrainAt {
@@ -59,7 +63,7 @@ impl TrainAt {
 /// The names of all options.
 pub const OPTION_NAMES: &str = "nlist, nprobe, max_codes, candidate_budget, budget_strategy, min_rows_per_list, \
                                 max_rows_per_list, profile, recall_target, search_mode, quantizer, list_ordering, \
-                                train_at, device, seed, model";
+                                train_at, device, seed, content, content_rowid, model";
 
 impl Options {
     /// Reads the arguments of CREATE VIRTUAL TABLE ... USING `module`.
@@ -111,6 +115,8 @@ impl Options {
             list_ordering: ListOrdering::None,
             seed: 1234,
             ignored: Vec::new(),
+            content: None,
+            content_rowid: None,
         };
         let mut seen = Vec::new();
         for argument in arguments.iter().map(|a| a.trim_ascii()) {
@@ -148,7 +154,52 @@ impl Options {
                 "quantizer must be auto or none with distance_metric=l1, got 'int8': int8 codes give no bound of an l1 distance",
             ));
         }
+        options.check_content()?;
         Ok(options)
+    }
+
+    /// Checks that an index over a table has what it needs: codes, and nothing but what the table has.
+    fn check_content(&self) -> Result<()> {
+        let refused =
+            |what: &str| Err(Error::generic(format!("{what} with content='{}'", self.of_content())));
+        if self.content.is_none() {
+            return match self.content_rowid {
+                None => Ok(()),
+                Some(_) => Err(Error::generic("content_rowid goes with content='<table>', which is missing")),
+            };
+        }
+        if self.columns.dialect != Dialect::Ivf {
+            return refused("the module must be ivf, not vec0,");
+        }
+        if self.quantizer == Some(Quantizer::None) {
+            return refused("quantizer must be auto or int8, got 'none',");
+        }
+        if self.list_ordering != ListOrdering::None {
+            return refused(&format!("list_ordering must be none, got '{}',", self.list_ordering.name()));
+        }
+        for of in &self.vectors {
+            if of.metric == Metric::L1 {
+                let text = format!("{}: distance_metric must be l2, cosine or ip, got 'l1',", of.name);
+                return refused(&text);
+            }
+            if of.element == Element::Bit {
+                let text =
+                    format!("{}: the type must be float, float16, bfloat16 or int8, got bit,", of.name);
+                return refused(&text);
+            }
+        }
+        if let Some((_, column)) = self.columns.auxiliary().next() {
+            let text = format!(
+                "column '{}' must be metadata (a name and INTEGER, FLOAT, TEXT or BOOLEAN), a PARTITION KEY or an INTEGER PRIMARY KEY",
+                column.name
+            );
+            return refused(&text);
+        }
+        Ok(())
+    }
+
+    fn of_content(&self) -> &str {
+        self.content.as_deref().unwrap_or_default()
     }
 
     /// How rows are coded.
@@ -165,6 +216,8 @@ impl Options {
         match name.as_str() {
             // Of all vector columns that name none themselves: see `read`.
             "model" => self.column.model = Some(model::read(value)?),
+            "content" => self.content = Some(name_of(&name, value.trim())?),
+            "content_rowid" => self.content_rowid = Some(name_of(&name, value.trim())?),
             _ => self.set(&name, unquoted(value.trim()))?,
         }
         seen.push(name);
@@ -256,6 +309,13 @@ impl Options {
                 .filter(|_| is_first)
                 .map(|column| column.declared)
                 .collect(),
+            content: self.content.as_ref().map(|table| Content {
+                table: table.clone(),
+                rowid: self.content_rowid.clone().unwrap_or_else(|| "rowid".into()),
+                vectors: self.vectors.iter().map(|column| column.name.clone()).collect(),
+                metadata: self.columns.packed().map(|column| column.name.clone()).collect(),
+                texts: TEXTS,
+            }),
         }
     }
 
@@ -263,6 +323,16 @@ impl Options {
     pub fn declaration(&self, table: &str) -> String {
         self.columns.declaration(table)
     }
+}
+
+/// The name that an option gives, bare or in any quotes.
+fn name_of(option: &str, value: &str) -> Result<String> {
+    let is_quoted = value.starts_with(['"', '`', '\'', '[']);
+    let (name, rest) = if is_quoted { identifier(value)? } else { (value.to_string(), "") };
+    if name.is_empty() || !rest.is_empty() {
+        return Err(Error::generic(format!("{option} must be a name, got {value}")));
+    }
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -152,7 +152,8 @@ impl Found {
 
     fn read(&self, table: &Table, source: &Source, rows: Range<usize>, reads: Reads) -> Result<Carried> {
         let mut carried = Carried { rows: rows.clone(), reads, ..Carried::default() };
-        if table.changes() != source.changes {
+        // The table that an index is over may change without notice.
+        if table.changes() != source.changes || table.is_over_content() {
             for at in rows.clone() {
                 carried.gone.try_push(self.is_changed(table, at)?)?;
             }
@@ -217,6 +218,8 @@ impl Found {
             let rowid = self.answers.neighbors[at].rowid;
             match if is_gone { None } else { index.vector_with(rowid, &mut known)? } {
                 Some(vector) => vectors.try_append(&vector)?,
+                // Another vector of the row, which is missing in the table that the index is over.
+                None if index.is_over_content() => vectors.try_resize(vectors.len() + dim, f32::NAN)?,
                 None if is_gone => vectors.resize(vectors.len() + dim, 0.0),
                 None => {
                     let detail = "the row is missing from the map";
@@ -268,7 +271,8 @@ impl Found {
         }
         let vectors = carried.vectors.get(number);
         let dim = table.indexes().nth(number).map_or(0, |index| index.layout.dim);
-        vectors.and_then(|vectors| vectors.get(place * dim..(place + 1) * dim)).map_or(Ok(()), give)
+        let vector = vectors.and_then(|vectors| vectors.get(place * dim..(place + 1) * dim));
+        vector.filter(|vector| !vector[0].is_nan()).map_or(Ok(()), give)
     }
 
     /// Passes an auxiliary value of answer `at` to `give`.

@@ -154,6 +154,24 @@ impl Table {
         Rc::clone(&self.tables.borrow())
     }
 
+    /// Whether this is an index over a table, which has the vectors.
+    pub fn is_over_content(&self) -> bool {
+        self.options.content.is_some()
+    }
+
+    /// Whether there is such a row, in the buffer or in the tables.
+    ///
+    /// # Errors
+    /// `SQLITE_CORRUPT_VTAB` if the table is damaged, or another error from SQLite.
+    pub fn has_row(&self, rowid: i64) -> Result<bool> {
+        if self.forget_if_unmade()? {
+            return Ok(false);
+        }
+        self.check_whole()?;
+        let mut buffer = self.buffer.try_borrow_mut().map_err(|_| self.in_use())?;
+        Ok(buffer.contains(&self.tables(), rowid)?)
+    }
+
     /// Whether rows have values in `t_auxiliary`.
     pub fn has_auxiliary(&self) -> bool {
         self.tables.borrow().shape().auxiliary_columns() > 0
@@ -333,16 +351,16 @@ impl Table {
         Ok(())
     }
 
-    /// The faults of the tables.
+    /// The faults of the tables. `whole` also compares an index over a table with it.
     ///
     /// # Errors
     /// What prevents the check, such as an interrupt.
-    pub fn check(&self) -> Result<Vec<String>> {
+    pub fn check(&self, whole: bool) -> Result<Vec<String>> {
         let _watched = self.watched("integrity-check")?;
         self.flush()?;
         let tables = self.tables();
         let mut ticker = self.ticker.try_borrow_mut().map_err(|_| self.in_use())?;
-        let mut faults = storage::check(&tables, &self.layout, &mut ticker)?;
+        let mut faults = storage::check(&tables, &self.layout, whole, &mut ticker)?;
         if faults.is_empty() {
             // The stored settings are checked, not those in memory.
             self.versions.settings.take();

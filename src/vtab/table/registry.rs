@@ -89,6 +89,7 @@ impl Table {
             DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
         }
         let table = Self::new(db, &connection.dropped, schema, name, options);
+        table.indexes().try_for_each(|index| index.tables().check_content())?;
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();
             let uuid = draw_uuid();

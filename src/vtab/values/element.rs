@@ -1,8 +1,9 @@
 //! Vectors with an element type, as arguments and results of the SQL functions.
 
-use crate::base::alloc::{TryExtend, try_collect, try_vec};
+use crate::base::alloc::{OutOfMemory, TryExtend, try_collect, try_vec};
 use crate::sqlite::{Context, Error, Kind, Value};
 pub use crate::storage::Element;
+use crate::storage::Texts;
 
 use crate::vtab::values::json::NO_ROOM;
 use crate::vtab::values::vector::{from_json, int8_from_json};
@@ -27,6 +28,14 @@ pub fn element_of(value: &Value<'_>) -> Option<Element> {
     let subtype = value.subtype();
     SUBTYPES.iter().find(|(_, of)| *of == subtype).map(|(element, _)| *element)
 }
+
+/// What reads the vectors of a table that an index is over, where they are JSON.
+pub const TEXTS: Texts =
+    Texts(|text, element| match Vector::from_text(text, element).and_then(Vector::widened) {
+        Ok(vector) => Ok(Some(vector)),
+        Err(fault) if fault == NO_ROOM => Err(OutOfMemory { bytes: text.len() }),
+        Err(_) => Ok(None),
+    });
 
 /// The error of an argument, in words.
 pub type Fault = String;
@@ -63,11 +72,7 @@ impl Vector {
                 Self::from_bytes(found, bytes)?.into_element(element)
             }
             Kind::Text if element != Element::Bit => {
-                let text = value.text().map_err(|error| error.message)?;
-                if element == Element::Int8 {
-                    return int8_from_json(text).map(Self::Int8);
-                }
-                Self::floats(element, from_json(text)?)
+                Self::from_text(value.text().map_err(|error| error.message)?, element)
             }
             other => Err(format!(
                 "a vector is a blob{}, got {}{}",
@@ -81,6 +86,14 @@ impl Vector {
                 if other == Kind::Text { ": vec_quantize_binary(v) makes one of numbers" } else { "" }
             )),
         }
+    }
+
+    /// Reads a JSON array as a vector of `element`, which is not bits.
+    fn from_text(text: &str, element: Element) -> Result<Self, Fault> {
+        if element == Element::Int8 {
+            return int8_from_json(text).map(Self::Int8);
+        }
+        Self::floats(element, from_json(text)?)
     }
 
     fn from_bytes(element: Element, bytes: &[u8]) -> Result<Self, Fault> {

@@ -66,16 +66,23 @@ pub fn run(table: &Table, text: &str) -> Result<()> {
         settings.knobs.set_text(knob, value)?;
         return table.write_settings(&settings);
     }
-    match (name.to_ascii_lowercase().as_str(), argument) {
+    let lower = name.to_ascii_lowercase();
+    if ["train", "rebuild", "optimize", "calibrate"].contains(&lower.as_str()) {
+        table.tables().check_content()?;
+    }
+    match (lower.as_str(), argument) {
         ("train", argument) => train(table, "train", argument),
         ("rebuild", argument) => train(table, "rebuild", argument),
         ("optimize", None) => table.optimize(),
         ("calibrate", None) => table.calibrate_by(&[]),
         ("delete-all", None) => table.delete_all(),
         ("integrity-check", None) => {
-            let faults = table.check()?;
+            let faults = table.check(true)?;
             if faults.is_empty() {
                 return Ok(());
+            }
+            if table.is_over_content() {
+                return Err(Error::corrupt(format!("{}; 'rebuild' reads content anew", faults.join("\n"))));
             }
             Err(Error::corrupt(format!("{}; {SALVAGE}", faults.join("\n"))))
         }
@@ -212,7 +219,7 @@ fn preload(table: &Table) -> Result<()> {
             lists.advance(snapshot.segments()[at].head.rows.into());
             lists.tick()?;
         }
-        if let Some(device) = table.device() {
+        if let Some(device) = table.device().filter(|_| lists.keeps_vectors()) {
             lists.stage("device", rows)?;
             for at in 0..snapshot.segments().len() {
                 if !snapshot.copy_to(&device, at, cache(), &mut lists)? {
@@ -221,6 +228,9 @@ fn preload(table: &Table) -> Result<()> {
                 lists.advance(snapshot.segments()[at].head.rows.into());
                 lists.tick()?;
             }
+        }
+        if !lists.keeps_vectors() {
+            return Ok(());
         }
         lists.stage("vectors", rows)?;
         for at in 0..snapshot.segments().len() {

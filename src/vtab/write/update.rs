@@ -11,7 +11,7 @@ use crate::vtab::table::Table;
 use crate::vtab::table::model::model_in;
 use crate::vtab::values::number::beginning;
 use crate::vtab::values::vector;
-use crate::vtab::write::{command, values};
+use crate::vtab::write::{command, content, values};
 
 /// One change of xUpdate. Returns the rowid of an inserted row.
 ///
@@ -84,6 +84,7 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         match batch {
             // As in a search, the batch is for the first vector column.
             Some(batch) => command::run_with(table, text.text()?, &batch)?,
+            None if content::is_rebuild(table, text.text()?) => content::rebuild(table, text.text()?)?,
             None => table.indexes().try_for_each(|index| command::run(index, text.text()?))?,
         }
         // SQLite takes the result for the rowid of a new row.
@@ -114,6 +115,10 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         packed.map(|(i, column)| values::datum(column, &columns[of.value_at(i)])).collect::<Result<_>>()?;
     let rowid = match rowid {
         Some(rowid) => rowid,
+        None if table.is_over_content() => {
+            let text = format!("a row of '{}' needs the rowid that it has in content", table.name());
+            return Err(Error::generic(text));
+        }
         None => table.buffered(|buffer, tables| Ok(buffer.next_rowid(tables)?))?,
     };
     make_way(table, &rivals)?;
@@ -240,7 +245,8 @@ fn check_model(table: &Table, columns: &[Value<'_>]) -> Result<()> {
 /// the new row is known to be valid: a statement for one row has no savepoint that would bring them back.
 fn rivals(table: &Table, rowid: Option<i64>, key: Option<&str>, own: Option<i64>) -> Result<Vec<i64>> {
     let mut rivals = Vec::new();
-    let replaces = table.tables().db().vtab_on_conflict() == Conflict::Replace;
+    // An INSERT into an index over a table says how a row of it is indexed now.
+    let replaces = table.is_over_content() || table.tables().db().vtab_on_conflict() == Conflict::Replace;
     let failed = |text: String| {
         let text = format!("UNIQUE constraint failed: {}.{text}", table.name());
         Err(Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY, text))
@@ -350,8 +356,15 @@ fn change(table: &Table, old: i64, new: &Value<'_>, columns: &[Value<'_>]) -> Re
 /// The vector of a row whose UPDATE does not set it. The row may be missing here, because the scan that found
 /// it followed the lists, or the map of another vector column.
 fn vector_before(index: &Table, rowid: i64) -> Result<Vec<f32>> {
-    let gone = || index.tables().corrupt("rowids", rowid, "the row is missing");
-    Ok(index.vector(rowid)?.ok_or_else(gone)?)
+    if let Some(vector) = index.vector(rowid)? {
+        return Ok(vector);
+    }
+    if let Some(content) = &index.options.content {
+        let name = &index.options.column.name;
+        let text = format!("{name}: row {rowid} has no vector in '{content}': give it with the UPDATE");
+        return Err(Error::generic(text));
+    }
+    Err(index.tables().corrupt("rowids", rowid, "the row is missing").into())
 }
 
 /// The metadata of a row, as a run of one row.

@@ -310,7 +310,7 @@ fn settle_one(
         let (segment, slot, rowid) = call.segments.find(row);
         let (lower, upper) = of(found_as);
         let key = if found.has_keys { found_as } else { f32::NAN };
-        let found = Candidate { lower, key, segment, slot, rowid, has_rowid: true, is_wanted: false };
+        let found = Candidate { lower, key, segment, slot, rowid, has_rowid: true, ..Candidate::default() };
         state.push(found, upper);
     }
     true

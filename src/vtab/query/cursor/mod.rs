@@ -172,7 +172,11 @@ fn source_of(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Sourc
         }
         plan::WITHOUT_K => return Err(plan::without_k()),
         plan::POINT => {
-            table.flush()?;
+            // A trigger on the table that an index is over deletes row by row.
+            let by_buffer = table.is_over_content();
+            if !by_buffer {
+                table.flush()?;
+            }
             let mut rows = match given.next() {
                 Some((Argument::KeyEq | Argument::KeyIn, value)) => request::rows_of_key(table, value)?,
                 Some((_, value)) => exact_rowid(value).into_iter().collect(),
@@ -182,7 +186,9 @@ fn source_of(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>]) -> Result<Sourc
             let mut there = Vec::new();
             rows.sort_unstable_by(|a, b| b.cmp(a));
             for rowid in rows {
-                there.try_extend(RowFinder::contains(&tables, rowid)?.then_some(rowid))?;
+                let is_there =
+                    if by_buffer { table.has_row(rowid)? } else { RowFinder::contains(&tables, rowid)? };
+                there.try_extend(is_there.then_some(rowid))?;
             }
             Source::Points(there)
         }
@@ -300,7 +306,8 @@ impl Cursor {
         match &self.source {
             Source::Lists(lists) if number == 0 => {
                 if let Some(vector) = lists.vector(index.layout.dim) {
-                    return give(vector);
+                    // It may be missing in the table that the index is over.
+                    return if vector[0].is_nan() { Ok(()) } else { give(vector) };
                 }
             }
             Source::Search { found, at, .. } => return found.vector(&self.table, *at, number, give),
