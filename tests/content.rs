@@ -310,6 +310,39 @@ fn rows_that_change_behind_the_back_of_an_index_never_give_a_wrong_distance() {
 }
 
 #[test]
+fn groups_are_those_of_the_rows_that_are_left_in_the_table() {
+    for (metric, train_at) in [("l2", "60"), ("cosine", "60"), ("ip", "off")] {
+        let db = memory();
+        docs(&db, 400, 5);
+        index(&db, &format!("distance_metric={metric}, train_at={train_at}"));
+        let mut numbers = Numbers::new(77);
+        for step in 0..25 {
+            // The nearest rows go: their bounds would rule the others out.
+            let query = vector(&mut numbers);
+            for (id, _) in brute(&db, metric, &query, 12, "lang != 'fr'") {
+                let change = ["DELETE FROM docs WHERE id = ?1", "UPDATE docs SET v = NULL WHERE id = ?1"];
+                db.execute(change[id as usize % 2], [id]).unwrap();
+            }
+            let all = brute(&db, metric, &query, usize::MAX >> 1, "1");
+            let lang = |id: i64| -> String {
+                db.query_row("SELECT lang FROM docs WHERE id = ?1", [id], |row| row.get(0)).unwrap()
+            };
+            for (per, of_each) in [("lang", 1), ("lang:3", 3), ("lang:40", 40)] {
+                let mut taken: Vec<String> = Vec::new();
+                let mut truth = all.clone();
+                truth.retain(|(id, _)| {
+                    taken.push(lang(*id));
+                    taken.iter().filter(|lang| Some(*lang) == taken.last()).count() <= of_each
+                });
+                assert_eq!(knn(&db, &query, 3, &format!("per = '{per}'")), truth, "{metric} {per} {step}");
+            }
+            let diverse = knn(&db, &query, 5, "mmr = '1:30'");
+            assert_eq!(diverse, all[..5.min(all.len())], "{metric} {step}");
+        }
+    }
+}
+
+#[test]
 fn the_embeddings_of_llm_are_found_after_each_way_in_which_it_writes_them() {
     let db = memory();
     run(
@@ -788,6 +821,10 @@ fn an_index_and_a_table_with_the_same_rows_answer_alike_in_every_form_of_search(
                 "lang IS NULL",
                 "params = 'search_mode=csr'",
                 "nprobe = 2 AND distance < 3",
+                "per = 'lang'",
+                "per = 'lang:9' AND nprobe = 3",
+                "mmr = 0.4",
+                "per = 'lang:50' AND mmr = '0.7:200' AND nprobe = -1",
             ] {
                 let of = |table: &str, what: &str, matches: &str, value: &[u8]| {
                     pairs(
