@@ -460,3 +460,30 @@ fn a_declared_column_hides_what_it_is_called_like() {
     assert_eq!(rows("params = 'per=per'"), "1,3");
     assert_eq!(rows("mmr = 'b' AND params = 'per=mmr:2'"), "2,3");
 }
+
+#[test]
+fn a_progress_handler_is_asked_while_diverse_rows_are_chosen() {
+    let mut db = memory();
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(vec float[64], train_at=off)");
+    common::fill(&db, "t", 1, 4000, 64, 1);
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let ask = |db: &mut Connection, with: &str| {
+        let counter = std::sync::Arc::clone(&asked);
+        let before = counter.load(std::sync::atomic::Ordering::Relaxed);
+        let handler = move || {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            false
+        };
+        db.progress_handler(1, Some(handler)).unwrap();
+        let sql = format!("SELECT rowids FROM t WHERE vec MATCH zeroblob(256) AND packed = 1 AND {with}");
+        db.query_row(&sql, [], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        db.progress_handler(0, None::<fn() -> bool>).unwrap();
+        asked.load(std::sync::atomic::Ordering::Relaxed) - before
+    };
+    let (plain, diverse) = (ask(&mut db, "k = 4000"), ask(&mut db, "k = 2000 AND mmr = '0.5:4000'"));
+    assert!(diverse > 2 * plain, "{plain} calls in a plain search, {diverse} with mmr");
+    db.progress_handler(1, Some(|| true)).unwrap();
+    let sql =
+        "SELECT rowids FROM t WHERE vec MATCH zeroblob(256) AND packed = 1 AND k = 2000 AND mmr = '0.5:4000'";
+    failure(db.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)));
+}

@@ -61,7 +61,7 @@ impl<'a> MaxSim<'a> {
         self
     }
 
-    /// How many documents each vector of the query finds, at least 1; by default 4 k, and at least 100. The scores of these are
+    /// How many documents each vector of the query finds, at least 1; by default 5 k, and at least 50. The scores of these are
     /// exact.
     #[must_use]
     pub fn candidates(mut self, documents: u64) -> Self {

@@ -139,7 +139,12 @@ impl<F: TableFunction> VTab for Function<F> {
         let mut waits = false;
         for constraint in info.constraints().filter(|constraint| constraint.op == Op::Eq) {
             let is_of_rowid = usize::try_from(constraint.column).is_ok_and(|at| F::ROWIDS == Some(at));
-            if is_of_rowid && given[F::ARGUMENTS.len()].is_none() && info.vtab_in(constraint.index, None) {
+            if is_of_rowid && info.vtab_in(constraint.index, None) {
+                if given[F::ARGUMENTS.len()].is_some() {
+                    let text =
+                        format!("{}: rowid IN is given twice, write one list (INTERSECT joins two)", F::NAME);
+                    return Err(Error::generic(text));
+                }
                 // Before its values are known, the rows among which to search are not.
                 if !constraint.usable {
                     return Ok(BestIndex::Unusable);

@@ -557,6 +557,11 @@ fn wrong_arguments_are_errors_that_name_what_is_accepted() {
     let vector = "'[1, 1, 1, 1]'";
     for (arguments, options, expected) in [
         ("'nothing', 'texts', {}, 'fox', 5", "", "ivf_hybrid: no such table: nothing"),
+        (
+            "'items', 'texts', {}, 'fox', 5",
+            "rowid IN (1, 2) AND rowid IN (2, 3)",
+            "ivf_hybrid: rowid IN is given twice, write one list",
+        ),
         ("'plain', 'texts', {}, 'fox', 5", "", "ivf_hybrid: 'plain' is not an ivf table"),
         ("'texts', 'items', {}, 'fox', 5", "", "ivf_hybrid: 'texts' is not an ivf table"),
         ("NULL, 'texts', {}, 'fox', 5", "", "a table is named by a text, 'name' or 'schema.name', got null"),

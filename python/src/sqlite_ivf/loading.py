@@ -202,6 +202,8 @@ def connect(database: str = ":memory:", **options: Any) -> Connection:
     for name in ("sqlite3", "pysqlite3", "apsw"):
         opener = _opener(name)
         if opener is not None:
+            if name == "apsw" and options.get("isolation_level", "") is None:
+                del options["isolation_level"]  # apsw never opens a transaction by itself
             connection = opener(os.fspath(database), **options)
             try:
                 load(connection)

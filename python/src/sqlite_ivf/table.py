@@ -109,8 +109,14 @@ def _literal(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that every package binds: NumPy's own numbers become Python's."""
-    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
+    """A value that every package binds: NumPy's own numbers become Python's.
+
+    NaN would be bound as NULL, as if nothing were given.
+    """
+    value = value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
+    if isinstance(value, float) and value != value:
+        raise ValueError("NaN is no value of a search or a row")
+    return value
 
 
 def _values(values: Any) -> List[Any]:
@@ -463,7 +469,7 @@ class Table:
             width = None if k is None else k * rows_of_each
             asked["per"] = name if isinstance(per, str) else f"{name}:{rows_of_each}"
         if mmr is not None:
-            asked["mmr"] = ":".join(map(str, mmr)) if isinstance(mmr, tuple) else mmr
+            asked["mmr"] = ":".join(map(str, mmr)) if isinstance(mmr, tuple) else _plain(mmr)
         model = self._expected if model is None else model
         if model is not None:
             asked["model"] = model if "model" in self._hidden else _literal(model)

@@ -12,9 +12,9 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::base::alloc::{TryExtend, try_copy, try_filled, try_vec};
-use crate::base::workers::Workers;
-use crate::index::search::execution::map_ticking;
+use crate::base::alloc::{OutOfMemory, TryExtend, try_copy, try_filled, try_vec};
+use crate::base::workers::{TICK, Workers};
+use crate::index::search::execution::{TASK_MAX, map_ticking};
 use crate::index::{Answers, IndexError, InvertedLists, Metric, Snapshot};
 
 /// How many numbers of vectors are read at a time.
@@ -44,12 +44,33 @@ pub fn diversify<L: InvertedLists>(
         let fits = |end: &usize| (offsets[*end] - begin) * dim <= NUMBERS;
         let end = (first + 2..=answers.queries()).take_while(fits).last().unwrap_or(first + 1);
         read(snapshot, lists, answers, begin..offsets[end], &mut rows)?;
-        let chosen = map_ticking(lists, workers, end - first, |i| {
+        let of_query = |i: usize| {
             let of = offsets[first + i]..offsets[first + i + 1];
             let rows = &rows[(of.start - begin) * dim..(of.end - begin) * dim];
-            let keys = answers.neighbors[of].iter().map(|row| row.key);
-            choose(metric, dim, keys, rows, k, lambda)
-        })?;
+            (answers.neighbors[of].iter().map(|row| row.key), rows)
+        };
+        let most = (first..end).map(|query| (offsets[query + 1] - offsets[query]) as u64).max().unwrap_or(0);
+        let chosen = if most.saturating_mul(most.min(k as u64)).saturating_mul(dim as u64) <= TASK_MAX {
+            map_ticking(lists, workers, end - first, |i| {
+                let (keys, rows) = of_query(i);
+                choose(metric, dim, keys, rows, k, lambda, || Ok::<(), IndexError>(()))
+            })?
+        } else {
+            // A choice takes longer than a task may: it ticks between its steps.
+            let mut chosen = try_vec(end - first)?;
+            let mut last = Instant::now();
+            for i in 0..end - first {
+                let (keys, rows) = of_query(i);
+                chosen.push(choose(metric, dim, keys, rows, k, lambda, || {
+                    if last.elapsed() >= TICK {
+                        lists.tick()?;
+                        last = Instant::now();
+                    }
+                    Ok::<(), L::Error>(())
+                })?);
+            }
+            chosen
+        };
         for (query, chosen) in (first..end).zip(chosen) {
             for at in chosen.into_iter().map(|place| offsets[query] + place) {
                 answers.neighbors[kept] = answers.neighbors[at];
@@ -77,6 +98,7 @@ fn read<L: InvertedLists>(
     let dim = snapshot.dim();
     rows.clear();
     rows.try_resize(range.len() * dim, 0.0)?;
+    let mut last = Instant::now();
     for (at, row) in range.zip(rows.chunks_exact_mut(dim)) {
         let (segment, slot) = answers.places[at];
         match snapshot.resident_vectors(segment as usize) {
@@ -84,21 +106,26 @@ fn read<L: InvertedLists>(
             None => {
                 let head = &snapshot.segments()[segment as usize].head;
                 lists.vector(head, slot, answers.neighbors[at].rowid, row)?;
+                if last.elapsed() >= TICK {
+                    lists.tick()?;
+                    last = Instant::now();
+                }
             }
         }
     }
     Ok(())
 }
 
-/// The places of the chosen rows, ascending. Of equal ones the first is chosen.
-fn choose(
+/// The places of the chosen rows, ascending. Of equal ones the first is chosen. `tick` runs between the steps.
+fn choose<E: From<OutOfMemory>>(
     metric: Metric,
     dim: usize,
     keys: impl ExactSizeIterator<Item = f32>,
     rows: &[f32],
     k: usize,
     lambda: f64,
-) -> Result<Vec<usize>, IndexError> {
+    mut tick: impl FnMut() -> Result<(), E>,
+) -> Result<Vec<usize>, E> {
     let n = keys.len();
     let row = |at: usize| &rows[at * dim..][..dim];
     let mut to_query: Vec<f64> = try_vec(n)?;
@@ -121,6 +148,7 @@ fn choose(
             let distance = metric.distance(metric.key(row(next), row(at)));
             to_chosen[at] = f64::min(to_chosen[at], distance);
         }
+        tick()?;
     }
     chosen.sort_unstable();
     Ok(chosen)

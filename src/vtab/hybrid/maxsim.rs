@@ -22,7 +22,7 @@ use crate::vtab::values::number::shown;
 const MAXSIM: Function = Function("ivf_maxsim");
 
 /// How many documents each token finds: so many times k, and at least the second number.
-const CANDIDATES: [i64; 2] = [4, 100];
+const CANDIDATES: [i64; 2] = [5, 50];
 
 /// All rows that meet the conditions, exactly.
 const EXACT: &str = "nprobe=-1, max_codes=0, profile=exact";
@@ -146,6 +146,36 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// Documents, as JSON arrays.
+enum Near {
+    Documents(String),
+    /// By a row of each: not every value is the same after it was JSON.
+    Rows(String),
+}
+
+impl Near {
+    fn of(near: &[(Cell, i64)]) -> Result<Self> {
+        let mut text = String::new();
+        for (document, _) in near {
+            text.push(if text.is_empty() { '[' } else { ',' });
+            match document {
+                Cell::I64(value) => {
+                    let _ = write!(text, "{value}");
+                }
+                Cell::Text(value) if !value.contains('\0') => {
+                    text.push_str(&serde_json::Value::from(value.as_str()).to_string());
+                }
+                _ => {
+                    let rowids: Vec<i64> = near.iter().map(|(_, rowid)| *rowid).collect();
+                    return Ok(Self::Rows(json(&rowids)?));
+                }
+            }
+        }
+        text.push(']');
+        Ok(Self::Documents(text))
+    }
+}
+
 /// The two searches.
 struct Search<'a> {
     db: Db,
@@ -157,12 +187,12 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Runs a search for each token, and passes the token, the rowid, the document and the distance of each row.
-    /// `near`: only the documents of these rows, a JSON array.
+    /// `near`: only these documents.
     fn each(
         &self,
         k: i64,
         params: &str,
-        near: Option<&str>,
+        near: Option<&Near>,
         mut row: impl FnMut(i64, i64, Cell, f64) -> Result<()>,
     ) -> Result<()> {
         let Self { vectors, tokens, among, per, .. } = self;
@@ -175,14 +205,20 @@ impl Search<'_> {
         // A declared column may have the name `per`.
         let is_own = vectors.table.options.columns.has_hidden("per");
         let with_per = format!("{params}, per={per}");
-        let of_near = format!(
-            "{document} IN (SELECT {document} FROM {table} WHERE rowid IN (SELECT value FROM json_each("
-        );
+        let among_near = near.map(|near| match near {
+            Near::Documents(_) => format!("{document} IN (SELECT value FROM json_each("),
+            Near::Rows(_) => {
+                format!("{document} IN (SELECT {document} FROM {table} WHERE rowid IN (SELECT value FROM json_each(")
+            }
+        });
         let bound = [
             is_own.then_some(("per = ", *per, "")),
             Some(("params = ", if is_own { params } else { &with_per }, "")),
             rowids.as_deref().map(|rowids| ("rowid IN (SELECT value FROM json_each(", rowids, "))")),
-            near.map(|near| (of_near.as_str(), near, ")))")),
+            near.zip(among_near.as_deref()).map(|(near, term)| match near {
+                Near::Documents(documents) => (term, documents.as_str(), "))"),
+                Near::Rows(rowids) => (term, rowids.as_str(), ")))"),
+            }),
         ];
         let mut more: Vec<Param<'_>> = Vec::new();
         for (before, value, after) in bound.into_iter().flatten() {
@@ -204,24 +240,24 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// For each token a row of each of the nearest documents, ascending.
-    fn candidates(&self, k: i64) -> Result<Vec<i64>> {
+    /// The documents that are nearest to each token, ascending, each with a row.
+    fn candidates(&self, k: i64) -> Result<Vec<(Cell, i64)>> {
         let mut near = Vec::new();
         let params = self.vectors.params.unwrap_or_default();
-        self.each(k, params, None, |_, rowid, _, _| Ok(near.try_push(rowid)?))
+        self.each(k, params, None, |_, rowid, document, _| Ok(near.try_push((document, rowid))?))
             .map_err(|error| MAXSIM.about(format!("vec_table '{}'", self.vectors.table.name()), error))?;
-        near.sort_unstable();
-        near.dedup();
+        near.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+        near.dedup_by(|(a, _), (b, _)| a == b);
         Ok(near)
     }
 
-    /// The scores of the documents of some rows.
-    fn scores(&self, near: &[i64]) -> Result<Vec<Scored>> {
+    /// The scores of documents.
+    fn scores(&self, near: &[(Cell, i64)]) -> Result<Vec<Scored>> {
         if near.is_empty() {
             return Ok(Vec::new());
         }
         let mut found: Vec<(Cell, i64, f64)> = Vec::new();
-        self.each(near.len() as i64, EXACT, Some(&json(near)?), |token, _, document, distance| {
+        self.each(near.len() as i64, EXACT, Some(&Near::of(near)?), |token, _, document, distance| {
             Ok(found.try_push((document, token, distance))?)
         })?;
         found.sort_by(|(a, token, _), (b, other, _)| order(a, b).then(token.cmp(other)));

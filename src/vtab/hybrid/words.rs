@@ -42,7 +42,9 @@ pub fn query(text: &str, mode: Mode, phrases: bool) -> Option<Cow<'_, str>> {
     let mut seen = HashSet::new();
     let mut strings: Vec<String> = Vec::new();
     let mut add = |string: &str| {
-        if strings.len() < MOST && seen.insert(string.to_string()) {
+        // A word that is written twice counts once, also with another case or the end of a sentence behind it.
+        let same = string.trim_end_matches(['.', ',', ';', ':', '?', '!']).to_lowercase();
+        if strings.len() < MOST && seen.insert(if same.is_empty() { string.to_string() } else { same }) {
             strings.push(format!("\"{}\"", string.replace('"', "\"\"")));
         }
     };
@@ -92,6 +94,7 @@ mod tests {
     fn every_character_is_one_of_a_word() {
         let any = |text: &str| query(text, Mode::Any, true).unwrap_or_default().into_owned();
         assert_eq!(any("what is NEAR me"), r#""what" OR "is" OR "NEAR" OR "me""#);
+        assert_eq!(any("Perl, perl Perl? C++ c"), r#""Perl," OR "C++" OR "c""#);
         assert_eq!(any(r#"say "hi" AND*"#), r#""say" OR """hi""" OR "AND*""#);
         assert_eq!(any("an e-mail: 're'"), r#""an" OR "e-mail:" OR "e" OR "mail" OR "'re'""#);
         assert_eq!(any("a\0b\tb  a"), r#""a" OR "b""#);

@@ -476,11 +476,10 @@ mod tests {
             let declaration = Options::parse(arguments).unwrap().declaration(table);
             declaration.split('"').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>().join(" ")
         };
-        let all =
-            "k distance nprobe max_codes recall_target batch query packed rowids distances params model";
+        let all = "k distance nprobe max_codes recall_target batch query packed rowids distances params per mmr model";
         assert_eq!(declared(&["v float[2]"], "t"), format!("v t {all}"));
         assert_eq!(declared(&["v float[2]", "\"\" TEXT"], "t"), format!("v  t {all}"));
-        let others = "k distance max_codes recall_target batch packed rowids distances params model";
+        let others = "k distance max_codes recall_target batch packed rowids distances params per mmr model";
         assert_eq!(declared(&["Query float[2]", "NPROBE TEXT"], "t"), format!("Query NPROBE t {others}"));
         // The command column is renamed if any other column has its name.
         for table in ["v", "V", "k", "Batch", "params", "Model", "rowid"] {

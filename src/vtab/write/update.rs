@@ -231,14 +231,17 @@ fn check_not_null(table: &Table, columns: &[Value<'_>]) -> Result<()> {
     }
 }
 
-/// Checks that the vectors that a statement gives are of the model that it names, if it names one.
+/// Checks that the vectors that a statement gives are of the model that it names, if it names one; all vectors, if
+/// it gives none.
 fn check_model(table: &Table, columns: &[Value<'_>]) -> Result<()> {
     let of = &table.options.columns;
     let given = of.hidden_at(Hidden::Model).map(|at| columns[at]);
     let Some(given) = given.filter(|given| !given.nochange() && !given.is_null()) else { return Ok(()) };
     let model = model_in(&given)?;
-    let mut changed = table.indexes().filter(|index| !columns[of.vector_at(index.options.number)].nochange());
-    changed.try_for_each(|index| index.check_model(&index.tables().read_state()?, model))
+    let is_given = |index: &&Table| !columns[of.vector_at(index.options.number)].nochange();
+    let gives_none = !table.indexes().any(|index| is_given(&index));
+    let mut checked = table.indexes().filter(|index| gives_none || is_given(index));
+    checked.try_for_each(|index| index.check_model(&index.tables().read_state()?, model))
 }
 
 /// The rows other than `own` with this rowid or this text key, under OR REPLACE. They are deleted only when
