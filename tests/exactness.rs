@@ -155,8 +155,8 @@ proptest! {
             let all = brute_force(metric, dim, &f.rowids, &f.rows, &queries[..dim], n, |_| true);
             let key = |at: usize| all.get(at).map_or(f32::INFINITY, |row| row.key);
             let (max_key, above_key) = if within < 20 { (key(n / 2 + within), Some(key(within))) } else { (f32::INFINITY, None) };
-            let per = Some(Per { column: 0, rows: if k == usize::MAX { rows } else { 1 } });
-            let params = SearchParams { filter, max_key, above_key, per, ..SearchParams::new(k, nprobe) };
+            let per = Per { column: 0, rows: if k == usize::MAX { rows } else { 1 } };
+            let params = SearchParams { filter, max_key, above_key, per: Some(per), ..SearchParams::new(k, nprobe) };
             let batch = on_every_path(&mut f, &cache, &queries, params)?;
             seen.insert(bits(&batch.neighbors));
             let exact = on_every_path(&mut f, &cache, &queries, SearchParams { nprobe: usize::MAX, ..params })?;
@@ -180,7 +180,7 @@ proptest! {
                     });
                 };
                 let all = truth.clone();
-                nearest_groups(&mut truth, k, per.unwrap().rows);
+                nearest_groups(&mut truth, k, per.rows);
                 prop_assert_eq!(bits(exact.of(i)), bits(&truth));
                 if k != usize::MAX && filter.is_none() {
                     // Several rows of each group: of those that one row of each was asked for.

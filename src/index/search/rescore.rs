@@ -87,10 +87,15 @@ impl<L: InvertedLists> Execution<'_, L> {
                     let candidates = &mut state.get_mut().candidates;
                     candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
                     let mut skipped = may_skip.then_some(0);
-                    let rescored =
-                        rescore(snapshot, candidates, &params, grouping, top, answers, &mut skipped, |c| {
-                            key_of(snapshot, lists, query, c, row)
-                        })?;
+                    let rescored = rescore(
+                        snapshot,
+                        candidates,
+                        (&params, grouping),
+                        top,
+                        answers,
+                        &mut skipped,
+                        |c| key_of(snapshot, lists, query, c, row),
+                    )?;
                     self.stats.rows_skipped += skipped.unwrap_or(0) as u64;
                     most_skipped = most_skipped.max(skipped.unwrap_or(0));
                     rescored
@@ -137,12 +142,19 @@ impl<L: InvertedLists> Execution<'_, L> {
                 let query = &queries[q * dim..][..dim];
                 let mut found = Answers::default();
                 // Every row is resident: checked above.
-                let rescored =
-                    rescore(snapshot, candidates, &params, grouping, &mut top, &mut found, &mut None, |c| {
+                let rescored = rescore(
+                    snapshot,
+                    candidates,
+                    (&params, grouping),
+                    &mut top,
+                    &mut found,
+                    &mut None,
+                    |c| {
                         Ok::<f32, IndexError>(
                             row(c).map_or(f32::NAN, |row| snapshot.metric().key(query, row)),
                         )
-                    })?;
+                    },
+                )?;
                 *results[q].lock().unwrap_or_else(PoisonError::into_inner) = Some((found, rescored));
             }
             Ok(())
@@ -180,7 +192,10 @@ impl<L: InvertedLists> Execution<'_, L> {
 type Rescored = (Answers, u64);
 
 /// The nearest rows so far with their places. The farthest of them is on top.
-type Top = BinaryHeap<(Key, i64, (u32, u32))>;
+type Top = BinaryHeap<Row>;
+
+/// A row: its key, its rowid and its place.
+type Row = (Key, i64, (u32, u32));
 
 /// The key of a candidate. `row` is a buffer for its vector, if that has to be read.
 fn key_of<L: InvertedLists>(
@@ -205,8 +220,7 @@ fn key_of<L: InvertedLists>(
 fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     snapshot: &Snapshot,
     candidates: &[Candidate],
-    params: &SearchParams<'_>,
-    grouping: Option<&Grouping>,
+    (params, grouping): (&SearchParams<'_>, Option<&Grouping>),
     top: &mut Top,
     out: &mut Answers,
     skipped: &mut Option<usize>,
@@ -265,7 +279,7 @@ fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
     mut key_of: impl FnMut(&Candidate) -> Result<f32, E>,
 ) -> Result<u64, E> {
     let mut nearest = NearestGroups::new(params.k, per.rows);
-    let mut rows: Vec<((Key, i64, (u32, u32)), Group)> = Vec::new();
+    let mut rows: Vec<(Row, Group)> = Vec::new();
     let mut computed = 0;
     for candidate in candidates {
         if candidate.lower > nearest.threshold() {

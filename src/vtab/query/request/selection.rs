@@ -235,7 +235,7 @@ impl Request {
                 let of = metadata.get(segment);
                 of.map_or(Datum::Null, |of| of.get(per.column, *slot as usize))
             });
-            if nearest.of(i).len() > 0 {
+            if !nearest.of(i).is_empty() {
                 self.filter.conditions.try_push(one_of(per.column, values)?)?;
                 let params = SearchParams {
                     k: nearest.of(i).len(),
