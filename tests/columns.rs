@@ -237,10 +237,14 @@ impl Case {
             "SELECT {columns}, distance FROM t WHERE batch MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions} ORDER BY query, distance, id"
         ));
         assert_eq!(batch, expected, "in a batch: WHERE {conditions}");
+        let refused = self.packed[1];
         self.packed_search(
             &format!("batch MATCH {vector} AND k = {k} AND nprobe = -1 AND {conditions}"),
             &expected,
         );
+        if self.packed[1] == refused {
+            self.search_groups(&vector, k, columns, &conditions);
+        }
         let operator = ["<", "<=", ">", ">=", "=", "BETWEEN 1 AND"][self.numbers.below(6) as usize];
         let bound = format!("{operator} {}", operand(&mut self.numbers));
         let bounded = self.rows(&format!(
@@ -264,6 +268,28 @@ impl Case {
 }
 
 impl Case {
+    /// The nearest rows of each of the k nearest values of a column. All conditions are part of the search.
+    fn search_groups(&mut self, vector: &str, k: u64, columns: &str, conditions: &str) {
+        let group = ["a", "b", "c", "d"][self.numbers.below(4) as usize];
+        let (k, of_each) = (1 + k % 7, 1 + self.numbers.below(3));
+        let expected = self.rows(&format!(
+            "SELECT {columns}, d_ FROM (
+                 SELECT *, dense_rank() OVER (ORDER BY first_d_, first_id_) AS group_ FROM (
+                     SELECT *, row_number() OVER near AS place_, first_value(d_) OVER near AS first_d_,
+                         first_value(id) OVER near AS first_id_
+                     FROM (SELECT {columns}, vec_distance_l2(vec, {vector}) AS d_ FROM p WHERE {conditions})
+                     WINDOW near AS (PARTITION BY {group} ORDER BY d_, id)
+                 )
+             ) WHERE group_ <= {k} AND place_ <= {of_each} ORDER BY d_, id"
+        ));
+        let search = format!("k = {k} AND nprobe = -1 AND per = '{group}:{of_each}' AND {conditions}");
+        let found = self.rows(&format!(
+            "SELECT {columns}, distance FROM t WHERE vec MATCH {vector} AND {search} ORDER BY distance, id"
+        ));
+        assert_eq!(found, expected, "{search}");
+        self.packed_search(&format!("batch MATCH {vector} AND {search}"), &expected);
+    }
+
     /// All answers in one row: the same ones, unless SQLite is left a condition to look at.
     fn packed_search(&mut self, search: &str, expected: &[Vec<Value>]) {
         let sql = format!("SELECT query, rowids, distances FROM t WHERE {search} AND packed = 1");
