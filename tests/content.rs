@@ -413,6 +413,53 @@ fn the_embeddings_of_llm_are_found_after_each_way_in_which_it_writes_them() {
 }
 
 #[test]
+fn a_table_of_sqlite_utils_is_followed_through_its_inserts_upserts_and_replaces() {
+    let db = memory();
+    // As openai-to-sqlite makes it; the library sets recursive_triggers on its connections.
+    run(
+        &db,
+        "PRAGMA recursive_triggers = ON;
+         CREATE TABLE [embeddings] ([id] TEXT PRIMARY KEY, [embedding] BLOB);
+         CREATE VIRTUAL TABLE near USING ivf(embedding float[4] distance_metric=cosine, content='embeddings', train_at=90);",
+    );
+    db.query_row("SELECT ivf_triggers('near', 'create')", [], |_| Ok(())).unwrap();
+    let mut numbers = Numbers::new(3);
+    for i in 0..400_u64 {
+        let (id, vector) = (format!("doc{}", numbers.below(150)), vector(&mut numbers));
+        let statements: &[&str] = match i % 4 {
+            0 => &["INSERT OR REPLACE INTO [embeddings] ([id], [embedding]) VALUES (?1, ?2)"],
+            1 => &[
+                "INSERT OR IGNORE INTO [embeddings]([id]) SELECT ?1 WHERE ?2 = ?2",
+                "UPDATE [embeddings] SET [embedding] = ?2 WHERE [id] = ?1",
+            ],
+            2 => &[
+                "INSERT INTO [embeddings] ([id], [embedding]) VALUES (?1, ?2) ON CONFLICT([id]) DO UPDATE SET [embedding] = excluded.[embedding]",
+            ],
+            _ => &["INSERT OR IGNORE INTO [embeddings] ([id], [embedding]) VALUES (?1, ?2)"],
+        };
+        for sql in statements {
+            db.execute(sql, params![id, vector]).unwrap();
+        }
+        if i % 7 == 0 {
+            db.execute("DELETE FROM [embeddings] WHERE [id] = ?1", [format!("doc{}", numbers.below(150))])
+                .unwrap();
+        }
+        if i % 20 == 0 {
+            let found = pairs(
+                &db,
+                "SELECT rowid, distance FROM near WHERE embedding MATCH ?1 AND k = 9 AND nprobe = -1",
+                &vector,
+            );
+            let sql = "SELECT rowid, vec_distance_cosine(embedding, ?1) AS d FROM embeddings ORDER BY d, rowid LIMIT 9";
+            assert_eq!(found, pairs(&db, sql, &vector));
+        }
+    }
+    run(&db, "INSERT INTO near(near) VALUES ('integrity-check')");
+    let named = "SELECT e.id FROM near AS n JOIN embeddings AS e ON e.rowid = n.rowid WHERE n.embedding MATCH e.embedding AND n.k = 1";
+    assert!(number(&db, &format!("SELECT count(*) FROM ({named})")) > 50);
+}
+
+#[test]
 fn a_rowid_that_replace_gives_to_another_row_is_indexed_as_that_row() {
     let db = memory();
     run(&db, "PRAGMA recursive_triggers = OFF");
