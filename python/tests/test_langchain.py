@@ -15,15 +15,15 @@ import pytest
 
 pytest.importorskip("langchain_tests")
 
-from langchain_core.documents import Document  # noqa: E402
-from langchain_core.embeddings import Embeddings  # noqa: E402
-from langchain_core.vectorstores.utils import maximal_marginal_relevance  # noqa: E402
-from langchain_tests.integration_tests import VectorStoreIntegrationTests  # noqa: E402
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
+from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
-import sqlite_ivf  # noqa: E402
-import test_pages  # noqa: E402
-from conftest import nearest, random  # noqa: E402
-from sqlite_ivf.langchain import IVFStore  # noqa: E402
+import sqlite_ivf
+import test_pages
+from conftest import nearest, random
+from sqlite_ivf.langchain import IVFStore
 
 DIM = 1024
 COLUMNS = {"year": "INTEGER", "lang": "TEXT", "score": "FLOAT", "live": "BOOLEAN"}
@@ -141,6 +141,7 @@ def test_a_filter_that_cannot_be_is_an_error_that_says_what_can(db: Any) -> None
         ({"year": {"$in": 5}}, "a list is expected, got 5"),
         ({"year": {"$between": [1]}}, "the smallest and the largest"),
         ({"year": {"$like": "2%"}}, "the column must be TEXT, it is INTEGER"),
+        ({"lang": ["d\0"]}, r"filter: lang \$in: a text without NUL"),
         ({"$or": []}, "a list of filters"),
         ({"$or": [{}]}, "a list of filters"),
         ({"$not": {}}, "expects a filter"),
@@ -243,7 +244,8 @@ def test_hybrid_is_that_of_the_table(db: Any) -> None:
     assert ids(store.hybrid_search("a fox", filter={"n": {"$gte": 3}})) in (["3", "4"], ["4", "3"])
     assert ids(store.hybrid_search("a fox", filter={"$or": [{"n": 1}, {"n": [2]}]}, k=1, weights=(0, 1))) == ["1"]
     assert ids(store.hybrid_search("nothing", text="red engine", mode="all", weights=(0, 1), k=1)) == ["3"]
-    assert ids(store.hybrid_search("x", 1, text="fox", fusion="sum", candidates=5, weights=(0, 1), rank_constant=1, nprobe=-1)) == ["0"]
+    given: Any = {"fusion": "sum", "candidates": 5, "weights": (0, 1), "rank_constant": 1, "nprobe": -1}
+    assert ids(store.hybrid_search("x", 1, text="fox", **given)) == ["0"]
     cases: List[Any] = [
         ({"mode": "some"}, "fts_mode must be one of any, all, fts5, got 'some'"),
         ({"per": "n"}, "unknown argument 'per', expected one of text, filter, mode"),
@@ -297,7 +299,8 @@ def test_an_fts5_table_can_come_later_and_is_kept_by_every_store(tmp_path: Path)
 def test_a_file_is_found_as_it_was_left(opened: Callable[[str], Any], tmp_path: Path) -> None:
     path = str(tmp_path / "s.db")
     store = IVFStore(Words(), opened(path), columns=COLUMNS, metric="l2", train_at=500, model="words-1")
-    document = Document(id="ä'\"", page_content="the 'red' fox \U0001f98a", metadata={"year": 2001, "deep": {"a": [1, None, 0.5, "ü"]}})
+    deep = {"year": 2001, "deep": {"a": [1, None, 0.5, "ü"]}}
+    document = Document(id="ä'\"", page_content="the 'red' fox \U0001f98a", metadata=deep)
     assert store.add_documents([document, Document(page_content="no id")])[0] == document.id
     again = IVFStore(Words(), opened(path), columns=COLUMNS, metric="l2", train_at=500, model="words-1")
     assert again.get_by_ids(["nothing", document.id or "", document.id or ""]) == [document]
@@ -393,6 +396,7 @@ def test_an_add_is_all_or_nothing(db: Any) -> None:
         (["a", "b"], {"ids": ["x", "x"]}, "ids: 'x' is given twice, for texts 0 and 1"),
         (["a", "b"], {"ids": ["x"]}, "ids: 1 for 2 texts"),
         (["a", "b"], {"metadatas": [{}]}, "metadatas: 1 for 2 texts"),
+        (["a"], {"ids": ["a\0b"]}, "a text without NUL"),
         (["a"], {"ids": [5]}, "each id is a text or None, got 5"),
         (["a", 5], {}, "text 1 is no text: 5"),
         ("abc", {}, "texts: a list is expected, got 'abc'"),
@@ -437,11 +441,11 @@ def test_an_add_belongs_to_a_transaction_that_is_open(db: Any) -> None:
 def test_a_thousand_documents_go_in_and_come_back(db: Any) -> None:
     store = filled(db, 1000)
     assert store.table is not None and len(store.table) == 1000
-    found = store.get_by_ids(names(1000))
-    assert [(each.id, each.page_content, each.metadata) for each in found] == [(str(i), f"text {i}", metadata(i)) for i in range(1000)]
+    expected = [Document(id=str(i), page_content=f"text {i}", metadata=metadata(i)) for i in range(1000)]
+    assert store.get_by_ids(each for each in names(1000)) == expected  # type: ignore[arg-type]
     assert (store.table.vectors(range(1, 1001)) == random(1000, 8)).all()
-    year, live = db.execute("SELECT year, live FROM langchain WHERE id = '1'").fetchone()
-    assert (year, live, json.loads(db.execute("SELECT metadata FROM langchain WHERE id = '1'").fetchone()[0])) == (2001, 0, metadata(1))
+    year, live, stored = db.execute("SELECT year, live, metadata FROM langchain WHERE id = '1'").fetchone()
+    assert (year, live, json.loads(stored)) == (2001, 0, metadata(1))
 
 
 def test_retrievers_of_each_type_answer(db: Any) -> None:
@@ -461,7 +465,7 @@ def test_what_a_store_cannot_be_made_of_is_an_error(db: Any) -> None:
         ({"columns": {"year": "DATE"}}, "the type of 'year' must be INTEGER, FLOAT, .* got 'DATE'"),
         ({"columns": {"Text": "TEXT"}}, "the table has a 'Text' of its own, as it has id, embedding"),
         ({"columns": {"model": "TEXT"}}, "the table has a 'model' of its own"),
-        ({"content": "docs"}, "unknown option 'content', expected one of nprobe"),
+        ({"content": "docs"}, "unknown argument 'content', expected one of nprobe"),
         ({"tokenize": "porter"}, "tokenize='porter' is for hybrid=True"),
         ({"dim": 0}, "0"),
         ({"nlist": -3, "dim": 3}, "nlist"),
@@ -490,7 +494,8 @@ def test_the_module_without_langchain_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "ImportError: sqlite_ivf.langchain needs langchain-core" in done.stderr
     assert "pip install 'sqlite-ivf[langchain]'" in done.stderr
-    assert subprocess.run([sys.executable, "-c", "import sqlite_ivf, sys; assert 'langchain_core' not in sys.modules"]).returncode == 0
+    code = "import sqlite_ivf, sys; assert 'langchain_core' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,10 @@ _SETTINGS = (
     "nprobe", "recall_target", "max_codes", "profile", "candidate_budget", "budget_strategy",
     "min_rows_per_list", "max_rows_per_list", "search_mode",
 )
-_OPTIONS = [*_SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed"]
+_OPTIONS = (*_SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
+#: What a search of vectors takes, and what a hybrid one.
+_NEAREST = ("filter", "per", *_SETTINGS)
+_HYBRID = ("text", "filter", "mode", "weights", "fusion", "rank_constant", "candidates", *_SETTINGS)
 _COMPARISONS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _OPERATORS = (*_COMPARISONS, "$in", "$nin", "$between", "$like", "$exists")
 _TYPES = {"INTEGER": "a whole number", "FLOAT": "a number", "TEXT": "a text", "BOOLEAN": "True or False"}
@@ -80,6 +83,14 @@ class _Opened(NamedTuple):
     table: Table
     columns: Dict[str, str]
     fts: bool
+
+
+def _refuse(what: str, given: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """An error for an argument that would be dropped."""
+    for name in given:
+        if name not in accepted:
+            expected = f", expected one of {', '.join(accepted)}" if accepted else ""
+            raise TypeError(f"{what}: unknown argument {name!r}{expected}")
 
 
 def _lock_of(connection: object) -> Any:
@@ -135,12 +146,20 @@ def _listed(where: str, values: Any) -> List[Any]:
     return list(values)
 
 
+def _json(where: str, values: List[Any]) -> str:
+    """The values for `json_each`, which ends a text at a NUL."""
+    for each in values:
+        if isinstance(each, str) and "\0" in each:
+            raise ValueError(f"{where}: a text without NUL is expected, got {each!r}")
+    return json.dumps(values)
+
+
 def _json_of_ids(ids: Any) -> str:
     listed = _listed("ids", ids)
     for each in listed:
         if not isinstance(each, str):
             raise ValueError(f"ids: each id is a text, got {each!r}")
-    return json.dumps(listed)
+    return _json("ids", listed)
 
 
 def _condition(name: str, kind: str, operator: str, value: Any) -> Term:
@@ -166,7 +185,7 @@ def _condition(name: str, kind: str, operator: str, value: Any) -> Term:
     if operator == "$nin" and 0 < len(values) <= 50:  # SQLite does not make NOT IN part of a search
         return " AND ".join([f"{column} != ?"] * len(values)), values, True
     negated = "NOT " if operator == "$nin" else ""
-    return f"{column} {negated}IN (SELECT value FROM json_each(?))", [json.dumps(values)], not negated
+    return f"{column} {negated}IN (SELECT value FROM json_each(?))", [_json(where, values)], not negated
 
 
 def _terms(given: Optional[Mapping[str, Any]], columns: Mapping[str, str], table: str) -> List[Term]:
@@ -210,6 +229,10 @@ def _all(terms: List[Term]) -> Term:
     if not terms:
         raise ValueError("filter: $not expects a filter with conditions, got none")
     return _joined(" AND ", terms)
+
+
+def _params(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in settings.items() if value is not None)
 
 
 def _clipped(score: float) -> float:
@@ -264,9 +287,7 @@ class IVFStore(VectorStore):
         for name, value, accepted in (("metric", metric, _METRICS), ("element", element, _ELEMENTS)):
             if value is not None and value not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
-        for name in options:
-            if name not in _OPTIONS:
-                raise TypeError(f"unknown option {name!r}, expected one of {', '.join(_OPTIONS)}")
+        _refuse("IVFStore", options, _OPTIONS)
         if tokenize is not None and not hybrid:
             raise ValueError(f"tokenize={tokenize!r} is for hybrid=True, got hybrid={hybrid!r}")
         self._embedding = embedding
@@ -350,6 +371,7 @@ class IVFStore(VectorStore):
             if not re.search(rf", {name}={re.escape(str(value))}[,)]", table.created):
                 raise ValueError(f"{name}={value!r}, but table {self._name!r} exists, made by: {table.created}")
         fts = self._schema(self._fts)
+        fts = fts if fts and re.search(r"\bUSING\s+fts5\b", fts, re.IGNORECASE) else None
         if fts is not None and self._tokenize is not None and _literal(self._tokenize) not in fts:
             raise ValueError(f"tokenize={self._tokenize!r}, but table {self._fts!r} exists, made by: {fts}")
         return _Opened(table, columns, fts is not None)
@@ -378,10 +400,10 @@ class IVFStore(VectorStore):
         return opened
 
     @contextmanager
-    def _using(self) -> Iterator[Optional[_Opened]]:
+    def _locked(self) -> Iterator[None]:
         with self._lock:
             try:
-                yield self._opened()
+                yield
             except Exception as error:
                 if "created in a thread" in str(error):
                     raise RuntimeError(
@@ -391,9 +413,14 @@ class IVFStore(VectorStore):
                 raise
 
     @contextmanager
+    def _using(self) -> Iterator[Optional[_Opened]]:
+        with self._locked():
+            yield self._opened()
+
+    @contextmanager
     def _transaction(self) -> Iterator[Optional[_Opened]]:
         """All or nothing: a transaction, or a savepoint of the one that is open."""
-        with self._using():
+        with self._locked():
             name = "sqlite_ivf_langchain"
             inside = self.connection.in_transaction
             # IMMEDIATE, because a transaction that reads first cannot wait for another writer.
@@ -409,12 +436,6 @@ class IVFStore(VectorStore):
 
     # Writing
 
-    def _refuse(self, what: str, given: Mapping[str, Any], accepted: Sequence[str]) -> None:
-        for name in given:
-            if name not in accepted:
-                expected = f", expected one of {', '.join(accepted)}" if accepted else ""
-                raise TypeError(f"{what}: unknown argument {name!r}{expected}")
-
     def add_texts(
         self,
         texts: Iterable[str],
@@ -427,7 +448,7 @@ class IVFStore(VectorStore):
 
         An id that exists is replaced. Where none is given, or None, it is a new UUID. The same id twice in one call is an error.
         """
-        self._refuse("add_texts", kwargs, ())
+        _refuse("add_texts", kwargs, ())
         listed = _listed("texts", texts)
         self._check(listed, metadatas, ids)
         return self.add_embeddings(listed, self._embedding.embed_documents(listed) if listed else [], metadatas, ids=ids)
@@ -482,8 +503,8 @@ class IVFStore(VectorStore):
         where = f"metadata of document {name!r}"
         if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
             raise ValueError(f"{where}: a dict with texts as keys is expected, got {metadata!r}")
-        plain = {key: _plain(value) for key, value in metadata.items()}
         try:
+            plain = {key: _plain(value) for key, value in metadata.items()}
             values: List[Any] = [json.dumps(plain, ensure_ascii=False, allow_nan=False)]
         except (TypeError, ValueError) as error:
             accepted = "texts, numbers, True, False, None, lists and dicts"
@@ -495,7 +516,7 @@ class IVFStore(VectorStore):
 
     def _insert(self, opened: _Opened, rows: List[List[Any]]) -> None:
         table, fts = opened.table._table, f"main.{quoted(self._fts)}"
-        ids = json.dumps([row[0] for row in rows])
+        ids = _json("ids", [row[0] for row in rows])
         # A text key that is replaced gets another rowid, unless it is given the one it has.
         among = f"FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
         rowids = dict(self._rows(f"SELECT id, rowid {among}", (ids,)))
@@ -511,7 +532,7 @@ class IVFStore(VectorStore):
 
     def delete(self, ids: Optional[List[str]] = None, **kwargs: Any) -> bool:
         """Deletes documents by their ids, all of them if `ids` is None. An id without a document is no error."""
-        self._refuse("delete", kwargs, ())
+        _refuse("delete", kwargs, ())
         which, values = "", []
         if ids is not None:
             which, values = " WHERE id IN (SELECT value FROM json_each(?))", [_json_of_ids(ids)]
@@ -551,6 +572,7 @@ class IVFStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> List[Document]:
         """The documents of these ids that there are, in their order."""
+        ids = _listed("ids", ids)
         values = (_json_of_ids(ids),)
         with self._using() as opened:
             if opened is None:
@@ -558,10 +580,6 @@ class IVFStore(VectorStore):
             sql = f"SELECT id, text, metadata FROM {opened.table._table} WHERE id IN (SELECT value FROM json_each(?))"
             found = {row[0]: self._document(*row) for row in self._rows(sql, values)}
         return [found[each] for each in dict.fromkeys(ids) if each in found]
-
-    def _params(self, settings: Mapping[str, Any], accepted: Sequence[str]) -> str:
-        self._refuse("search", settings, [*accepted, *_SETTINGS])
-        return ", ".join(f"{name}={_plain(value)}" for name, value in settings.items() if value is not None)
 
     def _nearest(
         self,
@@ -572,7 +590,6 @@ class IVFStore(VectorStore):
         per: Per = None,
         **settings: Any,
     ) -> List[Tuple[Document, float]]:
-        params = self._params(settings, ("filter", "per"))
         with self._using() as opened:
             terms = _terms(filter, (self._columns or {}) if opened is None else opened.columns, self._name)
             if opened is None:
@@ -583,7 +600,7 @@ class IVFStore(VectorStore):
                 "per": ":".join(map(str, per)) if isinstance(per, (tuple, list)) else per,
                 "mmr": mmr,
                 "model": self._model,
-                "params": params or None,
+                "params": _params(settings) or None,
             }
             asked = {name: value for name, value in asked.items() if value is not None}
             conditions, values = [f"{name} = ?" for name in asked], [*asked.values()]
@@ -610,7 +627,7 @@ class IVFStore(VectorStore):
         self, embedding: List[float], k: int = 4, **kwargs: Any
     ) -> List[Tuple[Document, float]]:
         """The same, with the distances."""
-        self._refuse("search", kwargs, ["filter", "per", *_SETTINGS])
+        _refuse("search", kwargs, _NEAREST)
         return self._nearest(embedding, k, **kwargs)
 
     def max_marginal_relevance_search(
@@ -629,7 +646,7 @@ class IVFStore(VectorStore):
         self, embedding: List[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> List[Document]:
         """The same for a vector."""
-        self._refuse("search", kwargs, ["filter", "per", *_SETTINGS])
+        _refuse("search", kwargs, _NEAREST)
         mmr = f"{_plain(lambda_mult)}:{max(fetch_k, k)}"
         return [document for document, _ in self._nearest(embedding, k, mmr, **kwargs)]
 
@@ -672,8 +689,8 @@ class IVFStore(VectorStore):
         `text` is what to look for in the FTS5 table, `query` unless given. The others are those of docs/sql.md, "Hybrid search":
         `mode` is `any`, `all` or `fts5`, `weights` are those of the embedding and of the words, `fusion` is `rrf` or `sum`.
         """
-        accepted = ("text", "filter", "mode", "weights", "fusion", "rank_constant", "candidates")
-        params = self._params(settings, accepted)
+        _refuse("hybrid_search", settings, _HYBRID)
+        params = _params(settings)
         if self._model is not None:
             params += f"{', ' if params else ''}model={_literal(self._model)}"
         vector = self._embedding.embed_query(query)
@@ -697,7 +714,7 @@ class IVFStore(VectorStore):
             }
             if terms:
                 given["filter"], bound, _ = _all(terms)
-                given["filter_values"] = json.dumps(bound)
+                given["filter_values"] = _json("filter", bound)
             given = {name: _plain(value) for name, value in given.items() if value is not None}
             sql = (
                 "SELECT t.id, t.text, t.metadata, h.score "
