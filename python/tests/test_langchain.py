@@ -22,7 +22,7 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 import sqlite_ivf
 import test_pages
-from conftest import nearest, random
+from conftest import nearest, needs, random
 from sqlite_ivf.langchain import IVFStore
 
 DIM = 1024
@@ -319,8 +319,33 @@ def test_a_file_is_found_as_it_was_left(opened: Callable[[str], Any], tmp_path: 
             IVFStore(Words(), opened(path), **arguments)
     db = opened(path)
     sqlite_ivf.Table.create(db, "bare", 3)
+    db.execute("CREATE VIRTUAL TABLE left_fts USING fts5(text)")
+    with pytest.raises(ValueError, match="table 'left_fts' exists without 'left'"):
+        IVFStore(Words(), db, table="left").add_texts(["fox"])
     with pytest.raises(ValueError, match="'bare' was not made by IVFStore"):
         IVFStore(Words(), db, table="bare")
+
+
+def test_partitions_are_filtered_and_changed_by_an_upsert(db: Any) -> None:
+    store = IVFStore(Never(), db, columns={"book": "TEXT PARTITION KEY", "page": "INTEGER"}, hybrid=True)
+    rows, query = random(200, 8), random(1, 8, 1)[0]
+    books = ["sky", "sea", None]
+    for shift in (0, 1):
+        given = [{"book": books[(i + shift) % 3], "page": i} for i in range(200)]
+        store.add_embeddings(names(200), rows.tolist(), given, ids=names(200))
+        check(store)
+        for book in books:
+            among = np.array([i for i in range(50, 200) if books[(i + shift) % 3] == book])
+            found = store.similarity_search_by_vector(query, 7, filter={"book": book, "page": {"$gte": 50}})
+            assert ids(found) == [str(among[i]) for i in nearest(rows[among], query, 7, "cosine")]
+
+
+def test_a_store_opens_a_file_by_apsw_where_sqlite3_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apsw = needs("apsw")
+    monkeypatch.setattr(sqlite_ivf.loading, "_opener", lambda name: apsw.Connection if name == "apsw" else None)
+    with IVFStore(Words(), tmp_path / "s.db", hybrid=True) as store:
+        asyncio.run(store.aadd_texts(TEXTS, ids=names(5)))
+        assert type(store.connection) is apsw.Connection and ids(asyncio.run(store.asimilarity_search("red fox", 1))) == ["0"]
 
 
 def test_two_stores_live_in_one_file(tmp_path: Path) -> None:

@@ -371,7 +371,6 @@ class IVFStore(VectorStore):
             if not re.search(rf", {name}={re.escape(str(value))}[,)]", table.created):
                 raise ValueError(f"{name}={value!r}, but table {self._name!r} exists, made by: {table.created}")
         fts = self._schema(self._fts)
-        fts = fts if fts and re.search(r"\bUSING\s+fts5\b", fts, re.IGNORECASE) else None
         if fts is not None and self._tokenize is not None and _literal(self._tokenize) not in fts:
             raise ValueError(f"tokenize={self._tokenize!r}, but table {self._fts!r} exists, made by: {fts}")
         return _Opened(table, columns, fts is not None)
@@ -379,6 +378,8 @@ class IVFStore(VectorStore):
     def _made(self, opened: Optional[_Opened], dim: int) -> _Opened:
         """The table and the FTS5 table, made if they are missing; in a transaction."""
         if opened is None:
+            if self._schema(self._fts) is not None:
+                raise ValueError(f"table {self._fts!r} exists without {self._name!r}, whose texts it should have: drop it first")
             table = Table.create(
                 self.connection,
                 self._name,
@@ -391,7 +392,7 @@ class IVFStore(VectorStore):
                 model=self._model,
                 **self._options,
             )
-            opened = _Opened(table, self._columns or {}, self._schema(self._fts) is not None)
+            opened = _Opened(table, self._columns or {}, False)
         if self._hybrid and not opened.fts:
             tokenize = "" if self._tokenize is None else f", tokenize={_literal(self._tokenize)}"
             self._rows(f"CREATE VIRTUAL TABLE main.{quoted(self._fts)} USING fts5(text{tokenize})")
