@@ -435,6 +435,8 @@ def test_an_add_is_all_or_nothing(db: Any) -> None:
         with pytest.raises((ValueError, TypeError), match=expected):
             store.add_texts(texts, **arguments)
         assert store.table is None and not db.in_transaction
+        with pytest.raises((ValueError, TypeError), match=expected):  # before the model is asked
+            IVFStore(Never(), columns={"year": "INTEGER"}).add_texts(texts, **arguments)
     store.add_texts(["a"], [{"year": 5}], ids=["x"])
     with pytest.raises(Exception, match="Dimension mismatch"):
         store.add_embeddings(["b", "c"], [[1.0] * DIM, [1.0] * 5], ids=["x", "y"])

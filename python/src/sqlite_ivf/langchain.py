@@ -452,10 +452,13 @@ class IVFStore(VectorStore):
         _refuse("add_texts", kwargs, ())
         listed = _listed("texts", texts)
         self._check(listed, metadatas, ids)
+        with self._using() as opened:
+            columns = (self._columns or {}) if opened is None else opened.columns
+        for metadata, name in zip(metadatas or (), ids or range(len(listed))):
+            self._metadata(name, metadata, columns)  # now, because a model that is asked may cost
         return self.add_embeddings(listed, self._embedding.embed_documents(listed) if listed else [], metadatas, ids=ids)
 
     def _check(self, texts: List[str], metadatas: Optional[Sequence[Any]], ids: Optional[Sequence[Any]]) -> None:
-        """What is found wrong before a model is asked, which may cost."""
         for name, given in (("metadatas", metadatas), ("ids", ids)):
             if given is not None and len(_listed(name, given)) != len(texts):
                 raise ValueError(f"{name}: {len(given)} for {len(texts)} texts")
@@ -468,6 +471,7 @@ class IVFStore(VectorStore):
                 raise ValueError(f"ids: each id is a text or None, got {each!r}")
             if each is not None and seen.setdefault(each, at) != at:
                 raise ValueError(f"ids: {each!r} is given twice, for texts {seen[each]} and {at}")
+        _json("ids", list(seen))
 
     def add_embeddings(
         self,
@@ -492,15 +496,16 @@ class IVFStore(VectorStore):
                 table.check_model(self._model)
             blobs = [_serialize(each, table.element) for each in embeddings]
             rows = [
-                [name, blob, text, *self._metadata(name, {} if metadata is None else metadata, opened.columns)]
+                [name, blob, text, *self._metadata(name, metadata, opened.columns)]
                 for name, blob, text, metadata in zip(names, blobs, listed, metadatas or [None] * len(listed))
             ]
             for at in range(0, len(rows), 200):
                 self._insert(opened, rows[at : at + 200])
         return names
 
-    def _metadata(self, name: str, metadata: Mapping[str, Any], columns: Mapping[str, str]) -> List[Any]:
+    def _metadata(self, name: Any, metadata: Optional[Mapping[str, Any]], columns: Mapping[str, str]) -> List[Any]:
         """The metadata as JSON, and the values that have columns."""
+        metadata = {} if metadata is None else metadata
         where = f"metadata of document {name!r}"
         if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
             raise ValueError(f"{where}: a dict with texts as keys is expected, got {metadata!r}")
@@ -517,7 +522,7 @@ class IVFStore(VectorStore):
 
     def _insert(self, opened: _Opened, rows: List[List[Any]]) -> None:
         table, fts = opened.table._table, f"main.{quoted(self._fts)}"
-        ids = _json("ids", [row[0] for row in rows])
+        ids = json.dumps([row[0] for row in rows])
         # A text key that is replaced gets another rowid, unless it is given the one it has.
         among = f"FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
         rowids = dict(self._rows(f"SELECT id, rowid {among}", (ids,)))
