@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import List
 
 import pytest
 
 from sqlite_ivf.loading import _opener
+
+#: Doctests import a module, which these cannot bear without their package.
+collect_ignore = [] if find_spec("langchain_core") else ["src/sqlite_ivf/langchain.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The suite of langchain-tests has async tests without a mark, for pytest-asyncio where it is installed."""
+    if hasattr(config.option, "asyncio_mode"):
+        config.option.asyncio_mode = "auto"
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
