@@ -103,7 +103,7 @@ def measure(
     >>> _ = items.add(np.random.default_rng(0).random((2000, 4)))
     >>> items.train(nlist=16)
     >>> report = measure(items, count=50, singles=5, nprobe=[1, 16], recall_target=[])
-    >>> [point.setting for point in report.points], report.points[-1].recall
+    >>> [point.setting for point in report.points], report.points[1].recall
     (['nprobe=1', 'nprobe=16', 'default'], 1.0)
     """
     np = vectors.numpy("tune")
