@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import List
 
 import pytest
 
 from sqlite_ivf.loading import _opener
+
+# Its examples run where it can be imported.
+collect_ignore = [] if find_spec("llama_index") else ["src/sqlite_ivf/llamaindex.py"]
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
