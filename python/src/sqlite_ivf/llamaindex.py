@@ -583,7 +583,8 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             if table is None:
                 return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
             with table.transaction():
-                where, values = self._conditions(table, query.filters, query.node_ids, query.doc_ids)
+                # VectorStoreIndex says [] where it limits nothing: it lists no nodes whose text the store has.
+                where, values = self._conditions(table, query.filters, query.node_ids or None, query.doc_ids)
                 rowids, similarities = search(table, query, dict(kwargs), where or None, values)
                 rows = table.get(rowids, "_text", "_node", "_type")
         nodes = [_loaded(*row) for row in rows]
