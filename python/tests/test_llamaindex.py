@@ -157,11 +157,15 @@ def test_every_operator_finds_what_simple_vector_store_finds(store: Any) -> None
 
 def test_nested_filters_are_what_they_say(store: Any) -> None:
     nodes, dice = some_nodes(200), numbers.Random(2)
-    for i in range(200):
+    for i in range(100):
         filters, query = some_filters(dice, 3), random(1, DIM, i)[0]
         expected = [node.node_id for node in nodes if passes(node, filters)]
         assert [node.node_id for node in store.get_nodes(filters=filters)] == expected, filters
         assert sorted(store.query(asked(query, 200, filters=filters)).ids) == sorted(expected)
+    for word, key in [("year", "year"), ("year it's.x", "year")]:
+        both = MetadataFilters(filters=[where(word, "==", 2001), where(key, "==", 2002)])
+        assert store.get_nodes(filters=both) == store.query(asked(query, filters=both)).ids == []
+        assert store.query(asked(query, mode="hybrid", query_str="fox", filters=both)).ids == []
     empty = MetadataFilters(filters=[])
     assert len(store.get_nodes(filters=empty)) == len(store.get_nodes()) == 200
     assert len(store.get_nodes(filters=MetadataFilters(filters=[empty, where("year", "==", 2003)], condition="or"))) == 200
@@ -458,8 +462,33 @@ def test_another_store_of_the_file_sees_what_is_added(tmp_path: Path) -> None:
     first.add([TextNode(id_="a", embedding=[1, 0])])
     second.add([TextNode(id_="b", embedding=[1, 0])])
     assert first.query(asked([1, 0])).ids == second.query(asked([1, 0])).ids == ["a", "b"]
-    first.close()
-    second.close()
+    words = IVFVectorStore(str(tmp_path / "t.db"), hybrid=True)
+    second.add([TextNode(id_="a", text="red", embedding=[1, 0]), TextNode(id_="c", text="red", embedding=[1, 0])])
+    first.delete_nodes(["c"])
+    assert words.query(asked(None, mode="text_search", query_str="red")).ids == ["a"]
+    for store in (first, second, words):
+        store.close()
+
+
+def test_texts_are_read_by_the_tokenizer_of_a_table_that_was_there_before(db: Any) -> None:
+    db.execute("CREATE VIRTUAL TABLE llama_index_fts USING fts5(text, tokenize='porter')")
+    store = IVFVectorStore(db, hybrid=True)
+    store.add([TextNode(id_="a", text="searching", embedding=[1, 0])])
+    assert store.query(asked(None, mode="text_search", query_str="searches")).ids == ["a"]
+
+
+def test_values_of_other_metadata_keep_their_type(db: Any) -> None:
+    values: List[Any] = ["[]", [], "", None, "1", 1, 1.0, True, ["1"], [1], {"1": 2}, {}]
+    store = IVFVectorStore(db)
+    store.add([TextNode(id_=str(i), embedding=[1, i], metadata={"ü.[0]": value}) for i, value in enumerate(values)])
+
+    def found(word: str, value: Any) -> List[int]:
+        return [int(node.node_id) for node in store.get_nodes(filters=where("ü.[0]", word, value))]
+
+    assert found("is_empty", None) == [1, 2, 3] and found("==", "[]") == [0] and found("in", ["[]", '["1"]']) == [0]
+    assert found("==", 1) == [5, 6, 7] and found("==", "1") == [4] and found("in", ["1"]) == [4]
+    assert found("contains", "1") == [4, 8, 10] and found("contains", 1) == [9]
+    assert found("==", None) == [] and len(found("!=", None)) == len(values) and found(">", "1") == [0]
 
 
 def test_threads_and_tasks_share_a_store(tmp_path: Path) -> None:

@@ -192,7 +192,8 @@ class _Filters:
             among = f"({kind} NOT IN ('array', 'object') AND {found} IN (SELECT value FROM json_each(?)))"
             return (among if word == "in" else f"NOT coalesce({among}, 0)"), [json.dumps(value)]
         if word == "is_empty":
-            return f"(coalesce({kind}, 'null') = 'null' OR ({kind} IN ('text', 'array') AND {found} IN ('', '[]')))", []
+            empty = f"WHEN 'null' THEN 1 WHEN 'text' THEN {found} = '' WHEN 'array' THEN {found} = '[]'"
+            return f"CASE coalesce({kind}, 'null') {empty} END", []
         if word == "text_match":
             return f"({kind} = 'text' AND instr({found}, ?) > 0)", [value]
         if word == "text_match_insensitive":
@@ -371,7 +372,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
 
     def _make_words(self) -> None:
         """The FTS5 table, with the texts of the nodes that are there."""
-        self._connection.execute(f"CREATE VIRTUAL TABLE main.{quoted(self._words)} USING fts5(text)")
+        self._connection.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS main.{quoted(self._words)} USING fts5(text)")
         if self._table is not None:
             rows = self._rows(f'SELECT rowid, "_text", "_node", "_type" FROM {self._table._table}')
             self._add_words((rowid, _loaded(*kept).get_content(metadata_mode=MetadataMode.NONE)) for rowid, *kept in rows)
@@ -388,6 +389,8 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             begin, commit, undo = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
         self._connection.execute(begin)
         try:
+            if self._table is not None and not self.hybrid:
+                self.hybrid = self._has_table(self._words)  # another store may have made it since
             yield
             self._connection.execute(commit)
         except BaseException:
@@ -427,15 +430,16 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         if not latest:
             return []
         with self._lock:
-            before = self._find()
+            before = self._table
             vectors = [list(node.get_embedding()) for node in latest.values()]
-            dim = before.dim if before is not None else len(vectors[0])
-            for node_id, vector in zip(latest, vectors):
-                if len(vector) != dim:
-                    raise ValueError(f"node {node_id}: embeddings have {dim} dimensions, got {len(vector)}")
             try:
                 with self._writing():
-                    table = self._table = before if before is not None else self._create(dim)
+                    table = self._find()
+                    if table is None:
+                        table = self._table = self._create(len(vectors[0]))
+                    for node_id, vector in zip(latest, vectors):
+                        if len(vector) != table.dim:
+                            raise ValueError(f"node {node_id}: embeddings have {table.dim} dimensions, got {len(vector)}")
                     values = [self._values(node) for node in latest.values()]
                     self._remove(table, *self._conditions(table, None, list(latest)))
                     rowids = table.add(vectors, metadata={name: [each[name] for each in values] for name in values[0]})
