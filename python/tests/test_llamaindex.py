@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import pytest
 
-from conftest import random
+from conftest import needs, random
 
 pytest.importorskip("llama_index.core")
 
@@ -352,6 +352,10 @@ def test_an_add_is_all_or_nothing_and_the_last_of_an_id_stays(db: Any) -> None:
         with pytest.raises(Exception, match=says):
             store.add([TextNode(id_="a", embedding=[1, 0]), wrong])
         assert store.table is None and not db.in_transaction
+    db.execute("BEGIN")
+    store.add([TextNode(id_="a", embedding=[1, 0, 0])])
+    db.execute("ROLLBACK")
+    assert store.table is None and store.query(asked([1, 2])).ids == []
     twice = [TextNode(id_="a", text=text, embedding=[1, i], metadata={"lang": text}) for i, text in enumerate("xyz")]
     assert store.add(twice) == ["a", "a", "a"] and [node.text for node in store.get_nodes()] == ["z"]
     with pytest.raises(ValueError, match="embeddings have 2 dimensions, got 3"):
@@ -402,8 +406,10 @@ def test_what_is_wrong_is_named_with_what_is_right(store: Any, db: Any) -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             IVFVectorStore(db, "other", columns=columns)
-    with pytest.raises(TypeError, match="got dim=3"):
+    with pytest.raises(TypeError, match="takes database, .*, options, got dim=3"):
         IVFVectorStore(db, "other", dim=3)
+    with pytest.raises(TypeError, match="got stores_text=False"):
+        IVFVectorStore(db, "other", stores_text=False)
 
 
 def test_settings_reach_the_search(db: Any) -> None:
@@ -489,6 +495,15 @@ def test_values_of_other_metadata_keep_their_type(db: Any) -> None:
     assert found("==", 1) == [5, 6, 7] and found("==", "1") == [4] and found("in", ["1"]) == [4]
     assert found("contains", "1") == [4, 8, 10] and found("contains", 1) == [9]
     assert found("==", None) == [] and len(found("!=", None)) == len(values) and found(">", "1") == [0]
+
+
+def test_a_path_is_opened_by_apsw_where_nothing_else_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apsw = needs("apsw")
+    monkeypatch.setattr("sqlite_ivf.loading._opener", lambda name: apsw.Connection if name == "apsw" else None)
+    store = IVFVectorStore(str(tmp_path / "t.db"))
+    assert asyncio.run(store.async_add([TextNode(id_="a", embedding=[1, 0])])) == ["a"]
+    assert isinstance(store.client, apsw.Connection) and asyncio.run(store.aquery(asked([1, 0]))).ids == ["a"]
+    store.close()
 
 
 def test_threads_and_tasks_share_a_store(tmp_path: Path) -> None:

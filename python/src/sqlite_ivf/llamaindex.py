@@ -36,6 +36,7 @@ _VECTOR = "_embedding"
 _DOCUMENT = ("ref_doc_id", "doc_id", "document_id")
 _KINDS = ("INTEGER", "FLOAT", "TEXT", "BOOLEAN", "INTEGER PARTITION KEY", "TEXT PARTITION KEY")
 _DECLARED = re.compile(r', ("(?:[^"]|"")+") (\w+(?: PARTITION KEY)?)(?=[,)])')
+_GIVEN = ("database", "table_name", "columns", "hybrid", "metric", "options")
 _MODES = ("default", "mmr", "hybrid", "text_search")
 _BUDGETS = ("max_codes", "profile", "candidate_budget", "budget_strategy", "min_rows_per_list", "max_rows_per_list")
 _SETTINGS = ("nprobe", "recall_target", *_BUDGETS, "search_mode")
@@ -267,7 +268,8 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         options: Optional[Mapping[str, Any]] = None,
         **fields: Any,
     ) -> None:
-        _refuse(fields, ("stores_text", "is_embedding_query", "flat_metadata"), "IVFVectorStore")  # of to_dict
+        fixed = {"stores_text": True, "is_embedding_query": True, "flat_metadata": False}  # to_dict has them
+        _refuse({name: value for name, value in fields.items() if value != fixed.get(name)}, _GIVEN, "IVFVectorStore")
         own = isinstance(database, (str, os.PathLike))
         if database is None:
             raise ValueError(
@@ -283,8 +285,11 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         )
         self._own, self._lock, self._table = own, threading.RLock(), None
         self._connection = _opened(os.fspath(database)) if own else database
-        with self._lock:
+        try:
             self._find()
+        except BaseException:
+            self.close()
+            raise
 
     @staticmethod
     def _declared(columns: Mapping[str, str]) -> Dict[str, str]:
@@ -338,7 +343,9 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
 
     def _find(self) -> Optional[Table]:
         """Opens the table, once it is there."""
-        if self._table is None and self._has_table(self.table_name):
+        if not self._has_table(self.table_name):
+            self._table = None  # dropped, or made in a transaction that was rolled back
+        elif self._table is None:
             table = Table(self._connection, self.table_name, model=self.options.get("model"))
             missing = {_VECTOR, *(name.lstrip("+") for name in _OWN)} - set(table.columns)
             if missing:
@@ -692,8 +699,10 @@ def _opened(path: str) -> Any:
     """A connection for all threads, which the store lets in one by one."""
     try:
         return connect(path, check_same_thread=False, isolation_level=None)
-    except TypeError:  # apsw has no such options, and works in all threads
-        return connect(path)
+    except TypeError:  # apsw has no such options, works in all threads, and does not wait for a lock by itself
+        connection = connect(path)
+        connection.execute("PRAGMA busy_timeout = 5000")
+        return connection
 
 
 def _loaded(text: Optional[str], content: str, kind: str) -> BaseNode:
