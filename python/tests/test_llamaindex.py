@@ -307,8 +307,9 @@ def test_deleting_deletes_what_simple_vector_store_deletes(store: Any) -> None:
     query = random(1, DIM, 5)[0]
     left = store.query(asked(query, 200)).ids
     assert left == simple.query(asked(query, 200)).ids and 20 < len(left) < 190
-    with pytest.raises(ValueError, match="takes node_ids or filters, got neither"):
-        store.delete_nodes()
+    for nothing in (None, MetadataFilters(filters=[])):
+        with pytest.raises(ValueError, match="takes node_ids or filters, got neither"):
+            store.delete_nodes(filters=nothing)
 
 
 def test_nodes_come_back_as_they_were(db: Any) -> None:

@@ -520,7 +520,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     ) -> None:
         """Deletes the nodes of these ids that the filters let pass. Without either it is an error: `clear` deletes all."""
         _refuse(delete_kwargs, (), "delete_nodes")
-        if node_ids is None and filters is None:
+        if node_ids is None and (filters is None or not filters.filters):
             raise ValueError("delete_nodes takes node_ids or filters, got neither: clear() deletes all nodes")
         with self._lock:
             table = self._find()
