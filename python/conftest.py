@@ -9,8 +9,9 @@ import pytest
 
 from sqlite_ivf.loading import _opener
 
-#: Doctests import a module, which these cannot bear without their package.
-collect_ignore = [] if find_spec("langchain_core") else ["src/sqlite_ivf/langchain.py"]
+#: Doctests import a module, which these cannot bear without their packages.
+PACKAGES = {"langchain": "langchain_core", "llamaindex": "llama_index"}
+collect_ignore = [f"src/sqlite_ivf/{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
 
 
 def pytest_configure(config: pytest.Config) -> None:

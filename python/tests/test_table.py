@@ -146,6 +146,12 @@ def test_a_search_for_nothing_finds_nothing(items: Table, db: Any) -> None:
     assert empty.search([[1, 2, 3]], 2).ids.tolist() == [[-1, -1]]
 
 
+def test_conditions_that_contradict_each_other_find_nothing(items: Table) -> None:
+    for where in ("year = ? AND year = ?", "year > ? AND year < ? AND year = 1 AND year = 2"):
+        assert items.search(random(1, 8)[0], 4, where=where, values=(2001, 2002)).ids.tolist() == []
+        assert items.search(random(2, 8), 4, where=where, values=(2001, 2002)).ids.tolist() == [[-1] * 4] * 2
+
+
 def test_a_table_opens_as_it_was_made(db: Any) -> None:
     db.execute(
         'CREATE VIRTUAL TABLE "my ""items""" USING ivf(id TEXT PRIMARY KEY, +b BLOB,'

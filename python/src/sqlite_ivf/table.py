@@ -492,6 +492,7 @@ class Table:
             if not arrays:  # a column of the table's own has one of these names
                 found = [(np.array([r for r, _ in found], "<i8").tobytes(), np.array([d for _, d in found], "<f8").tobytes())]
             rows += found
+        rows = rows or [(b"", b"")] * len(matrix)  # SQLite saw by itself that no row can match, as with `n = 2 AND n = 3`
         ids, distances = _vectors.unpack(rows, None if single else width)
         return Hits(ids[0], distances[0]) if single else Hits(ids, distances)
 
