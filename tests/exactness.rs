@@ -11,8 +11,9 @@ use proptest::test_runner::{Config, TestCaseError};
 use sqlite_ivf::index::Workers;
 use sqlite_ivf::index::list::source::prepare_rows;
 use sqlite_ivf::index::{
-    Answers, Budget, BudgetStrategy, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric, Neighbor,
-    Per, ProbeLimit, Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    Answers, Budget, BudgetStrategy, Buffers, Cache, CoarseQuantizer, InvertedLists, MemoryLists, Metric,
+    Neighbor, Per, ProbeLimit, Quantizer, RowFilter, SearchMode, SearchParams, Snapshot, calibrate, search,
+    search_into,
 };
 
 fn cases() -> u32 {
@@ -463,6 +464,19 @@ fn the_int8_pass_rescores_few_rows() {
         search(&f.snapshot, &Cache::new(usize::MAX), &mut f.lists, &query, SearchParams::new(10, 8)).unwrap();
     assert_eq!(found.stats.rows_scanned, 4000);
     assert!(found.stats.rows_rescored < 200, "{} of 4000 rows were re-scored", found.stats.rows_rescored);
+}
+
+#[test]
+fn buffers_that_are_kept_hold_nothing_of_a_snapshot_that_is_gone() {
+    let mut f = Fixture::new(Metric::L2, Shape::Uniform, 3000, 8, 16, Quantizer::Int8, 3);
+    let query = f.queries(Shape::Uniform, 1, 9);
+    let cache = Cache::new(usize::MAX);
+    let (mut buffers, mut answers) = (Buffers::default(), Answers::default());
+    let params = SearchParams { per: Some(Per { column: 0, rows: 1 }), ..SearchParams::new(5, 16) };
+    search_into(&f.snapshot, &cache, &mut f.lists, &query, params, &mut buffers, &mut answers).unwrap();
+    assert!(cache.budget().used() > 0);
+    drop(f);
+    assert_eq!(cache.budget().used(), 0);
 }
 
 #[test]

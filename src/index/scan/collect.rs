@@ -131,6 +131,11 @@ impl Collector {
         self.groups = Some((Arc::clone(grouping), nearest));
     }
 
+    /// Lets go of what belongs to the snapshot: metadata that groups are read from.
+    pub fn end(&mut self) {
+        self.groups = None;
+    }
+
     /// The addresses of the next candidate and of the upper bounds.
     pub fn touched(&self) -> [*const u8; 2] {
         let next = self.candidates.as_ptr().wrapping_add(self.candidates.len());

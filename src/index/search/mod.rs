@@ -292,6 +292,7 @@ impl Buffers {
         if states.iter_mut().any(|state| state.get_mut().candidates.capacity() > CANDIDATES_KEPT) {
             return Self::default();
         }
+        states.iter_mut().for_each(|state| state.get_mut().end());
         let scratch = scratch.into_inner().unwrap_or_else(PoisonError::into_inner);
         Self { dim: snapshot.dim(), states, allowance, scratch, rounds, single, sketches, rescore }
     }
