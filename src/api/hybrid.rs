@@ -1,16 +1,15 @@
 //! Vectors and full text in one search.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use rusqlite::ToSql;
 use rusqlite::types::Value;
 
+use super::call::{Call, k_of};
 use super::filter::{Filter, FilterParams};
 use super::search::json;
-use super::settings::{Settings, setting_builders};
+use super::settings::{Settings, search_builders};
 use super::{Error, Result, Table};
-use crate::base::alloc::TryExtend;
 
 /// How the text of a hybrid search is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,21 +79,7 @@ impl<'a> Hybrid<'a> {
         }
     }
 
-    /// The vector column to compare with; by default the first.
-    #[must_use]
-    pub fn column(mut self, name: impl Into<Cow<'a, str>>) -> Self {
-        self.column = Some(name.into());
-        self
-    }
-
-    /// How much the search of the vectors looks at, in the place of all that was said before.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    setting_builders!(settings);
+    search_builders!("How much the search of the vectors looks at");
 
     /// How the text is read; by default rows with any of its words are found.
     #[must_use]
@@ -203,12 +188,6 @@ impl Table<'_> {
         text: &str,
         hybrid: &Hybrid<'_>,
     ) -> Result<Vec<HybridHit>> {
-        let mut sql = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score
-            FROM ivf_hybrid(?1, ?2, ?3, ?4, ?5) WHERE fts_mode = ?6"
-            .to_string();
-        if hybrid.k == 0 {
-            return Err(Error::invalid("k must be 1 or more, got 0"));
-        }
         let column = match &hybrid.column {
             None => 0,
             Some(name) => self.vector_called(name)?,
@@ -222,45 +201,23 @@ impl Table<'_> {
             TextMode::All => "all",
             TextMode::Fts5 => "fts5",
         };
-        let name = format!("{}.{}", self.schema(), self.name());
-        let k = i64::try_from(hybrid.k).unwrap_or(i64::MAX);
-        let mut bound: Vec<Box<dyn ToSql + '_>> = vec![
-            Box::new(name),
-            Box::new(texts),
-            Box::new(query),
-            Box::new(text),
-            Box::new(k),
-            Box::new(mode),
-        ];
-        let mut and = |name: &str, value: Value| {
-            bound.push(Box::new(value));
-            let _ = write!(sql, " AND {name} = ?{}", bound.len());
-        };
-        // SQLite compares with NULL itself what comes after 16 conditions: with no vector, there are fewer.
-        let has_vector = !vector.is_empty();
-        if has_vector {
-            and("vec_column", Value::Text(self.vectors()[column].name.clone()));
-        }
-        let settings: Vec<String> =
-            hybrid.settings.given()?.map(|(name, value)| format!("{name}={value}")).collect();
-        if has_vector && !settings.is_empty() {
-            and("vec_params", Value::Text(settings.join(", ")));
-        }
+        let select = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?1, ?2, ?3, ?4, ?5)";
+        let arguments: Vec<Box<dyn ToSql + '_>> =
+            vec![Box::new(texts), Box::new(query), Box::new(text), Box::new(k_of(hybrid.k)?)];
+        let mut call = Call::new(self, select, column, arguments);
+        call.option("fts_mode", Value::Text(mode.into()));
+        call.settings(&hybrid.settings)?;
         if !hybrid.text_columns.is_empty() {
             let names: Vec<&str> = hybrid.text_columns.iter().map(AsRef::as_ref).collect();
-            and("fts_columns", Value::Text(serde_json::json!(names).to_string()));
+            call.option("fts_columns", Value::Text(serde_json::json!(names).to_string()));
         }
-        for (name, filters) in [("filter", &hybrid.filters), ("fts_filter", &hybrid.text_filters)] {
-            if let Some((condition, values)) = joined(filters)? {
-                and(name, Value::Text(condition));
-                and(&format!("{name}_values"), Value::Text(values));
-            }
-        }
+        call.filters("filter", &hybrid.filters)?;
+        call.filters("fts_filter", &hybrid.text_filters)?;
         let (method, constant) = match hybrid.fusion {
             Fusion::ReciprocalRank { constant } => ("rrf", constant),
             Fusion::Sum => ("sum", 60.0),
         };
-        and("fusion", Value::Text(method.into()));
+        call.option("fusion", Value::Text(method.into()));
         let (vec_weight, fts_weight) = hybrid.weights;
         for (name, number) in
             [("rank_constant", constant), ("vec_weight", vec_weight), ("fts_weight", fts_weight)]
@@ -269,50 +226,22 @@ impl Table<'_> {
             if number.is_nan() {
                 return Err(Error::invalid(format!("{name} must be a number from 0, got NaN")));
             }
-            if has_vector || name != "vec_weight" {
-                and(name, Value::Real(number));
-            }
+            call.option(name, Value::Real(number));
         }
-        if let Some(candidates) = hybrid.candidates {
-            and("candidates", Value::Integer(i64::try_from(candidates).unwrap_or(i64::MAX)));
-        }
+        call.candidates(hybrid.candidates);
         if let Some(rowids) = &hybrid.rowids {
-            bound.push(Box::new(json(rowids)?));
-            let _ = write!(sql, " AND rowid IN (SELECT value FROM json_each(?{}))", bound.len());
+            call.term("rowid IN (SELECT value FROM json_each(", Value::Text(json(rowids)?), "))");
         }
-        let mut statement = self.prepare_cached(&(sql + " ORDER BY rank"))?;
-        let mut rows = statement.query(rusqlite::params_from_iter(bound))?;
-        let mut hits = Vec::new();
-        while let Some(row) = rows.next()? {
+        call.ranked(self, |row| {
             let rank = |at: usize| Ok::<_, Error>(row.get::<_, Option<i64>>(at)?.map(|rank| rank as u64));
-            hits.try_push(HybridHit {
+            Ok(HybridHit {
                 rowid: row.get(0)?,
                 score: row.get(1)?,
                 vec_rank: rank(2)?,
                 vec_distance: row.get(3)?,
                 fts_rank: rank(4)?,
                 fts_score: row.get(5)?,
-            })?;
-        }
-        Ok(hits)
+            })
+        })
     }
-}
-
-/// Filters as one, with their values as a JSON array; none if there are none.
-///
-/// # Errors
-/// Values that JSON does not have.
-pub(super) fn joined(filters: &[Filter]) -> Result<Option<(String, String)>> {
-    let mut values = Vec::new();
-    let terms: Vec<String> = filters.iter().map(|filter| filter.term(&mut values)).collect::<Result<_>>()?;
-    let json = |value: Value| match value {
-        Value::Null => Ok(serde_json::Value::Null),
-        Value::Integer(value) => Ok(value.into()),
-        Value::Real(value) if value.is_finite() => Ok(value.into()),
-        Value::Text(value) => Ok(value.into()),
-        Value::Real(value) => Err(Error::invalid(format!("a value of a filter is finite here, got {value}"))),
-        Value::Blob(_) => Err(Error::invalid("a value of a filter is no blob here")),
-    };
-    let values: Vec<serde_json::Value> = values.into_iter().map(json).collect::<Result<_>>()?;
-    Ok((!terms.is_empty()).then(|| (terms.join(" AND "), serde_json::Value::from(values).to_string())))
 }

@@ -1,16 +1,14 @@
 //! Late interaction.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use rusqlite::ToSql;
 use rusqlite::types::Value;
 
+use super::call::{Call, k_of};
 use super::filter::{Filter, FilterParams};
-use super::hybrid::joined;
-use super::settings::{Settings, setting_builders};
+use super::settings::{Settings, search_builders};
 use super::{Error, Result, Table};
-use crate::base::alloc::TryExtend;
 use crate::vtab::Column;
 
 /// What a search by late interaction is asked for, see [`Table::maxsim`].
@@ -37,21 +35,7 @@ impl<'a> MaxSim<'a> {
         }
     }
 
-    /// The vector column to compare with; by default the first.
-    #[must_use]
-    pub fn column(mut self, name: impl Into<Cow<'a, str>>) -> Self {
-        self.column = Some(name.into());
-        self
-    }
-
-    /// How much the search for candidates looks at, in the place of all that was said before.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    setting_builders!(settings);
+    search_builders!("How much the search for candidates looks at");
 
     /// Only rows that meet a condition, as [`Search::filter`](crate::Search::filter) takes it; here any condition is part of the
     /// search. Blobs cannot be its values.
@@ -101,14 +85,12 @@ impl Table<'_> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn maxsim(&self, tokens: &[f32], maxsim: &MaxSim<'_>) -> Result<Vec<MaxSimHit>> {
-        if maxsim.k == 0 {
-            return Err(Error::invalid("k must be 1 or more, got 0"));
-        }
+        let k = k_of(maxsim.k)?;
         let column = match &maxsim.column {
             None => 0,
             Some(name) => self.vector_called(name)?,
         };
-        let Column { name, dim, .. } = &self.vectors()[column];
+        let Column { dim, .. } = &self.vectors()[column];
         if !tokens.len().is_multiple_of(*dim) {
             let n = tokens.len();
             return Err(Error::invalid(format!("{n} numbers are not whole vectors of {dim} dimensions")));
@@ -116,37 +98,13 @@ impl Table<'_> {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let mut sql =
-            "SELECT document, score FROM ivf_maxsim(?1, ?2, ?3, ?4) WHERE vec_column = ?5".to_string();
-        let mut bound: Vec<Box<dyn ToSql + '_>> = vec![
-            Box::new(format!("{}.{}", self.schema(), self.name())),
-            Box::new(self.blob(column, tokens)?),
-            Box::new(i64::try_from(maxsim.k).unwrap_or(i64::MAX)),
-            Box::new(&*maxsim.per),
-            Box::new(name),
-        ];
-        let mut and = |name: &str, value: Value| {
-            bound.push(Box::new(value));
-            let _ = write!(sql, " AND {name} = ?{}", bound.len());
-        };
-        let settings: Vec<String> =
-            maxsim.settings.given()?.map(|(name, value)| format!("{name}={value}")).collect();
-        if !settings.is_empty() {
-            and("vec_params", Value::Text(settings.join(", ")));
-        }
-        if let Some((condition, values)) = joined(&maxsim.filters)? {
-            and("filter", Value::Text(condition));
-            and("filter_values", Value::Text(values));
-        }
-        if let Some(candidates) = maxsim.candidates {
-            and("candidates", Value::Integer(i64::try_from(candidates).unwrap_or(i64::MAX)));
-        }
-        let mut statement = self.prepare_cached(&(sql + " ORDER BY rank"))?;
-        let mut rows = statement.query(rusqlite::params_from_iter(bound))?;
-        let mut hits = Vec::new();
-        while let Some(row) = rows.next()? {
-            hits.try_push(MaxSimHit { document: row.get(0)?, score: row.get(1)? })?;
-        }
-        Ok(hits)
+        let select = "SELECT document, score FROM ivf_maxsim(?1, ?2, ?3, ?4)";
+        let arguments: Vec<Box<dyn ToSql + '_>> =
+            vec![Box::new(self.blob(column, tokens)?), Box::new(k), Box::new(&*maxsim.per)];
+        let mut call = Call::new(self, select, column, arguments);
+        call.settings(&maxsim.settings)?;
+        call.filters("filter", &maxsim.filters)?;
+        call.candidates(maxsim.candidates);
+        call.ranked(self, |row| Ok(MaxSimHit { document: row.get(0)?, score: row.get(1)? }))
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::{ErrorKind, Hit};
 use crate::sqlite;
 
 mod answers;
+mod call;
 mod error;
 mod filter;
 mod hybrid;

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use rusqlite::types::Value;
 
 use super::filter::{Filter, FilterParams};
-use super::settings::{Knob, Settings, setting_builders};
+use super::settings::{Knob, Settings, search_builders};
 use super::{Error, Result, Table};
 use crate::base::alloc::TryGrow;
-use crate::sqlite::{literal, quoted};
+use crate::sqlite::{json_array, literal, quoted};
 
 /// What a search is asked for.
 ///
@@ -62,21 +62,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The vector column to compare with; by default the first.
-    #[must_use]
-    pub fn column(mut self, name: impl Into<Cow<'a, str>>) -> Self {
-        self.column = Some(name.into());
-        self
-    }
-
-    /// How much is searched, in the place of all that was said before.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    setting_builders!(settings);
+    search_builders!("How much is searched");
 
     /// The embedding model of the query: a table whose vectors are of another one, or of none that it names, is an error.
     #[must_use]
@@ -274,14 +260,7 @@ pub(super) fn json(rowids: &[i64]) -> Result<String> {
     let mut unique: HashSet<i64> = HashSet::new();
     unique.try_room(rowids.len())?;
     unique.extend(rowids.iter());
-    let mut text = String::new();
-    // 20 digits with the sign, and a comma.
-    text.try_reserve(unique.len() * 21 + 2).map_err(|_| Error::out_of_memory())?;
-    unique.iter().for_each(|rowid| {
-        let _ = write!(text, "{}{rowid}", if text.is_empty() { '[' } else { ',' });
-    });
-    text.push_str(if text.is_empty() { "[]" } else { "]" });
-    Ok(text)
+    Ok(json_array(unique.into_iter())?)
 }
 
 /// How the answers of a search are ordered.

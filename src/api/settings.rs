@@ -211,6 +211,28 @@ macro_rules! setting_builders {
 }
 pub(super) use setting_builders;
 
+/// Builders of a search: the fields `column` and `settings`. `$what` begins the text about the latter.
+macro_rules! search_builders {
+    ($what:literal) => {
+        /// The vector column to compare with; by default the first.
+        #[must_use]
+        pub fn column(mut self, name: impl Into<Cow<'a, str>>) -> Self {
+            self.column = Some(name.into());
+            self
+        }
+
+        #[doc = concat!($what, ", in the place of all that was said before.")]
+        #[must_use]
+        pub fn settings(mut self, settings: Settings) -> Self {
+            self.settings = settings;
+            self
+        }
+
+        $crate::api::settings::setting_builders!(settings);
+    };
+}
+pub(super) use search_builders;
+
 impl Settings {
     /// The settings that a table keeps, in the order in which `ivf_stats` tells them. `auto` in the place of a value forgets one, but
     /// for the last.

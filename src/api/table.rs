@@ -188,10 +188,8 @@ impl<'c> Table<'c> {
 
     /// The number of a vector column.
     pub(super) fn vector_called(&self, name: &str) -> Result<usize> {
-        let found = self.vectors().iter().position(|column| column.name.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| {
-            let names: Vec<&str> = self.vectors().iter().map(|column| column.name.as_str()).collect();
-            let (table, names) = (&self.name, names.join(", "));
+        self.options.vector_called(name).ok_or_else(|| {
+            let (table, names) = (&self.name, self.options.vector_names());
             Error::invalid(format!("'{table}' has no vector column '{name}', only: {names}"))
         })
     }

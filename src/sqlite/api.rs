@@ -251,6 +251,23 @@ impl Db {
         Ok(())
     }
 
+    /// Runs `work` in a savepoint, which stays if all is well and it is `kept`.
+    ///
+    /// # Errors
+    /// Those of `work`, or an error from SQLite.
+    pub fn within<T>(self, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.execute("SAVEPOINT ivf_whole")?;
+        let done = work();
+        let undone = if kept && done.is_ok() { Ok(()) } else { self.execute("ROLLBACK TO ivf_whole") };
+        if self.is_autocommit() {
+            // An interrupt, or a full disk, has ended the transaction.
+            return done;
+        }
+        let released = self.execute("RELEASE ivf_whole");
+        let done = done?;
+        undone.and(released).map(|()| done)
+    }
+
     /// Prepares a statement that may use virtual tables. Not for statements on shadow tables, which a
     /// malicious file could make into views.
     ///

@@ -1,8 +1,9 @@
 //! The schemas, tables and modules of a connection, and how names are written.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
-use super::{Db, Param, Result, Statement, ffi};
+use super::{Db, Error, Param, Result, Statement, ffi};
 
 /// The schemas of a connection, in the order in which SQLite searches them.
 ///
@@ -108,6 +109,22 @@ pub fn quoted(name: &str) -> String {
 /// A text as an SQL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Numbers as a JSON array, for `json_each`.
+///
+/// # Errors
+/// `SQLITE_NOMEM`.
+pub fn json_array(numbers: impl ExactSizeIterator<Item = i64>) -> Result<String> {
+    let mut text = String::new();
+    // 20 digits with the sign, and a comma.
+    let room = numbers.len().saturating_mul(21).saturating_add(2);
+    text.try_reserve(room).map_err(|_| Error::nomem())?;
+    for number in numbers {
+        let _ = write!(text, "{}{number}", if text.is_empty() { '[' } else { ',' });
+    }
+    text.push_str(if text.is_empty() { "[]" } else { "]" });
+    Ok(text)
 }
 
 /// A name as messages show it in a statement: quoted only if it is not a plain word.

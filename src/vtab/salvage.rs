@@ -76,7 +76,7 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
     };
     // The damaged table may not open. A new one of the same declaration does, and knows what the old one
     // should be.
-    let columns: Vec<(Tables, Layout)> = within(db, false, || {
+    let columns: Vec<(Tables, Layout)> = db.within(false, || {
         let table = create()?;
         if let Some(content) = &table.options.content {
             return Err(wrong(format!(
@@ -97,7 +97,7 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
     for (tables, _) in &columns {
         settings.push(storage::salvaged_settings(tables)?);
     }
-    within(db, true, || {
+    db.within(true, || {
         let table = create()?;
         let mut insert = db.prepare_on_tables(&statement(&target, &table.options))?;
         let report =
@@ -116,20 +116,6 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
         }
         told(&report, settings.iter().all(Option::is_some))
     })
-}
-
-/// Runs `work` in a savepoint, which stays if all is well and it is `kept`.
-pub(super) fn within<T>(db: Db, kept: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    db.execute("SAVEPOINT ivf_whole")?;
-    let done = work();
-    let undone = if kept && done.is_ok() { Ok(()) } else { db.execute("ROLLBACK TO ivf_whole") };
-    if db.is_autocommit() {
-        // An interrupt, or a full disk, has ended the transaction.
-        return done;
-    }
-    let released = db.execute("RELEASE ivf_whole");
-    let done = done?;
-    undone.and(released).map(|()| done)
 }
 
 /// Whether a row was refused for what is in it.

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, Value, quoted, register_scalar};
 use crate::vtab::inspect;
-use crate::vtab::salvage::within;
 use crate::vtab::schema::columns::{At, Columns, Role};
 use crate::vtab::schema::options::Options;
 use crate::vtab::schema::tokens::{self, tokens};
@@ -85,7 +84,7 @@ struct Told {
 fn switch(db: Db, connection: &Connection, names: [&Value<'_>; 2], accepted: &[&str]) -> Result<Told> {
     let [old, _] = tables(db, connection, NAME, names)?;
     let began = db.is_autocommit();
-    let done = within(db, true, || {
+    let done = db.within(true, || {
         // From here on nobody else writes, so that what is compared is what is switched.
         old.tables().lock()?;
         drop(old);

@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::base::alloc::{OutOfMemory, TryExtend, try_copy, try_filled, try_vec};
+use crate::base::alloc::{OutOfMemory, TryExtend, try_collect, try_copy, try_filled, try_vec};
 use crate::base::workers::{TICK, Workers};
 use crate::index::search::execution::{TASK_MAX, map_ticking};
 use crate::index::{Answers, IndexError, InvertedLists, Metric, Snapshot};
@@ -128,8 +128,7 @@ fn choose<E: From<OutOfMemory>>(
 ) -> Result<Vec<usize>, E> {
     let n = keys.len();
     let row = |at: usize| &rows[at * dim..][..dim];
-    let mut to_query: Vec<f64> = try_vec(n)?;
-    to_query.extend(keys.map(|key| metric.distance(key)));
+    let to_query = try_collect(keys.map(|key| metric.distance(key)))?;
     let mut to_chosen = try_filled(f64::INFINITY, n)?;
     let mut chosen: Vec<usize> = try_vec(k.min(n))?;
     let mut is_left = try_filled(true, n)?;

@@ -214,6 +214,39 @@ fn key_of<L: InvertedLists>(
     Ok(snapshot.metric().key(query, row))
 }
 
+/// What makes rows of candidates.
+struct Exact<'a> {
+    snapshot: &'a Snapshot,
+    params: &'a SearchParams<'a>,
+    skipped: &'a mut Option<usize>,
+    /// How many keys were computed.
+    computed: u64,
+}
+
+impl Exact<'_> {
+    /// The row of a candidate with its exact key; `None` if it is skipped, or not in the range of the search.
+    fn row<E: From<IndexError>>(
+        &mut self,
+        candidate: &Candidate,
+        key_of: impl FnOnce(&Candidate) -> Result<f32, E>,
+    ) -> Result<Option<Row>, E> {
+        let Self { snapshot, params, .. } = self;
+        let key = if candidate.key.is_nan() {
+            self.computed += 1;
+            key_of(candidate)?
+        } else {
+            candidate.key
+        };
+        if candidate.is_refused(key, self.skipped, snapshot)?
+            || key > params.max_key
+            || params.above_key.is_some_and(|above| key <= above)
+        {
+            return Ok(None);
+        }
+        Ok(Some((Key(key), candidate.rowid(snapshot), (candidate.segment, candidate.slot))))
+    }
+}
+
 /// Appends the k smallest (key, rowid) of candidates, nearest first. The candidates are in the order of their
 /// lower bounds. Returns how many keys were computed. A key outside its bounds is an error, unless `skipped`
 /// counts such rows.
@@ -230,7 +263,7 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
         return rescore_groups(snapshot, candidates, params, (grouping, per), out, skipped, key_of);
     }
     top.clear();
-    let mut computed = 0;
+    let mut exact = Exact { snapshot, params, skipped, computed: 0 };
     for (i, candidate) in candidates.iter().enumerate() {
         let full = top.len() >= params.k;
         if full && top.peek().is_none_or(|worst| candidate.lower > worst.0.0) {
@@ -239,19 +272,7 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
         if i % RESCORE_AHEAD == 0 {
             announce(snapshot, &candidates[i..candidates.len().min(i + RESCORE_AHEAD)]);
         }
-        let key = if candidate.key.is_nan() {
-            computed += 1;
-            key_of(candidate)?
-        } else {
-            candidate.key
-        };
-        if candidate.is_refused(key, skipped, snapshot)? {
-            continue;
-        }
-        if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
-            continue;
-        }
-        let row = (Key(key), candidate.rowid(snapshot), (candidate.segment, candidate.slot));
+        let Some(row) = exact.row(candidate, &mut key_of)? else { continue };
         if !full {
             top.try_room(1)?;
             top.push(row);
@@ -265,7 +286,7 @@ fn rescore<E: From<IndexError> + From<OutOfMemory>>(
     out.neighbors.try_extend(rows.iter().map(|(key, rowid, _)| Neighbor { rowid: *rowid, key: key.0 }))?;
     out.places.try_extend(rows.drain(..).map(|(_, _, place)| place))?;
     *top = rows.into();
-    Ok(computed)
+    Ok(exact.computed)
 }
 
 /// [`rescore`] for the k nearest groups.
@@ -280,7 +301,7 @@ fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
 ) -> Result<u64, E> {
     let mut nearest = NearestGroups::new(params.k, per.rows);
     let mut rows: Vec<(Row, Group)> = Vec::new();
-    let mut computed = 0;
+    let mut exact = Exact { snapshot, params, skipped, computed: 0 };
     for candidate in candidates {
         if candidate.lower > nearest.threshold() {
             break;
@@ -289,27 +310,16 @@ fn rescore_groups<E: From<IndexError> + From<OutOfMemory>>(
         if nearest.is_beyond(group, candidate.lower) {
             continue;
         }
-        let key = if candidate.key.is_nan() {
-            computed += 1;
-            key_of(candidate)?
-        } else {
-            candidate.key
-        };
-        if candidate.is_refused(key, skipped, snapshot)? {
-            continue;
-        }
-        if key > params.max_key || params.above_key.is_some_and(|above| key <= above) {
-            continue;
-        }
-        nearest.count(group, key)?;
-        rows.try_push(((Key(key), candidate.rowid(snapshot), (candidate.segment, candidate.slot)), group))?;
+        let Some(row) = exact.row(candidate, &mut key_of)? else { continue };
+        nearest.count(group, row.0.0)?;
+        rows.try_push((row, group))?;
     }
     rows.sort_unstable();
     select(&mut rows, params.k, per.rows)?;
     out.neighbors
         .try_extend(rows.iter().map(|((key, rowid, _), _)| Neighbor { rowid: *rowid, key: key.0 }))?;
     out.places.try_extend(rows.iter().map(|((.., place), _)| *place))?;
-    Ok(computed)
+    Ok(exact.computed)
 }
 
 /// Prefetches what answers need of candidates: rowids, and the vectors of unknown keys. It does one step for

@@ -10,9 +10,9 @@ use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
 use crate::index::Metric;
-use crate::sqlite::{Db, Kind, Param, Result, Value, quoted};
+use crate::sqlite::{Db, Kind, Param, Result, Value, json_array, quoted};
 use crate::vtab::hybrid::condition::Condition;
-use crate::vtab::hybrid::sides::{Among, VectorSide, json};
+use crate::vtab::hybrid::sides::{Among, VectorSide};
 use crate::vtab::hybrid::{Function, Given};
 use crate::vtab::table::registry::Connection;
 use crate::vtab::table_function::{Cell, Column, TableFunction};
@@ -85,11 +85,9 @@ impl TableFunction for IvfMaxsim {
 fn per_of(given: &Given<'_>, vectors: &VectorSide<'_>) -> Result<String> {
     let columns = &vectors.table.options.columns;
     let named = given.get("per").filter(|value| value.kind() == Kind::Text).map(Value::text).transpose()?;
-    let found =
-        columns.packed().find(|column| named.is_some_and(|name| column.name.eq_ignore_ascii_case(name)));
+    let found = named.and_then(|name| columns.packed_called(name));
     found.map(|column| column.name.clone()).ok_or_else(|| {
-        let names: Vec<&str> = columns.packed().map(|column| column.name.as_str()).collect();
-        let names = if names.is_empty() { "the table has none".into() } else { names.join(", ") };
+        let names = columns.packed_names();
         let got = given.get("per").map_or("NULL".into(), shown);
         MAXSIM.wrong(format!("per must be a metadata or partition column ({names}), got {got}"))
     })
@@ -155,24 +153,15 @@ enum Near {
 
 impl Near {
     fn of(near: &[(Cell, i64)]) -> Result<Self> {
-        let mut text = String::new();
-        for (document, _) in near {
-            text.push(if text.is_empty() { '[' } else { ',' });
-            match document {
-                Cell::I64(value) => {
-                    let _ = write!(text, "{value}");
-                }
-                Cell::Text(value) if !value.contains('\0') => {
-                    text.push_str(&serde_json::Value::from(value.as_str()).to_string());
-                }
-                _ => {
-                    let rowids: Vec<i64> = near.iter().map(|(_, rowid)| *rowid).collect();
-                    return Ok(Self::Rows(json(&rowids)?));
-                }
-            }
+        let documents = near.iter().map(|(document, _)| match document {
+            Cell::I64(value) => Some(serde_json::Value::from(*value)),
+            Cell::Text(value) if !value.contains('\0') => Some(value.as_str().into()),
+            _ => None,
+        });
+        match documents.collect::<Option<Vec<_>>>() {
+            Some(documents) => Ok(Self::Documents(serde_json::Value::from(documents).to_string())),
+            None => Ok(Self::Rows(json_array(near.iter().map(|(_, rowid)| *rowid))?)),
         }
-        text.push(']');
-        Ok(Self::Documents(text))
     }
 }
 
@@ -201,7 +190,7 @@ impl Search<'_> {
         among.searched.iter().for_each(|term| {
             let _ = write!(terms, " AND {}", term.sql);
         });
-        let rowids = among.rowids.as_deref().map(json).transpose()?;
+        let rowids = among.rowids.as_deref().map(|rowids| json_array(rowids.iter().copied())).transpose()?;
         // A declared column may have the name `per`.
         let is_own = vectors.table.options.columns.has_hidden("per");
         let with_per = format!("{params}, per={per}");

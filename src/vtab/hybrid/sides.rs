@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
-use crate::sqlite::{Db, Error, Kind, Param, Result, Value, ffi, quoted, sql_of};
+use crate::sqlite::{Db, Error, Kind, Param, Result, Value, ffi, json_array, quoted, sql_of};
 use crate::storage::Element;
 use crate::vtab::hybrid::condition::{Condition, Term};
 use crate::vtab::hybrid::fuse::Found;
@@ -55,18 +55,6 @@ fn joined<'t>(terms: impl IntoIterator<Item = &'t Term>) -> String {
     terms.into_iter().map(|term| term.sql.as_str()).collect::<Vec<_>>().join(" AND ")
 }
 
-/// Rowids as a JSON array.
-pub fn json(rowids: &[i64]) -> Result<String> {
-    let mut text = String::new();
-    // 20 digits with the sign, and a comma.
-    text.try_reserve(rowids.len().saturating_mul(21).saturating_add(2)).map_err(|_| Error::nomem())?;
-    for rowid in rowids {
-        let _ = write!(text, "{}{rowid}", if text.is_empty() { '[' } else { ',' });
-    }
-    text.push_str(if text.is_empty() { "[]" } else { "]" });
-    Ok(text)
-}
-
 /// The rowids that a statement gives, ascending.
 fn rowids_of(db: Db, sql: &str, params: &[Param<'_>]) -> Result<Vec<i64>> {
     let mut statement = db.prepare_on_tables(sql)?;
@@ -114,28 +102,25 @@ impl<'a> VectorSide<'a> {
                 .function
                 .wrong(format!("'{name}' is a vec0 table with a TEXT PRIMARY KEY: it has no rowids")));
         }
-        let vectors = &table.options.vectors;
         let column = match given.text("vec_column", "the name of a vector column")? {
-            Some(named) => {
-                vectors.iter().find(|column| column.name.eq_ignore_ascii_case(named)).ok_or_else(|| {
-                    let names: Vec<&str> = vectors.iter().map(|column| column.name.as_str()).collect();
-                    given.function.wrong(format!(
-                        "vec_column must be a vector column of '{name}' ({}), got '{}'",
-                        names.join(", "),
-                        beginning(named)
-                    ))
-                })?
-            }
-            None => &vectors[0],
+            Some(named) => table.options.vector_called(named).ok_or_else(|| {
+                given.function.wrong(format!(
+                    "vec_column must be a vector column of '{name}' ({}), got '{}'",
+                    table.options.vector_names(),
+                    beginning(named)
+                ))
+            })?,
+            None => 0,
         };
+        let column = table.options.vectors[column].clone();
         let params = given.text("vec_params", "a text like 'nprobe=16, max_codes=5000'")?;
         if params.is_some() && !columns.has_hidden("params") {
             return Err(given
                 .function
                 .wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
         }
-        let qualified = format!("{}.{}", quoted(&table.schema), quoted(&name));
-        let (column, query) = (column.clone(), given.get("query_vector"));
+        let qualified = format!("{}.{}", quoted(table.schema()), quoted(&name));
+        let query = given.get("query_vector");
         Ok(Self { function: given.function, qualified, column, query, params, table })
     }
 
@@ -230,7 +215,7 @@ impl<'a> VectorSide<'a> {
         let (more, terms) = (among.more(), among.without_distance());
         let select = |last: usize| format!("SELECT rowid, ?{last} FROM {} WHERE ", self.qualified);
         if rowids.len() <= FEW && self.table.options.columns.has_hidden("params") {
-            let rowids = json(&rowids)?;
+            let rowids = json_array(rowids.iter().copied())?;
             let params = among.params(self.param()?, i64::MAX, &[Param::Text(&rowids)]);
             let sql = format!(
                 "{}{}?2 AND params = 'nprobe=-1, max_codes=0, profile=exact' AND {terms} \
@@ -255,7 +240,7 @@ impl<'a> VectorSide<'a> {
         if self.query.is_none() {
             return Ok(Vec::new());
         }
-        let rowids = among.rowids.as_deref().map(json).transpose()?;
+        let rowids = among.rowids.as_deref().map(|rowids| json_array(rowids.iter().copied())).transpose()?;
         let more: Vec<Param<'_>> =
             [rowids.as_deref(), self.params].into_iter().flatten().map(Param::Text).collect();
         let params = among.params(self.param()?, candidates, &more);
@@ -381,7 +366,7 @@ impl<'a> TextSide<'a> {
             if !among.without_distance().is_empty() {
                 rowids = vectors.meeting(db, among, rowids)?;
             }
-            only = json(&rowids)?;
+            only = json_array(rowids.iter().copied())?;
             // The sign keeps SQLite from matching once for each rowid.
             of_table = format!(
                 "FROM {}(?1) WHERE +rowid IN (SELECT value FROM json_each(?{}))",

@@ -76,10 +76,8 @@ fn find(db: Db, connection: &Rc<Connection>, value: &Value<'_>) -> Result<(Rc<Ta
             open_table(db, &schema, &name)?;
             let Some(table) = connection.find(&schema, &name) else { continue };
             let column = &named[dot + 1..];
-            let mut vectors = table.options.vectors.iter();
-            let Some(at) = vectors.position(|of| of.name.eq_ignore_ascii_case(column)) else {
-                let names: Vec<&str> = table.options.vectors.iter().map(|of| of.name.as_str()).collect();
-                let (column, names) = (beginning(column), names.join(", "));
+            let Some(at) = table.options.vector_called(column) else {
+                let (column, names) = (beginning(column), table.options.vector_names());
                 return Err(wrong(format!("{name} has no vector column '{column}', only {names}")));
             };
             return Ok((table, Some(at)));

@@ -39,7 +39,9 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
             }
         };
         if action.is_some() {
-            run(db, &statements)?;
+            db.within(true, || {
+                statements.iter().try_for_each(|sql| db.prepare_on_tables(sql)?.execute(&[]))
+            })?;
         }
         context.text(&statements.join("\n"));
         Ok(())
@@ -48,17 +50,6 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
 
 fn wrong(what: impl std::fmt::Display) -> Error {
     Error::generic(format!("{NAME}: {what}"))
-}
-
-/// Runs all statements, or none.
-fn run(db: Db, statements: &[String]) -> Result<()> {
-    db.execute("SAVEPOINT ivf_triggers")?;
-    let done = statements.iter().try_for_each(|sql| db.prepare_on_tables(sql)?.execute(&[]));
-    if done.is_err() {
-        db.execute("ROLLBACK TO ivf_triggers")?;
-    }
-    db.execute("RELEASE ivf_triggers")?;
-    done
 }
 
 fn name(table: &Table, end: &str) -> String {

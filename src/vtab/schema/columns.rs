@@ -118,6 +118,17 @@ impl Columns {
         self.values.iter().filter(|column| column.is_packed())
     }
 
+    /// The metadata or partition column of a name (any case).
+    pub fn packed_called(&self, name: &str) -> Option<&ValueColumn> {
+        self.packed().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The names of the metadata and partition columns, as messages list them.
+    pub fn packed_names(&self) -> String {
+        let names: Vec<&str> = self.packed().map(|column| column.name.as_str()).collect();
+        if names.is_empty() { "the table has none".into() } else { names.join(", ") }
+    }
+
     /// The text key, if the table has one.
     pub fn text_key(&self) -> Option<&ValueColumn> {
         self.of(Role::Key).find(|column| column.kind == ValueKind::Text)

@@ -158,6 +158,16 @@ impl Options {
         Ok(options)
     }
 
+    /// The number of the vector column of a name (any case).
+    pub fn vector_called(&self, name: &str) -> Option<usize> {
+        self.vectors.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The names of the vector columns, as messages list them.
+    pub fn vector_names(&self) -> String {
+        self.vectors.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Checks that an index over a table has what it needs: codes, and nothing but what the table has.
     fn check_content(&self) -> Result<()> {
         let refused =

@@ -221,6 +221,17 @@ mod tests {
         Written { rows, ..Written::default() }
     }
 
+    /// A table that came back after 1 row before the savepoint 0 and 10 rows in it, within the savepoint 1.
+    fn come_back() -> Layers {
+        let mut layers = Layers::new("s".into());
+        layers.add(rows(1));
+        layers.open(0, "t".into(), Some([1; 16]));
+        layers.add(rows(10));
+        layers.touch();
+        layers.open(1, "t".into(), Some([2; 16]));
+        layers.come_back([2; 16], "t".into())
+    }
+
     #[test]
     fn a_layer_is_forgotten_or_kept_with_its_savepoint() {
         let mut layers = Layers::new("s".into());
@@ -268,13 +279,7 @@ mod tests {
 
     #[test]
     fn what_was_written_up_to_a_version_is_found_again() {
-        let mut layers = Layers::new("s".into());
-        layers.add(rows(1));
-        layers.open(0, "t".into(), Some([1; 16]));
-        layers.add(rows(10));
-        layers.touch();
-        layers.open(1, "t".into(), Some([2; 16]));
-        let mut back = layers.come_back([2; 16], "t".into());
+        let mut back = come_back();
         assert_eq!((back.written().rows, back.level()), (11, -1));
         // The innermost savepoint that is open now may be any of these, or a later one.
         back.open(0, "t".into(), Some([2; 16]));
@@ -291,13 +296,7 @@ mod tests {
 
     #[test]
     fn a_savepoint_younger_than_the_return_of_a_table_takes_back_nothing_of_its_past() {
-        let mut layers = Layers::new("s".into());
-        layers.add(rows(1));
-        layers.open(0, "t".into(), Some([1; 16]));
-        layers.add(rows(10));
-        layers.touch();
-        layers.open(1, "t".into(), Some([2; 16]));
-        let mut back = layers.come_back([2; 16], "t".into());
+        let mut back = come_back();
         back.open(1, "t".into(), Some([2; 16]));
         back.undo(0);
         back.reconcile([1; 16]);

@@ -46,7 +46,7 @@ pub struct Ivf {
 /// A table, shared by all its objects on one connection.
 pub struct Table {
     db: Db,
-    pub schema: String,
+    schema: String,
     name: RefCell<String>,
     pub options: Options,
     pub layout: Layout,

@@ -98,11 +98,10 @@ impl Table {
         };
         let chosen: Vec<&Self> = self.indexes().filter(is_it).collect();
         if chosen.is_empty() {
-            let names: Vec<&str> = self.options.vectors.iter().map(|column| column.name.as_str()).collect();
             let (table, column) = (self.name(), beginning(column.unwrap_or_default()));
+            let names = self.options.vector_names();
             return Err(Error::generic(format!(
-                "model: {table} has no vector column '{column}', only {}",
-                names.join(", ")
+                "model: {table} has no vector column '{column}', only {names}"
             )));
         }
         let mut changed = Vec::new();

@@ -73,10 +73,7 @@ impl Selection {
 
     fn set_per_text(&mut self, columns: &Columns, text: &str) -> Result<()> {
         let wrong = || wrong_per(columns, &format!("'{}'", beginning(text)));
-        let called = |name: &str| {
-            let name = name.trim();
-            columns.packed().find(|column| column.name.eq_ignore_ascii_case(name)).map(|column| column.slot)
-        };
+        let called = |name: &str| columns.packed_called(name.trim()).map(|column| column.slot);
         // The name of a column may contain a colon.
         let per = match (called(text), text.rsplit_once(':')) {
             (Some(column), _) => Per { column, rows: 1 },
@@ -138,8 +135,7 @@ impl Selection {
 }
 
 fn wrong_per(columns: &Columns, shown: &str) -> Error {
-    let names: Vec<&str> = columns.packed().map(|column| column.name.as_str()).collect();
-    let names = if names.is_empty() { "the table has none".into() } else { names.join(", ") };
+    let names = columns.packed_names();
     Error::generic(format!(
         "per must be a metadata or partition column ({names}), optionally with the most rows of each of its \
          values, like 'column:3', got {shown}"
