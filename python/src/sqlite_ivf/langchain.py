@@ -42,8 +42,9 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.langchain needs langchain-core ({error}): pip install 'sqlite-ivf[langchain]'") from error
 
-from .loading import Connection, connect, load
-from .table import Table, _literal, _plain, quoted
+from ._store import KINDS, SETTINGS, TYPES, connected, created, fetched, kind_of, transaction
+from .loading import Connection, load
+from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import _serialize
 
 if TYPE_CHECKING:
@@ -62,14 +63,10 @@ _SEARCH = (
 )
 _METRICS = ("cosine", "l2", "ip", "l1")
 _ELEMENTS = ("float32", "float16", "bfloat16")
-_SETTINGS = (
-    "nprobe", "recall_target", "max_codes", "profile", "candidate_budget", "budget_strategy",
-    "min_rows_per_list", "max_rows_per_list", "search_mode",
-)
-_OPTIONS = (*_SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
+_OPTIONS = (*SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
 #: What a search of vectors takes, and what a hybrid one.
-_NEAREST = ("filter", "per", *_SETTINGS)
-_HYBRID = ("text", "filter", "mode", "weights", "fusion", "rank_constant", "candidates", *_SETTINGS)
+_NEAREST = ("filter", "per", *SETTINGS)
+_HYBRID = ("text", "filter", "mode", "weights", "fusion", "rank_constant", "candidates", *SETTINGS)
 _COMPARISONS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _OPERATORS = (*_COMPARISONS, "$in", "$nin", "$between", "$like", "$exists")
 _TYPES = {"INTEGER": "a whole number", "FLOAT": "a number", "TEXT": "a text", "BOOLEAN": "True or False"}
@@ -101,23 +98,14 @@ def _lock_of(connection: object) -> Any:
         return lock
 
 
-def _open(path: str) -> Connection:
-    try:
-        return connect(path, check_same_thread=False)
-    except TypeError:  # apsw, which has no such check, and waits for nobody unless told to
-        connection: Any = connect(path)
-        connection.setbusytimeout(5000)
-        return connection  # type: ignore[no-any-return]
-
-
 def _kinds(columns: Mapping[str, str], table: str) -> Dict[str, str]:
     """The declared types, checked, in one spelling."""
     kinds = {}
     reserved = [*_OWN, *_SEARCH, table.lower(), f"{table}_command".lower()]
     for name, declared in columns.items():
-        kind = " ".join(declared.upper().split())
-        if kind not in [*_TYPES, "INTEGER PARTITION KEY", "TEXT PARTITION KEY"]:
-            expected = f"{', '.join(_TYPES)}, INTEGER PARTITION KEY or TEXT PARTITION KEY"
+        kind = kind_of(declared)
+        if kind not in KINDS:
+            expected = f"{', '.join(TYPES)}, INTEGER PARTITION KEY or TEXT PARTITION KEY"
             raise ValueError(f"columns: the type of {name!r} must be {expected}, got {declared!r}")
         if name.lower() in reserved:
             raise ValueError(f"columns: the table has a {name!r} of its own, as it has {', '.join(reserved)}")
@@ -232,7 +220,7 @@ def _all(terms: List[Term]) -> Term:
 
 
 def _params(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_plain(value)}" for name, value in settings.items() if value is not None)
+    return _text_of({name: _plain(value) for name, value in settings.items() if value is not None})
 
 
 def _clipped(score: float) -> float:
@@ -296,7 +284,7 @@ class IVFStore(VectorStore):
         self._hybrid, self._tokenize, self._relevance, self._options = hybrid, tokenize, relevance_score_fn, options
         self._owned = isinstance(database, (str, os.PathLike))
         #: The connection.
-        self.connection: Any = _open(os.fspath(database)) if isinstance(database, (str, os.PathLike)) else database
+        self.connection: Any = connected(os.fspath(database)) if isinstance(database, (str, os.PathLike)) else database
         self._lock = _lock_of(self.connection)
         try:
             if not self._owned:
@@ -336,22 +324,15 @@ class IVFStore(VectorStore):
     # The table
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
-        cursor = self.connection.cursor()
-        if hasattr(cursor, "row_factory"):
-            cursor.row_factory = None
-        return [tuple(row) for row in cursor.execute(sql, tuple(values)).fetchall()]
+        return fetched(self.connection, sql, values)
 
     @property
     def _fts(self) -> str:
         return f"{self._name}_fts"
 
-    def _schema(self, name: str) -> Optional[str]:
-        found = self._rows("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,))
-        return None if not found else str(found[0][0])
-
     def _opened(self) -> Optional[_Opened]:
         """The table as it is now: another store, or a rollback, may have changed what there is."""
-        if self._schema(self._name) is None:
+        if created(self.connection, self._name) is None:
             return None
         table = Table(self.connection, self._name, model=self._model)
         missing = [name for name in _OWN if name not in table.columns]
@@ -370,7 +351,7 @@ class IVFStore(VectorStore):
         for name, value in self._options.items():
             if not re.search(rf", {name}={re.escape(str(value))}[,)]", table.created):
                 raise ValueError(f"{name}={value!r}, but table {self._name!r} exists, made by: {table.created}")
-        fts = self._schema(self._fts)
+        fts = created(self.connection, self._fts)
         if fts is not None and self._tokenize is not None and _literal(self._tokenize) not in fts:
             raise ValueError(f"tokenize={self._tokenize!r}, but table {self._fts!r} exists, made by: {fts}")
         return _Opened(table, columns, fts is not None)
@@ -378,7 +359,7 @@ class IVFStore(VectorStore):
     def _made(self, opened: Optional[_Opened], dim: int) -> _Opened:
         """The table and the FTS5 table, made if they are missing; in a transaction."""
         if opened is None:
-            if self._schema(self._fts) is not None:
+            if created(self.connection, self._fts) is not None:
                 raise ValueError(f"table {self._fts!r} exists without {self._name!r}, whose texts it should have: drop it first")
             table = Table.create(
                 self.connection,
@@ -421,19 +402,8 @@ class IVFStore(VectorStore):
     @contextmanager
     def _transaction(self) -> Iterator[Optional[_Opened]]:
         """All or nothing: a transaction, or a savepoint of the one that is open."""
-        with self._locked():
-            name = "sqlite_ivf_langchain"
-            inside = self.connection.in_transaction
-            # IMMEDIATE, because a transaction that reads first cannot wait for another writer.
-            self._rows(f"SAVEPOINT {name}" if inside else "BEGIN IMMEDIATE")
-            try:
-                yield self._opened()
-                self._rows(f"RELEASE {name}" if inside else "COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    for sql in [f"ROLLBACK TO {name}", f"RELEASE {name}"] if inside else ["ROLLBACK"]:
-                        self._rows(sql)
-                raise
+        with self._locked(), transaction(self.connection):
+            yield self._opened()
 
     # Writing
 

@@ -11,7 +11,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from .loading import connect
+from ._store import KINDS, SETTINGS, connected, created, fetched, kind_of, transaction
 from .table import Table, _literal, _unquoted, quoted
 
 try:
@@ -34,17 +34,14 @@ _OWN = {"_node_id": "TEXT PRIMARY KEY", "_ref_doc_id": "TEXT", "+_text": "TEXT",
 _VECTOR = "_embedding"
 #: The keys by which LlamaIndex knows the document of a node.
 _DOCUMENT = ("ref_doc_id", "doc_id", "document_id")
-_KINDS = ("INTEGER", "FLOAT", "TEXT", "BOOLEAN", "INTEGER PARTITION KEY", "TEXT PARTITION KEY")
 _DECLARED = re.compile(r', ("(?:[^"]|"")+") (\w+(?: PARTITION KEY)?)(?=[,)])')
 _GIVEN = ("database", "table_name", "columns", "hybrid", "metric", "options")
 _MODES = ("default", "mmr", "hybrid", "text_search")
-_BUDGETS = ("max_codes", "profile", "candidate_budget", "budget_strategy", "min_rows_per_list", "max_rows_per_list")
-_SETTINGS = ("nprobe", "recall_target", *_BUDGETS, "search_mode")
 #: What `query` takes besides the query, in each mode.
 _ASKED = {
-    "default": ("per", *_SETTINGS),
-    "mmr": ("per", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k", *_SETTINGS),
-    "hybrid": ("fusion", "fts_mode", "candidates", *_SETTINGS),
+    "default": ("per", *SETTINGS),
+    "mmr": ("per", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k", *SETTINGS),
+    "hybrid": ("fusion", "fts_mode", "candidates", *SETTINGS),
     "text_search": ("fts_mode",),
 }
 #: As many values of `nin` are conditions of the search; more of them are looked at in a scan before it.
@@ -284,7 +281,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             options=dict(options or {}),
         )
         self._own, self._lock, self._table = own, threading.RLock(), None
-        self._connection = _opened(os.fspath(database)) if own else database
+        self._connection = connected(os.fspath(database), isolation_level=None) if own else database
         try:
             self._find()
         except BaseException:
@@ -299,9 +296,9 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             if name.lower() in taken or name.startswith("+") or not name:
                 why = "is the node's document already" if name.lower() in _DOCUMENT else "is no name of a column here"
                 raise ValueError(f"columns: {name!r} {why}; taken are {', '.join(sorted(taken))}, and names with a +")
-            if " ".join(kind.upper().split()) not in _KINDS:
-                raise ValueError(f"columns: {name} is one of {', '.join(_KINDS)}, got {kind!r}")
-            result[name] = " ".join(kind.upper().split())
+            if kind_of(kind) not in KINDS:
+                raise ValueError(f"columns: {name} is one of {', '.join(KINDS)}, got {kind!r}")
+            result[name] = kind_of(kind)
         return result
 
     @classmethod
@@ -333,17 +330,11 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         return f"{self.table_name}_fts"
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
-        cursor = self._connection.cursor()
-        if hasattr(cursor, "row_factory"):
-            cursor.row_factory = None
-        return [tuple(row) for row in cursor.execute(sql, tuple(values)).fetchall()]
-
-    def _has_table(self, name: str) -> bool:
-        return bool(self._rows("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)))
+        return fetched(self._connection, sql, values)
 
     def _find(self) -> Optional[Table]:
         """Opens the table, once it is there."""
-        if not self._has_table(self.table_name):
+        if created(self._connection, self.table_name) is None:
             self._table = None  # dropped, or made in a transaction that was rolled back
         elif self._table is None:
             table = Table(self._connection, self.table_name, model=self.options.get("model"))
@@ -363,7 +354,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             if self.options.get("element", table.element) != table.element:
                 raise ValueError(f"the table {self.table_name!r} has elements {table.element}, got {self.options['element']!r}")
             self.columns, self.metric = there, table.metric
-            if not self._has_table(self._words):
+            if created(self._connection, self._words) is None:
                 if self.hybrid:
                     self._table = table
                     try:
@@ -390,22 +381,10 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """One transaction; where one is open, a part of it."""
-        if self._connection.in_transaction:
-            begin, commit, undo = "SAVEPOINT sqlite_ivf_store", "RELEASE sqlite_ivf_store", "ROLLBACK TO sqlite_ivf_store"
-        else:
-            begin, commit, undo = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
-        self._connection.execute(begin)
-        try:
+        with transaction(self._connection):
             if self._table is not None and not self.hybrid:
-                self.hybrid = self._has_table(self._words)  # another store may have made it since
+                self.hybrid = created(self._connection, self._words) is not None  # another store may have made it since
             yield
-            self._connection.execute(commit)
-        except BaseException:
-            if self._connection.in_transaction:  # an interrupt may have rolled it back already
-                self._connection.execute(undo)
-                if undo != "ROLLBACK":
-                    self._connection.execute(commit)
-            raise
 
     def _filters(self, table: Table) -> _Filters:
         def texts(expression: str) -> List[Tuple[int, str]]:
@@ -693,16 +672,6 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query`."""
         return await self._aside(self.query, query, **kwargs)
-
-
-def _opened(path: str) -> Any:
-    """A connection for all threads, which the store lets in one by one."""
-    try:
-        return connect(path, check_same_thread=False, isolation_level=None)
-    except TypeError:  # apsw has no such options, works in all threads, and does not wait for a lock by itself
-        connection = connect(path)
-        connection.execute("PRAGMA busy_timeout = 5000")
-        return connection
 
 
 def _loaded(text: Optional[str], content: str, kind: str) -> BaseNode:

@@ -119,6 +119,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _text_of(settings: Mapping[str, Any]) -> str:
+    """Settings as one text, as `params` takes them."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
 def _values(values: Any) -> List[Any]:
     return values.tolist() if hasattr(values, "tolist") else [_plain(value) for value in values]
 
@@ -479,7 +484,7 @@ class Table:
                 bound.append(asked.pop(name))
         if asked:
             terms.append("params = ?")
-            bound.append(", ".join(f"{name}={value}" for name, value in asked.items()))
+            bound.append(_text_of(asked))
         columns = "rowids, distances" if arrays else "rowid, distance"
         batch = not single and arrays and self._first and "batch" in self._hidden
         what = "batch" if batch else quoted(self.column)
@@ -522,7 +527,7 @@ class Table:
         matrix, _ = self._matrix(tokens)
         given: Dict[str, Any] = {"vec_column": self.column, "candidates": candidates}
         if settings:
-            given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+            given["vec_params"] = _text_of(settings)
         terms, bound = self._conditions(where, values)
         if terms:
             given["filter"], given["filter_values"] = " AND ".join(terms), json.dumps(bound)
@@ -589,7 +594,7 @@ class Table:
         if vector is not None:  # without one there are fewer conditions: SQLite itself compares with NULL what comes after 16
             given["vec_column"], given["vec_weight"] = self.column, weights[0]
             if settings:
-                given["vec_params"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+                given["vec_params"] = _text_of(settings)
         if text_columns is not None:
             given["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
         for name, conditions in (("filter", (where, values)), ("fts_filter", (text_where, text_values))):
@@ -620,7 +625,7 @@ class Table:
         1.0
         """
         matrix, _ = self._matrix(queries)
-        text = ", ".join(f"{name}={value}" for name, value in settings.items())
+        text = _text_of(settings)
         row = self._execute(
             f"SELECT {', '.join(Recall._fields)} FROM ivf_recall(?, ?, ?, NULL, ?)", (self._named, matrix.tobytes(), k, text)
         ).fetchone()
