@@ -17,12 +17,19 @@ pub(super) struct Call<'v> {
 }
 
 impl<'v> Call<'v> {
-    /// `select` is `SELECT ... FROM function(?1, ...)`; `arguments` are those after the table, which is the first. `column` is
-    /// the number of the vector column.
-    pub fn new(table: &Table<'_>, select: &str, column: usize, arguments: Vec<Box<dyn ToSql + 'v>>) -> Self {
-        let mut call = Self { sql: format!("{select} WHERE 1"), bound: Vec::new() };
+    /// `select` is `SELECT ... FROM function`; `named` is what the function calls the table, `column` the number of the vector
+    /// column. What may be NULL comes before the options: after 16 conditions, SQLite lets NULL find nothing.
+    pub fn new(
+        select: &str,
+        (named, table): (&str, &Table<'_>),
+        column: usize,
+        arguments: Vec<(&str, Box<dyn ToSql + 'v>)>,
+    ) -> Self {
+        let mut call = Self { sql: format!("{select} WHERE {named} = ?1"), bound: Vec::new() };
         call.bound.push(Box::new(format!("{}.{}", table.schema(), table.name())));
-        call.bound.extend(arguments);
+        for (name, value) in arguments {
+            call.bind(&format!("{name} = "), value, "");
+        }
         call.option("vec_column", Value::Text(table.vectors()[column].name.clone()));
         call
     }
@@ -34,7 +41,11 @@ impl<'v> Call<'v> {
 
     /// Adds a condition, with a value between its parts.
     pub fn term(&mut self, before: &str, value: Value, after: &str) {
-        self.bound.push(Box::new(value));
+        self.bind(before, Box::new(value), after);
+    }
+
+    fn bind(&mut self, before: &str, value: Box<dyn ToSql + 'v>, after: &str) {
+        self.bound.push(value);
         let _ = write!(self.sql, " AND {before}?{}{after}", self.bound.len());
     }
 

@@ -201,10 +201,14 @@ impl Table<'_> {
             TextMode::All => "all",
             TextMode::Fts5 => "fts5",
         };
-        let select = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?1, ?2, ?3, ?4, ?5)";
-        let arguments: Vec<Box<dyn ToSql + '_>> =
-            vec![Box::new(texts), Box::new(query), Box::new(text), Box::new(k_of(hybrid.k)?)];
-        let mut call = Call::new(self, select, column, arguments);
+        let select = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid";
+        let arguments: Vec<(&str, Box<dyn ToSql + '_>)> = vec![
+            ("fts_table", Box::new(texts)),
+            ("query_vector", Box::new(query)),
+            ("query_text", Box::new(text)),
+            ("k", Box::new(k_of(hybrid.k)?)),
+        ];
+        let mut call = Call::new(select, ("vec_table", self), column, arguments);
         call.option("fts_mode", Value::Text(mode.into()));
         call.settings(&hybrid.settings)?;
         if !hybrid.text_columns.is_empty() {

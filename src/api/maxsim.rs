@@ -98,10 +98,13 @@ impl Table<'_> {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let select = "SELECT document, score FROM ivf_maxsim(?1, ?2, ?3, ?4)";
-        let arguments: Vec<Box<dyn ToSql + '_>> =
-            vec![Box::new(self.blob(column, tokens)?), Box::new(k), Box::new(&*maxsim.per)];
-        let mut call = Call::new(self, select, column, arguments);
+        let select = "SELECT document, score FROM ivf_maxsim";
+        let arguments: Vec<(&str, Box<dyn ToSql + '_>)> = vec![
+            ("token_vectors", Box::new(self.blob(column, tokens)?)),
+            ("k", Box::new(k)),
+            ("per", Box::new(&*maxsim.per)),
+        ];
+        let mut call = Call::new(select, ("vec_table", self), column, arguments);
         call.settings(&maxsim.settings)?;
         call.filters("filter", &maxsim.filters)?;
         call.candidates(maxsim.candidates);

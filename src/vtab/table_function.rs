@@ -113,6 +113,13 @@ pub fn register<F: TableFunction>(db: Db, environment: F::Environment) -> Result
     register_module::<Function<F>>(db, F::NAME, environment)
 }
 
+/// SQLite leaves so many conditions of a statement to a virtual table, and tests the others once more (`omit` of
+/// `sqlite3_index_info`). NULL, which is an argument that was not given, equals nothing there.
+const OMITTED: usize = 16;
+
+/// Stands before the name of an argument that SQLite tests itself.
+const COMPARED: char = '+';
+
 /// The function as a virtual table.
 pub struct Function<F: TableFunction> {
     db: Db,
@@ -172,10 +179,11 @@ impl<F: TableFunction> VTab for Function<F> {
             let text = format!("{name}({arguments}): the argument {} is missing", F::ARGUMENTS[missing]);
             return Err(Error::generic(text));
         }
-        let names: Vec<&str> = given
+        let names: Vec<String> = given
             .iter()
             .zip(F::ARGUMENTS.iter().chain(&["rowid in"]))
-            .filter_map(|(constraint, name)| constraint.map(|_| *name))
+            .filter_map(|(constraint, name)| constraint.map(|at| (at, name)))
+            .map(|(at, name)| if at < OMITTED { (*name).to_string() } else { format!("{COMPARED}{name}") })
             .collect();
         info.set_idx_str(&names.join(","))?;
         let mut mask = 0;
@@ -207,7 +215,23 @@ pub struct FunctionCursor<F: TableFunction> {
 }
 
 impl<F: TableFunction> VTabCursor<Function<F>> for FunctionCursor<F> {
-    fn filter(&mut self, vtab: &Function<F>, mask: i32, _: Option<&str>, args: &[Value<'_>]) -> Result<()> {
+    fn filter(
+        &mut self,
+        vtab: &Function<F>,
+        mask: i32,
+        names: Option<&str>,
+        args: &[Value<'_>],
+    ) -> Result<()> {
+        for (name, value) in names.unwrap_or_default().split(',').zip(args) {
+            if let Some(name) = name.strip_prefix(COMPARED).filter(|_| value.is_null()) {
+                let text = format!(
+                    "{}: {name} is NULL and comes after {OMITTED} other conditions, where SQLite lets NULL find \
+                     nothing: write {name} = NULL first in WHERE or leave it out",
+                    F::NAME
+                );
+                return Err(Error::generic(text));
+            }
+        }
         let mut args = args.iter().copied();
         let given: Vec<Option<Value<'_>>> = (0..F::ARGUMENTS.len() + usize::from(F::ROWIDS.is_some()))
             .map(|at| if mask >> at & 1 == 1 { args.next() } else { None })

@@ -341,6 +341,54 @@ fn a_side_without_a_query_finds_nothing_and_the_other_decides() {
 }
 
 #[test]
+fn null_is_heard_or_refused_however_many_options_are_given() {
+    let db = library(100, 7);
+    let expected = ask(&db, "('items', 'texts', NULL, 'fox', 5)", &[]);
+    assert_eq!(expected.len(), 5);
+    let mut options = vec![
+        "vec_column = 'vec'",
+        "vec_params = 'nprobe=-1'",
+        "filter = '1 = ?'",
+        "filter_values = '[1]'",
+        "fts_mode = 'any'",
+        "fts_filter = '1 = ?'",
+        "fts_filter_values = '[1]'",
+        "fusion = 'rrf'",
+        "rank_constant = 60",
+        "vec_weight = 1",
+        "fts_weight = 1",
+        "candidates = 50",
+    ];
+    while options.len() < 17 {
+        options.push("score > 0");
+    }
+    for given in 0..=options.len() {
+        let options = options[..given].join(" AND ");
+        let and = if given == 0 { "" } else { "AND" };
+        let named = "vec_table = 'items' AND fts_table = 'texts' AND query_vector = NULL AND query_text = 'fox' AND k = 5";
+        assert_eq!(ask(&db, &format!(" WHERE {named} {and} {options}"), &[]), expected, "{options}");
+        // SQLite puts what is in parentheses last: the vector is condition `given` + 3.
+        let sql =
+            format!("SELECT rowid FROM ivf_hybrid('items', 'texts', NULL, 'fox', 5) WHERE 1 {and} {options}");
+        let found = db
+            .prepare(&sql)
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<rusqlite::Result<Vec<i64>>>();
+        if given + 3 <= 16 {
+            assert_eq!(found.unwrap(), ids(&expected), "{options}");
+        } else {
+            let message = found.unwrap_err().to_string();
+            assert!(
+                message.starts_with("ivf_hybrid: query_vector is NULL and comes after 16 other conditions"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_filter_holds_for_every_row_and_a_bound_of_the_distance_for_those_that_have_one() {
     let db = library(300, 8);
     let rows = ask(

@@ -584,27 +584,28 @@ class Table:
             if not single:
                 raise ValueError(f"a hybrid search takes one vector, got an array of {len(matrix)}")
             vector = matrix.tobytes()
-        given: Dict[str, Any] = {
+        options: Dict[str, Any] = {
+            "vec_column": self.column,
+            "vec_params": _text_of(settings) if settings else None,
             "fts_mode": mode,
             "fusion": fusion,
             "rank_constant": rank_constant,
+            "vec_weight": weights[0],
             "fts_weight": weights[1],
             "candidates": candidates,
         }
-        if vector is not None:  # without one there are fewer conditions: SQLite itself compares with NULL what comes after 16
-            given["vec_column"], given["vec_weight"] = self.column, weights[0]
-            if settings:
-                given["vec_params"] = _text_of(settings)
         if text_columns is not None:
-            given["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
+            options["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
         for name, conditions in (("filter", (where, values)), ("fts_filter", (text_where, text_values))):
             terms, bound = self._conditions(*conditions)
             if terms:
-                given[name], given[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
-        given = {name: _plain(value) for name, value in given.items() if value is not None}
-        sql = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid(?, ?, ?, ?, ?)"
+                options[name], options[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
+        # The vector, which may be None, comes before the options: after 16 conditions, SQLite lets NULL find nothing.
+        given = {"vec_table": self._named, "fts_table": texts, "query_vector": vector, "query_text": text or "", "k": _plain(k)}
+        given.update((name, _plain(value)) for name, value in options.items() if value is not None)
+        sql = "SELECT rowid, score, vec_rank, vec_distance, fts_rank, fts_score FROM ivf_hybrid"
         sql += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
-        bound = [self._named, texts, vector, text or "", _plain(k), *given.values()]
+        bound = [*given.values()]
         if ids is not None:
             sql += " AND rowid IN (SELECT value FROM json_each(?))"
             bound.append(json.dumps(_values(ids)))
