@@ -75,7 +75,7 @@ def test_its_arguments_narrow_it(db: Any) -> None:
         assert len(hits.ids) > 0
     only = table.hybrid("texts", query, "fox", k=5, weights=(0, 1), fusion="sum", candidates=7)
     assert only.fts_ranks[0] == 1 and only.scores[0] == 1 and (only.fts_ranks <= 7).all()
-    assert table.sql.endswith("ORDER BY rank") and "ivf_hybrid(?, ?, ?, ?, ?)" in table.sql
+    assert table.sql.endswith("ORDER BY rank") and "FROM ivf_hybrid WHERE vec_table = ?" in table.sql
 
 
 def test_a_hundred_nasty_texts_are_words(db: Any) -> None:

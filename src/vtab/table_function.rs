@@ -179,12 +179,14 @@ impl<F: TableFunction> VTab for Function<F> {
             let text = format!("{name}({arguments}): the argument {} is missing", F::ARGUMENTS[missing]);
             return Err(Error::generic(text));
         }
-        let names: Vec<String> = given
-            .iter()
-            .zip(F::ARGUMENTS.iter().chain(&["rowid in"]))
-            .filter_map(|(constraint, name)| constraint.map(|at| (at, name)))
-            .map(|(at, name)| if at < OMITTED { (*name).to_string() } else { format!("{COMPARED}{name}") })
-            .collect();
+        let mut names = Vec::new();
+        for (name, constraint) in F::ARGUMENTS.iter().zip(&given) {
+            let Some(constraint) = constraint else { continue };
+            names.push(if *constraint < OMITTED { (*name).to_string() } else { format!("{COMPARED}{name}") });
+        }
+        if given[F::ARGUMENTS.len()].is_some() {
+            names.push("rowid in".to_string());
+        }
         info.set_idx_str(&names.join(","))?;
         let mut mask = 0;
         let mut arguments = 0;

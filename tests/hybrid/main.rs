@@ -348,11 +348,9 @@ fn null_is_heard_or_refused_however_many_options_are_given() {
     let mut options = vec![
         "vec_column = 'vec'",
         "vec_params = 'nprobe=-1'",
-        "filter = '1 = ?'",
-        "filter_values = '[1]'",
+        "filter = '1'",
         "fts_mode = 'any'",
-        "fts_filter = '1 = ?'",
-        "fts_filter_values = '[1]'",
+        "fts_filter = '1'",
         "fusion = 'rrf'",
         "rank_constant = 60",
         "vec_weight = 1",
