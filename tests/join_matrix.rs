@@ -384,6 +384,61 @@ fn every_join_with_every_condition_gives_the_rows_of_an_ordinary_table() {
     judge("the bundled SQLite", &cases, &answers);
 }
 
+#[test]
+fn a_search_has_room_for_sixteen_conditions_in_any_order_and_refuses_more() {
+    let db = common::memory();
+    common::run(&db, SETUP);
+    let answer = |sql: &str| rows(&db, sql).map_err(|error| error.to_string());
+    for parameter in [
+        "k = 7",
+        "nprobe = 3",
+        "max_codes = 1000",
+        "recall_target = 0.9",
+        "params = 'nprobe=2'",
+        "per = 'part'",
+        "per = 'part:2'",
+        "mmr = 0.5",
+        "mmr = '0.5:20'",
+        "model = NULL",
+        "k = NULL",
+        "packed = 1",
+        "distance < 4",
+        "rowid IN (2, 3, 4, 5, 22)",
+        "s = 'a'",
+        "g IS NULL",
+    ] {
+        let columns = if parameter == "packed = 1" { "rowids, distances" } else { "rowid, distance" };
+        let k = if parameter.starts_with("k ") { "" } else { "AND k = 7" };
+        let search = format!("vec MATCH '[3, 0]' {k}");
+        let first = answer(&format!("SELECT {columns} FROM items WHERE {search} AND {parameter}"));
+        // MATCH, k and the parameter; or k twice.
+        let room = 16 - 3 + usize::from(k.is_empty());
+        for conditions in [1, 12, 13, 14, 15, 16, 17, 40] {
+            let others = vec!["f >= 0"; conditions].join(" AND ");
+            for terms in [
+                format!("{search} AND {parameter} AND {others}"),
+                format!("{search} AND {others} AND {parameter}"),
+                format!("{others} AND {search} AND {parameter}"),
+                format!("{parameter} AND {others} AND {search}"),
+            ] {
+                let sql = format!("SELECT {columns} FROM items WHERE {terms}");
+                match answer(&sql) {
+                    Err(error) if conditions > room => {
+                        assert!(error.starts_with("a search takes at most 16 conditions"), "{sql}: {error}");
+                    }
+                    found => {
+                        assert!(found == first && conditions <= room, "{sql}: {found:?}, and not {first:?}")
+                    }
+                }
+            }
+            let sql = format!(
+                "SELECT {columns} FROM items WHERE {search} AND {parameter} AND rowid IN (SELECT rowid FROM items WHERE {others})"
+            );
+            assert_eq!(answer(&sql), first, "{sql}");
+        }
+    }
+}
+
 /// All statements in one shell: what each gives.
 fn shell(setup: &str, statements: &[&str]) -> Option<(Vec<String>, String)> {
     let Some(shell) = common::program(&["sqlite3"]) else {

@@ -59,6 +59,9 @@ impl Op {
     }
 }
 
+/// SQLite itself tests the constraints from this index on, whatever `omit` says (`whereLoopAddVirtualOne` in where.c).
+pub const OMITS: usize = 16;
+
 /// One term of the WHERE clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constraint {
@@ -152,7 +155,7 @@ impl IndexInfo<'_> {
     }
 
     /// Passes the right side to xFilter as argument number `argv_index` (from 1; 0 revokes it). `omit` tells
-    /// SQLite not to test the constraint again.
+    /// SQLite not to test the constraint again, and is heard for the first [`OMITS`] constraints only.
     ///
     /// # Panics
     /// If there is no such constraint.

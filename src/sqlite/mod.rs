@@ -29,7 +29,7 @@ pub use blob::BlobReader;
 pub use error::{Error, Result};
 pub use function::{Aggregate, FunctionFlags, functions_with_prefix, register_aggregate, register_scalar};
 pub use host::{EntryPoint, HostSymbols, capture_api, enter};
-pub use index_info::{BestIndex, Constraint, IndexInfo, Op, OrderBy};
+pub use index_info::{BestIndex, Constraint, IndexInfo, OMITS, Op, OrderBy};
 #[cfg(any(test, feature = "rusqlite"))]
 pub use linked::{Init, add_auto_extension, linked_api, linked_db};
 pub use module::register_module;

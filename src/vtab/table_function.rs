@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use crate::base::alloc::try_copy;
 use crate::sqlite::{
-    BestIndex, Context, Db, Error, IndexInfo, Op, Param, Result, TableKind, VTab, VTabArgs, VTabCursor,
-    Value, register_module,
+    BestIndex, Context, Db, Error, IndexInfo, OMITS, Op, Param, Result, TableKind, VTab, VTabArgs,
+    VTabCursor, Value, register_module,
 };
 use crate::storage::format::f32_bytes;
 
@@ -113,11 +113,8 @@ pub fn register<F: TableFunction>(db: Db, environment: F::Environment) -> Result
     register_module::<Function<F>>(db, F::NAME, environment)
 }
 
-/// SQLite leaves so many conditions of a statement to a virtual table, and tests the others once more (`omit` of
-/// `sqlite3_index_info`). NULL, which is an argument that was not given, equals nothing there.
-const OMITTED: usize = 16;
-
-/// Stands before the name of an argument that SQLite tests itself.
+/// Stands before the name of an argument that SQLite tests itself. There, NULL equals nothing, while here it is an argument that
+/// was not given.
 const COMPARED: char = '+';
 
 /// The function as a virtual table.
@@ -182,7 +179,7 @@ impl<F: TableFunction> VTab for Function<F> {
         let mut names = Vec::new();
         for (name, constraint) in F::ARGUMENTS.iter().zip(&given) {
             let Some(constraint) = constraint else { continue };
-            names.push(if *constraint < OMITTED { (*name).to_string() } else { format!("{COMPARED}{name}") });
+            names.push(if *constraint < OMITS { (*name).to_string() } else { format!("{COMPARED}{name}") });
         }
         if given[F::ARGUMENTS.len()].is_some() {
             names.push("rowid in".to_string());
@@ -227,7 +224,7 @@ impl<F: TableFunction> VTabCursor<Function<F>> for FunctionCursor<F> {
         for (name, value) in names.unwrap_or_default().split(',').zip(args) {
             if let Some(name) = name.strip_prefix(COMPARED).filter(|_| value.is_null()) {
                 let text = format!(
-                    "{}: {name} is NULL and comes after {OMITTED} other conditions, where SQLite lets NULL find \
+                    "{}: {name} is NULL and comes after {OMITS} other conditions, where SQLite lets NULL find \
                      nothing: write {name} = NULL first in WHERE or leave it out",
                     F::NAME
                 );

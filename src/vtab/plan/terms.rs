@@ -1,7 +1,7 @@
 //! Reads the terms of a WHERE clause.
 
 use crate::index::ValueKind;
-use crate::sqlite::{Constraint, Error, IndexInfo, Op, Result};
+use crate::sqlite::{Constraint, Error, IndexInfo, OMITS, Op, Result};
 use crate::vtab::plan::{Argument, Operator};
 use crate::vtab::schema::columns::{At, Columns, Hidden, Role};
 
@@ -166,6 +166,14 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
         return Err(Error::generic("packed takes no other condition than packed = 1, or packed = 0"));
     }
     for constraint in info.constraints().filter(|constraint| constraint.op == Op::Match) {
+        // SQLite puts MATCH behind the conditions as they are written.
+        if constraint.index >= OMITS {
+            return Err(Error::generic(format!(
+                "a search takes at most {OMITS} conditions, more SQLite does not leave to a table, got {}: rowid IN (SELECT rowid FROM ... \
+                 WHERE ...) is one, whatever it tests",
+                info.constraints().count()
+            )));
+        }
         let name = match columns.at(constraint.column) {
             At::Vector(_) | At::Hidden(Hidden::Batch | Hidden::Command) => continue,
             At::Value(value) => &columns.values()[value].name,
