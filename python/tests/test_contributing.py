@@ -64,7 +64,9 @@ def statements() -> list[str]:
     for form in FORMS:
         found += re.findall(r"((?:SELECT|INSERT INTO|PRAGMA) [^;]*);", form.read_text("utf-8"))
     for page in ("SECURITY.md", "docs/versions.md"):
-        found += re.findall(r"(?:`|^)((?:SELECT|INSERT INTO|PRAGMA) [^`\n;]*)(?:`|;$)", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+        found += re.findall(
+            r"(?:`|^)((?:SELECT|INSERT INTO|PRAGMA) [^`\n;]*)(?:`|;$)", (ROOT / page).read_text("utf-8"), re.MULTILINE
+        )
     return sorted(set(found))
 
 
