@@ -64,8 +64,9 @@ def numbers(section: str) -> list[str]:
 
 
 def links(text: str) -> Counter[str]:
-    names = {Path(translation(page)).name for page in PAGES} | {Path(page).name for page in PAGES}
-    return Counter(link for link in LINK.findall(FENCE.sub("", text)) if link not in names and not link.startswith("#"))
+    names = {Path(page).name for page in PAGES}
+    found = (link.replace(".ja.md", ".md") for link in LINK.findall(FENCE.sub("", text)) if not link.startswith("#"))
+    return Counter(link for link in found if link not in names)
 
 
 def anchors(text: str) -> set[str]:
