@@ -303,7 +303,10 @@ def main():
         tables.append(table(data, systems))
         if data["ef"]:
             picture(data, systems, args.out / f"{name}.svg")
-    (args.out / "results.json").write_text(json.dumps(dict(versions=versions(), results=results), indent=1) + "\n")
+    # What vec0.py has measured stays.
+    file = args.out / "results.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(before | dict(versions=versions(), results=results), indent=1) + "\n")
     (args.out / "results.md").write_text("\n".join(tables))
 
 

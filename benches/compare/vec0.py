@@ -4,15 +4,18 @@ cargo build --release --lib --features loadable,vec0
 venv/bin/python benches/compare/vec0.py --data ../shared/data [--only text,sift,million]
 
 Both fill a table of the same declaration by the same statements and answer the same queries; rows that differ are counted (equal
-distances may come in another order). Needs apsw, numpy and sqlite-vec.
+distances may come in another order). Needs apsw, numpy and sqlite-vec. With --out docs/figures/results.json the figures go there,
+and tables.py draws them into the pages.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import apsw
@@ -24,12 +27,13 @@ parser.add_argument("--data", type=Path, default=Path("../shared/data"))
 parser.add_argument("--library", type=Path, default=Path("target/release/libsqlite_ivf.so"))
 parser.add_argument("--only", default="text,sift,million")
 parser.add_argument("--queries", type=int, default=60)
+parser.add_argument("--out", type=Path)
 args = parser.parse_args()
 
 
 def text() -> tuple[str, np.ndarray, np.ndarray]:
     rows = np.fromfile(args.data / "debian-minilm-384.f16", np.float16).reshape(-1, 384).astype(np.float32)
-    return "text, cosine", rows, rows[:: len(rows) // args.queries][: args.queries] + np.float32(0.001)
+    return "texts, cosine", rows, rows[:: len(rows) // args.queries][: args.queries] + np.float32(0.001)
 
 
 def sift() -> tuple[str, np.ndarray, np.ndarray]:
@@ -42,10 +46,10 @@ def million() -> tuple[str, np.ndarray, np.ndarray]:
     _, base, queries = sift()
     noise = np.random.default_rng(7)
     copies = [base] + [base + noise.normal(0, 12, base.shape).astype(np.float32) for _ in range(4)]
-    return "SIFT and 4 noisy copies, l2", np.concatenate(copies), queries
+    return "SIFT and 4 noisy copies", np.concatenate(copies), queries
 
 
-FILTERS = {"": "", "year = 2007 (1 in 30)": " AND year = 2007", "year > 2003 (26 in 30)": " AND year > 2003"}
+FILTERS = {"none": "", "`year = 2007` (1 in 30)": " AND year = 2007", "`year > 2003` (26 in 30)": " AND year > 2003"}
 
 
 def measure(library: str, folder: Path, base: np.ndarray, queries: np.ndarray, metric: str):
@@ -74,6 +78,14 @@ def measure(library: str, folder: Path, base: np.ndarray, queries: np.ndarray, m
     return load, times, answers
 
 
+rows = []
+
+
+def keep(data: str, condition: str, a: float, b: float, unit: str) -> None:
+    ratio = round(a / b, 1 if unit == "s" else None)
+    rows.append(dict(data=data, condition=condition, sqlite_vec=a, here=b, ratio=ratio, unit=unit))
+
+
 print(f"{os.cpu_count()} cores; one query, k = 10, median of {args.queries}, through SQL\n")
 print("| data | condition | sqlite-vec | here | ratio | rows that differ |\n|---|---|---|---|---|---|")
 for name in args.only.split(","):
@@ -90,5 +102,11 @@ for name in args.only.split(","):
             edge = min(a[-1][1], b[-1][1]) * (1 - 1e-5) if a and b else 0
             differ += len({r for r, d in a if d < edge} ^ {r for r, d in b if d < edge})
         a, b = theirs[1][condition], ours[1][condition]
-        print(f"| {title}, {len(base):,} x {base.shape[1]} | {condition or 'none'} | {a:.2f} ms | {b:.2f} ms | {a / b:.0f} | {differ} |", flush=True)
+        keep(f"{title}, {len(base):,} x {base.shape[1]}", condition, a, b, "ms")
+        print(f"| {title}, {len(base):,} x {base.shape[1]} | {condition} | {a:.2f} ms | {b:.2f} ms | {a / b:.0f} | {differ} |", flush=True)
     print(f"| {title} | inserting all rows | {theirs[0]:.1f} s | {ours[0]:.1f} s | {theirs[0] / ours[0]:.1f} | |", flush=True)
+    keep(f"{title}, {len(base):,} x {base.shape[1]}", "inserting all rows", *(each[0] for each in (theirs, ours)), "s")
+if args.out:
+    what = f"{os.cpu_count()} cores; one query, k = 10, median of {args.queries}; sqlite-vec {version('sqlite-vec')}"
+    data = json.loads(args.out.read_text())
+    args.out.write_text(json.dumps(data | dict(vec0=dict(versions=what, rows=rows)), indent=1) + "\n")
