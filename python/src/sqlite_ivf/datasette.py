@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import logging
 import re
 import sqlite3
@@ -16,11 +15,11 @@ import urllib.parse
 import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from datasette import hookimpl
 from datasette.plugins import pm
-from datasette.utils import StartupError, to_css_class
+from datasette.utils import StartupError
 from markupsafe import Markup
 
 from . import vectors
@@ -243,10 +242,8 @@ def _sql_function(python: str) -> Callable[[Any], Optional[bytes]]:
             return None
         try:
             return _embedded(python, str(text))
-        except Exception:
-            # SQLite says only that a function failed.
-            _log.exception("plugins: %s: embed: %r failed", NAME, python)
-            raise
+        except Exception as error:  # SQLite says only that a function failed, and Datasette prints this
+            raise RuntimeError(f"plugins: {NAME}: embed: {python!r}: {type(error).__name__}: {error}") from error
 
     return embed
 
@@ -271,6 +268,7 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Any) 
 
 #: What was found in a database, and at which version of its schema.
 _known: WeakKeyDictionary[Any, Tuple[int, List[_Index]]] = WeakKeyDictionary()
+_wrapped: WeakSet[Any] = WeakSet()
 
 
 def _read(database: Any, connection: sqlite3.Connection) -> List[_Index]:
@@ -285,9 +283,35 @@ async def _indexes_of(datasette: Any, name: str) -> List[_Index]:
     database = datasette.databases[name]
     before = _known.get(database)
     found: List[_Index] = await database.execute_fn(lambda connection: _read(database, connection))
+    _leave_out_parameters(database)
     if hasattr(datasette, "add_query") and _known.get(database) is not before:
         await _store(datasette, name, found)
     return found
+
+
+def _leave_out_parameters(database: Any) -> None:
+    """Lets Datasette see the columns of a table without those that are parameters of its searches.
+
+    Otherwise these are empty columns of its pages, JSON and CSV, and facets are looked for in them, where a search refuses that.
+    Datasette has no hook for it, so the methods of the object are wrapped.
+    """
+    if database in _wrapped:
+        return
+    _wrapped.add(database)
+
+    def wrap(method: str, name_of: Callable[[Any], str]) -> None:
+        listed = getattr(database, method)
+
+        @functools.wraps(listed)
+        async def without(table: str) -> List[Any]:
+            columns = await listed(table)
+            hidden = {name for index in _known[database][1] if index.name == table for name in index.hidden}
+            return [column for column in columns if name_of(column) not in hidden] if hidden else columns
+
+        setattr(database, method, without)
+
+    wrap("table_columns", str)
+    wrap("table_column_details", lambda column: column.name)
 
 
 @dataclass(frozen=True)
@@ -424,29 +448,6 @@ def render_cell(row: Any, value: Any, column: str, table: Optional[str], databas
         key = urllib.parse.urlencode({parameter: row[key] for parameter, key in index.parameters.items()})
         return numbers + Markup(' <a href="{}?{}">similar&nbsp;rows</a>').format(datasette.urls.query(database, names[0]), key)
     return None
-
-
-@hookimpl
-def extra_css_urls(
-    template: str, database: Optional[str], table: Optional[str], columns: Any, view_name: str, request: Any, datasette: Any
-) -> Callable[[], Any]:
-    """Hides columns that are parameters of searches."""
-
-    async def style() -> List[str]:
-        if view_name != "table" or database is None:
-            return []
-        asked = [*request.args.getlist("_col"), *request.args.getlist("_facet")]
-        asked += ["distance"] if "_where" in request.args else []  # of a search
-        for index in await _indexes_of(datasette, database):
-            if index.name == table:
-                hidden = [each for each in index.hidden if each not in asked]
-                cells = ",".join(f"table.rows-and-columns .col-{to_css_class(each)}" for each in hidden)
-                options = ",".join(f"option[value={json.dumps(each)}]" for each in index.hidden if each not in asked)
-                css = f"{cells},{options}{{display:none!important}}"
-                return ["data:text/css," + urllib.parse.quote(css)]
-        return []
-
-    return style
 
 
 @hookimpl
