@@ -87,30 +87,27 @@ class _Index:
     def near(self, vector: str) -> str:
         """The SQL of a search."""
         column = quoted(self.columns[0].name)
-        if self.own:
-            shown = ", ".join(["rowid", "distance", *map(quoted, self.shown)])
-            return (
-                f"SELECT {shown}\n  FROM {quoted(self.name)}\n WHERE {column} MATCH {vector}\n"
-                "   AND k = coalesce(nullif(:k, ''), 20)\n ORDER BY distance"
-            )
+        shown, joined = self._shown("near")
         return (
-            f"SELECT near.distance, {self._listed}\n  FROM {quoted(self.name)} AS near\n"
-            f"  JOIN {quoted(self.source)} AS source ON source.{quoted(self.rowid)} = near.rowid\n"
+            f"SELECT round(near.distance, 4) AS distance, {shown}\n  FROM {quoted(self.name)} AS near{joined}\n"
             f" WHERE near.{column} MATCH {vector}\n   AND near.k = coalesce(nullif(:k, ''), 20)\n ORDER BY near.distance"
         )
 
     def hybrid(self, fts: str, vector: str) -> str:
         """The SQL of a hybrid search."""
-        own = ["source.rowid"] if self.own else []
+        shown, joined = self._shown("found")
         return (
-            f"SELECT {', '.join(['found.rank', 'found.vec_rank', 'found.fts_rank', *own, self._listed])}\n"
-            f"  FROM ivf_hybrid({_literal(self.name)}, {_literal(fts)}, {vector}, :text, coalesce(nullif(:k, ''), 20)) AS found\n"
-            f"  JOIN {quoted(self.source)} AS source ON source.{quoted(self.rowid)} = found.rowid\n ORDER BY found.rank"
+            f"SELECT found.rank, found.vec_rank, found.fts_rank, {shown}\n"
+            f"  FROM ivf_hybrid({_literal(self.name)}, {_literal(fts)}, {vector}, :text, coalesce(nullif(:k, ''), 20)) AS found"
+            f"{joined}\n ORDER BY found.rank"
         )
 
-    @property
-    def _listed(self) -> str:
-        return ", ".join(f"source.{quoted(name)}" for name in self.shown)
+    def _shown(self, found: str) -> Tuple[str, str]:
+        """What a search shows of its rows, and the join that reads it."""
+        if self.own and found == "near":
+            return ", ".join(["near.rowid", *(f"near.{quoted(name)}" for name in self.shown)]), ""
+        names = [*(["source.rowid"] if self.own else []), *(f"source.{quoted(name)}" for name in self.shown)]
+        return ", ".join(names), f"\n  JOIN {quoted(self.source)} AS source ON source.{quoted(self.rowid)} = {found}.rowid"
 
     @property
     def parameters(self) -> Dict[str, str]:
@@ -305,7 +302,7 @@ def _leave_out_parameters(database: Any) -> None:
         @functools.wraps(listed)
         async def without(table: str) -> List[Any]:
             columns = await listed(table)
-            hidden = {name for index in _known[database][1] if index.name == table for name in index.hidden}
+            hidden = {name for index in _known.get(database, (0, []))[1] if index.name == table for name in index.hidden}
             return [column for column in columns if name_of(column) not in hidden] if hidden else columns
 
         setattr(database, method, without)
@@ -373,7 +370,7 @@ async def _store(datasette: Any, database: str, indexes: List[_Index]) -> None:
             # Not trusted: who may not run SQL may not read a table by this.
             await datasette.add_query(
                 database, name, query.sql, title=query.title, description=query.description,
-                parameters=query.parameters, source=NAME,
+                parameters=query.parameters, hide_sql=True, source=NAME,
             )
 
 
@@ -410,6 +407,7 @@ def canned_queries(datasette: Any, database: str, actor: Any) -> Callable[[], An
             if visible:
                 found[name] = {
                     "sql": query.sql, "title": query.title, "description": query.description, "params": query.parameters,
+                    "hide_sql": True,
                 }
         return found
 
