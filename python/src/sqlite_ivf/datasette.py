@@ -189,12 +189,12 @@ def _settings(datasette: Any, database: Optional[str] = None, table: Optional[st
         levels.append((f"databases: {database}: tables: {table}: plugins", own, TABLE_SETTINGS))
     for where, given, accepted in levels:
         if not isinstance(given or {}, Mapping):
-            raise ValueError(f"{where}: {NAME}: settings are expected ({', '.join(accepted)}), got {given!r}")
+            raise StartupError(f"{where}: {NAME}: settings are expected ({', '.join(accepted)}), got {given!r}")
         for name in given or {}:
             if name not in accepted:
-                raise ValueError(f"{where}: {NAME}: unknown setting {name!r}, expected one of {', '.join(accepted)}")
+                raise StartupError(f"{where}: {NAME}: unknown setting {name!r}, expected one of {', '.join(accepted)}")
         if not isinstance((given or {}).get("queries", True), bool):
-            raise ValueError(f"{where}: {NAME}: queries: true or false is expected, got {given['queries']!r}")
+            raise StartupError(f"{where}: {NAME}: queries: true or false is expected, got {given['queries']!r}")
         merged.update(given or {})
     return merged
 
@@ -205,10 +205,10 @@ def _functions(settings: Mapping[str, Any]) -> Dict[str, str]:
     functions = {"embed": given} if isinstance(given, str) else given
     form = "'module:function', or names of SQL functions with such values"
     if not isinstance(functions, Mapping):
-        raise ValueError(f"plugins: {NAME}: embed: {form} is expected, got {given!r}")
+        raise StartupError(f"plugins: {NAME}: embed: {form} is expected, got {given!r}")
     for name, python in functions.items():
         if not (isinstance(python, str) and re.fullmatch(r"[\w.]+:[\w.]+", python) and re.fullmatch(r"[A-Za-z_]\w*", str(name))):
-            raise ValueError(f"plugins: {NAME}: embed: {form} is expected, got {name!r}: {python!r}")
+            raise StartupError(f"plugins: {NAME}: embed: {form} is expected, got {name!r}: {python!r}")
     return dict(functions)
 
 
@@ -222,7 +222,7 @@ def _python(python: str) -> Callable[[str], Any]:
         if not callable(found):
             raise TypeError(f"a function is expected, got {type(found).__name__}")
     except Exception as error:
-        raise ValueError(f"plugins: {NAME}: embed: {python!r}: {type(error).__name__}: {error}") from error
+        raise StartupError(f"plugins: {NAME}: embed: {python!r}: {type(error).__name__}: {error}") from error
     return found  # type: ignore[no-any-return]
 
 
@@ -334,7 +334,7 @@ def _queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[str, 
         function, fts = settings.get("function", next(iter(functions), None)), settings.get("fts", next(iter(index.fts), None))
         if function is not None and function not in functions:
             known = ", ".join(functions) or "none"
-            raise ValueError(f"plugins: {NAME}: function: a function of the setting embed is expected ({known}), got {function!r}")
+            raise StartupError(f"plugins: {NAME}: function: a function of the setting embed is expected ({known}), got {function!r}")
         # Two indexes of one table are told apart by their own names.
         base = index.source if f"{index.source}_similar" not in offered else index.name
         k = "k is how many, 20 if it is empty."
@@ -379,21 +379,17 @@ def startup(datasette: Any) -> Callable[[], Any]:
     """Says at the start what is wrong with the settings, and imports what embeds: a search has a time limit."""
 
     async def check() -> None:
-        try:
-            for name in [None, *datasette.databases]:
-                for python in _functions(_settings(datasette, name)).values():
-                    _python(python)
-                if name is not None:
-                    _queries(datasette, name, await _indexes_of(datasette, name))
-        except ValueError as error:
-            raise StartupError(str(error)) from error
+        for name in datasette.databases:
+            for python in _functions(_settings(datasette, name)).values():
+                _python(python)
+            _queries(datasette, name, await _indexes_of(datasette, name))
 
     return check
 
 
 @hookimpl(optionalhook=True)  # Datasette 0.65
 def canned_queries(datasette: Any, database: str, actor: Any) -> Callable[[], Any]:
-    """Queries that search, for tables that the actor may read."""
+    """Queries that search. Who may not read a table may not run its queries."""
 
     async def offer() -> Dict[str, Dict[str, Any]]:
         taken = {*(datasette.metadata("queries", database=database, fallback=False) or {})}
@@ -404,11 +400,15 @@ def canned_queries(datasette: Any, database: str, actor: Any) -> Callable[[], An
                 continue
             permissions = [("view-table", (database, query.index.source)), ("view-database", database), "view-instance"]
             visible, _ = await datasette.check_visibility(actor, permissions=permissions)
-            if visible:
-                found[name] = {
-                    "sql": query.sql, "title": query.title, "description": query.description, "params": query.parameters,
-                    "hide_sql": True,
-                }
+            found[name] = {
+                "sql": query.sql,
+                "title": query.title,
+                "description": query.description,
+                "params": query.parameters,
+                "hide_sql": True,
+                # A query is asked for with each actor whose right is checked.
+                **({} if visible else {"allow": False}),
+            }
         return found
 
     return offer
