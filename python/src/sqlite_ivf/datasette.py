@@ -316,7 +316,6 @@ class _Query:
     """A query that the plugin offers."""
 
     index: _Index
-    kind: str
     sql: str
     parameters: List[str]
     title: str
@@ -334,24 +333,33 @@ def _queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[str, 
         function, fts = settings.get("function", next(iter(functions), None)), settings.get("fts", next(iter(index.fts), None))
         if function is not None and function not in functions:
             known = ", ".join(functions) or "none"
-            raise StartupError(f"plugins: {NAME}: function: a function of the setting embed is expected ({known}), got {function!r}")
+            raise StartupError(f"plugins: {NAME}: function: one of the setting embed is expected ({known}), got {function!r}")
         # Two indexes of one table are told apart by their own names.
         base = index.source if f"{index.source}_similar" not in offered else index.name
         k = "k is how many, 20 if it is empty."
         offered[f"{base}_similar"] = _Query(
-            index, "similar", index.near(index.like), [*index.parameters, "k"], f"{base}: rows like this one",
+            index,
+            index.near(index.like),
+            [*index.parameters, "k"],
+            f"{base}: rows like this one",
             f"The nearest rows of a row of {base}, by {index.columns[0].name}. {k}",
         )
         if function is None:
             continue
         vector = index.columns[0].asked(function)
         offered[f"{base}_search"] = _Query(
-            index, "search", index.near(vector), ["text", "k"], f"{base}: search by meaning",
+            index,
+            index.near(vector),
+            ["text", "k"],
+            f"{base}: search by meaning",
             f"The rows of {base} whose {index.columns[0].name} is nearest to that of a text. {k}",
         )
         if fts is not None:
             offered[f"{base}_hybrid"] = _Query(
-                index, "hybrid", index.hybrid(fts, vector), ["text", "k"], f"{base}: search by meaning and words",
+                index,
+                index.hybrid(fts, vector),
+                ["text", "k"],
+                f"{base}: search by meaning and words",
                 f"The rows of {base} that the vector and the words of a text find together. {k}",
             )
     return offered
@@ -369,8 +377,14 @@ async def _store(datasette: Any, database: str, indexes: List[_Index]) -> None:
         if there is None or there.source == NAME:
             # Not trusted: who may not run SQL may not read a table by this.
             await datasette.add_query(
-                database, name, query.sql, title=query.title, description=query.description,
-                parameters=query.parameters, hide_sql=True, source=NAME,
+                database,
+                name,
+                query.sql,
+                title=query.title,
+                description=query.description,
+                parameters=query.parameters,
+                hide_sql=True,
+                source=NAME,
             )
 
 

@@ -61,6 +61,7 @@ def enable_ivf(
     metric: str = "cosine",
     element: str = "float32",
     dim: Optional[int] = None,
+    rowid: Optional[str] = None,
     filters: Sequence[str] = (),
     partitions: Sequence[str] = (),
     model: Optional[str] = None,
@@ -71,6 +72,7 @@ def enable_ivf(
 
     The index is called `<table>_ivf` unless `name` is given. `filters` and `partitions` are columns of the table by which
     searches filter, those of `partitions` with lists of their own for each value. `dim` is that of the first vector unless given.
+    `rowid` is the column with unique whole numbers of a view.
     With `create_triggers` the index follows the table; without, `INSERT INTO index(index) VALUES ('rebuild')` does. `replace`
     drops an index of that name first.
 
@@ -96,9 +98,9 @@ def enable_ivf(
             raise ValueError(f"{table}.{each}: a column {what} {', '.join(accepted)}, got {details[each][1] or 'no type'!r}")
         columns[each] = kind + (" PARTITION KEY" if each in partitions else "")
     keys = [row for row in details.values() if row[2]]
-    options: Dict[str, Any] = {"content": table}
-    if len(keys) == 1 and keys[0][1].upper() == "INTEGER":
-        options["content_rowid"] = keys[0][0]
+    if rowid is None and len(keys) == 1 and keys[0][1].upper() == "INTEGER":
+        rowid = keys[0][0]
+    options: Dict[str, Any] = {"content": table, "content_rowid": rowid or "rowid"}
     if dim is None:
         first = fetched(connection, f"SELECT {quoted(column)} FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL LIMIT 1")
         if not first:
@@ -125,6 +127,9 @@ def disable_ivf(db: Any, table: str, *, name: Optional[str] = None) -> None:
 
 
 def _drop(connection: Any, name: str) -> None:
+    """Drops an index, not a table that has vectors of its own."""
+    if fetched(connection, "SELECT content FROM ivf_stats(?)", (name,)) == [(None,)]:
+        raise ValueError(f"{name!r} is no index over another table: it has vectors of its own, which would be lost")
     fetched(connection, "SELECT ivf_triggers(?, 'drop')", (name,))
     connection.execute(f"DROP TABLE {quoted(name)}")
 
@@ -148,6 +153,7 @@ def register_commands(cli: Any) -> None:
         help="What the blobs are made of",
     )
     @click.option("--dim", type=int, help="Number of dimensions, for a table without vectors")
+    @click.option("--rowid", metavar="COLUMN", help="Column with unique whole numbers, for a view")
     @click.option("--filter", "filters", multiple=True, metavar="COLUMN", help="Column to filter by in searches")
     @click.option("--partition", "partitions", multiple=True, metavar="COLUMN", help="Column whose values have lists of their own")
     @click.option("--model", help="Name of the embedding model, which searches can check")
