@@ -96,7 +96,8 @@ def entry_points(tmp_path: Path) -> Dict[str, str]:
     (folder / "entry_points.txt").write_text("".join(f"[{group}]\n{name} = {module}\n" for group, name, module in found))
     source = Path(sqlite_ivf.__file__).parents[1]
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join([str(source), str(folder.parent)])}
+    modules = os.pathsep.join([str(folder.parent), str(source), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONPATH": modules}
 
 
 @pytest.fixture

@@ -307,7 +307,7 @@ def test_a_setting_of_a_table_chooses_the_function_and_the_words(file: Path) -> 
 
     def of(settings: Dict[str, Any]) -> Datasette:
         tables = {"notes": {"tables": {"items": {"plugins": {"sqlite-ivf": settings}}}}}
-        return opened(file, of_plugin={"embed": functions}, config={"databases": tables})
+        return opened(file, of_plugin={"embed": functions, "queries": True}, config={"databases": tables})
 
     ds = of({"function": "embed_unit", "fts": "articles_fts"})
     (page,) = asked(ds, "/notes/items_search?text=a&_show_sql=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -48,7 +49,7 @@ WORDS = ["red", "fox", "blue", "whale", "old", "telescope", "mirror", "lens", "b
 
 @pytest.fixture
 def environment(entry_points: Dict[str, str], tmp_path: Path) -> Dict[str, str]:
-    installed = Path(entry_points["PYTHONPATH"].split(":")[-1])
+    installed = Path(entry_points["PYTHONPATH"].split(os.pathsep)[0])
     (installed / "llm_words.py").write_text(MODEL)
     folder = installed / "llm_words-1.dist-info"
     folder.mkdir()

@@ -22,15 +22,15 @@ if _opener("sqlite3") is None:
     pytest.skip("sqlite3 cannot load extensions here", allow_module_level=True)
 
 from click.testing import CliRunner
-from sqlite_utils import Database
-from sqlite_utils.plugins import ensure_plugins_loaded, pm
+from sqlite_utils import Database, plugins
 
 import sqlite_ivf.sqlite_utils as plugin
 from sqlite_ivf.sqlite_utils import disable_ivf, enable_ivf
 
-ensure_plugins_loaded()
-if plugin not in pm.get_plugins():  # the source tree is not installed
-    pm.register(plugin, name="sqlite-ivf")
+if hasattr(plugins, "ensure_plugins_loaded"):  # sqlite-utils 4
+    plugins.ensure_plugins_loaded()
+if plugin not in plugins.pm.get_plugins():  # the source tree is not installed
+    plugins.pm.register(plugin, name="sqlite-ivf")
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -153,6 +153,7 @@ def _indexes(connection: sqlite3.Connection) -> List[_Index]:
         ]
         columns.sort(key=lambda column: column.name != table.column)
         source = _option(table.created, "content") or name
+        source = next((each for each in created if each.lower() == source.lower()), source)
         details = connection.execute("SELECT name, pk, hidden FROM pragma_table_xinfo(?)", (source,)).fetchall()
         if not details:  # the indexed table is gone
             continue
@@ -177,14 +178,13 @@ def _indexes(connection: sqlite3.Connection) -> List[_Index]:
     return found
 
 
-def _settings(datasette: Any, database: Optional[str] = None, table: Optional[str] = None) -> Dict[str, Any]:
-    """The settings of all databases, or of one, or of a table."""
+def _settings(datasette: Any, database: str, *tables: str) -> Dict[str, Any]:
+    """The settings of a database or of tables, those of the last one first."""
     merged: Dict[str, Any] = {}
     levels: List[Tuple[str, Any, Tuple[str, ...]]] = [("plugins", datasette.plugin_config(NAME), SETTINGS)]
-    if database is not None:
-        own = datasette.plugin_config(NAME, database=database, fallback=False)
-        levels.append((f"databases: {database}: plugins", own, SETTINGS))
-    if table is not None:
+    own = datasette.plugin_config(NAME, database=database, fallback=False)
+    levels.append((f"databases: {database}: plugins", own, SETTINGS))
+    for table in tables:
         own = datasette.plugin_config(NAME, database=database, table=table, fallback=False)
         levels.append((f"databases: {database}: tables: {table}: plugins", own, TABLE_SETTINGS))
     for where, given, accepted in levels:
@@ -268,6 +268,10 @@ _known: WeakKeyDictionary[Any, Tuple[int, List[_Index]]] = WeakKeyDictionary()
 _wrapped: WeakSet[Any] = WeakSet()
 
 
+def _known_of(database: Any) -> List[_Index]:
+    return [] if database is None else _known.get(database, (0, []))[1]
+
+
 def _read(database: Any, connection: sqlite3.Connection) -> List[_Index]:
     version = connection.execute("PRAGMA schema_version").fetchone()[0]
     known = _known.get(database)
@@ -302,7 +306,7 @@ def _leave_out_parameters(database: Any) -> None:
         @functools.wraps(listed)
         async def without(table: str) -> List[Any]:
             columns = await listed(table)
-            hidden = {name for index in _known.get(database, (0, []))[1] if index.name == table for name in index.hidden}
+            hidden = {name for index in _known_of(database) if index.name == table for name in index.hidden}
             return [column for column in columns if name_of(column) not in hidden] if hidden else columns
 
         setattr(database, method, without)
@@ -327,7 +331,7 @@ def _queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[str, 
     offered: Dict[str, _Query] = {}
     functions = _functions(_settings(datasette, database))
     for index in indexes:
-        settings = {**_settings(datasette, database, index.source), **_settings(datasette, database, index.name)}
+        settings = _settings(datasette, database, index.source, index.name)
         if settings.get("queries") is False:
             continue
         function, fts = settings.get("function", next(iter(functions), None)), settings.get("fts", next(iter(index.fts), None))
@@ -433,7 +437,7 @@ def get_metadata(datasette: Any, key: Any, database: Any, table: Any) -> Dict[st
     """Hides shadow tables, and tables that only index others, as Datasette hides those of FTS."""
     hidden = {}
     for name, each in getattr(datasette, "databases", {}).items():
-        _, indexes = _known.get(each, (0, []))
+        indexes = _known_of(each)
         names = [shadow for index in indexes for shadow in index.shadows] + [index.name for index in indexes if not index.own]
         if names:
             hidden[name] = {"tables": {name: {"hidden": True} for name in names}}
@@ -445,7 +449,7 @@ def render_cell(row: Any, value: Any, column: str, table: Optional[str], databas
     """A vector as numbers, and a link to the rows like its own."""
     if not isinstance(value, bytes):
         return None
-    _, indexes = _known.get(datasette.databases.get(database), (0, []))
+    indexes = _known_of(datasette.databases.get(database))
     for index in indexes:
         # A query's cells are of no table: there a name and a length tell a vector.
         shown = next((each for each in index.columns if each.name == column and each.holds(value)), None)

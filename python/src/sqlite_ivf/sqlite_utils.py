@@ -11,7 +11,7 @@ import warnings
 from typing import Any, Dict, Optional, Sequence
 
 import click
-from sqlite_utils import Database, hookimpl
+from sqlite_utils import hookimpl
 
 from . import vectors
 from ._store import TYPES, created, fetched, transaction
@@ -76,12 +76,14 @@ def enable_ivf(
     With `create_triggers` the index follows the table; without, `INSERT INTO index(index) VALUES ('rebuild')` does. `replace`
     drops an index of that name first.
 
+    >>> from sqlite_utils import Database
     >>> db = Database(memory=True)
     >>> _ = db["notes"].insert_all({"id": i, "embedding": vectors.serialize_float32([i, 1])} for i in (1, 2, 3))
     >>> enable_ivf(db, "notes", "embedding", create_triggers=True).search([2, 1], k=1).ids.tolist()
     [2]
     """
     connection = db.conn
+    prepare_connection(connection)
     name = name or f"{table}_ivf"
     details = {row[0]: row for row in fetched(connection, "SELECT name, type, pk FROM pragma_table_info(?)", (table,))}
     if not details:
@@ -122,6 +124,7 @@ def enable_ivf(
 
 def disable_ivf(db: Any, table: str, *, name: Optional[str] = None) -> None:
     """Drops an index that `enable_ivf` made, and its triggers."""
+    prepare_connection(db.conn)
     with transaction(db.conn):
         _drop(db.conn, name or f"{table}_ivf")
 
@@ -171,6 +174,8 @@ def register_commands(cli: Any) -> None:
 
 
 def _run(path: str, command: Any, *given: Any, **options: Any) -> None:
+    from sqlite_utils import Database  # sqlite-utils 3 imports plugins before it has this
+
     db = Database(path)
     try:
         command(db, *given, **options)
