@@ -231,7 +231,7 @@ def test_facets_count_a_metadata_column_also_among_the_nearest_rows(file: Path) 
     direct = quote("vec match embed('red') and k = 30")
     for where, rows in [("", range(300)), (f"&_where={near}", None), (f"&_where={direct}", None)]:
         counted = rows if rows is not None else nearest(random(300, DIM), np.array(embed("red")), 30, "cosine")
-        answer = asked(ds, f"/notes/items.json?_nosuggest=0{where}{facets}")[0].json()
+        answer = asked(ds, f"/notes/items.json?_size=5{where}{facets}")[0].json()
         results = answer["facet_results"].get("results", answer["facet_results"])["lang"]["results"]
         assert {each["value"]: each["count"] for each in results} == {
             lang: sum(["en", "de", "fr"][i % 3] == lang for i in counted) for lang in ("en", "de", "fr")
@@ -319,7 +319,7 @@ def test_a_setting_of_a_table_chooses_the_function_and_the_words(file: Path) -> 
 
 
 def test_a_function_that_fails_is_an_error_of_the_query_and_the_log_names_the_setting(
-    file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: List[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(str(raised.exc_value)))
