@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Callable, Iterator, List
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -74,3 +79,42 @@ def needs(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         pytest.skip(f"{name} is not here")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def entry_points(tmp_path: Path) -> Dict[str, str]:
+    """The environment of a program that finds the plugins of this package, installed or not."""
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    folder = tmp_path / "installed" / "sqlite_ivf-0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: sqlite-ivf\nVersion: 0\n")
+    found = re.findall(r'^\[project\.entry-points\.(\w+)\]\n([\w-]+) = "([\w.]+)"', project, re.MULTILINE)
+    assert {group for group, _, _ in found} == {"datasette", "sqlite_utils"}
+    (folder / "entry_points.txt").write_text("".join(f"[{group}]\n{name} = {module}\n" for group, name, module in found))
+    source = Path(sqlite_ivf.__file__).parents[1]
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    modules = os.pathsep.join([str(folder.parent), str(source), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONPATH": modules}
+
+
+@pytest.fixture
+def page_program(tmp_path: Path, entry_points: Dict[str, str]) -> Callable[..., str]:
+    """Runs the shell program of a page, and gives what it prints."""
+
+    def run(page: str, **more: str) -> str:
+        if not (ROOT / "docs" / page).exists():
+            pytest.skip("the pages are in the source tree only")
+        (program,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+        assert program.count("\n") <= 40
+        folder = tmp_path / "page"
+        folder.mkdir()
+        out = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", program], cwd=folder, env={**entry_points, **more}, capture_output=True, text=True
+        )
+        assert out.returncode == 0, out.stderr
+        return out.stdout
+
+    return run

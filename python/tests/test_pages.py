@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/cookbook.md", "docs/deployment.md", "docs/changing.md", "docs/llamaindex.md"]
+PAGES = ["README.md", "docs/cookbook.md", "docs/deployment.md", "docs/changing.md", "docs/llamaindex.md", "docs/sqlite-utils.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -21,6 +21,8 @@ def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path, monk
         pytest.skip("the pages use the sqlite3 module of a Python that loads extensions")
     if page == "docs/llamaindex.md":
         pytest.importorskip("llama_index.core")
+    if page == "docs/sqlite-utils.md":
+        pytest.importorskip("sqlite_utils")
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
