@@ -70,7 +70,7 @@ fn median(values: &mut [f64]) -> f64 {
 /// Documents by the sum of their best similarities: queries of eight rows of one document, moved a little.
 fn late_interaction(db: &Connection, data: &Data, name: &str) {
     let documents = data.base.len() / data.dim / ROWS;
-    for candidates in [20, 100, 400] {
+    for candidates in [20, 50, 100, 400] {
         let (mut times, mut hits, mut of) = (Vec::new(), 0, 0);
         for query in 0..12 {
             let document = query * 509 % documents;
