@@ -24,14 +24,14 @@ MODEL = "all-MiniLM-L6-v2"
 SUBJECTS: Dict[str, str] = {
     "games": "games? puzzles? arcade roguelike chess multiplayer shooter solitaire sudoku tetris",
     "science": "genom\\w* dna rna proteins? sequenc\\w* molecular astronom\\w* telescopes? phylogen\\w* chemi\\w* statistic\\w* physics",
-    "mail and chat": "e?mails? imap pop3? smtp irc chat xmpp jabber messag\\w+ spam newsgroups? matrix sms",
-    "sound and music": "music audio midi sound synthesi[sz]ers? radio mp3 songs? drum guitar speech",
-    "pictures and video": "images? photos? videos? cameras? graphics drawing pictures? scanner movies? 3d ocr",
+    "mail": "e?mails? imap pop3? smtp irc chat xmpp jabber messag\\w+ spam newsgroups? matrix sms",
+    "music": "music audio midi sound synthesi[sz]ers? radio mp3 songs? drum guitar speech",
+    "pictures": "images? photos? videos? cameras? graphics drawing pictures? scanner movies? 3d ocr",
     "databases": "databases? postgresql mysql mariadb sql sqlite ldap",
-    "backup and files": "backups? filesystems? archives? storage disks? files? download\\w*",
+    "files": "backups? filesystems? archives? storage disks? files? download\\w*",
     "network": "networks? networking servers? proxy firewall traffic packets? web http vpn dns tcp wireless wifi openstack",
     "programming": "compilers? interpreter programming debugg\\w+ language library libraries code python perl java git framework ide",
-    "words and text": "editors? text dictionary dictionaries ispell words? latex tex pdf typing thesaurus documents?",
+    "text": "editors? text dictionary dictionaries ispell words? latex tex pdf typing thesaurus documents?",
     "system": "system kernel drivers? monitor\\w* daemon virtual containers? terminal console shell printers? desktop window",
 }
 INTERFACES: Dict[str, str] = {

@@ -20,7 +20,7 @@ CHOICES = 24
 #: Where the curve of recall is measured, and on how many rows.
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
 SAMPLE = 100
-#: A search is timed several times, if it is fast: the median of as many runs as this, or as fit into as many seconds.
+#: A search is timed several times, if it is fast: the fastest of as many runs as this, or as fit into as many seconds.
 RUNS, SECONDS = 7, 0.1
 
 _MAX_K = 100
@@ -378,7 +378,7 @@ class Demo:
     # What is answered.
 
     def _timed(self, statement: _Statement) -> Tuple[List[Tuple[Any, ...]], Dict[str, Tuple[int, int]], int, int]:
-        """The rows, the profile, and the medians of the search's and the statement's microseconds."""
+        """The rows, the profile, and the least microseconds of the search and of the statement."""
         searches: List[int] = []
         statements: List[float] = []
         began = time.perf_counter()
@@ -389,7 +389,7 @@ class Demo:
             profile = self.table.profile()
             searches.append(profile["total"][1] if "total" in profile else 0)
             if len(searches) >= RUNS or time.perf_counter() - began > SECONDS:
-                return rows, profile, round(statistics.median(searches)), round(statistics.median(statements))
+                return rows, profile, min(searches), round(min(statements))
 
     def search(self, given: Any) -> Dict[str, Any]:
         """A search, the exact one beside it, and what both did."""
@@ -440,22 +440,25 @@ class Demo:
             "missed": self._named(missed),
             "recall": None if not exact else 1 - len(missed) / len(exact),
             "rows": {"of": self.rows, "matching": matching, "scanned": profile["scan"][0], "rescored": profile["rescore"][0]},
-            "lists": self._lists(profile, vector, ids, missed),
+            "lists": self._lists(profile, vector, ids, missed, bool(conditions)),
             "us": {"search": us, "exact": exact_us, "statement": statement_us, "exact_statement": exact_statement_us},
             "stages": {stage: each for stage, (_, each) in profile.items() if stage != "total"},
             "sql": f"{statement};",
         }
 
-    def _lists(self, profile: Dict[str, Tuple[int, int]], vector: bytes, ids: List[int], missed: List[int]) -> Dict[str, Any]:
-        """Which lists were probed: the nearest ones, as many as the profile says, if their rows are those that were scanned."""
+    def _lists(
+        self, profile: Dict[str, Tuple[int, int]], vector: bytes, ids: List[int], missed: List[int], filtered: bool
+    ) -> Dict[str, Any]:
+        """Which lists were probed: the nearest ones, as many as the profile says. Their rows must be those that were scanned."""
         probed = profile["probe"][0]
         lists: Dict[str, Any] = {"probed": probed, "of": self.nlist, "order": None, "found": {}, "missed": {}}
         if not self.nlist or self.partitioned or self.table.metric == "hamming":
             return lists
         order = self._nearest_lists(vector)
-        if sum(self.lists[each] for each in order[:probed]) != profile["scan"][0]:
-            # A filter that few rows pass: these are compared one by one, and no list is chosen.
-            return {**lists, "probed": None, "order": order}
+        chosen = sum(self.lists[each] for each in order[:probed])
+        # Of the lists that were chosen, those without a row that meets the filter are not scanned.
+        if not (chosen == profile["scan"][0] or (filtered and chosen > profile["scan"][0])):
+            return lists
         lists["order"] = order
         places = {each: place for place, each in enumerate(order)}
         for name, rows in (("found", ids), ("missed", missed)):
