@@ -58,7 +58,8 @@ def opened(
     """The searches of a table, read only; without a database of the bundled texts, in a file that is deleted or that `save` names.
 
     >>> with opened() as demo:
-    ...     [answer["text"] for answer in demo.search({"row": 9, "k": 2, "recall": 1})["answers"]]
+    ...     [answer["text"] for answer in demo.search({"row": 1414, "k": 2, "recall": 1})["answers"]]
+    ['gnome-chess: simple chess game', "games-chess: Debian's chess games"]
     """
     function = _function(embed) if embed else None
     with ExitStack() as stack:
@@ -94,7 +95,9 @@ def _only(db: Any, database: str) -> Table:
         except ValueError:
             continue
     if len(found) != 1:
-        raise ValueError(f"{database} has {len(found)} ivf tables{': name one of ' * bool(found)}{', '.join(t.name for t in found)}")
+        raise ValueError(
+            f"{database} has {len(found)} ivf tables{': name one of ' * bool(found)}{', '.join(t.name for t in found)}"
+        )
     return found[0]
 
 

@@ -7,7 +7,7 @@ import re
 import statistics
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from .. import vectors
 from .._store import fetched
@@ -23,11 +23,14 @@ SAMPLE = 100
 #: A search is timed several times, if it is fast: the fastest of as many runs as this, or as fit into as many seconds.
 RUNS, SECONDS = 7, 0.1
 
+#: Columns that probably have the text of a row.
+USUAL = ("text", "title", "body", "name", "content", "sentence", "document")
+
 _MAX_K = 100
 _FUNCTIONS = {"float32": "vec_f32", "float16": "vec_f16", "bfloat16": "vec_bf16", "int8": "vec_int8", "bit": "vec_bit"}
 
 
-class Refused(ValueError):
+class RequestError(ValueError):
     """A request that cannot be answered, and why."""
 
 
@@ -42,10 +45,14 @@ class _Value(NamedTuple):
         return _literal(self.value) if isinstance(self.value, str) else repr(self.value)
 
 
+_Piece = Union[str, _Value]
+_Pieces = List[_Piece]
+
+
 class _Statement:
     """SQL with values: to run it, and to read it."""
 
-    def __init__(self, *pieces: Union[str, _Value]) -> None:
+    def __init__(self, *pieces: _Piece) -> None:
         self.pieces = list(pieces)
 
     def __str__(self) -> str:
@@ -56,8 +63,8 @@ class _Statement:
         return fetched(connection, sql, [piece.value for piece in self.pieces if isinstance(piece, _Value)])
 
 
-def _joined(parts: Sequence[Sequence[Union[str, _Value]]], between: str) -> List[Union[str, _Value]]:
-    pieces: List[Union[str, _Value]] = []
+def _joined(parts: Sequence[Sequence[_Piece]], between: str) -> _Pieces:
+    pieces: _Pieces = []
     for at, part in enumerate(parts):
         pieces += [between, *part] if at else part
     return pieces
@@ -87,7 +94,9 @@ def _safe(row: int) -> Union[int, str]:
 def _number(name: str, value: Any, low: float, high: float, whole: bool = False) -> Any:
     kinds = (int,) if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise Refused(f"{name}: a {'whole ' if whole else ''}number from {low:g} to {high:g} is expected, got {json.dumps(value)}")
+        raise RequestError(
+            f"{name}: a {'whole ' if whole else ''}number from {low:g} to {high:g} is expected, got {json.dumps(value)}"
+        )
     return value
 
 
@@ -118,7 +127,7 @@ class Demo:
         declared = fetched(db, "SELECT name, type FROM pragma_table_xinfo(?, ?) WHERE NOT hidden", (table.name, table.schema))
         #: Types of the columns that a search can filter by.
         self.types = {name: kind for name, kind in declared if name not in aside | keys and kind != "BLOB"}
-        self.label = self._label(label, [(name, kind) for name, kind in declared if name not in keys])
+        self.label = self._label(label, [name for name, kind in declared if kind == "TEXT" and name not in keys], aside)
         if self.label is not None and self.label[0] == table.name:
             self.types.pop(self.label[1], None)
         stats = table.stats()
@@ -142,29 +151,25 @@ class Demo:
             raise ValueError(f"--texts {given}: there is no FTS5 table of this name")
         return None
 
-    def _label(self, given: Optional[str], columns: Sequence[Tuple[str, str]]) -> Optional[Tuple[str, str]]:
-        """The table and the column with the text of a row, and both have the same rowids."""
-        content = self.table.stats()["content"]
-        places = [(self.table.name, [name for name, kind in columns if kind == "TEXT"])]
-        for other in (content, self.texts):
-            if other is not None:
-                listed = fetched(self.connection, "SELECT name, type FROM pragma_table_info(?)", (other,))
-                places.append((other, [name for name, kind in listed if other == self.texts or "TEXT" in kind.upper()]))
+    def _label(self, given: Optional[str], own: List[str], aside: Set[str]) -> Optional[Tuple[str, str]]:
+        """The table and the column with the text of a row; the table has the same rowids."""
+        db, name = self.connection, self.table.name
+        others = [other for other in (self.table.stats()["content"], self.texts) if other is not None]
         if given:
-            table, dot, column = given.rpartition(".")
-            for place, _ in places if not dot else [(table, [])]:
-                listed = fetched(self.connection, "SELECT name FROM pragma_table_info(?)", (place,))
-                for (name,) in listed:
-                    if name.lower() == column.lower():
-                        return place, str(name)
-            raise ValueError(f"--label {given}: a column of {', '.join(place for place, _ in places)}, or TABLE.COLUMN, is expected")
-        usual = ("text", "title", "body", "name", "content", "sentence", "document")
-        for place, names in places:
-            for name in sorted(names, key=lambda each: usual.index(each.lower()) if each.lower() in usual else len(usual)):
-                sql = f"SELECT 1 FROM {quoted(place)} WHERE {quoted(name)} IS NOT NULL LIMIT 1"
-                # An FTS5 table without content knows no text.
-                if fetched(self.connection, sql):
-                    return place, name
+            place, dot, column = given.rpartition(".")
+            for each in [place] if dot else [name, *others]:
+                for (there,) in fetched(db, "SELECT name FROM pragma_table_info(?)", (each,)):
+                    if there.lower() == column.lower():
+                        return each, str(there)
+            raise ValueError(f"--label {given}: a column of {', '.join([name, *others])}, or TABLE.COLUMN, is expected")
+        places = [(name, column) for column in own if column in aside or column.lower() in USUAL]
+        for other in others:
+            listed = fetched(db, "SELECT name, type FROM pragma_table_info(?)", (other,))
+            places += [(other, column) for column, kind in listed if other == self.texts or "TEXT" in kind.upper()]
+        for place, column in sorted(places, key=lambda each: (each[0] != name, each[1].lower() not in USUAL)):
+            # An FTS5 table without content knows no text.
+            if fetched(db, f"SELECT 1 FROM {quoted(place)} WHERE {quoted(column)} IS NOT NULL LIMIT 1"):
+                return place, column
         return None
 
     def _facet(self, name: str) -> List[Dict[str, Any]]:
@@ -248,17 +253,17 @@ class Demo:
     def request(self, given: Any) -> Request:
         """A request out of JSON."""
         if not isinstance(given, dict):
-            raise Refused("a JSON object is expected")
+            raise RequestError("a JSON object is expected")
         unknown = set(given) - set(Request._fields)
         if unknown:
-            raise Refused(f"unknown member {sorted(unknown)[0]!r}, expected some of {', '.join(Request._fields)}")
+            raise RequestError(f"unknown member {sorted(unknown)[0]!r}, expected some of {', '.join(Request._fields)}")
         asked = Request(**{name: value for name, value in given.items() if value is not None})
         if isinstance(asked.row, str) and re.fullmatch(r"-?\d{1,19}", asked.row):
             asked = asked._replace(row=int(asked.row))
         if asked.row is not None:
             _number("row", asked.row, -(2**63), 2**63 - 1, whole=True)
         if not isinstance(asked.text, str) or len(asked.text) > 10_000:
-            raise Refused("text: a text of at most 10,000 characters is expected")
+            raise RequestError("text: a text of at most 10,000 characters is expected")
         _number("k", asked.k, 1, _MAX_K, whole=True)
         if asked.recall is not None:
             _number("recall", asked.recall, 0.01, 1)
@@ -268,22 +273,22 @@ class Demo:
             _number("mmr", asked.mmr, 0, 1)
         _number("words", asked.words, 0, 1)
         if asked.per is not None and asked.per not in self.types:
-            raise Refused(f"per: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(asked.per)}")
+            raise RequestError(f"per: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(asked.per)}")
         if not isinstance(asked.where, dict):
-            raise Refused("where: an object of columns and their values is expected")
+            raise RequestError("where: an object of columns and their values is expected")
         for name, wanted in asked.where.items():
             if name not in self.types:
-                raise Refused(f"where: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(name)}")
+                raise RequestError(f"where: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(name)}")
             self._condition(name, wanted)
         if asked.hybrid and self.texts is None:
-            raise Refused(f"hybrid: {self.table.name} has no FTS5 table beside it")
+            raise RequestError(f"hybrid: {self.table.name} has no FTS5 table beside it")
         if asked.hybrid and (asked.per or asked.mmr is not None):
-            raise Refused("hybrid: per and mmr are for searches by vector alone")
+            raise RequestError("hybrid: per and mmr are for searches by vector alone")
         if asked.row is None and (self.embed is None or not asked.text.strip()):
-            raise Refused("row: the number of a row is expected" + ("" if self.embed is None else ", or a text"))
+            raise RequestError("row: the number of a row is expected" + ("" if self.embed is None else ", or a text"))
         return asked
 
-    def _condition(self, name: str, wanted: Any) -> List[List[Union[str, _Value]]]:
+    def _condition(self, name: str, wanted: Any) -> List[_Pieces]:
         """The conditions on one column, all of which are part of a search."""
         column = quoted(name)
         if isinstance(wanted, dict) and not set(wanted) - {"min", "max"}:
@@ -291,7 +296,7 @@ class Demo:
             return [[f"{column} {sign} ", _Value(_number(f"where.{name}", bound, -1e300, 1e300))] for sign, bound in bounds]
         scalar = isinstance(wanted, list) and all(each is None or isinstance(each, (str, int, float)) for each in wanted)
         if not scalar or (None in wanted and len(wanted) > 1):
-            raise Refused(
+            raise RequestError(
                 f'where.{name}: a list of values, [null] alone, or {{"min": number, "max": number}} is expected,'
                 f" got {json.dumps(wanted)}"
             )
@@ -303,8 +308,8 @@ class Demo:
             return [[f"{column} = ", _Value(wanted[0])]]
         return [[f"{column} IN (", *_joined([[_Value(each)] for each in wanted], ", "), ")"]]
 
-    def _conditions(self, asked: Request) -> List[List[Union[str, _Value]]]:
-        conditions = [] if asked.row is None else [["rowid != ", _Value(asked.row)]]
+    def _conditions(self, asked: Request) -> List[_Pieces]:
+        conditions: List[_Pieces] = [] if asked.row is None else [["rowid != ", _Value(asked.row)]]
         for name, wanted in asked.where.items():
             conditions += self._condition(name, wanted)
         return conditions
@@ -318,29 +323,33 @@ class Demo:
             numbers = made.tolist() if hasattr(made, "tolist") else [*made]
             if element == "int8" and any(number != int(number) or abs(number) > 127 for number in numbers):
                 if self.table.metric != "cosine":
-                    raise Refused(f"--embed: {self.table.name} has int8 vectors, so whole numbers from -128 to 127 are expected")
+                    raise RequestError(
+                        f"--embed: {self.table.name} has int8 vectors, so whole numbers from -128 to 127 are expected"
+                    )
                 # Only the direction counts.
                 longest = max(map(abs, numbers))
                 numbers = [round(number / longest * 127) for number in numbers]
             made = vectors._serialize([int(n) for n in numbers] if element in ("int8", "bit") else numbers, element)
         expected = self.table.dim * vectors.element_bits(element) // 8
         if len(bytes(made)) != expected:
-            raise Refused(
-                f"--embed: a vector of {self.table.dim} elements ({element}, {expected} bytes) is expected, got {len(bytes(made))} bytes"
-            )
+            wanted = f"a vector of {self.table.dim} elements ({element}, {expected} bytes)"
+            raise RequestError(f"--embed: {wanted} is expected, got {len(bytes(made))} bytes")
         return bytes(made)
+
+    def _stored(self, row: int) -> _Pieces:
+        return [f"(SELECT {quoted(self.table.column)} FROM {self._table} WHERE rowid = ", _Value(row), ")"]
 
     def _settings(self, asked: Request) -> List[Tuple[str, Union[int, float]]]:
         if asked.exact or asked.nprobe is not None:
             return [("nprobe", -1 if asked.exact or asked.nprobe is None else asked.nprobe)]
         return [] if asked.recall is None else [("recall_target", asked.recall)]
 
-    def _statement(self, asked: Request, query: Sequence[Union[str, _Value]]) -> _Statement:
+    def _statement(self, asked: Request, query: Sequence[_Piece]) -> _Statement:
         table, columns = self._table, [quoted(name) for name in self.types]
         text = [quoted(self.label[1])] if self.label is not None and self.label[0] == self.table.name else []
         settings, conditions = self._settings(asked), self._conditions(asked)
         if asked.hybrid:
-            lines: List[List[Union[str, _Value]]] = [[f"h.vec_weight = {1 - asked.words:.2g}"], [f"h.fts_weight = {asked.words:.2g}"]]
+            lines: List[_Pieces] = [[f"h.vec_weight = {1 - asked.words:.2g}"], [f"h.fts_weight = {asked.words:.2g}"]]
             if settings:
                 lines.append(["h.vec_params = ", _Value(", ".join(f"{name}={value}" for name, value in settings))])
             if conditions:
@@ -361,7 +370,7 @@ class Demo:
                 *_joined(lines, "\n   AND "),
                 "\n ORDER BY h.rank",
             )
-        parts: List[List[Union[str, _Value]]] = [[f"{quoted(self.table.column)} MATCH ", *query], ["k = ", _Value(asked.k)]]
+        parts: List[_Pieces] = [[f"{quoted(self.table.column)} MATCH ", *query], ["k = ", _Value(asked.k)]]
         for name, value in settings:
             hidden = name not in self.table.columns
             parts.append([f"{name} = ", _Value(value)] if hidden else ["params = ", _Value(f"{name}={value}")])
@@ -394,19 +403,15 @@ class Demo:
     def search(self, given: Any) -> Dict[str, Any]:
         """A search, the exact one beside it, and what both did."""
         asked = self.request(given)
-        if asked.row is None:
-            query: List[Union[str, _Value]] = [_Value(self.vector(asked.text))]
-        else:
-            column = quoted(self.table.column)
-            query = [f"(SELECT {column} FROM {self._table} WHERE rowid = ", _Value(asked.row), ")"]
+        query = [_Value(self.vector(asked.text))] if asked.row is None else self._stored(asked.row)
         with self._lock:
             return self._search(asked, query)
 
-    def _search(self, asked: Request, query: List[Union[str, _Value]]) -> Dict[str, Any]:
+    def _search(self, asked: Request, query: Sequence[_Piece]) -> Dict[str, Any]:
         db, table = self.connection, self.table
         vector = _Statement("SELECT ", *query).run(db)[0][0]
         if vector is None:
-            raise Refused(f"row: {table.name} has no row {asked.row}")
+            raise RequestError(f"row: {table.name} has no row {asked.row}")
         if asked.hybrid and not asked.text.strip() and asked.row is not None:
             asked = asked._replace(text=self.labels([asked.row])[0])
         statement = self._statement(asked, query)
@@ -463,9 +468,8 @@ class Demo:
         places = {each: place for place, each in enumerate(order)}
         for name, rows in (("found", ids), ("missed", missed)):
             for row in rows:
-                sql = f"SELECT {quoted(self.table.column)} FROM {self._table} WHERE rowid = ?"
-                stored = fetched(self.connection, sql, (row,))
-                place = places[self._nearest_lists(stored[0][0], True)[0]]
+                stored = _Statement("SELECT ", *self._stored(row)).run(self.connection)[0][0]
+                place = places[self._nearest_lists(stored, True)[0]]
                 # A row may be in another list than the nearest until `optimize`: then it is not known in which.
                 if (place < probed) == (name == "found"):
                     lists[name][place] = lists[name].get(place, 0) + 1
@@ -526,8 +530,6 @@ class Demo:
             self._curve = curve
         return self._curve or []
 
-    def _ids(self, row: int, k: int, **settings: Any) -> "set[int]":
-        asked = Request(row=row, k=k, **settings)
-        column = quoted(self.table.column)
-        query = [f"(SELECT {column} FROM {self._table} WHERE rowid = ", _Value(row), ")"]
-        return {int(found[0]) for found in self._statement(asked, query).run(self.connection)}
+    def _ids(self, row: int, k: int, **settings: Any) -> Set[int]:
+        statement = self._statement(Request(row=row, k=k, **settings), self._stored(row))
+        return {int(found[0]) for found in statement.run(self.connection)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 from urllib.parse import parse_qs, urlsplit
 
-from .search import Demo, Refused
+from .search import Demo, RequestError
 
 PAGE = Path(__file__).with_name("page.html")
 MOST = 1 << 20
@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
         self.page = PAGE.read_text(encoding="utf-8")
         self.description = demo.describe()
         super().__init__((host, port), Handler)
-        self.loopback = ipaddress.ip_address(self.server_address[0]).is_loopback
+        self.loopback = ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
     @property
     def url(self) -> str:
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, ask: Any) -> None:
         try:
             answer = ask()
-        except Refused as error:
+        except RequestError as error:
             self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         except Exception as error:
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"{type(error).__name__}: {error}"})
@@ -147,4 +147,4 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Refused(f"the body is no JSON: {error}") from None
+        raise RequestError(f"the body is no JSON: {error}") from None
