@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -534,21 +535,24 @@ def test_errors_of_the_command_name_the_thing(tmp_path: Path) -> None:
     with closing(connect(str(tmp_path / "two.db"))) as db:
         for name in ("a", "b"):
             Table.create(db, name, 2)
-    for arguments, words in [
-        (["nothing.db"], "there is no file nothing.db"),
-        (["items.db", "--save", "x.db"], "--save is for the bundled texts"),
-        (["--save", "items.db"], "--save: there is a file items.db already"),
-        (["items.db", "other"], "there is no ivf table 'other'"),
-        (["two.db"], "two.db has 2 ivf tables: name one of a, b"),
-        (["two.db", "a"], "a has no rows"),
-        (["items.db", "--texts", "words"], "--texts words: there is no FTS5 table of this name"),
-        (["items.db", "--label", "words"], "--label words: a column of items, or TABLE.COLUMN, is expected"),
-        (["items.db", "--embed", "x"], "--embed: module:function is expected, got 'x'"),
-        (["items.db", "--port", "70000"], "--port: a number from 0 to 65535 is expected, got 70000"),
-    ]:
-        with command(*arguments, "--no-browser", cwd=tmp_path) as process:
-            out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (1, "") and words in err, err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        for arguments, words in [
+            (["nothing.db"], "there is no file nothing.db"),
+            (["items.db", "--save", "x.db"], "--save is for the bundled texts"),
+            (["--save", "items.db"], "--save: there is a file items.db already"),
+            (["items.db", "other"], "there is no ivf table 'other'"),
+            (["two.db"], "two.db has 2 ivf tables: name one of a, b"),
+            (["two.db", "a"], "a has no rows"),
+            (["items.db", "--texts", "words"], "--texts words: there is no FTS5 table of this name"),
+            (["items.db", "--label", "words"], "--label words: a column of items, or TABLE.COLUMN, is expected"),
+            (["items.db", "--embed", "x"], "--embed: module:function is expected, got 'x'"),
+            (["items.db", "--port", str(taken)], f"127.0.0.1, port {taken}: "),
+            (["items.db", "--port", "70000"], "--port: a number from 0 to 65535 is expected, got 70000"),
+        ]:
+            with command(*arguments, "--no-browser", cwd=tmp_path) as process:
+                out, err = process.communicate(timeout=60)
+            assert (process.returncode, out) == (1, "") and words in err, err
 
 
 # In a browser.

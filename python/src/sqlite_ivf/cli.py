@@ -393,6 +393,8 @@ def _demo(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
         raise ValueError(f"--port: a number from 0 to 65535 is expected, got {args.port}")
     if args.database is not None and args.save is not None:
         raise ValueError("--save is for the bundled texts: it goes without DATABASE")
+    if args.database is None and sys.stderr.isatty():
+        print("the bundled texts become a table ...", file=sys.stderr, flush=True)
     names = ("database", "table", "save", "texts", "label", "embed")
     opened = args.stack.enter_context(demo.opened(**{name: getattr(args, name) for name in names}))
     browser = args.open or (sys.stdout.isatty() and not args.no_browser)

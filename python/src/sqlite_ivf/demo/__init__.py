@@ -68,8 +68,12 @@ def opened(
             if save is not None and Path(save).exists():
                 raise FileExistsError(f"--save: there is a file {save} already; `sqlite-ivf demo {save}` opens it")
             database = save or str(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlite-ivf-"))) / "packages.db")
-            with closing(connected(database)) as db:
-                data.create(db)
+            try:
+                with closing(connected(database)) as db:
+                    data.create(db)
+            except BaseException:
+                Path(database).unlink(missing_ok=True)
+                raise
             table = data.TABLE
         elif not Path(database).is_file():
             raise FileNotFoundError(f"there is no file {database}")
@@ -109,7 +113,11 @@ def serve(demo: Demo, *, host: str = "127.0.0.1", port: int = 0, browser: bool =
 
     before = signal.signal(signal.SIGTERM, stop) if threading.current_thread() is threading.main_thread() else None
     try:
-        with Server(demo, host, port) as server:
+        try:
+            server = Server(demo, host, port)
+        except OSError as error:
+            raise OSError(f"{host}, port {port}: {error.strerror or error}") from error
+        with server:
             print(f"{demo.table.name} of {demo.file}: {server.url}  (Ctrl-C ends it)", flush=True)
             if browser:
                 threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()

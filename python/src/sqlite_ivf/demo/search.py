@@ -386,8 +386,8 @@ class Demo:
 
     # What is answered.
 
-    def _timed(self, statement: _Statement) -> Tuple[List[Tuple[Any, ...]], Dict[str, Tuple[int, int]], int, int]:
-        """The rows, the profile, and the least microseconds of the search and of the statement."""
+    def _timed(self, statement: _Statement) -> Tuple[List[Tuple[Any, ...]], Dict[str, Tuple[int, int]], int, int, int]:
+        """The rows, the profile, the least microseconds of the search and of the statement, and of how many runs."""
         searches: List[int] = []
         statements: List[float] = []
         began = time.perf_counter()
@@ -398,7 +398,7 @@ class Demo:
             profile = self.table.profile()
             searches.append(profile["total"][1] if "total" in profile else 0)
             if len(searches) >= RUNS or time.perf_counter() - began > SECONDS:
-                return rows, profile, min(searches), round(min(statements))
+                return rows, profile, min(searches), round(min(statements)), len(searches)
 
     def search(self, given: Any) -> Dict[str, Any]:
         """A search, the exact one beside it, and what both did."""
@@ -415,8 +415,8 @@ class Demo:
         if asked.hybrid and not asked.text.strip() and asked.row is not None:
             asked = asked._replace(text=self.labels([asked.row])[0])
         statement = self._statement(asked, query)
-        exact_rows, _, exact_us, exact_statement_us = self._timed(self._statement(asked._replace(exact=True), query))
-        rows, profile, us, statement_us = self._timed(statement)
+        exact_rows, _, exact_us, exact_statement_us, _ = self._timed(self._statement(asked._replace(exact=True), query))
+        rows, profile, us, statement_us, runs = self._timed(statement)
         exact = [int(row[0]) for row in exact_rows]
         ids = [int(row[0]) for row in rows]
         missed = [row for row in exact if row not in set(ids)]
@@ -446,7 +446,7 @@ class Demo:
             "recall": None if not exact else 1 - len(missed) / len(exact),
             "rows": {"of": self.rows, "matching": matching, "scanned": profile["scan"][0], "rescored": profile["rescore"][0]},
             "lists": self._lists(profile, vector, ids, missed, bool(conditions)),
-            "us": {"search": us, "exact": exact_us, "statement": statement_us, "exact_statement": exact_statement_us},
+            "us": {"search": us, "exact": exact_us, "statement": statement_us, "exact_statement": exact_statement_us, "runs": runs},
             "stages": {stage: each for stage, (_, each) in profile.items() if stage != "total"},
             "sql": f"{statement};",
         }
