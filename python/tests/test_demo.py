@@ -171,7 +171,7 @@ def test_the_probed_lists_are_those_whose_rows_were_scanned(demo: Demo, matrix: 
 
 
 def test_a_hybrid_score_is_the_sum_of_what_its_sides_give(demo: Demo, rows: List[Any]) -> None:
-    for words in (0, 0.3, 1):
+    for words in (0, 0.123, 1):
         answer = demo.search({"row": 1414, "text": "chess engine", "hybrid": True, "words": words, "where": {"subject": ["games"]}})
         assert answer["words"] == "chess engine" and answer["answers"] and answer["rows"]["matching"] == 487
         for each in answer["answers"]:
@@ -260,6 +260,7 @@ WRONG: List[Tuple[Any, str]] = [
     ({"row": 1, "where": {"words": {"min": "3"}}}, "where.words: a number"),
     ({"row": 1, "where": {"words": [[3]]}}, "where.words: a list of values"),
     ({"row": 1, "hybrid": True, "per": "family"}, "hybrid: per and mmr are for searches by vector alone"),
+    ({"row": 1, "hybrid": 1}, "hybrid: true or false is expected, got 1"),
     ({"row": 1, "nprob": 3}, "unknown member 'nprob', expected some of row, text, k"),
 ]
 
@@ -327,6 +328,8 @@ def test_bits_partitions_and_untrained_tables_show_what_is_known(tmp_path: Path)
         assert demo.describe()["setting"] == "nprobe" and demo.curve() == []
         answer = demo.search({"row": 5, "nprobe": 2, "where": {"lang": ["de"]}, "per": "lang"})
         assert len(answer["answers"]) == 1 and answer["answers"][0]["values"] == {"lang": "de"}
+        answer = demo.search({"row": 5, "nprobe": 2, "where": {"lang": ["xx"]}})
+        assert (answer["answers"], answer["rows"]["scanned"], answer["lists"]["probed"]) == ([], 0, 0)
     vectors = filled(tmp_path / "new.db", train=False)
     with opened(str(tmp_path / "new.db")) as demo:
         assert demo.describe()["setting"] is None and demo.describe()["lists"] == []
@@ -695,4 +698,26 @@ def test_in_a_browser_texts_are_no_markup(page: Any, tmp_path: Path) -> None:
         tab.fill("#text", "<b>7</b>")
         tab.wait_for_selector("[role=option]")
         assert tab.inner_text("[role=option]").startswith("<b>7</b>")
+        tab.close()
+
+
+def test_in_a_browser_a_typed_text_is_the_query_where_a_function_embeds_it(
+    page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors = filled(tmp_path / "items.db")
+    Path("model_of_page.py").write_text("def embed(text):\n    return [float(text)] * 8\n")
+    with opened("items.db", embed="model_of_page:embed") as demo, served(demo) as server:
+        tab = page.context.browser.new_page()
+        tab.goto(server.url)
+        settled(tab)
+        tab.fill("#text", "2.5")
+        tab.press("#text", "Enter")
+        until(tab, "last.query.row === null")
+        tab.evaluate("$('target').value = 1; search()")
+        assert shown(tab) == [i + 1 for i in nearest(vectors, np.full(8, 2.5), 10)] and tab.inner_text("#query") == "2.5"
+        tab.fill("#text", "many")
+        tab.press("#text", "Enter")
+        tab.wait_for_selector("#error")
+        assert "could not convert" in tab.inner_text("#error")
         tab.close()

@@ -128,13 +128,15 @@ class Demo:
         #: Types of the columns that a search can filter by.
         self.types = {name: kind for name, kind in declared if name not in aside | keys and kind != "BLOB"}
         self.label = self._label(label, [name for name, kind in declared if kind == "TEXT" and name not in keys], aside)
-        if self.label is not None and self.label[0] == table.name:
-            self.types.pop(self.label[1], None)
+        #: The text, if it is a column of the table itself.
+        self.own = [self.label[1]] if self.label is not None and self.label[0] == table.name else []
+        for name in self.own:
+            self.types.pop(name, None)
         stats = table.stats()
         self.rows, self.nlist = int(stats["rows"]), int(stats["nlist"])
         if not self.rows:
             raise ValueError(f"{table.name} has no rows, so there is nothing to search")
-        self.partitioned, self.default = stats["partitions"] is not None, str(stats["default_search"])
+        self.partitioned = stats["partitions"] is not None
         self.lists = {int(each["list_no"]): int(each["rows"]) for each in table.lists()} if self.nlist else {}
         self.facets = [facet for name in self.types for facet in self._facet(name)]
         self.examples = self._examples(examples)
@@ -192,8 +194,7 @@ class Demo:
             place, column = self.label or ("", "")
             sql = f"SELECT rowid FROM {quoted(place)} WHERE substr({quoted(column)}, 1, ?) = ? LIMIT 1"
             ids += [row[0] for row in fetched(self.connection, sql, (len(start) + 1, f"{start}:"))]
-        ids = ids or self._sample(6)
-        return self._named(ids)
+        return self._named(ids or self._sample(6))
 
     def _named(self, ids: Sequence[int]) -> List[Dict[str, Any]]:
         return [{"row": _safe(row), "text": text} for row, text in zip(ids, self.labels(ids))]
@@ -218,11 +219,10 @@ class Demo:
 
     def describe(self) -> Dict[str, Any]:
         """What the page has to know."""
-        from .. import __version__, loadable_path
+        from ..loading import loadable_path
 
         table = self.table
         return {
-            "version": __version__,
             "file": self.file,
             "library": loadable_path(),
             "table": table.name,
@@ -233,10 +233,10 @@ class Demo:
             "metric": table.metric,
             "model": table.model,
             "nlist": self.nlist,
-            "default": self.default,
             "setting": None if not self.nlist else "nprobe" if self.partitioned else "recall_target",
             "lists": [{"list": number, "rows": rows} for number, rows in self.lists.items()],
             "texts": self.texts,
+            "label": self.label,
             "embed": self.embed is not None,
             "facets": self.facets,
             "groups": [] if "per" in table.columns else [*self.types],
@@ -272,6 +272,9 @@ class Demo:
         if asked.mmr is not None:
             _number("mmr", asked.mmr, 0, 1)
         _number("words", asked.words, 0, 1)
+        for name in ("hybrid", "exact"):
+            if not isinstance(getattr(asked, name), bool):
+                raise RequestError(f"{name}: true or false is expected, got {json.dumps(getattr(asked, name))}")
         if asked.per is not None and asked.per not in self.types:
             raise RequestError(f"per: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(asked.per)}")
         if not isinstance(asked.where, dict):
@@ -344,12 +347,15 @@ class Demo:
             return [("nprobe", -1 if asked.exact or asked.nprobe is None else asked.nprobe)]
         return [] if asked.recall is None else [("recall_target", asked.recall)]
 
+    def _weights(self, asked: Request) -> Tuple[float, float]:
+        return round(1 - asked.words, 6), asked.words
+
     def _statement(self, asked: Request, query: Sequence[_Piece]) -> _Statement:
-        table, columns = self._table, [quoted(name) for name in self.types]
-        text = [quoted(self.label[1])] if self.label is not None and self.label[0] == self.table.name else []
+        table, columns = self._table, [quoted(name) for name in [*self.own, *self.types]]
         settings, conditions = self._settings(asked), self._conditions(asked)
         if asked.hybrid:
-            lines: List[_Pieces] = [[f"h.vec_weight = {1 - asked.words:.2g}"], [f"h.fts_weight = {asked.words:.2g}"]]
+            weights = zip(("vec", "fts"), self._weights(asked))
+            lines: List[_Pieces] = [[f"h.{side}_weight = ", _Value(weight)] for side, weight in weights]
             if settings:
                 lines.append(["h.vec_params = ", _Value(", ".join(f"{name}={value}" for name, value in settings))])
             if conditions:
@@ -360,7 +366,7 @@ class Demo:
                 lines.append(["h.filter = ", _Value(said)])
                 if values:
                     lines.append(["h.filter_values = ", _Value(json.dumps(values, ensure_ascii=False))])
-            shown = ", ".join(f"t.{column}" for column in [*text, *columns])
+            shown = ", ".join(f"t.{column}" for column in columns)
             return _Statement(
                 "SELECT h.rowid, h.score, h.vec_rank, h.vec_distance, h.fts_rank, h.fts_score",
                 f",\n       {shown}" if shown else "",
@@ -379,7 +385,7 @@ class Demo:
         if asked.mmr is not None:
             parts.append(["mmr = ", _Value(asked.mmr)])
         return _Statement(
-            f"SELECT {', '.join(['rowid', 'distance', *text, *columns])}\n  FROM {table}\n WHERE ",
+            f"SELECT {', '.join(['rowid', 'distance', *columns])}\n  FROM {table}\n WHERE ",
             *_joined(parts + conditions, "\n   AND "),
             "\n ORDER BY distance",
         )
@@ -425,16 +431,17 @@ class Demo:
         if conditions:
             sql = _Statement(f"SELECT count(*) FROM {self._table} WHERE ", *_joined(conditions, " AND "))
             matching = int(sql.run(db)[0][0])
-        names = [*(["text"] if self.label is not None and self.label[0] == table.name else []), *self.types]
-        first = 6 if asked.hybrid else 2
+        first = (6 if asked.hybrid else 2) + len(self.own)
+        if not matching:
+            profile = {}  # a search that finds nothing to search leaves that of another one in place
         answers = []
         for row, text in zip(rows, self.labels(ids)):
             answer: Dict[str, Any] = {"row": _safe(row[0]), "text": text, "exact": row[0] in set(exact)}
-            answer["values"] = {name: value for name, value in zip(names, row[first:]) if name in self.types}
+            answer["values"] = dict(zip(self.types, row[first:]))
             if asked.hybrid:
                 answer.update(zip(("score", "vec_rank", "distance", "fts_rank", "fts_score"), row[1:6]))
-                sides = (("vec_part", 1 - asked.words, row[2]), ("fts_part", asked.words, row[4]))
-                answer.update({name: 0 if rank is None else weight / (RANK_CONSTANT + rank) for name, weight, rank in sides})
+                for side, weight, rank in zip(("vec", "fts"), self._weights(asked), (row[2], row[4])):
+                    answer[f"{side}_part"] = 0 if rank is None else weight / (RANK_CONSTANT + rank)
             else:
                 answer["distance"] = row[1]
             answers.append(answer)
@@ -444,10 +451,9 @@ class Demo:
             "answers": answers,
             "missed": self._named(missed),
             "recall": None if not exact else 1 - len(missed) / len(exact),
-            "rows": {"of": self.rows, "matching": matching, "scanned": profile["scan"][0], "rescored": profile["rescore"][0]},
+            "rows": {"of": self.rows, "matching": matching, "scanned": profile.get("scan", (0, 0))[0]},
             "lists": self._lists(profile, vector, ids, missed, bool(conditions)),
             "us": {"search": us, "exact": exact_us, "statement": statement_us, "exact_statement": exact_statement_us, "runs": runs},
-            "stages": {stage: each for stage, (_, each) in profile.items() if stage != "total"},
             "sql": f"{statement};",
         }
 
@@ -455,34 +461,45 @@ class Demo:
         self, profile: Dict[str, Tuple[int, int]], vector: bytes, ids: List[int], missed: List[int], filtered: bool
     ) -> Dict[str, Any]:
         """Which lists were probed: the nearest ones, as many as the profile says. Their rows must be those that were scanned."""
-        probed = profile["probe"][0]
+        probed, scanned = profile.get("probe", (0, 0))[0], profile.get("scan", (0, 0))[0]
         lists: Dict[str, Any] = {"probed": probed, "of": self.nlist, "order": None, "found": {}, "missed": {}}
         if not self.nlist or self.partitioned or self.table.metric == "hamming":
             return lists
         order = self._nearest_lists(vector)
         chosen = sum(self.lists[each] for each in order[:probed])
         # Of the lists that were chosen, those without a row that meets the filter are not scanned.
-        if not (chosen == profile["scan"][0] or (filtered and chosen > profile["scan"][0])):
+        if not (chosen == scanned or (filtered and chosen > scanned)):
             return lists
         lists["order"] = order
         places = {each: place for place, each in enumerate(order)}
+        found = self._lists_of(ids + missed)
         for name, rows in (("found", ids), ("missed", missed)):
             for row in rows:
-                stored = _Statement("SELECT ", *self._stored(row)).run(self.connection)[0][0]
-                place = places[self._nearest_lists(stored, True)[0]]
+                place = places[found[row]]
                 # A row may be in another list than the nearest until `optimize`: then it is not known in which.
                 if (place < probed) == (name == "found"):
                     lists[name][place] = lists[name].get(place, 0) + 1
         return lists
 
-    def _nearest_lists(self, vector: bytes, stored: bool = False) -> List[int]:
-        """All lists, nearest centroid first, as a query sees them; a stored row is in the nearest by Euclidean distance."""
-        point = f"vec_f32({_FUNCTIONS[self.table.element]}(?))"
-        if self.table.metric == "cosine":
-            point = f"vec_normalize({point})"
-        distance = "vec_distance_ip" if self.table.metric == "ip" and not stored else "vec_distance_l2"
-        sql = f"SELECT list_no FROM ivf_centroids(?) ORDER BY {distance}(centroid, {point}), list_no"
+    def _point(self, vector: str) -> str:
+        """A vector of the column as centroids are."""
+        point = f"vec_f32({_FUNCTIONS[self.table.element]}({vector}))"
+        return f"vec_normalize({point})" if self.table.metric == "cosine" else point
+
+    def _nearest_lists(self, vector: bytes) -> List[int]:
+        """All lists, nearest centroid first, as a query sees them."""
+        distance = "vec_distance_ip" if self.table.metric == "ip" else "vec_distance_l2"
+        sql = f"SELECT list_no FROM ivf_centroids(?) ORDER BY {distance}(centroid, {self._point('?')}), list_no"
         return [int(row[0]) for row in fetched(self.connection, sql, (self.table._named, vector))]
+
+    def _lists_of(self, ids: List[int]) -> Dict[int, int]:
+        """The lists of rows: those with the nearest centroids, by Euclidean distance for every metric."""
+        sql = f"""
+            WITH lists AS MATERIALIZED (SELECT list_no, centroid FROM ivf_centroids(?)),
+                 points AS MATERIALIZED (SELECT rowid AS id, {self._point(quoted(self.table.column))} AS point
+                                           FROM {self._table} WHERE rowid IN (SELECT value FROM json_each(?)))
+            SELECT id, list_no, min(vec_distance_l2(centroid, point)) FROM points CROSS JOIN lists GROUP BY id"""
+        return {row[0]: row[1] for row in fetched(self.connection, sql, (self.table._named, json.dumps(ids)))}
 
     def suggest(self, text: str, limit: int = 8) -> List[Dict[str, Any]]:
         """Stored texts with all words of a text, the last one as a prefix; if there are none, with some of them."""
@@ -508,8 +525,7 @@ class Demo:
                 found = fetched(self.connection, sql, (" ".join(quotes), limit))
                 if not found and len(words) > 1:
                     found = fetched(self.connection, sql, (" OR ".join(quotes), limit))
-            ids = [int(row[0]) for row in found]
-            return self._named(ids)
+            return self._named([int(row[0]) for row in found])
 
     def curve(self, k: int = 10) -> List[Dict[str, Any]]:
         """For each target what recall some rows of the table reach, and how many rows are scanned; means of searches that leave
