@@ -36,7 +36,7 @@ NEEDED = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.so.6", "libdl.s
 GLIBC = (2, 17)
 MB = 1_000_000
 #: The most bytes that each kind may have.
-LIMITS = {"library": 8 * MB, "archive": 4 * MB, "wheel": 4 * MB, "sdist": MB, "npm": 4 * MB, "crate": 600_000}
+LIMITS = {"library": 8 * MB, "archive": 4 * MB, "wheel": 4 * MB, "sdist": 2 * MB, "npm": 4 * MB, "crate": 600_000}
 LICENCES = ("LICENSE-APACHE", "LICENSE-MIT")
 NOTICES = "LICENSE-THIRD-PARTY"
 ARM = {"arm64": "aarch64", "x64": "x86_64"}
@@ -108,7 +108,8 @@ def wheel(file: Path, version: str, home: str) -> dict[str, Any]:
             actual = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).decode().rstrip("=")
             need(digest == f"sha256={actual}", f"RECORD has another digest of {name}")
     need(f"\nVersion: {version}\n" in files[f"{info}/METADATA"].decode(), "METADATA says another version")
-    need("sqlite_ivf/py.typed" in files, "py.typed is missing")
+    for name in ("py.typed", "demo/page.html", "demo/packages.bin"):
+        need(f"sqlite_ivf/{name}" in files, f"{name} is missing")
     need([each for each in files if each.startswith(f"{info}/sboms/")], "the SBOM is missing")
     licences([each for each in files if each.startswith(f"{info}/licenses/")], notices=True)
     libraries = [each for each in files if each.endswith((".so", ".dylib", ".dll"))]

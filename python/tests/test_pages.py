@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/cookbook.md", "docs/deployment.md", "docs/changing.md", "docs/llamaindex.md", "docs/sqlite-utils.md"]
+PAGES = [
+    "README.md",
+    "docs/cookbook.md",
+    "docs/deployment.md",
+    "docs/changing.md",
+    "docs/llamaindex.md",
+    "docs/sqlite-utils.md",
+    "docs/demo.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

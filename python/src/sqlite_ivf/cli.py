@@ -22,6 +22,7 @@ Vectors in SQLite: fill a table, search it, choose its settings, look inside.
   sqlite-ivf tune items.db items -o report.html                  # recall against time, and which setting to take
   sqlite-ivf search items.db items queries.npy -k 5              # the nearest rows
   sqlite-ivf search items.db items rowid:17 --show title         # rows like row 17
+  sqlite-ivf demo                                                # a page to look at searches, of 4,400 bundled texts
 
 The database is an ordinary SQLite file: in Python sqlite_ivf.connect("items.db") opens it, elsewhere the extension is loaded.
 `sqlite-ivf COMMAND --help` says more about each command."""
@@ -67,6 +68,17 @@ STATS = "Says what a table is made of: rows, lists, bytes, memory, training. Wit
 CHECK = """\
 Reads all that is stored and compares it: checksums, lengths, rows, lists. Without TABLE: all tables of the file. Exit code 1 says
 that something is damaged; each fault names the table and the row."""
+
+DEMO = """\
+Serves a page on this machine alone: pick a text, and see its neighbours, the lists that were probed, recall and microseconds.
+
+  sqlite-ivf demo                                                # 4,400 bundled texts with their embeddings
+  sqlite-ivf demo --save packages.db                             # and keeps their database
+  sqlite-ivf demo items.db items --texts items_fts               # a table of yours, read only
+  sqlite-ivf demo items.db --embed mymodel:embed                 # what is typed becomes a vector by your function
+
+A typed text finds stored ones, and the vector of the one that is picked is the query. With --embed the text itself is the query:
+a function of a module takes the text and gives the vector."""
 
 
 def _columns(text: str) -> Dict[str, str]:
@@ -166,6 +178,26 @@ def parser() -> argparse.ArgumentParser:
     stats = command("stats", "say what a table is made of", STATS, "?")
     stats.add_argument("--lists", action="store_true", help="also its lists")
     command("check", "look for damage", CHECK, "?")
+
+    demo = commands.add_parser(
+        "demo",
+        help="look at searches in a browser",
+        description=DEMO,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    demo.set_defaults(json=False, quiet=True)
+    demo.add_argument("database", metavar="DATABASE", nargs="?", help="a file of SQLite; the bundled texts unless given")
+    demo.add_argument("table", metavar="TABLE", nargs="?", help="a table USING ivf, if the file has several")
+    demo.add_argument("--texts", metavar="NAME", help="an FTS5 table with the same rowids (TABLE_fts, if there is one)")
+    demo.add_argument("--label", metavar="[TABLE.]COLUMN", help="the text to show of a row")
+    demo.add_argument("--embed", metavar="MODULE:FUNCTION", help="makes a vector of a text")
+    demo.add_argument("--save", metavar="FILE", help="keep the database of the bundled texts")
+    demo.add_argument("--port", type=int, default=0, help="0, the default, is a free one")
+    demo.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="another one lets other machines in (127.0.0.1)")
+    browser = demo.add_mutually_exclusive_group()
+    browser.add_argument("--open", action="store_true", help="open a browser, also if the output is no terminal")
+    browser.add_argument("--no-browser", action="store_true", help="open none")
     return top
 
 
@@ -354,6 +386,22 @@ def _check(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
     return {"damaged": any(result.values()), "tables": result}, "\n".join(lines)
 
 
+def _demo(args: argparse.Namespace, bar: bool) -> Tuple[Dict[str, Any], str]:
+    from . import demo
+
+    if not 0 <= args.port < 65536:
+        raise ValueError(f"--port: a number from 0 to 65535 is expected, got {args.port}")
+    if args.database is not None and args.save is not None:
+        raise ValueError("--save is for the bundled texts: it goes without DATABASE")
+    if args.database is None and sys.stderr.isatty():
+        print("the bundled texts become a table ...", file=sys.stderr, flush=True)
+    names = ("database", "table", "save", "texts", "label", "embed")
+    opened = args.stack.enter_context(demo.opened(**{name: getattr(args, name) for name in names}))
+    browser = args.open or (sys.stdout.isatty() and not args.no_browser)
+    demo.serve(opened, host=args.host, port=args.port, browser=browser)
+    return {}, "ended"
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs a command; the exit code: 0, 1 for an error or damage, 2 for a wrong command line, 130 for Ctrl-C.
 
@@ -362,7 +410,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """
     args = parser().parse_args(arguments)
     bar = not args.quiet and sys.stderr.isatty() and find_spec("tqdm") is not None
-    run = {"import": _import, "search": _search, "train": _train, "tune": _tune, "stats": _stats, "check": _check}
+    run = {"import": _import, "search": _search, "train": _train, "tune": _tune, "stats": _stats, "check": _check, "demo": _demo}
     try:
         with ExitStack() as args.stack:
             result, said = run[args.command](args, bar)
