@@ -4,6 +4,7 @@
 - Links are rewritten to the places of pages. One to a file that is no page goes to the repository that Cargo.toml names; if it
   names none, only its text stays.
 - A flowchart of Mermaid becomes a list.
+- The headings of level 4 between the comments `tabs` and `/tabs` become names of tabs, see tabs.js: no part of the contents.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
+TABS = re.compile(r"^<!-- tabs -->$.*?^<!-- /tabs -->$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^( *)(`{3,})(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 
 
@@ -87,7 +89,8 @@ def main():
     for each in every:
         if each["path"]:
             source = posixpath.normpath(each["path"])
-            each["content"] = rewrite(each["content"], source, places, base)
+            text = rewrite(each["content"], source, places, base)
+            each["content"] = TABS.sub(lambda tabs: re.sub(r"(?m)^#### (.*)$", r'<p class="tab-name">\1</p>', tabs.group(0)), text)
             each["path"] = places[source]
     json.dump(book, sys.stdout)
 

@@ -1,5 +1,5 @@
-// What stands between the comments `tabs` and `/tabs` becomes tabs, one for each heading of level 4; without a script it stays headings.
-// The choice holds for all tabs of a page, and for the next visit.
+// What stands between the comments `tabs` and `/tabs` becomes tabs, one for each name (pages.py makes headings into these); without a
+// script the names stay above what belongs to them. The choice holds for all tabs of a page, and for the next visit.
 (() => {
   "use strict";
   const KEY = "sqlite-ivf-tab";
@@ -31,15 +31,16 @@
     let node = start.nextSibling;
     while (node && !(node.nodeType === Node.COMMENT_NODE && node.data.trim() === "/tabs")) {
       const next = node.nextSibling;
-      if (node.nodeName === "H4") {
+      if (node.nodeName === "P" && node.classList.contains("tab-name")) {
         const title = node.textContent.trim();
+        const id = `${groups.length}-${group.length}`;
         const tab = document.createElement("button");
         const panel = document.createElement("div");
         tab.type = "button";
-        tab.id = `tab-${node.id}`;
+        tab.id = `tab-${id}`;
         tab.textContent = title;
         tab.setAttribute("role", "tab");
-        panel.id = `panel-${node.id}`;
+        panel.id = `panel-${id}`;
         panel.className = "tab-panel";
         panel.tabIndex = 0;
         panel.setAttribute("role", "tabpanel");
@@ -53,7 +54,6 @@
         });
         list.append(tab);
         node.before(panel);
-        node.classList.add("tab-heading");
         group.push({ title, tab, panel });
       }
       if (group.length) group[group.length - 1].panel.append(node);
@@ -71,13 +71,6 @@
     groups.push(group);
   }
 
-  function reveal() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const panel = target && target.closest(".tab-panel");
-    for (const each of groups.flat()) if (each.panel === panel) choose(each.title);
-    if (panel) target.closest(".tab-panel").previousElementSibling.scrollIntoView();
-  }
-
   const comments = document.createNodeIterator(document.querySelector("main") || document.body, NodeFilter.SHOW_COMMENT);
   const starts = [];
   for (let comment; (comment = comments.nextNode()); ) if (comment.data.trim() === "tabs") starts.push(comment);
@@ -90,6 +83,4 @@
     // as above
   }
   choose(groups[0].some(({ title }) => title === kept) ? kept : groups[0][0].title);
-  addEventListener("hashchange", reveal);
-  reveal();
 })();
