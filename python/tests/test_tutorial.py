@@ -57,6 +57,7 @@ def steps(variant: str) -> List[Tuple[Block, str]]:
     for block in blocks(variant):
         first = re.match(r"# (\w+\.py)\n", block.text)
         if block.kind == "text":
+            assert block.text, f"line {block.line}: what is printed there?"
             given[-1] = (given[-1][0], block.text)
         elif block.kind == "python" and first:
             given.append((Block(block.line, "sh", f"cat > {first.group(1)} <<'END OF FILE'\n{block.text}END OF FILE\n"), ""))
@@ -122,6 +123,12 @@ def test_the_rust_of_the_tutorial_is_the_example() -> None:
     page = "".join(block.text for block in blocks("Rust") if block.kind == "rust")
     example = EXAMPLE.read_text(encoding="utf-8")
     assert example.partition("\n\n")[2] == page, "examples/tutorial.rs, after its head, is the Rust of docs/tutorial.md"
+
+
+def test_the_rust_of_the_page_about_rust_is_that_of_the_crate() -> None:
+    (page,) = re.findall(r"^```rust\n(.*?)^```", (ROOT / "docs/rust.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^//! ?(.*)$", (ROOT / "src/lib.rs").read_text(encoding="utf-8"), re.MULTILINE)
+    assert page in "".join(line + "\n" for line in lines if not line.startswith("# "))
 
 
 def test_the_example_prints_what_the_tutorial_says(tmp_path: Path) -> None:
