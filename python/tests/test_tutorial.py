@@ -1,4 +1,4 @@
-"""Every file and command of docs/tutorial.md runs, in an empty folder, and prints what the page says; in Python, the shell and Rust."""
+"""Every file and command of docs/tutorial.md runs in an empty folder, and prints what the page says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
@@ -60,15 +60,16 @@ def steps(variant: str) -> List[Tuple[Block, str]]:
             assert block.text, f"line {block.line}: what is printed there?"
             given[-1] = (given[-1][0], block.text)
         elif block.kind == "python" and first:
-            given.append((Block(block.line, "sh", f"cat > {first.group(1)} <<'END OF FILE'\n{block.text}END OF FILE\n"), ""))
+            given.append((block._replace(text=f"cat > {first.group(1)} <<'END OF FILE'\n{block.text}END OF FILE\n"), ""))
         elif block.kind == "sql":
-            given.append((Block(block.line, "sh", f"sqlite3 -batch -init ivf.sql notes.db <<'END OF SQL'\n{block.text}END OF SQL\n"), ""))
+            text = f"sqlite3 -batch -init ivf.sql notes.db <<'END OF SQL'\n{block.text}END OF SQL\n"
+            given.append((block._replace(text=text), ""))
         elif block.kind == "sh" and (WHEELS or "pip install" not in block.text):
             given.append((block, ""))
     return given
 
 
-def environment(folder: Path) -> "dict[str, str]":
+def environment(folder: Path) -> Dict[str, str]:
     """With the commands that the page's installation would bring, if it is left out."""
     folder.mkdir()
     for name, module in (("python", ""), ("sqlite-ivf", "-m sqlite_ivf ")):
@@ -83,7 +84,7 @@ def environment(folder: Path) -> "dict[str, str]":
     return env
 
 
-def follow(variant: str, tmp_path: Path) -> "dict[str, str]":
+def follow(variant: str, tmp_path: Path) -> Dict[str, str]:
     """Runs the steps in one shell; checks what they print."""
     if not hasattr(sqlite3.Connection, "enable_load_extension"):
         pytest.skip("the page uses the sqlite3 module of a Python that loads extensions")
@@ -151,7 +152,7 @@ def test_the_model_of_the_tutorial_takes_the_place_of_its_stand_in(tmp_path: Pat
         "    def encode(self, texts, normalize_embeddings=False): return numpy.ones((len(texts), 384), numpy.float32)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    names: "dict[str, object]" = {}
+    names: Dict[str, object] = {}
     exec(compile(text, "embed.py", "exec"), names)
     embed = names["embed"]
     assert callable(embed)
