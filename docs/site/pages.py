@@ -1,8 +1,8 @@
 """A preprocessor of mdBook: what reads well on a code host becomes a site.
 
 - A page from outside of docs/ (SUMMARY.md names it by `../`) gets a place in the site.
-- Links are rewritten to the places of pages. One to a file that is no page goes to the repository that Cargo.toml names; if it
-  names none, only its text stays.
+- Links are rewritten to the places of pages, and say a page's title where they say the name of its file. One to a file that
+  is no page goes to the repository that Cargo.toml names; if it names none, only its text stays.
 - A flowchart of Mermaid becomes a list.
 - The headings of level 4 between the comments `tabs` and `/tabs` become names of tabs, see tabs.js: no part of the contents.
 """
@@ -53,7 +53,7 @@ def flowchart(text):
     return "\n".join(lines)
 
 
-def rewrite(text, source, places, base):
+def rewrite(text, source, places, titles, base):
     def link(match):
         image, label, url = match.groups()
         if re.match(r"[a-z][a-z+.-]*:|#|//", url):
@@ -61,6 +61,7 @@ def rewrite(text, source, places, base):
         path, hash, anchor = url.partition("#")
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if target in places:
+            label = titles[target] if label == posixpath.basename(path) else label
             # A README becomes index.html, which mdBook's own rewriting of links does not know.
             page = re.sub(r"(^|/)README\.md$", r"\1index.html", places[target])
             url = posixpath.relpath(page, posixpath.dirname(places[source]) or ".") + hash + anchor
@@ -85,11 +86,12 @@ def main():
     _, book = json.load(sys.stdin)
     every = list(chapters(book["items"]))
     places = {posixpath.normpath(each["path"]): place(each["path"]) for each in every if each["path"]}
+    titles = {posixpath.normpath(each["path"]): each["name"] for each in every if each["path"]}
     base = repository()
     for each in every:
         if each["path"]:
             source = posixpath.normpath(each["path"])
-            text = rewrite(each["content"], source, places, base)
+            text = rewrite(each["content"], source, places, titles, base)
             each["content"] = TABS.sub(lambda tabs: re.sub(r"(?m)^#### (.*)$", r'<p class="tab-name">\1</p>', tabs.group(0)), text)
             each["path"] = places[source]
     json.dump(book, sys.stdout)
