@@ -88,8 +88,8 @@ def environment(folder: Path) -> Dict[str, str]:
     return env
 
 
-def follow(variant: str, tmp_path: Path) -> Dict[str, str]:
-    """Runs the steps in one shell; checks what they print."""
+def follow(variant: str, tmp_path: Path) -> Path:
+    """Runs the steps in one shell, and checks what they print. The folder in which it did."""
     if not hasattr(sqlite3.Connection, "enable_load_extension"):
         pytest.skip("the page uses the sqlite3 module of a Python that loads extensions")
     env, place = environment(tmp_path / "bin"), tmp_path / "empty"
@@ -107,7 +107,7 @@ def follow(variant: str, tmp_path: Path) -> Dict[str, str]:
         if expected and not same(expected, got)
     ]
     assert not wrong, "\n".join(wrong)
-    return {"PATH": env["PATH"], "place": str(place)}
+    return place
 
 
 def same(expected: str, got: str) -> bool:
@@ -142,7 +142,7 @@ def test_the_example_prints_what_the_tutorial_says(tmp_path: Path) -> None:
         pytest.skip("examples/tutorial.rs is not built: cargo build --example tutorial")
     found = blocks("Rust")
     expected = "".join(block.text for before, block in zip(found, found[1:]) if block.kind == "text" and before.kind == "rust")
-    place = follow("Rust", tmp_path)["place"]
+    place = follow("Rust", tmp_path)
     run = subprocess.run([programs[0]], cwd=place, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert same(expected, run.stdout), f"expected:\n{expected}printed:\n{run.stdout}"
