@@ -40,7 +40,7 @@ def chapters(items):
 
 
 def flowchart(text):
-    """Nodes with their texts, in their order, each with what it leads to."""
+    """Nodes with their texts, in their order, each with what it leads to; the text itself if it has no such nodes."""
     edges = {}
     for chain in re.findall(r"^ *(\w+(?: *--> *\w+)+) *$", text, re.MULTILINE):
         nodes = re.split(r" *--> *", chain)
@@ -50,7 +50,7 @@ def flowchart(text):
     for node, label in re.findall(r'^ *(\w+)\["(.*)"\] *$', text, re.MULTILINE):
         label = re.sub(r"</?b>", "**", label)
         lines.append(f"- {label}" + (f" (uses {', '.join(edges[node])})" if node in edges else ""))
-    return "\n".join(lines)
+    return "\n".join(lines) or text
 
 
 def rewrite(text, source, places, titles, base):
