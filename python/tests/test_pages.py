@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import sqlite_ivf
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     "README.md",
@@ -18,6 +20,7 @@ PAGES = [
     "docs/llamaindex.md",
     "docs/sqlite-utils.md",
     "docs/demo.md",
+    "docs/install.md",
 ]
 
 
@@ -37,3 +40,19 @@ def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path, monk
     names: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
+
+
+def test_the_statements_of_the_first_page_run() -> None:
+    page = ROOT / "docs/README.md"
+    if not page.exists() or not hasattr(sqlite3.Connection, "enable_load_extension"):
+        pytest.skip("the pages are in the source tree only, and use a Python that loads extensions")
+    (text,) = re.findall(r"^```sql\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    db = sqlite3.connect(":memory:")
+    sqlite_ivf.load(db)
+    db.execute("CREATE TABLE docs(id INTEGER PRIMARY KEY, embedding BLOB, year INTEGER)")
+    vectors = [sqlite_ivf.serialize_float32([1.0, float(i)] + [0.0] * 382) for i in range(30)]
+    db.executemany("INSERT INTO docs VALUES (?, ?, ?)", [(i, vector, 2000 + i) for i, vector in enumerate(vectors)])
+    create, insert, search = text.strip().rstrip(";").split(";")
+    db.execute(create)
+    db.execute(insert)
+    assert [rowid for rowid, _ in db.execute(search, {"query": vectors[0]})] == [21, 22, 23, 24, 25, 26, 27, 28, 29]
