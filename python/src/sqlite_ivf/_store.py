@@ -116,7 +116,7 @@ def vector_blob(value: Any, dim: int, element: str) -> memoryview:
         array = _vectors.as_array(value)
         if array.shape != (dim,):
             raise ValueError(f"{expected}, got an array of shape {array.shape}")
-        return memoryview(_vectors.encode(array, element)).cast("B")
+        return _vectors.encode(array, element).data.cast("B")
     if isinstance(value, str) or not hasattr(value, "__len__"):
         raise TypeError(f"{expected}: numbers, an array or a buffer, got {value!r}")
     if len(value) != dim:
