@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import pytest
+
 from conftest import nearest, random
 
 if not hasattr(sqlite3.Connection, "enable_load_extension"):

@@ -223,13 +223,13 @@ class IvfIndex(models.Index):
 class _Search(Expression):
     """The keys of the rows that a search finds: a subquery on the index."""
 
-    def __init__(self, index: IvfIndex, field: VectorField, blob: bytes, asked: Dict[str, Any], lookups: Any, keys: Any) -> None:
+    def __init__(self, index: IvfIndex, column: str, blob: bytes, asked: Dict[str, Any], lookups: Any, keys: Any) -> None:
         super().__init__(output_field=models.BigIntegerField())
-        self.index, self.field, self.blob, self.asked, self.lookups, self.keys = index, field, blob, asked, lookups, keys
+        self.index, self.column, self.blob, self.asked, self.lookups, self.keys = index, column, blob, asked, lookups, keys
 
     def as_sql(self, compiler: Any, connection: Any) -> Tuple[str, List[Any]]:
         table = quoted(self.index.name)
-        conditions, params = [f"{table}.{quoted(self.field.column)} MATCH %s"], [self.blob]
+        conditions, params = [f"{table}.{quoted(self.column)} MATCH %s"], [self.blob]
         for name, value in self.asked.items():
             conditions.append(f"{table}.distance <= %s" if name == "within" else f"{table}.{name} = %s")
             params.append(value)
@@ -295,7 +295,7 @@ class IvfQuerySet(models.QuerySet):
         asked = {name: value for name, value in asked.items() if value is not None}
         lookups, all_are = _pushed(queryset.query, found.fields[1:])
         keys = None if all_are else queryset.order_by().values("pk").query
-        search = _Search(found, column, blob, asked, lookups, keys)
+        search = _Search(found, column.column, blob, asked, lookups, keys)
         annotation = {distance: Distance(field, blob, found.metric)}
         return queryset.filter(pk__in=search).annotate(**annotation).order_by(distance, "pk")
 
