@@ -159,8 +159,8 @@ def test_a_changed_index_is_made_anew_and_a_removed_one_leaves_nothing(project: 
     project.migrated()
     models = project.folder / "library" / "models.py"
     models.write_text(models.read_text().replace('metric="cosine"', 'metric="l2", nlist=4'))
-    assert "- Remove index doc_near" in (printed := project.manage("makemigrations", "library", "-n", "metric"))
-    assert "+ Create index doc_near" in printed
+    printed = project.manage("makemigrations", "library", "-n", "metric")
+    assert "Remove index doc_near" in printed and "Create index doc_near" in printed
     project.manage("migrate")
     assert project.search() == nearest(VECTORS, VECTORS[3], 5) and project.follows()
     project.migration("named", "migrations.RenameIndex('doc', 'doc_other', old_name='doc_near')")

@@ -7,7 +7,7 @@ import datetime
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, ClassVar, Dict, Iterator, List, Optional
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ class Base(DeclarativeBase):
 
 class Item(Base):
     __tablename__ = "items"
-    __table_args__ = {"sqlite_ivf": {"auxiliary": ["title"], "train_at": "off"}}
+    __table_args__: ClassVar[Any] = {"sqlite_ivf": {"auxiliary": ["title"], "train_at": "off"}}
     id: Mapped[int] = mapped_column(primary_key=True)
     embedding: Mapped[Any] = mapped_column(Vector(8, metric="cosine"))
     year: Mapped[Optional[int]]
@@ -341,8 +341,10 @@ def test_types_are_checked_when_they_are_made() -> None:
 
 
 def test_literal_vectors_are_sql() -> None:
-    sql = select(Item.id).where(Item.embedding.knn([1] * 8, k=2)).compile(
-        create_engine("sqlite://"), compile_kwargs={"literal_binds": True}
+    sql = (
+        select(Item.id)
+        .where(Item.embedding.knn([1] * 8, k=2))
+        .compile(create_engine("sqlite://"), compile_kwargs={"literal_binds": True})
     )
     assert f"items.embedding MATCH x'{'0000803f' * 8}' AND items.k = 2" in str(sql)
 
@@ -363,8 +365,8 @@ def test_sessions_write_change_and_delete(engine: Any) -> None:
         assert ids_of(session, Item.embedding.knn(VECTORS[100], k=1)) == [1]
         assert session.get_one(Item, 2).year == 99
         assert session.get(Item, 3) is None
-        assert session.execute(update(Item).where(Item.year > 2).values(lang="xx")).rowcount == 3  # type: ignore[attr-defined]
-        assert session.execute(delete(Item).where(Item.lang == "xx")).rowcount == 3  # type: ignore[attr-defined]
+        assert session.execute(update(Item).where(Item.year > 2).values(lang="xx")).rowcount == 3
+        assert session.execute(delete(Item).where(Item.lang == "xx")).rowcount == 3
         assert session.scalars(select(Item.id)).all() == [1]
 
 
@@ -465,8 +467,9 @@ def test_the_ddl_says_what_was_declared() -> None:
     there = create_engine("sqlite://")
     load(there)
     found.create(there)
-    assert Table("my items", MetaData(), autoload_with=there).dialect_options["sqlite"]["ivf"] == (
-        found.dialect_options["sqlite"]["ivf"]
+    assert (
+        Table("my items", MetaData(), autoload_with=there).dialect_options["sqlite"]["ivf"]
+        == (found.dialect_options["sqlite"]["ivf"])
     )
 
 
@@ -757,7 +760,7 @@ def written(config: Any, message: str) -> str:
     from alembic import command
 
     script = command.revision(config, message, autogenerate=True)
-    return Path(script.path).read_text()  # type: ignore[union-attr, arg-type]
+    return Path(script.path).read_text()
 
 
 def test_alembic_writes_runs_and_reverts_migrations(alembic: Any, tmp_path: Path) -> None:

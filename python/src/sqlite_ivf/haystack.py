@@ -41,9 +41,11 @@ from .vectors import numpy
 
 __all__ = ["IVFBM25Retriever", "IVFDocumentStore", "IVFEmbeddingRetriever", "IVFHybridRetriever"]
 
-_METRICS = ("cosine", "l2", "ip", "l1")
+_METRICS = ("cosine", "l2", "ip")
 _ORDER = {">": ">", ">=": ">=", "<": "<", "<=": "<="}
 _OPERATORS = ("==", "!=", *_ORDER, "in", "not in")
+#: The columns of a document.
+_STORED = ("id", "content", "meta", "embedding", "doubles", "blob", "rest")
 _LOGIC = ("AND", "OR", "NOT")
 #: The types of JSON as Haystack's stores call them.
 _KEYWORDS = {"text": "keyword", "integer": "int", "real": "float", "true": "boolean", "false": "boolean"}
@@ -202,7 +204,7 @@ class IVFDocumentStore:
     ) -> None:
         """Opens a table or makes one; the index is made now if `embedding_dim` is given, otherwise by the first embedding.
 
-        `metric` is cosine (the default), l2, ip or l1. `columns` are values of the metadata, with their types: INTEGER, FLOAT,
+        `metric` is cosine (the default), l2 or ip. `columns` are values of the metadata, with their types: INTEGER, FLOAT,
         TEXT, BOOLEAN, INTEGER PARTITION KEY or TEXT PARTITION KEY. `bm25` keeps the FTS5 table; `tokenize` is FTS5's, such as
         `porter`. Embeddings are stored as 4-byte floats; `doubles` keeps them in full as well, where that loses digits. `model`
         is the name of the embedding model, which the index keeps. `options` are those of the index: `nlist`, `train_at`, ...
@@ -267,7 +269,7 @@ class IVFDocumentStore:
         name, fts = quoted(self._name), quoted(f"{self._name}_fts")
         if created(self.connection, self._name) is None:
             generated = "".join(
-                f", {quoted(f'meta.{column}')} {kind.split(' ')[0]} GENERATED ALWAYS AS (json_extract(meta, {_path(column)})) VIRTUAL"
+                f", {quoted(f'meta.{column}')} {kind.split(' ')[0]} AS (json_extract(meta, {_path(column)})) VIRTUAL"
                 for column, kind in (self._columns or {}).items()
             )
             self._rows(
@@ -335,8 +337,8 @@ class IVFDocumentStore:
         rows: Dict[str, List[Any]] = {}
         written = 0
         with self._transaction():
-            ids = json.dumps([each.id for each in documents])
-            there = {row[0] for row in self._rows(f"SELECT id FROM {self._from} WHERE id IN (SELECT value FROM json_each(?))", (ids,))}
+            found = f"SELECT id FROM {self._from} WHERE id IN (SELECT value FROM json_each(?))"
+            there = {row[0] for row in self._rows(found, (json.dumps([each.id for each in documents]),))}
             for document in documents:
                 if document.id in there or document.id in rows:
                     if policy == DuplicatePolicy.SKIP:
@@ -345,9 +347,9 @@ class IVFDocumentStore:
                         raise DuplicateDocumentError(f"ID {document.id!r} already exists in table {self._name!r}.")
                 rows[document.id] = self._row(document)
                 written += 1
-            sql = f"INSERT INTO {self._from}(id, content, meta, embedding, doubles, blob, rest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            sql = f"INSERT INTO {self._from}({', '.join(_STORED)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
             if policy == DuplicatePolicy.OVERWRITE:
-                changes = ", ".join(f"{each} = excluded.{each}" for each in ("content", "meta", "embedding", "doubles", "blob", "rest"))
+                changes = ", ".join(f"{each} = excluded.{each}" for each in _STORED[1:])
                 sql += f" ON CONFLICT(id) DO UPDATE SET {changes}"
             self.connection.cursor().executemany(sql, rows.values())
         return written
@@ -436,8 +438,6 @@ class IVFDocumentStore:
             score=score,
         )
 
-    _columns_of_documents = "id, content, meta, embedding, doubles, blob, rest"
-
     def count_documents(self) -> int:
         """How many documents."""
         return int(self._rows(f"SELECT count(*) FROM {self._from}")[0][0])
@@ -450,14 +450,13 @@ class IVFDocumentStore:
     def filter_documents(self, filters: Optional[Dict[str, Any]] = None) -> List[Document]:
         """The documents that meet a filter, in the order in which they were written."""
         sql, values = self._where(filters)
-        rows = self._rows(f"SELECT {self._columns_of_documents} FROM {self._from} WHERE {sql} ORDER BY nr", values)
+        rows = self._rows(f"SELECT {', '.join(_STORED)} FROM {self._from} WHERE {sql} ORDER BY nr", values)
         return [self._document(row) for row in rows]
 
     def get_metadata_fields_info(self) -> Dict[str, Dict[str, str]]:
         """The names of the metadata, and their types: keyword, int, float or boolean."""
-        rows = self._rows(
-            f"SELECT DISTINCT each.key, each.type FROM {self._from}, json_each(meta) AS each WHERE each.type != 'null' ORDER BY 1, 2"
-        )
+        each = f"{self._from}, json_each(meta) AS each WHERE each.type != 'null'"
+        rows = self._rows(f"SELECT DISTINCT each.key, each.type FROM {each} ORDER BY each.key")
         kinds: Dict[str, set[str]] = {}
         for key, kind in rows:
             kinds.setdefault(key, set()).add(_KEYWORDS.get(kind, "keyword"))
@@ -505,14 +504,14 @@ class IVFDocumentStore:
             sql, values = f"SELECT * FROM ({sql}) WHERE instr(lower(value), lower(?))", [*values, search_term]
         total = int(self._rows(f"SELECT count(*) FROM ({sql})", values)[0][0])
         rows = self._rows(f"{sql} ORDER BY value, kind LIMIT ? OFFSET ?", [*values, -1 if size is None else size, from_])
-        plain = {"true": lambda _: True, "false": lambda _: False, "array": json.loads, "object": json.loads}
+        plain: Dict[str, Callable[[Any], Any]] = {"true": bool, "false": bool, "array": json.loads, "object": json.loads}
         return [plain[kind](value) if kind in plain else value for kind, value in rows], total
 
     # Retrieving
 
     def _retrieved(self, found: List[Tuple[int, float]], embedding: bool) -> List[Document]:
         nrs = json.dumps([nr for nr, _ in found])
-        sql = f"SELECT nr, {self._columns_of_documents} FROM {self._from} WHERE nr IN (SELECT value FROM json_each(?))"
+        sql = f"SELECT nr, {', '.join(_STORED)} FROM {self._from} WHERE nr IN (SELECT value FROM json_each(?))"
         rows = {row[0]: row[1:] for row in self._rows(sql, (nrs,))}
         return [self._document(rows[nr], score, embedding) for nr, score in found if nr in rows]
 
@@ -535,8 +534,8 @@ class IVFDocumentStore:
     ) -> List[Document]:
         """The documents nearest to an embedding, with scores: cosine, inner product, or the negated distance.
 
-        `scale_score` makes scores from 0 to 1. `per`, one of `columns`, gives the nearest document of each value, `("book", 3)` up to
-        three. `mmr` chooses documents that differ. `settings` are `nprobe`, `recall_target` and so on.
+        `scale_score` makes scores from 0 to 1. `per`, one of `columns`, gives the nearest document of each value, `("book", 3)`
+        up to three. `mmr` chooses documents that differ. `settings` are `nprobe`, `recall_target` and so on.
         """
         for name in settings:
             if name not in SETTINGS:
@@ -573,10 +572,10 @@ class IVFDocumentStore:
         """The conditions that the index's columns answer, and the filter of the others."""
         if not filters:
             return [], None
-        conditions = [filters]
+        conditions, where = [filters], "filters"
         if "field" not in filters and filters.get("operator") == "AND" and isinstance(filters.get("conditions"), list):
-            conditions = filters["conditions"]
-        terms = [_term(each, self._columns or {}) for each in conditions]
+            conditions, where = filters["conditions"], "filters: AND"
+        terms = [_term(each, self._columns or {}, where) for each in conditions]
         others = [each for each, term in zip(conditions, terms) if term.pushed is None]
         return [term for term in terms if term.pushed], {"operator": "AND", "conditions": others} if others else None
 
@@ -588,12 +587,17 @@ class IVFDocumentStore:
             return 1 / (1 + math.exp(min(distance / 100, 700))) if scale else -distance
         return 1 / (1 + distance) if scale else -distance
 
+    def _need_words(self) -> None:
+        if not self._bm25:
+            raise ValueError(
+                f"words need the FTS5 table, which IVFDocumentStore(table={self._name!r}, bm25=True) makes with the table"
+            )
+
     def bm25_retrieval(
         self, query: str, *, filters: Optional[Dict[str, Any]] = None, top_k: int = 10, scale_score: bool = False
     ) -> List[Document]:
         """The documents with words of a text, with the scores of FTS5's BM25. No character of the text is an operator."""
-        if not self._bm25:
-            raise ValueError(f"bm25_retrieval needs the FTS5 table: IVFDocumentStore(table={self._name!r}, bm25=True) makes it")
+        self._need_words()
         words = " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", query)))
         among, values = self._among(filters, "rowid")
         if not words or not top_k:
@@ -616,11 +620,10 @@ class IVFDocumentStore:
     ) -> List[Document]:
         """The documents that an embedding and the words of a text find together: docs/sql.md, "Hybrid search"."""
         with self._lock:
+            self._need_words()
             near = self._near()
             if near is None or query_embedding is None:
                 return self.bm25_retrieval(query, filters=filters, top_k=top_k)
-            if not self._bm25:
-                raise ValueError(f"hybrid_retrieval needs the FTS5 table: IVFDocumentStore(table={self._name!r}, bm25=True) makes it")
             blob, _ = self._vector(query_embedding, "query_embedding")
             given = {"vec_weight": weights[0], "fts_weight": weights[1], "fusion": fusion, "candidates": candidates}
             if self._model is not None:
@@ -630,7 +633,7 @@ class IVFDocumentStore:
             conditions = " AND ".join(f"{name} = ?" for name in given)
             sql = f"SELECT rowid, score FROM ivf_hybrid(?, ?, ?, ?, ?) WHERE {conditions}{among} ORDER BY rank"
             asked = [near._named, f"main.{self._name}_fts", blob, query, _plain(top_k), *given.values(), *values]
-            return self._retrieved(self._rows(sql, asked) if top_k else [], False)  # type: ignore[arg-type]
+            return self._retrieved(self._rows(sql, asked) if top_k else [], False)
 
     write_documents_async = _async(write_documents)
     delete_documents_async = _async(delete_documents)
@@ -715,9 +718,7 @@ class IVFBM25Retriever(_Retriever):
     """Retrieves by words. `options` are `scale_score`."""
 
     @component.output_types(documents=List[Document])
-    def run(
-        self, query: str, filters: Optional[Dict[str, Any]] = None, top_k: Optional[int] = None
-    ) -> Dict[str, List[Document]]:
+    def run(self, query: str, filters: Optional[Dict[str, Any]] = None, top_k: Optional[int] = None) -> Dict[str, List[Document]]:
         """The documents with words of the query."""
         return {"documents": self.document_store.bm25_retrieval(query, **self._asked(filters, top_k))}
 

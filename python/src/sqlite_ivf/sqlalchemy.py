@@ -371,7 +371,7 @@ def _connected(connection: Any, _: Any) -> None:
 def _before(connection: Any, statement: Any, *_: Any) -> None:
     """DROP of an index leaves its triggers, which then fail every write to the table."""
     if isinstance(statement, DropTable):
-        table = statement.element
+        table: Any = statement.element
         made = _made(connection, table.name, table.schema)
         if made is not None and "content" in made.options:
             connection.exec_driver_sql("SELECT ivf_triggers(?, 'drop')", (_named(table),)).all()
@@ -380,7 +380,7 @@ def _before(connection: Any, statement: Any, *_: Any) -> None:
 def _after(connection: Any, statement: Any, *_: Any) -> None:
     options = _options(statement.element) if isinstance(statement, CreateTable) else None
     if options is not None and "content" in options:
-        table = statement.element
+        table: Any = statement.element
         if options.get("triggers", True):
             connection.exec_driver_sql("SELECT ivf_triggers(?, 'create')", (_named(table),)).all()
         target = f"{quoted(table.schema or 'main')}.{quoted(table.name)}"

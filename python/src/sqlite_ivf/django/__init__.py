@@ -25,7 +25,7 @@ try:
     from django.core.exceptions import FieldError
     from django.db import NotSupportedError, models
     from django.db.backends.ddl_references import Statement, Table
-    from django.db.models.expressions import Col, Expression, Func, Value
+    from django.db.models.expressions import Col, Expression, Func
     from django.db.models.lookups import Exact, Lookup
     from django.db.models.sql.where import AND
 except ImportError as error:
@@ -36,7 +36,7 @@ from ..table import _literal, _plain, _text_of, quoted
 
 __all__ = ["Distance", "IvfIndex", "IvfManager", "IvfQuerySet", "VectorField"]
 
-_METRICS = ("l2", "cosine", "ip", "l1")
+_METRICS = ("l2", "cosine", "ip")
 _ELEMENTS = ("float32", "float16", "bfloat16", "int8")
 _MARKS = {"float16": "vec_f16", "bfloat16": "vec_bf16", "int8": "vec_int8"}
 #: Lookups that are part of a search on a column of the index.
@@ -112,8 +112,8 @@ class Distance(Func):
     output_field = models.FloatField()
 
     def __init__(self, expression: Any, vector: Any, metric: str = "l2", **extra: Any) -> None:
-        if metric not in _METRICS:
-            raise ValueError(f"metric is one of {', '.join(_METRICS)}, got {metric!r}")
+        if metric not in (*_METRICS, "l1"):
+            raise ValueError(f"metric is one of {', '.join(_METRICS)}, l1, got {metric!r}")
         self.vector, self.metric = vector, metric
         super().__init__(expression, **extra)
 
@@ -138,7 +138,7 @@ class IvfIndex(models.Index):
     """An index over the vectors of a model: an ivf table with the index's name, which triggers keep up to date.
 
     The first of `fields` is a `VectorField`, the others are those by which searches filter. `partition_key` names those among
-    them that partition the index. `metric` is l2 (the default), cosine, ip or l1; `options` are `nlist`, `train_at`, `nprobe`,
+    them that partition the index. `metric` is l2 (the default), cosine or ip; `options` are `nlist`, `train_at`, `nprobe`,
     `model` and so on. Changing any of these in the model makes the index anew, by a migration.
     """
 
@@ -183,7 +183,7 @@ class IvfIndex(models.Index):
         key = model._meta.pk
         if key.get_internal_type() not in ("AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField"):
             raise FieldError(f"index {self.name!r}: the primary key of {model._meta.label} is a {type(key).__name__}, not a number")
-        columns = []
+        columns: List[str] = []
         for name, order in self.fields_orders:
             field = model._meta.get_field(name)
             if not columns and not isinstance(field, VectorField):
@@ -197,7 +197,7 @@ class IvfIndex(models.Index):
             columns.append(f"{quoted(field.column)} {kind}{' PARTITION KEY' if name in self.partition_key else ''}")
         options = [f"{name}={_literal(value) if name == 'model' else value}" for name, value in self.options.items()]
         named = quoted(self.name)
-        command = quoted(f"{self.name}_command" if self.name.lower() in [f.column.lower() for f in model._meta.fields] else self.name)
+        taken = self.name.lower() in [field.column.lower() for field in model._meta.fields]
         return IvfStatement(
             "CREATE VIRTUAL TABLE %(name)s USING ivf(%(columns)s, content=%(table)s, content_rowid=%(key)s);\n"
             "SELECT ivf_triggers(%(literal)s, 'create');\n"
@@ -207,7 +207,7 @@ class IvfIndex(models.Index):
             columns=", ".join([*columns, *options]),
             key=quoted(key.column),
             literal=_literal(self.name),
-            command=command,
+            command=quoted(f"{self.name}_command" if taken else self.name),
         )
 
     def remove_sql(self, model: Any, schema_editor: Any, **_: Any) -> Any:
@@ -285,7 +285,8 @@ class IvfQuerySet(models.QuerySet):
         if per is not None:
             name, count = (per, None) if isinstance(per, str) else per
             if name not in found.fields[1:]:
-                raise FieldError(f"nearest: per is one of {', '.join(found.fields[1:])}, the fields of {found.name!r}, got {name!r}")
+                listed = ", ".join(found.fields[1:])
+                raise FieldError(f"nearest: per is one of {listed}, the fields of {found.name!r}, got {name!r}")
             per = self.model._meta.get_field(name).column + (f":{count}" if count else "")
         given = {name: _plain(value) for name, value in settings.items() if value is not None}
         asked = {

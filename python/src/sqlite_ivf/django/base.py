@@ -74,6 +74,7 @@ class IvfIntrospectionMixin:
     """Leaves out what is part of an index or of a virtual table, as for `inspectdb`."""
 
     def get_table_list(self, cursor: Any) -> List[Any]:
+        """The tables of models."""
         tables: List[Any] = super().get_table_list(cursor)  # type: ignore[misc]
         cursor.execute(
             "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow' UNION ALL "
