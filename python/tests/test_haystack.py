@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -235,7 +235,8 @@ def test_texts_are_found_by_words_and_by_both(store: Any) -> None:
 
 def test_without_words_or_embeddings_a_store_says_so() -> None:
     store = IVFDocumentStore(bm25=False)
-    for call in (lambda: store.bm25_retrieval("x"), lambda: store.hybrid_retrieval("x", [1, 0])):
+    calls: List[Callable[[], Any]] = [lambda: store.bm25_retrieval("x"), lambda: store.hybrid_retrieval("x", [1, 0])]
+    for call in calls:
         with pytest.raises(ValueError, match=r"words need the FTS5 table, which IVFDocumentStore\(table='documents', bm25=True\)"):
             call()
     assert store.embedding_retrieval([1, 0]) == [] and store.table is None
@@ -376,7 +377,7 @@ def test_metadata_is_described(store: Any) -> None:
     assert store.get_metadata_field_min_max("lang") == {"min": "de", "max": "xx"}
     assert store.get_metadata_field_unique_values("live") == ([False, True], 2)
     assert store.get_metadata_field_unique_values("year", size=2, from_=1) == ([2001, 2002], 25)
-    assert store.get_metadata_field_unique_values("deep", size=None)[0][0] == {"x": 1}
+    assert store.get_metadata_field_unique_values("deep", size=None)[0].count({"x": 1}) == 1
     assert store.count_unique_metadata_by_filter({}, ["lang", "live"]) == {"lang": 3, "live": 2}
 
 

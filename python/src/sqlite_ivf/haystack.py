@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import math
@@ -246,7 +247,7 @@ class IVFDocumentStore:
 
     def to_dict(self) -> Dict[str, Any]:
         """For pipelines that are saved."""
-        return default_to_dict(self, **self._given)  # type: ignore[no-any-return]
+        return default_to_dict(self, **copy.deepcopy(self._given))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> IVFDocumentStore:

@@ -319,7 +319,7 @@ def index(name: str, vector: Any, *columns: Any, rowid: Any = None, **options: A
 
 def _column_of(given: Any) -> Any:
     """The column of a table, also of a mapped attribute."""
-    prop = getattr(given, "property", None)
+    prop: Any = getattr(given, "property", None)
     column = prop.columns[0] if hasattr(prop, "columns") else given
     if not isinstance(column, Column):
         raise ArgumentError(f"a column of a table is expected, got {given!r}")
