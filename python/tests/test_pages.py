@@ -31,4 +31,4 @@ def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"{page}, block {number}", "exec"), names)
+        exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), names)
