@@ -13,8 +13,7 @@
 ['fox']
 """
 
-from __future__ import annotations
-
+# Without annotations as texts: Haystack reads the types of components' arguments.
 import asyncio
 import copy
 import functools
@@ -250,7 +249,7 @@ class IVFDocumentStore:
         return default_to_dict(self, **copy.deepcopy(self._given))  # type: ignore[no-any-return]
 
     @classmethod
-    def from_dict(cls, data: Dict[str, Any]) -> IVFDocumentStore:
+    def from_dict(cls, data: Dict[str, Any]) -> "IVFDocumentStore":
         """A store of what `to_dict` gave."""
         return default_from_dict(cls, data)  # type: ignore[no-any-return]
 
