@@ -804,6 +804,37 @@ def test_alembic_writes_runs_and_reverts_migrations(alembic: Any, tmp_path: Path
     engine.dispose()
 
 
+def test_a_batch_between_drop_and_create_keeps_the_index(alembic: Any, tmp_path: Path) -> None:
+    from alembic import command
+
+    alembic.attributes["metadata"] = Base.metadata
+    written(alembic, "first")
+    command.upgrade(alembic, "head")
+    script = command.revision(alembic, "batch")
+    path = Path(script.path)
+    made = """
+    op.create_table("docs_near", sa.Column("id", sa.Integer, primary_key=True), sa.Column("embedding", Vector(8)),
+                    sa.Column("lang", sa.String), sqlite_ivf={"content": "docs", "content_rowid": "id"})
+"""
+    batch = """op.drop_table("docs_near")
+    with op.batch_alter_table("docs") as changed:
+        changed.alter_column("title", nullable=True)
+"""
+    path.write_text(
+        path.read_text().replace("pass", batch + made, 1).replace("op\n", "op\nfrom sqlite_ivf.sqlalchemy import Vector\n")
+    )
+    engine = create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    load(engine)
+    with Session(engine) as session:
+        session.add(Doc(title="a", lang="en", embedding=VECTORS[3]))
+        session.commit()
+        command.upgrade(alembic, "head")
+        session.add(Doc(title="b", lang="en", embedding=VECTORS[4]))
+        session.commit()
+        assert found(session, VECTORS[4], 5) == [2, 1]
+    engine.dispose()
+
+
 def test_alembic_sees_other_dimensions_and_drops_what_may_be_dropped(alembic: Any, tmp_path: Path) -> None:
     from alembic import command
 

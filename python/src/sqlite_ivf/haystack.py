@@ -231,9 +231,11 @@ class IVFDocumentStore:
         #: The connection.
         self.connection: Any = connected(os.fspath(database))
         try:
-            with self._transaction():
-                self._open()
-                if embedding_dim is not None:
+            if created(self.connection, table) is not None and embedding_dim is None:
+                self._open()  # which only reads
+            else:
+                with self._transaction():
+                    self._open()
                     self._near(embedding_dim)
         except BaseException:
             self.close()
@@ -347,6 +349,8 @@ class IVFDocumentStore:
                         raise DuplicateDocumentError(f"ID {document.id!r} already exists in table {self._name!r}.")
                 rows[document.id] = self._row(document)
                 written += 1
+            for dim in sorted({len(row[3]) // 4 for row in rows.values() if row[3] is not None}):
+                self._near(dim)
             sql = f"INSERT INTO {self._from}({', '.join(_STORED)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
             if policy == DuplicatePolicy.OVERWRITE:
                 changes = ", ".join(f"{each} = excluded.{each}" for each in _STORED[1:])
@@ -372,7 +376,6 @@ class IVFDocumentStore:
         embedding = doubles = None
         if document.embedding is not None:
             embedding, doubles = self._vector(document.embedding, f"embedding of document {document.id!r}")
-            self._near(len(document.embedding))
         blob = None if document.blob is None else document.blob.data
         return [document.id, document.content, meta, embedding, doubles, blob, encoded]
 

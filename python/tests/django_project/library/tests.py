@@ -190,6 +190,15 @@ class Searches(TestCase):
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=3)), [i for i in expected(200)[5:] if i % 2][:3])
         integrity()
 
+    def test_rows_that_conflict(self):
+        again = [Doc(pk=5, title="again", lang="xx", embedding=QUERY), Doc(pk=500, title="new", lang="xx", embedding=QUERY)]
+        Doc.objects.bulk_create(again, ignore_conflicts=True)
+        self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=2))[0], 500)
+        self.assertEqual(pks(Doc.objects.filter(lang="xx").nearest("embedding", QUERY, k=5)), [500])
+        Doc.objects.bulk_create(again, update_conflicts=True, unique_fields=["id"], update_fields=["lang", "embedding"])
+        self.assertEqual(pks(Doc.objects.filter(lang="xx").nearest("embedding", QUERY, k=5)), [5, 500])
+        integrity()
+
     def test_a_savepoint_that_is_rolled_back(self):
         before = pks(Doc.objects.nearest("embedding", QUERY, k=5))
         with self.assertRaises(IntegrityError), transaction.atomic():
