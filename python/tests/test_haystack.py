@@ -370,6 +370,18 @@ def test_a_file_is_opened_again_and_what_is_said_must_be_true(tmp_path: Path) ->
             IVFDocumentStore(path, **arguments)
 
 
+def test_partitions_are_kept_before_the_first_embedding(tmp_path: Path) -> None:
+    columns = {"lang": "text partition key", "user": "INTEGER PARTITION KEY", "year": "INTEGER"}
+    IVFDocumentStore(tmp_path / "a.db", columns=columns).close()
+    IVFDocumentStore(tmp_path / "a.db", columns=columns).close()
+    store = IVFDocumentStore(tmp_path / "a.db")
+    store.write_documents([Document(content="x", meta={"lang": "en", "user": i}, embedding=[1.0, i]) for i in range(4)])
+    partitions = store.connection.execute("SELECT key FROM ivf_partitions('documents_near') ORDER BY 1").fetchall()
+    assert partitions == [(f'["en",{i}]',) for i in range(4)]
+    assert store.embedding_retrieval([1, 0], filters=field("user", "==", 3))[0].meta == {"lang": "en", "user": 3}
+    store.close()
+
+
 def test_metadata_is_described(store: Any) -> None:
     info = store.get_metadata_fields_info()
     assert info == {"year": {"type": "int"}, "lang": {"type": "keyword"}, "live": {"type": "boolean"}, "deep": {"type": "keyword"}}

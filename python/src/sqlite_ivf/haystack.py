@@ -109,10 +109,8 @@ def _comparison(given: Mapping[str, Any], columns: Mapping[str, str], where: str
     name, operator, value = given["field"], given["operator"], _plain(given["value"])
     where = f"{where}: {name} {operator}"
     sql, kind = _field(where, name)
-    column, declared = "", ""
-    if isinstance(name, str):
-        column = name if name.startswith("meta.") else f"meta.{name}"
-        declared = columns.get(column[5:], "").split(" ")[0]
+    column = name if name.startswith("meta.") else f"meta.{name}"
+    declared = columns.get(column[5:], "").split(" ")[0]
     if operator in ("in", "not in"):
         if not isinstance(value, list):
             raise FilterError(f"{where}: a list is expected, got {value!r}")
@@ -271,7 +269,7 @@ class IVFDocumentStore:
         name, fts = quoted(self._name), quoted(f"{self._name}_fts")
         if created(self.connection, self._name) is None:
             generated = "".join(
-                f", {quoted(f'meta.{column}')} {kind.split(' ')[0]} AS (json_extract(meta, {_path(column)})) VIRTUAL"
+                f", {quoted(f'meta.{column}')} {kind} AS (json_extract(meta, {_path(column)})) VIRTUAL"
                 for column, kind in (self._columns or {}).items()
             )
             self._rows(
@@ -290,10 +288,9 @@ class IVFDocumentStore:
             column[5:]: kind
             for column, kind in self._rows("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 2", (self._name,))
         }
-        wanted = {column: kind.split(" ")[0] for column, kind in (self._columns or found).items()}
-        if wanted != found:
+        if self._columns not in (None, found):
             raise ValueError(f"columns={self._columns!r}, but table {self._name!r} exists with columns={found!r}")
-        self._columns = self._columns or found
+        self._columns = found
         self._bm25 = created(self.connection, f"{self._name}_fts") is not None
 
     def _near(self, dim: Optional[int] = None) -> Optional[Table]:
