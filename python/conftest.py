@@ -10,8 +10,17 @@ import pytest
 from sqlite_ivf.loading import _opener
 
 #: Doctests import a module, which these cannot bear without their packages.
-PACKAGES = {"langchain": "langchain_core", "llamaindex": "llama_index", "datasette": "datasette", "sqlite_utils": "sqlite_utils"}
+PACKAGES = {
+    "langchain": "langchain_core",
+    "llamaindex": "llama_index",
+    "datasette": "datasette",
+    "sqlite_utils": "sqlite_utils",
+    "sqlalchemy": "sqlalchemy",
+    "haystack": "haystack",
+}
 collect_ignore = [f"src/sqlite_ivf/{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
+if find_spec("django") is None:
+    collect_ignore += [f"src/sqlite_ivf/django/{name}.py" for name in ("__init__", "base")]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,6 +18,8 @@ import sqlite_ivf
 from sqlite_ivf import Table
 from sqlite_ivf.loading import _opener
 
+#: A project of test_django.py, which runs in a process of its own.
+collect_ignore = ["django_project"]
 DRIVERS = ["sqlite3", "pysqlite3", "apsw"]
 
 

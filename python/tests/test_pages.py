@@ -17,29 +17,34 @@ PAGES = [
     "docs/cookbook.md",
     "docs/deployment.md",
     "docs/changing.md",
-    "docs/llamaindex.md",
-    "docs/sqlite-utils.md",
     "docs/demo.md",
     "docs/install.md",
 ]
+#: Pages whose programs need a package.
+PACKAGES = {
+    "docs/llamaindex.md": "llama_index.core",
+    "docs/sqlite-utils.md": "sqlite_utils",
+    "docs/sqlalchemy.md": "sqlalchemy",
+    "docs/django.md": "django",
+    "docs/haystack.md": "haystack",
+}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *PACKAGES])
 def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (ROOT / page).exists():
         pytest.skip("the pages are in the source tree only")
     if not hasattr(sqlite3.Connection, "enable_load_extension") or sys.version_info < (3, 10):
         pytest.skip("the pages use the sqlite3 module of a Python that loads extensions")
-    if page == "docs/llamaindex.md":
-        pytest.importorskip("llama_index.core")
-    if page == "docs/sqlite-utils.md":
-        pytest.importorskip("sqlite_utils")
+    if page in PACKAGES:
+        monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
+        pytest.importorskip(PACKAGES[page])
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"{page}, block {number}", "exec"), names)
+        exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), names)
 
 
 def test_the_statements_of_the_first_page_run() -> None:

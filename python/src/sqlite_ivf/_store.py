@@ -1,10 +1,12 @@
-"""What the vector stores of LangChain and LlamaIndex share: connections, transactions, and the words for tables and searches."""
+"""What the integrations share: connections, transactions, the words for tables and searches, values of vectors."""
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
+from . import vectors as _vectors
 from .loading import connect
 
 #: The types of the columns that a store filters by.
@@ -15,6 +17,10 @@ SETTINGS = (
     "nprobe", "recall_target", "max_codes", "profile", "candidate_budget", "budget_strategy",
     "min_rows_per_list", "max_rows_per_list", "search_mode",
 )
+#: What a table is made with, beside `content` and `model`: docs/sql.md, "Creating a table".
+OPTIONS = (*SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
+#: What a vector of the database becomes.
+RESULTS = ("numpy", "memoryview", "list")
 
 
 def kind_of(declared: str) -> str:
@@ -62,3 +68,77 @@ def transaction(connection: Any) -> Iterator[None]:
             for sql in [f"ROLLBACK TO {name}", f"RELEASE {name}"] if inside else ["ROLLBACK"]:
                 fetched(connection, sql)
         raise
+
+
+def metadata_kind(declared: str) -> Optional[str]:
+    """The type of a metadata column for what an ordinary column was declared as, None where there is none.
+
+    >>> [metadata_kind(each) for each in ("varchar(20)", "BIGINT", "datetime", "BOOLEAN", "NUMERIC(9, 2)", "BLOB")]
+    ['TEXT', 'INTEGER', 'TEXT', 'BOOLEAN', 'FLOAT', None]
+    """
+    for kind, parts in (
+        ("TEXT", ("CHAR", "TEXT", "CLOB", "DATE", "TIME", "JSON")),
+        ("BOOLEAN", ("BOOL",)),
+        ("INTEGER", ("INT",)),
+        ("FLOAT", ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL")),
+    ):
+        if any(part in declared.upper() for part in parts):
+            return kind
+    return None
+
+
+def check_vector(dim: Any, element: str, result: str) -> None:
+    """An error unless there are such vectors."""
+    _vectors.element_bits(element)
+    if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= 16384:
+        raise ValueError(f"dim is a number from 1 to 16384, got {dim!r}")
+    if result not in RESULTS:
+        raise ValueError(f"result is one of {', '.join(RESULTS)}, got {result!r}")
+
+
+def vector_blob(value: Any, dim: int, element: str) -> memoryview:
+    """A vector as the bytes of its column: those that are given, if they are these already.
+
+    >>> vector_blob([1, 0.5], 2, "float32").hex()
+    '0000803f0000003f'
+    >>> vector_blob(b"1234", 2, "float32")
+    Traceback (most recent call last):
+    ValueError: a vector of 2 dimensions is expected (float32: 8 bytes), got 4 bytes
+    """
+    expected = f"a vector of {dim} dimensions is expected"
+    if isinstance(value, (bytes, bytearray)) or (isinstance(value, memoryview) and value.format in "Bbc"):
+        blob = memoryview(value)
+        size = dim * _vectors.element_bits(element) // 8
+        if blob.nbytes != size:
+            raise ValueError(f"{expected} ({element}: {size} bytes), got {blob.nbytes} bytes")
+        return blob
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        array = _vectors.as_array(value)
+        if array.shape != (dim,):
+            raise ValueError(f"{expected}, got an array of shape {array.shape}")
+        return _vectors.encode(array, element).data.cast("B")
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        raise TypeError(f"{expected}: numbers, an array or a buffer, got {value!r}")
+    if len(value) != dim:
+        raise ValueError(f"{expected}, got {len(value)}")
+    return memoryview(_vectors._serialize(value, element))
+
+
+def vector_value(stored: Any, element: str, result: str) -> Any:
+    """What the bytes of a column are as `result` says; of floats and bytes a view, which is read-only.
+
+    >>> vector_value(bytes.fromhex("0000803f0000003f"), "float32", "numpy")
+    array([1. , 0.5], dtype=float32)
+    """
+    if isinstance(stored, str):  # an ordinary column may have JSON
+        stored = _vectors._serialize(json.loads(stored), element)
+    if result == "list":
+        name = "bits" if element == "bit" else element
+        return getattr(_vectors, f"deserialize_{name}")(stored).tolist()
+    if result == "memoryview":
+        view = memoryview(stored)
+        return view.cast("f") if element == "float32" else view.cast("b") if element == "int8" else view
+    np = _vectors.numpy("result='numpy'")
+    if element in ("float32", "int8"):
+        return np.frombuffer(stored, "<f4" if element == "float32" else "i1")
+    return _vectors.decode([stored], element)[0]
