@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from .table import Options, Settings
 
-__all__ = ["Fenced", "ShardLost", "Shards", "placement"]
+__all__ = ["FencedError", "ShardLostError", "Shards", "placement"]
 
 _FORMAT = 1
 _TABLE = "items"
@@ -69,19 +69,19 @@ _STEP_BITS = 20
 _ROOT = "SQLITE_IVF_SHARDS"
 
 
-class Fenced(RuntimeError):
+class FencedError(RuntimeError):
     """A write came after a later writer had begun; it changed nothing."""
 
 
-class ShardLost(RuntimeError):
+class ShardLostError(RuntimeError):
     """No worker has the file of a shard as it was last written, and no copy of it can take its place."""
 
 
-class _Elsewhere(Exception):
+class _ElsewhereError(Exception):
     """The file of a shard is not here, or not as it should be."""
 
 
-class _Died(Exception):
+class _DiedError(Exception):
     """The worker of a task is gone."""
 
 
@@ -159,7 +159,7 @@ def _identity(path: str) -> Tuple[int, int]:
     try:
         stat = os.stat(path)
     except FileNotFoundError:
-        raise _Elsewhere(f"there is no {path}") from None
+        raise _ElsewhereError(f"there is no {path}") from None
     return stat.st_dev, stat.st_ino
 
 
@@ -183,7 +183,7 @@ def _borrowed(want: _Want) -> Iterator[_Opened]:
         connection = _open(path)
         try:
             if created(connection, _TABLE) is None or identity != _identity(path):
-                raise _Elsewhere(f"{path} is being replaced, or is no shard")
+                raise _ElsewhereError(f"{path} is being replaced, or is no shard")
             opened = _Opened(connection, Table(connection, _TABLE), identity)
             if want.preload:
                 opened.table.command("preload")
@@ -220,9 +220,9 @@ def _state(connection: Any, want: _Want) -> Tuple[int, int, bytes]:
     """The highest token the shard has seen, that of its last write, and what that gave; an error if this is another file."""
     found = fetched(connection, "SELECT collection, name, generation, seen, written, result FROM shard")[0]
     if found[:3] != (want.collection, want.name, want.generation):
-        raise _Elsewhere(f"{_path(want)} is shard {found[1]} of collection {found[0]}, generation {found[2]}, not {want[1:4]}")
+        raise _ElsewhereError(f"{_path(want)} is shard {found[1]} of collection {found[0]}, generation {found[2]}, not {want[1:4]}")
     if found[4] < want.written:
-        raise _Elsewhere(f"{_path(want)} was last written by step {found[4]}, it lacks that of {want.written}")
+        raise _ElsewhereError(f"{_path(want)} was last written by step {found[4]}, it lacks that of {want.written}")
     return found[3], found[4], found[5]
 
 
@@ -346,7 +346,7 @@ def _run(want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
         with transaction(connection):
             seen, written, result = _state(connection, want)
             if token < seen:
-                raise Fenced(f"shard {want.name} has seen step {seen} of a later writer, and refuses step {token}")
+                raise FencedError(f"shard {want.name} has seen step {seen} of a later writer, and refuses step {token}")
             if operation == "fence":
                 fetched(connection, "UPDATE shard SET seen = ?", (token,))
                 return None
@@ -400,7 +400,7 @@ def _create(want: _Want, sql: str, settings: Dict[str, Any]) -> None:
             with transaction(connection):
                 fetched(connection, sql)
                 if settings:
-                    Table(connection, _TABLE).set(**settings)  # type: ignore[misc]
+                    Table(connection, _TABLE).set(**settings)
                 names = "collection TEXT, name TEXT, generation INTEGER, seen INTEGER, written INTEGER, result BLOB"
                 fetched(connection, f"CREATE TABLE shard({names})")
                 values = (want.collection, want.name, want.generation)
@@ -438,16 +438,16 @@ def _restore(want: _Want, copies: Optional[str], fetch: Optional[Callable[[str, 
         if fetch is not None:
             fetch(want.name, temporary)
         elif copies is None:
-            raise ShardLost("there are no copies: Shards.open(..., copies=FOLDER)")
+            raise ShardLostError("there are no copies: Shards.open(..., copies=FOLDER)")
         else:
             shutil.copyfile(os.path.join(copies, _file(want.name)), temporary)
         connection = _open(temporary)
         try:
             found = fetched(connection, "SELECT collection, name, written FROM shard")[0]
             if found[:2] != want[1:3]:
-                raise ShardLost(f"the copy is shard {found[1]} of collection {found[0]}, not {want.name} of {want.collection}")
+                raise ShardLostError(f"the copy is shard {found[1]} of collection {found[0]}, not {want.name} of {want.collection}")
             if found[2] < want.written and not stale:
-                raise ShardLost(
+                raise ShardLostError(
                     f"the copy of shard {want.name} is of step {found[2]}, it lacks writes up to step {want.written}: "
                     f"restore({want.name!r}, stale=True) does without them"
                 )
@@ -607,9 +607,7 @@ class Shards:
         catalogue = os.path.join(where, "catalogue.db")
         if os.path.exists(catalogue):
             raise FileExistsError(f"there is a collection in {where} already: Shards.open(path) opens it")
-        kind = Table.create(
-            connect(), _TABLE, dim, metric=metric, element=element, columns=columns, model=model, **options
-        )
+        kind = Table.create(connect(), _TABLE, dim, metric=metric, element=element, columns=columns, model=model, **options)
         os.makedirs(where, exist_ok=True)
         temporary = _beside(catalogue)
         connection = connected(temporary, isolation_level=None)
@@ -632,9 +630,7 @@ class Shards:
         finally:
             connection.close()
         os.replace(temporary, catalogue)
-        shards = cls(
-            where, client, copies=copies, fetch=fetch, timeout=timeout, restore_after=restore_after, preload=preload
-        )
+        shards = cls(where, client, copies=copies, fetch=fetch, timeout=timeout, restore_after=restore_after, preload=preload)
         try:
             with shards._writing():
                 for number in range(n):
@@ -669,9 +665,7 @@ class Shards:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, kind: Optional[Type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self.close()
 
     def close(self) -> None:
@@ -750,9 +744,7 @@ class Shards:
         generation, written = self._layout().shards.get(name, (1, 0))
         return _Want(self.path, self.collection, name, generation, written, self.preload)
 
-    def _all(
-        self, calls: Calls, writer: Optional[_Writer] = None, done: Optional[Callable[[str], None]] = None
-    ) -> Dict[str, Any]:
+    def _all(self, calls: Calls, writer: Optional[_Writer] = None, done: Optional[Callable[[str], None]] = None) -> Dict[str, Any]:
         """Runs an operation in several shards at once. A shard whose file is nowhere is restored first.
 
         All have ended when this ends, also where one of them is an error.
@@ -767,7 +759,7 @@ class Shards:
                     answers[name] = future.result()
                     if done is not None:
                         done(name)
-                except _Elsewhere as error:
+                except _ElsewhereError as error:
                     lost[name] = (self._want(name).generation, str(error))
                 except Exception as error:
                     failure = failure or error
@@ -780,13 +772,13 @@ class Shards:
                     else:
                         with self._writing() as own:
                             self._restored(own, name, generation)
-                except (ShardLost, OSError) as error:
-                    raise ShardLost(f"shard {name}: {why}; {error}") from error
+                except (ShardLostError, OSError) as error:
+                    raise ShardLostError(f"shard {name}: {why}; {error}") from error
             calls = {name: calls[name] for name in lost}
         return answers
 
     def _ask(self, name: str, call: Tuple[Any, ...]) -> Any:
-        """Runs an operation where the shard is; `_Elsewhere` if that is nowhere."""
+        """Runs an operation where the shard is; `_ElsewhereError` if that is nowhere."""
         operation, *args = call
         if self.client is None:
             return _run(self._want(name), operation, tuple(args))
@@ -800,16 +792,16 @@ class Shards:
                 if not self._sees and waited > self.timeout:
                     raise TimeoutError(f"shard {name}: there has been no worker for {self.timeout} seconds")
                 if self._sees and waited > self.restore_after:
-                    raise _Elsewhere("; ".join(refused.values()) or f"none of {len(self._sees)} workers has {_file(name)}")
+                    raise _ElsewhereError("; ".join(refused.values()) or f"none of {len(self._sees)} workers has {_file(name)}")
                 time.sleep(0.1)
                 refused = {}
                 self._look()
                 continue
             try:
                 return self._on(address, self._want(name), operation, tuple(args))
-            except _Elsewhere as error:
+            except _ElsewhereError as error:
                 refused[address] = str(error)
-            except _Died as error:
+            except _DiedError as error:
                 deaths += 1
                 if deaths > 10:
                     raise RuntimeError(f"shard {name}: {deaths} workers died one after the other in {operation!r}") from error
@@ -824,7 +816,9 @@ class Shards:
         """
         import asyncio
 
-        from distributed import KilledWorker, wait
+        import distributed
+
+        wait: Any = distributed.wait
 
         # Not another worker, which may not have the file; not the answer of an earlier task with the same arguments.
         future = self.client.submit(_run, want, operation, args, workers=[address], allow_other_workers=False, pure=False)
@@ -838,8 +832,12 @@ class Shards:
                     break
                 except (TimeoutError, asyncio.TimeoutError, _Cancelled, asyncio.CancelledError):
                     if future.cancelled() or address not in self._living():
-                        raise _Died(f"worker {address} is gone") from None
-            raise _Died(str(error)) if isinstance(error, (KilledWorker, _Cancelled, asyncio.CancelledError)) else error
+                        raise _DiedError(f"worker {address} is gone") from None
+            raise (
+                _DiedError(str(error))
+                if isinstance(error, (distributed.KilledWorker, _Cancelled, asyncio.CancelledError))
+                else error
+            )
         finally:
             future.release()
 
@@ -897,7 +895,7 @@ class Shards:
                         self._sees.setdefault(address, set()).add(_file(want.name))
                         self._chosen[want.name] = address
                     return answer
-                except _Died:
+                except _DiedError:
                     pass
             if time.monotonic() > deadline:
                 raise TimeoutError(f"shard {want.name}: no worker could {operation} it for {self.timeout} seconds")
@@ -914,9 +912,7 @@ class Shards:
             return  # another one has restored it meanwhile
         written = self._anywhere(want, "restore", self.copies, self.fetch, stale)
         with self._changing() as catalogue:
-            fetched(
-                catalogue, "UPDATE shards SET generation = ?, written = ? WHERE name = ?", (generation + 1, written, name)
-            )
+            fetched(catalogue, "UPDATE shards SET generation = ?, written = ? WHERE name = ?", (generation + 1, written, name))
 
     # Writing
 
@@ -1076,7 +1072,7 @@ class Shards:
                         with self._changing() as catalogue:
                             fetched(catalogue, "UPDATE state SET moving = NULL, version = version + (moving NOT NULL)")
                         return
-                    looked = self._move(writer, moving, *left[0], batch)
+                    looked = self._move(writer, moving, left[0][0], left[0][1], batch)
                 told.more(looked)
                 time.sleep(0.005)  # locks of files know no queue: others that wait have their turn here
 
@@ -1190,9 +1186,7 @@ class Shards:
     def stats(self) -> List[Dict[str, Any]]:
         """For each shard its name, file and worker, and `Table.stats`."""
         found = self._all({name: ("stats",) for name in self._layout().shards})
-        return [
-            {"shard": name, "file": _file(name), "worker": self._chosen.get(name), **stats} for name, stats in found.items()
-        ]
+        return [{"shard": name, "file": _file(name), "worker": self._chosen.get(name), **stats} for name, stats in found.items()]
 
     def check(self) -> None:
         """Reads and compares all that is stored, as `Table.check`, and that every row is in its shard."""
