@@ -23,7 +23,7 @@ import time
 import uuid
 from concurrent.futures import CancelledError as _Cancelled
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -562,7 +562,8 @@ class Shards:
         self.fetch, self.timeout, self.restore_after, self.preload = fetch, timeout, restore_after, preload
         self._catalogue = connected(catalogue, isolation_level=None, timeout=timeout)
         self._reading = threading.Lock()
-        self._lock = connected(os.path.join(self.path, "lock.db"), isolation_level=None, timeout=timeout)
+        self._lock = connected(os.path.join(self.path, "lock.db"), isolation_level=None, timeout=0)
+        fetched(self._lock, "PRAGMA busy_timeout = 0")
         self._mutex = threading.RLock()
         self._pool = ThreadPoolExecutor(64, "shards")
         form, self.collection, self._sql, self._model = self._ask_catalogue("SELECT format, collection, sql, model FROM state")[0]
@@ -673,7 +674,7 @@ class Shards:
         self._pool.shutdown()
         _forget(self.path)
         if self.client is not None and getattr(self.client, "status", "") == "running":
-            self.client.run(_forget, self.path, on_error="ignore")
+            self._everywhere(self._living(), _forget, self.path)
         for connection in (self._catalogue, self._lock, self._kind.connection):
             connection.close()
 
@@ -697,19 +698,25 @@ class Shards:
         return _Layout(rows[0][0], shards, rows[0][1])
 
     @contextmanager
-    def _writing(self) -> Iterator[_Writer]:
+    def _writing(self, before: Optional[Callable[[_Writer], None]] = None) -> Iterator[_Writer]:
         """The lock of all writers, of all processes: it is that of a file, which goes with the process that holds it.
 
         The epoch is committed before anything is written with it. A writer that did not come to its end leaves `unclean`; then
-        tasks of it may be under way. The next one fences all shards against them, and ends the batch that was moving.
+        tasks of it may be under way. The next one fences all shards against them, and ends the batch that was moving; `before`
+        is called before that.
         """
         with self._mutex:
-            try:
-                fetched(self._lock, "BEGIN EXCLUSIVE")
-            except Exception as error:
-                if "locked" not in str(error) and "busy" not in str(error).lower():
-                    raise
-                raise TimeoutError(f"another writer has held {self.path} for {self.timeout} seconds") from error
+            deadline = time.monotonic() + self.timeout
+            while True:
+                try:
+                    fetched(self._lock, "BEGIN EXCLUSIVE")
+                    break
+                except Exception as error:
+                    if "locked" not in str(error).lower():
+                        raise
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"another writer has held {self.path} for {self.timeout} seconds") from error
+                time.sleep(0.005)  # oftener than SQLite would try again: see `finish_move`
             try:
                 with self._changing() as catalogue:
                     epoch, unclean = fetched(catalogue, "SELECT epoch + 1, unclean FROM state")[0]
@@ -717,6 +724,8 @@ class Shards:
                 writer = _Writer(self, epoch, self._layout())
                 clean = 1
                 try:
+                    if before is not None:
+                        before(writer)
                     if unclean:
                         self._recover(writer)
                     yield writer
@@ -808,24 +817,27 @@ class Shards:
                 began = time.monotonic()
                 self._look()
 
-    def _on(self, address: str, want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
-        """Runs an operation on a worker.
+    def _sent(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
+        """The future of a task on a worker: on no other one, which may not have the file, and with no answer of an earlier task."""
+        return self.client.submit(function, *args, workers=[address], allow_other_workers=False, pure=False)
 
-        A task that is bound to the address of a worker which is gone waits for ever, and so does its result: hence the looks at
-        who is there.
+    def _answer(self, address: str, future: Any) -> Any:
+        """What a task gives, or raises.
+
+        A task that is bound to the address of a worker which is gone waits for ever, and so does the way of its result from
+        there: hence the looks at who is there.
         """
         import asyncio
 
         import distributed
 
-        wait: Any = distributed.wait
-
-        # Not another worker, which may not have the file; not the answer of an earlier task with the same arguments.
-        future = self.client.submit(_run, want, operation, args, workers=[address], allow_other_workers=False, pure=False)
+        ended = threading.Event()
+        future.add_done_callback(lambda _: ended.set())
         try:
             while True:
                 try:
-                    wait([future], timeout=0.2)
+                    if not ended.wait(0.2):
+                        raise TimeoutError
                     if future.status == "finished":
                         return future.result(timeout=5)
                     error = future.exception(timeout=5)
@@ -833,13 +845,23 @@ class Shards:
                 except (TimeoutError, asyncio.TimeoutError, _Cancelled, asyncio.CancelledError):
                     if future.cancelled() or address not in self._living():
                         raise _DiedError(f"worker {address} is gone") from None
-            raise (
-                _DiedError(str(error))
-                if isinstance(error, (distributed.KilledWorker, _Cancelled, asyncio.CancelledError))
-                else error
-            )
         finally:
             future.release()
+        if isinstance(error, (distributed.KilledWorker, _Cancelled, asyncio.CancelledError)):
+            raise _DiedError(f"worker {address} is gone: {error}")
+        raise error
+
+    def _on(self, address: str, want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
+        return self._answer(address, self._sent(address, _run, want, operation, args))
+
+    def _everywhere(self, addresses: Set[str], function: Callable[..., Any], *args: Any) -> Dict[str, Any]:
+        """What each of these workers answers. Not by `Client.run`, which waits half a minute for one that has just died."""
+        futures = {address: self._sent(address, function, *args) for address in sorted(addresses)}
+        answers = {}
+        for address, future in futures.items():
+            with suppress(_DiedError):
+                answers[address] = self._answer(address, future)
+        return answers
 
     def _living(self) -> Set[str]:
         return set(self.client.scheduler_info()["workers"])
@@ -853,8 +875,7 @@ class Shards:
                 return
             living = self._living()
             if living != set(self._sees) or any(name not in self._chosen for name in self._layout().shards):
-                found = self.client.run(_present, self.path, workers=sorted(living), on_error="return") if living else {}
-                self._sees = {address: files for address, files in found.items() if isinstance(files, set)}
+                self._sees = self._everywhere(living, _present, self.path)
                 self._chosen = {name: address for name, address in self._chosen.items() if address in self._sees}
                 share = -(-len(self._layout().shards) // max(len(self._sees), 1))
                 for name, address in list(self._chosen.items()):
@@ -1072,9 +1093,11 @@ class Shards:
                         with self._changing() as catalogue:
                             fetched(catalogue, "UPDATE state SET moving = NULL, version = version + (moving NOT NULL)")
                         return
+                    began = time.monotonic()
                     looked = self._move(writer, moving, left[0][0], left[0][1], batch)
                 told.more(looked)
-                time.sleep(0.005)  # locks of files know no queue: others that wait have their turn here
+                # The lock of a file has no queue: writers that wait have their turn here.
+                time.sleep(max(0.02, (time.monotonic() - began) / 4))
 
     def _move(self, writer: _Writer, moving: str, source: str, cursor: int, batch: int) -> int:
         """Moves a batch: first it is written down, then it is in both shards, then in the new one. Gives how many rows it saw."""
@@ -1218,12 +1241,17 @@ class Shards:
         A copy that lacks writes which were acknowledged is refused, unless `stale`: then those rows are lost, and deleted rows
         are there again.
         """
-        with self._writing() as writer:
-            if name not in writer.layout.shards:
-                raise ValueError(f"there is no shard {name!r}, there are {writer.layout.names}")
+        layout = self._layout()
+        if name not in layout.shards:
+            raise ValueError(f"there is no shard {name!r}, there are {layout.names}")
+
+        def restored(writer: _Writer) -> None:
             if stale and writer.layout.moving is not None:
-                raise RuntimeError(f"rows are moving to shard {writer.layout.moving}: finish_move() first")
+                raise RuntimeError(f"rows are moving to shard {writer.layout.moving}: only all copies together are of one moment")
             self._restored(writer, name, self._want(name).generation, stale)
+
+        with self._writing(restored):
+            pass
 
 
 def _real(ids: NDArray[Any], distances: NDArray[Any]) -> NDArray[np.bool_]:
