@@ -14,6 +14,7 @@ Without a client of Dask everything runs on threads of this process; with one, w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -356,6 +357,20 @@ def _run(want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
         return np.frombuffer(result, np.int64)
 
 
+class _Server:
+    """What runs operations in a worker, several at once."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(32, "shards")
+
+    async def run(self, function: Callable[..., Any], args: Tuple[Any, ...]) -> Tuple[Any, Optional[Exception]]:
+        """An answer, or its error. What is raised instead is of the way here."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args), None
+        except Exception as error:
+            return None, error
+
+
 def _durable(path: str) -> None:
     """What was written and renamed is on the disk."""
     for each in (path, os.path.dirname(path)):
@@ -573,7 +588,8 @@ class Shards:
         memory = connect()
         fetched(memory, self._sql)
         self._kind = Table(memory, _TABLE, model=self._model)
-        self._workers = threading.RLock()
+        self._workers, self._starting = threading.RLock(), threading.Lock()
+        self._servers: Dict[str, Any] = {}
         self._sees: Dict[str, Set[str]] = {}
         self._chosen: Dict[str, str] = {}
         self._looked = float("-inf")
@@ -675,6 +691,7 @@ class Shards:
         _forget(self.path)
         if self.client is not None and getattr(self.client, "status", "") == "running":
             self._everywhere(self._living(), _forget, self.path)
+            self._servers.clear()
         for connection in (self._catalogue, self._lock, self._kind.connection):
             connection.close()
 
@@ -817,47 +834,63 @@ class Shards:
                 began = time.monotonic()
                 self._look()
 
-    def _sent(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
-        """The future of a task on a worker: on no other one, which may not have the file, and with no answer of an earlier task."""
-        return self.client.submit(function, *args, workers=[address], allow_other_workers=False, pure=False)
-
-    def _answer(self, address: str, future: Any) -> Any:
-        """What a task gives, or raises.
-
-        A task that is bound to the address of a worker which is gone waits for ever, and so does the way of its result from
-        there: hence the looks at who is there.
-        """
-        import asyncio
-
+    def _server(self, address: str) -> Any:
+        """The actor of a worker: calls of it go past the scheduler's queues of tasks, at a third of the cost."""
         import distributed
 
-        ended = threading.Event()
-        future.add_done_callback(lambda _: ended.set())
-        try:
-            while True:
-                try:
-                    if not ended.wait(0.2):
-                        raise TimeoutError
-                    if future.status == "finished":
-                        return future.result(timeout=5)
-                    error = future.exception(timeout=5)
+        with self._starting:
+            if address in self._servers:
+                return self._servers[address]
+            # On no other worker, which may not have the file. What is bound to one that is gone waits for ever.
+            future = self.client.submit(_Server, actor=True, workers=[address], allow_other_workers=False, pure=False)
+            ended = threading.Event()
+            future.add_done_callback(lambda _: ended.set())
+            while not ended.wait(0.2):
+                if address not in self._living():
                     break
-                except (TimeoutError, asyncio.TimeoutError, _Cancelled, asyncio.CancelledError):
-                    if future.cancelled() or address not in self._living():
-                        raise _DiedError(f"worker {address} is gone") from None
-        finally:
-            future.release()
-        if isinstance(error, (distributed.KilledWorker, _Cancelled, asyncio.CancelledError)):
-            raise _DiedError(f"worker {address} is gone: {error}")
-        raise error
+            if future.status != "finished":
+                future.release()
+                raise _DiedError(f"worker {address} is gone")
+            with self.client.as_current():  # an actor takes the client that is current, and not the one of its future
+                self._servers[address] = distributed.Actor(_Server, address, future.key)
+            return self._servers[address]
+
+    def _sent(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
+        """What will be the answer of a worker."""
+        try:
+            return self._server(address).run(function, args)
+        except RuntimeError as error:  # of the actor: it is lost
+            raise self._gone(address, error) from error
+
+    def _gone(self, address: str, error: BaseException) -> _DiedError:
+        with self._starting:
+            self._servers.pop(address, None)
+        return _DiedError(f"worker {address} is gone: {error}")
+
+    def _answer(self, address: str, future: Any) -> Any:
+        """What a worker answers, or raises. One that dies may leave its answer open for ever: hence the looks at who is there."""
+        while True:
+            try:
+                answer, error = future.result(timeout=0.2)
+                break
+            except (TimeoutError, asyncio.TimeoutError) as open_yet:
+                if not future.done() and address not in self._living():
+                    raise self._gone(address, open_yet) from None
+            except (OSError, KeyError, RuntimeError, _Cancelled, asyncio.CancelledError) as error:
+                raise self._gone(address, error) from error
+        if error is not None:
+            raise error
+        return answer
 
     def _on(self, address: str, want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
         return self._answer(address, self._sent(address, _run, want, operation, args))
 
     def _everywhere(self, addresses: Set[str], function: Callable[..., Any], *args: Any) -> Dict[str, Any]:
         """What each of these workers answers. Not by `Client.run`, which waits half a minute for one that has just died."""
-        futures = {address: self._sent(address, function, *args) for address in sorted(addresses)}
-        answers = {}
+        futures, answers = {}, {}
+        for address in sorted(addresses):
+            with suppress(_DiedError):
+                futures[address] = self._sent(address, function, *args)
         for address, future in futures.items():
             with suppress(_DiedError):
                 answers[address] = self._answer(address, future)
