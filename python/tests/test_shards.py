@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 #: Seconds that the tests with random kills take, each.
-LONG = float(os.environ.get("SQLITE_IVF_SHARDS_SECONDS", "6"))
+LONG = float(os.environ.get("SQLITE_IVF_SHARDS_SECONDS", "4"))
 SEED = int(os.environ.get("SQLITE_IVF_SHARDS_SEED", "0"))
 DIM = 8
 COLUMNS = {"year": "INTEGER", "lang": "TEXT", "+title": "TEXT"}

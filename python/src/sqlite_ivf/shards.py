@@ -25,6 +25,7 @@ import uuid
 from concurrent.futures import CancelledError as _Cancelled
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -766,8 +767,8 @@ class Shards:
 
     # Workers
 
-    def _want(self, name: str) -> _Want:
-        generation, written = self._layout().shards.get(name, (1, 0))
+    def _want(self, name: str, layout: Optional[_Layout] = None) -> _Want:
+        generation, written = (layout or self._layout()).shards.get(name, (1, 0))
         return _Want(self.path, self.collection, name, generation, written, self.preload)
 
     def _all(self, calls: Calls, writer: Optional[_Writer] = None, done: Optional[Callable[[str], None]] = None) -> Dict[str, Any]:
@@ -776,38 +777,65 @@ class Shards:
         All have ended when this ends, also where one of them is an error.
         """
         answers: Dict[str, Any] = {}
-        failure: Optional[BaseException] = None
-        while calls:
-            futures = {name: self._pool.submit(self._ask, name, call) for name, call in calls.items()}
-            lost: Dict[str, Tuple[int, str]] = {}
-            for name, future in futures.items():
+        failures: List[Exception] = []
+
+        def take(name: str, answer: Callable[[], Any]) -> None:
+            try:
+                answers[name] = answer()
+                if done is not None:
+                    done(name)
+            except (_DiedError, _ElsewhereError):
+                raise
+            except Exception as error:
+                failures.append(error)
+
+        while calls and not failures:
+            layout = self._layout()
+            wants = {name: self._want(name, layout) for name in calls}
+            # Where all is as it was last time, this thread asks everybody and waits: others would cost more than they do.
+            sent = {} if self.client is None else self._sent_all(wants, calls)
+            left = [name for name in calls if name not in sent]
+            for name, (address, future) in sent.items():
                 try:
-                    answers[name] = future.result()
-                    if done is not None:
-                        done(name)
+                    take(name, partial(self._answer, address, future))
+                except (_DiedError, _ElsewhereError):
+                    left.append(name)
+            asked = {name: self._pool.submit(self._ask, wants[name], calls[name]) for name in left}
+            lost: Dict[str, str] = {}
+            for name, waiting in asked.items():
+                try:
+                    take(name, waiting.result)
                 except _ElsewhereError as error:
-                    lost[name] = (self._want(name).generation, str(error))
-                except Exception as error:
-                    failure = failure or error
-            if failure is not None:
-                raise failure
-            for name, (generation, why) in lost.items():
+                    lost[name] = str(error)
+            for name, why in lost.items() if not failures else ():
                 try:
                     if writer is not None:
-                        self._restored(writer, name, generation)
+                        self._restored(writer, name, wants[name].generation)
                     else:
                         with self._writing() as own:
-                            self._restored(own, name, generation)
+                            self._restored(own, name, wants[name].generation)
                 except (ShardLostError, OSError) as error:
                     raise ShardLostError(f"shard {name}: {why}; {error}") from error
             calls = {name: calls[name] for name in lost}
+        if failures:
+            raise failures[0]
         return answers
 
-    def _ask(self, name: str, call: Tuple[Any, ...]) -> Any:
+    def _sent_all(self, wants: Mapping[str, _Want], calls: Calls) -> Dict[str, Tuple[str, Any]]:
+        """The operations on their way to workers, with the address of each; not those without a worker."""
+        sent = {}
+        for name, (operation, *args) in calls.items():
+            with suppress(_DiedError):
+                address = self._worker(name, {})
+                if address is not None:
+                    sent[name] = address, self._sent(address, _run, wants[name], operation, tuple(args))
+        return sent
+
+    def _ask(self, want: _Want, call: Tuple[Any, ...]) -> Any:
         """Runs an operation where the shard is; `_ElsewhereError` if that is nowhere."""
-        operation, *args = call
+        name, (operation, *args) = want.name, call
         if self.client is None:
-            return _run(self._want(name), operation, tuple(args))
+            return _run(want, operation, tuple(args))
         refused: Dict[str, str] = {}
         began = time.monotonic()
         deaths = 0
@@ -852,7 +880,8 @@ class Shards:
                 future.release()
                 raise _DiedError(f"worker {address} is gone")
             with self.client.as_current():  # an actor takes the client that is current, and not the one of its future
-                self._servers[address] = distributed.Actor(_Server, address, future.key)
+                actor: Any = distributed.Actor
+                self._servers[address] = actor(_Server, address, future.key)
             return self._servers[address]
 
     def _sent(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -900,8 +929,8 @@ class Shards:
         return set(self.client.scheduler_info()["workers"])
 
     def _look(self) -> None:
-        """Asks who is there and has which files, and spreads the shards among them. Who has a shard keeps it, so that its lists
-        stay in memory once.
+        """Asks who is there and has which files, and spreads the shards among them. Who has a shard keeps it if it can, so that its
+        lists stay in memory once.
         """
         with self._workers:
             if time.monotonic() - self._looked < 0.05:
@@ -910,14 +939,19 @@ class Shards:
             if living != set(self._sees) or any(name not in self._chosen for name in self._layout().shards):
                 self._sees = self._everywhere(living, _present, self.path)
                 self._chosen = {name: address for name, address in self._chosen.items() if address in self._sees}
-                share = -(-len(self._layout().shards) // max(len(self._sees), 1))
-                for name, address in list(self._chosen.items()):
-                    if self._load(address) > share:
-                        del self._chosen[name]
+                for name, address in self._chosen.items():
+                    other = self._idlest(_file(name))
+                    if other is not None and self._load(address) - self._load(other) > 1:
+                        self._chosen[name] = other
             self._looked = time.monotonic()
 
     def _load(self, address: str) -> int:
         return sum(chosen == address for chosen in self._chosen.values())
+
+    def _idlest(self, file: Optional[str] = None, refused: Mapping[str, str] = {}) -> Optional[str]:  # noqa: B006
+        """The worker with the fewest shards, of those that have a file."""
+        having = [each for each, files in self._sees.items() if (file is None or file in files) and each not in refused]
+        return min(having, key=lambda each: (self._load(each), each), default=None)
 
     def _worker(self, name: str, refused: Mapping[str, str]) -> Optional[str]:
         """The worker for a shard: the one of last time, or of those that have its file the one with the fewest shards."""
@@ -926,11 +960,10 @@ class Shards:
                 self._look()
             address = self._chosen.get(name)
             if address is None or address in refused:
-                having = [each for each, files in self._sees.items() if _file(name) in files and each not in refused]
                 self._chosen.pop(name, None)
-                if not having:
-                    return None
-                address = self._chosen[name] = min(having, key=lambda each: (self._load(each), each))
+                address = self._idlest(_file(name), refused)
+                if address is not None:
+                    self._chosen[name] = address
             return address
 
     def _anywhere(self, want: _Want, operation: str, *args: Any) -> Any:
@@ -941,7 +974,7 @@ class Shards:
         while True:
             with self._workers:
                 self._look()
-                address = min(self._sees, key=lambda each: (self._load(each), each), default=None)
+                address = self._idlest()
             if address is not None:
                 try:
                     answer = self._on(address, want, operation, args)
