@@ -9,6 +9,7 @@ import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from statistics import median
 from typing import Any, Callable
 
@@ -29,17 +30,19 @@ def clustered(n: int, dim: int, seed: int) -> Any:
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
+    """How long a call takes."""
     began = time.perf_counter()
     call()
     return (time.perf_counter() - began) * 1000
 
 
 def main() -> None:
+    """Measures and prints."""
     parser = argparse.ArgumentParser()
     for name, default in (("rows", 100_000), ("dim", 128), ("batch", 1000), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    os.environ.setdefault("RAYON_NUM_THREADS", "1")  # of each worker, so that shards are what adds threads
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")  # in each worker: shards add threads, nothing else does
     from distributed import Client, LocalCluster
 
     rows, queries = clustered(given.rows, given.dim, 2), clustered(given.batch, given.dim, 3)
@@ -52,16 +55,21 @@ def main() -> None:
         opened = {}
         for n in (1, 2, 4):
             opened[n] = Shards.create(f"{folder}/{n}", n, given.dim, client=client, train_at="off")
-            load = milliseconds(lambda n=n: opened[n].insert(rows)) / 1000
-            train = milliseconds(lambda n=n: opened[n].train()) / 1000
+            load = milliseconds(partial(opened[n].insert, rows)) / 1000
+            train = milliseconds(opened[n].train) / 1000
             print(f"{n} shards: {given.rows / load:,.0f} rows/s inserted, trained in {train:.1f} s")
         # In turn, so that what else the machine does hits all alike.
         exact = opened[1].search(queries, K, nprobe=-1).ids
-        for title, settings in (("default", {}), ("recall_target=0.95", {"recall_target": 0.95}), ("nprobe=-1", {"nprobe": -1})):
+        asked: dict[str, dict[str, Any]] = {
+            "default": {},
+            "recall_target=0.95": {"recall_target": 0.95},
+            "nprobe=-1": {"nprobe": -1},
+        }
+        for title, settings in asked.items():
             times: dict[int, list[float]] = {n: [] for n in opened}
             for _ in range(given.rounds + 1):
                 for n, shards in opened.items():
-                    times[n].append(milliseconds(lambda shards=shards: shards.search(queries, K, **settings)))
+                    times[n].append(milliseconds(partial(shards.search, queries, K, **settings)))
             for n, shards in opened.items():
                 found = shards.search(queries, K, **settings).ids
                 recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found.tolist(), exact.tolist())])
@@ -70,7 +78,7 @@ def main() -> None:
                     f"{title:20} {n} shards: {given.batch / best * 1000:8,.0f} queries/s ({base / best:.2f} of 1 shard; "
                     f"median {given.batch / median(times[n][1:]) * 1000:,.0f}), recall {recall:.4f}"
                 )
-        # What the engine costs: searches of shards with one row each.
+        # What the engine costs: searches of shards with a few rows each.
         for n in (1, 2, 4):
             with Shards.create(f"{folder}/small{n}", n, given.dim, client=client) as small, Shards.open(small.path) as local:
                 small.insert(rows[:100])
@@ -78,10 +86,13 @@ def main() -> None:
                     some = queries[:size]
                     both: dict[str, list[float]] = {"Dask": [], "threads": []}
                     for _ in range(40):
-                        both["Dask"].append(milliseconds(lambda s=small, q=some: s.search(q, 1)))
-                        both["threads"].append(milliseconds(lambda s=local, q=some: s.search(q, 1)))
+                        both["Dask"].append(milliseconds(partial(small.search, some, 1)))
+                        both["threads"].append(milliseconds(partial(local.search, some, 1)))
                     text = ", ".join(f"{name} {min(all):.1f} ms (median {median(all):.1f})" for name, all in both.items())
                     print(f"a batch of {size} to {n} shards of {100 // n} rows: {text}")
+        seconds = milliseconds(partial(opened[2].add_shard, batch=5000)) / 1000
+        moved = opened[2].stats()[2]["rows"]
+        print(f"from 2 shards to 3: {moved:,} rows moved in {seconds:.1f} s, {moved / seconds:,.0f} rows/s")
         for shards in opened.values():
             shards.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random as chance
+import re
 import subprocess
 import sys
 import threading
@@ -109,7 +110,7 @@ def test_answers_are_those_of_one_table(tmp_path: Path, element: str, n: int) ->
         assert (shards.insert(vectors, ids, metadata(ids.tolist())) == ids).all()
         one.train(nlist=20)
         shards.train(nlist=7)
-        for queries, k, keywords in [
+        asked: List[Tuple[Any, Optional[int], Dict[str, Any]]] = [
             (vectors[:20], 10, {}),
             (vectors[:20], 2000, {}),
             (vectors[5], 7, {"where": {"year": [2001, 2003], "lang": "en"}}),
@@ -118,7 +119,8 @@ def test_answers_are_those_of_one_table(tmp_path: Path, element: str, n: int) ->
             (vectors[:9], 5, {"where": {"year": 1}}),
             (vectors[:2], None, {"within": 3.0}),
             (vectors[:0], 5, {}),
-        ]:
+        ]
+        for queries, k, keywords in asked:
             got, expected = shards.search(queries, k, nprobe=-1, **keywords), one.search(queries, k, nprobe=-1, **keywords)
             assert got.ids.shape == expected.ids.shape
             assert (got.ids == expected.ids).all() and (got.distances == expected.distances).all()
@@ -455,6 +457,20 @@ def test_a_shard_is_added_while_others_search_and_write(tmp_path: Path) -> None:
 # Workers
 
 
+def test_the_program_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    page = Path(__file__).resolve().parents[2] / "docs" / "scale-out.md"
+    if not page.exists():
+        pytest.skip("the pages are in the source tree only")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(program.splitlines()) <= 40
+    (tmp_path / "program.py").write_text(program)
+    ran = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    expected = [line.split("  # ")[1] for line in program.splitlines() if "print(" in line and "  # " in line]
+    assert expected == ran.stdout.splitlines()
+
+
 @contextmanager
 def machine(scheduler: str, folder: Path, root: Optional[Path] = None) -> Iterator[subprocess.Popen[bytes]]:
     """A worker, which nobody restarts; with files of its own under a root."""
@@ -577,6 +593,9 @@ def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, sc
         shards.check()
         assert everything(shards) == list(range(800))
         assert kills and min(counts) > 0
+        with pytest.raises(Exception, match="nope") as raised:
+            shards.search(vectors[0], where="nope = 1")
+        assert type(raised.value).__name__ in ("OperationalError", "SQLError")
         scheduler.wait_for_workers(3, timeout=120)
         shards._looked = float("-inf")
         shards.stats()

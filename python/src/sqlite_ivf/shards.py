@@ -948,7 +948,7 @@ class Shards:
     def _load(self, address: str) -> int:
         return sum(chosen == address for chosen in self._chosen.values())
 
-    def _idlest(self, file: Optional[str] = None, refused: Mapping[str, str] = {}) -> Optional[str]:  # noqa: B006
+    def _idlest(self, file: Optional[str] = None, refused: Mapping[str, str] = {}) -> Optional[str]:
         """The worker with the fewest shards, of those that have a file."""
         having = [each for each, files in self._sees.items() if (file is None or file in files) and each not in refused]
         return min(having, key=lambda each: (self._load(each), each), default=None)
