@@ -586,10 +586,15 @@ def test_every_answer_is_right_while_workers_are_killed(tmp_path: Path, schedule
 def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
     vectors = whole(800, 0)
     model = dict(enumerate(vectors))
-    with Shards.create(tmp_path / "c", 3, DIM, client=scheduler, columns=COLUMNS) as shards:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.Client(scheduler.scheduler.address, direct_to_workers=True, set_as_default=False) as client,
+        Shards.create(tmp_path / "c", 3, DIM, client=client, columns=COLUMNS) as shards,
+    ):
         shards.insert(vectors, range(800), metadata(range(800)))
         with checking(shards, model) as counts, workers.killing(SEED + 1) as kills:
-            shards.add_shard(batch=30)
+            while not kills:
+                shards.add_shard(batch=15)
         shards.check()
         assert everything(shards) == list(range(800))
         assert kills and min(counts) > 0

@@ -855,6 +855,8 @@ class Shards:
                 return self._on(address, self._want(name), operation, tuple(args))
             except _ElsewhereError as error:
                 refused[address] = str(error)
+                with self._workers:
+                    self._sees.get(address, set()).discard(_file(name))
             except _DiedError as error:
                 deaths += 1
                 if deaths > 10:
@@ -876,6 +878,8 @@ class Shards:
             while not ended.wait(0.2):
                 if address not in self._living():
                     break
+            if future.status == "error" and not isinstance(future.exception(timeout=5), distributed.KilledWorker):
+                raise future.exception(timeout=5)  # sqlite_ivf is not there, say
             if future.status != "finished":
                 future.release()
                 raise _DiedError(f"worker {address} is gone")
@@ -898,13 +902,15 @@ class Shards:
 
     def _answer(self, address: str, future: Any) -> Any:
         """What a worker answers, or raises. One that dies may leave its answer open for ever: hence the looks at who is there."""
+        ended = False
         while True:
             try:
                 answer, error = future.result(timeout=0.2)
                 break
-            except (TimeoutError, asyncio.TimeoutError) as open_yet:
-                if not future.done() and address not in self._living():
-                    raise self._gone(address, open_yet) from None
+            except (TimeoutError, asyncio.TimeoutError) as late:
+                if ended or (not future.done() and address not in self._living()):
+                    raise self._gone(address, late) from None
+                ended = future.done()  # if it was this moment, the answer is there now
             except (OSError, KeyError, RuntimeError, _Cancelled, asyncio.CancelledError) as error:
                 raise self._gone(address, error) from error
         if error is not None:
@@ -1150,7 +1156,7 @@ class Shards:
             raise ValueError(f"a batch has 1 row or more, got {batch}")
         if self._layout().moving is None:
             return
-        with _Told("add_shard", "rows", len(self), progress) as told:
+        with _Told("add_shard", "rows", len(self) if progress else None, progress) as told:
             while True:
                 with self._writing() as writer:
                     moving = writer.layout.moving
