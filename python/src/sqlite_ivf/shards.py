@@ -884,8 +884,7 @@ class Shards:
                 future.release()
                 raise _DiedError(f"worker {address} is gone")
             with self.client.as_current():  # an actor takes the client that is current, and not the one of its future
-                actor: Any = distributed.Actor
-                self._servers[address] = actor(_Server, address, future.key)
+                self._servers[address] = distributed.Actor(_Server, address, future.key)
             return self._servers[address]
 
     def _sent(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
