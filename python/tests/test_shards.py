@@ -172,6 +172,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
         elif what == "reopen":
             shards.close()
             shards = Shards.open(tmp_path / "c")
+            moving = None
             if shards._layout().moving:
                 moving = stepwise(shards, dice.randrange(1, 20))
         elif what == "copy":
