@@ -10,7 +10,7 @@ import pytest
 from sqlite_ivf.loading import _opener
 
 #: Doctests import a module, which these cannot bear without their packages.
-PACKAGES = {"langchain": "langchain_core", "llamaindex": "llama_index"}
+PACKAGES = {"langchain": "langchain_core", "llamaindex": "llama_index", "shards": "numpy"}
 collect_ignore = [f"src/sqlite_ivf/{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
 
 

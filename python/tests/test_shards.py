@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 #: Seconds that the tests with random kills take, each.
-LONG = float(os.environ.get("SQLITE_IVF_SHARDS_SECONDS", "4"))
+LONG = float(os.environ.get("SQLITE_IVF_SHARDS_SECONDS", "3"))
 SEED = int(os.environ.get("SQLITE_IVF_SHARDS_SEED", "0"))
 DIM = 8
 COLUMNS = {"year": "INTEGER", "lang": "TEXT", "+title": "TEXT"}
@@ -143,7 +143,7 @@ def test_metrics_merge(tmp_path: Path, metric: str) -> None:
             shards.search(vectors[0], model="other")
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 3))
+@pytest.mark.parametrize("seed", range(SEED, SEED + 2))
 def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
     dice = chance.Random(seed)
     model: Dict[int, NDArray[Any]] = {}

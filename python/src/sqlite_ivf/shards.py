@@ -43,6 +43,11 @@ from typing import (
     Union,
 )
 
+try:
+    import numpy as np
+except ImportError as error:
+    raise ImportError("sqlite_ivf.shards needs NumPy: pip install 'sqlite-ivf[shards]'") from error
+
 from . import vectors as _vectors
 from ._store import SETTINGS, connected, created, fetched, transaction
 from .loading import connect
@@ -52,7 +57,6 @@ from .table import Hits, Table, Where, _values, quoted
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self, Unpack
 
@@ -92,7 +96,6 @@ class _DiedError(Exception):
 
 def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finalizer of splitmix64: part of the format, it must never change."""
-    np = _vectors.numpy("shards")
     numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -108,7 +111,6 @@ def placement(ids: Any, names: Sequence[str]) -> NDArray[np.int64]:
     >>> placement([1, 2, 3, 4, 5, 6], ["0", "1", "2", "3"]).tolist()
     [0, 2, 2, 1, 2, 1]
     """
-    np = _vectors.numpy("shards")
     rows = _mix(np.asarray(ids).astype(np.int64, casting="safe").view(np.uint64))
     best, owner = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int64)
     for index, name in enumerate(names):
@@ -116,7 +118,7 @@ def placement(ids: Any, names: Sequence[str]) -> NDArray[np.int64]:
         weight = _mix(rows ^ key)
         larger = weight > best
         best[larger], owner[larger] = weight[larger], index
-    return owner  # type: ignore[no-any-return]
+    return owner
 
 
 # What runs where the files are
@@ -198,7 +200,7 @@ def _borrowed(want: _Want) -> Iterator[_Opened]:
         opened.connection.close()  # with the transaction that may be open
         raise
     with _lock:
-        kept.append(opened)
+        _idle.setdefault((os.getpid(), path), []).append(opened)
 
 
 def _forget(folder: str) -> None:
@@ -236,24 +238,18 @@ def _there(table: Table, ids: NDArray[np.int64], columns: Sequence[str] = ()) ->
 
 
 def _rowids(table: Table, first: int, limit: int) -> NDArray[np.int64]:
-    np = _vectors.numpy("shards")
     rows = fetched(table.connection, f"SELECT rowid FROM {table._table} WHERE rowid >= ? ORDER BY rowid LIMIT ?", (first, limit))
-    return np.array([row[0] for row in rows], np.int64)  # type: ignore[no-any-return]
+    return np.array([row[0] for row in rows], np.int64)
 
 
 def _search(table: Table, queries: Any, k: Optional[int], keywords: Dict[str, Any]) -> Tuple[Any, Any]:
     return tuple(table.search(queries, k, **keywords))  # type: ignore[return-value]
 
 
-def _read(table: Table, ids: Any, columns: Sequence[str]) -> List[Tuple[Any, ...]]:
-    return _there(table, ids, columns)
-
-
 def _batch(table: Table, names: Sequence[str], destination: int, cursor: int, size: int) -> Tuple[Any, ...]:
     """The next rows, `size` at most, that another shard is to have: their ids, vectors and other columns; how many rows were
     looked at, and where to go on, None at the end.
     """
-    np = _vectors.numpy("shards")
     looked, found, goes_on, some = 0, np.zeros(0, np.int64), True, size * len(names)
     while goes_on and len(found) < size and looked < 50 * size:
         ids = _rowids(table, cursor, some)
@@ -273,30 +269,20 @@ def _batch(table: Table, names: Sequence[str], destination: int, cursor: int, si
     return found, vectors, metadata, looked, cursor if goes_on else None
 
 
-def _length(table: Table) -> int:
-    return len(table)
-
-
-def _stats(table: Table) -> Dict[str, Any]:
-    return table.stats()
-
-
 def _check(table: Table, names: Sequence[str], name: str) -> List[int]:
     """Checks a shard, and gives the rows that do not belong to it."""
-    np = _vectors.numpy("shards")
     table.check()
     first, wrong = _FIRST, []
     while True:
         ids = _rowids(table, first, 100_000)
         wrong += ids[placement(ids, names) != names.index(name)].tolist()
-        if len(ids) < 100_000:
+        if len(ids) < 100_000 or ids[-1] == _LAST:
             return wrong
-        first = int(ids[-1]) + 1 if ids[-1] < np.iinfo(np.int64).max else _LAST
+        first = int(ids[-1]) + 1
 
 
 def _add(table: Table, ids: Any, vectors: Any, metadata: Mapping[str, Any], only: Any = None) -> NDArray[np.int64]:
     """Puts rows; those of `only` in the place of such that exist, and gives back which of these do not."""
-    np = _vectors.numpy("shards")
     absent = np.zeros(0, np.int64)
     if only is not None:
         there = np.array([row[0] for row in _there(table, ids[only])], np.int64)
@@ -304,18 +290,16 @@ def _add(table: Table, ids: Any, vectors: Any, metadata: Mapping[str, Any], only
         absent, kept = ids[skipped], np.flatnonzero(~skipped)
         ids, vectors, metadata = ids[kept], vectors[kept], _taken(metadata, kept)
     table.add(vectors, ids, metadata, replace=True)
-    return absent  # type: ignore[no-any-return]
+    return absent
 
 
 def _delete(table: Table, ids: Any) -> NDArray[np.int64]:
-    np = _vectors.numpy("shards")
-    return np.array([table.delete(ids)], np.int64)  # type: ignore[no-any-return]
+    return np.array([table.delete(ids)], np.int64)
 
 
 def _call(table: Table, method: str, keywords: Dict[str, Any]) -> NDArray[np.int64]:
-    np = _vectors.numpy("shards")
     getattr(table, method)(**keywords)
-    return np.zeros(0, np.int64)  # type: ignore[no-any-return]
+    return np.zeros(0, np.int64)
 
 
 def _taken(metadata: Mapping[str, Any], index: NDArray[Any]) -> Dict[str, Any]:
@@ -324,14 +308,13 @@ def _taken(metadata: Mapping[str, Any], index: NDArray[Any]) -> Dict[str, Any]:
 
 
 _READS: Dict[str, Callable[..., Any]] = {
-    "search": _search, "read": _read, "batch": _batch, "length": _length, "stats": _stats, "check": _check,
+    "search": _search, "read": _there, "batch": _batch, "length": len, "stats": Table.stats, "check": _check,
 }  # fmt: skip
 _WRITES: Dict[str, Callable[..., NDArray[np.int64]]] = {"add": _add, "delete": _delete, "call": _call}
 
 
 def _run(want: _Want, operation: str, args: Tuple[Any, ...]) -> Any:
     """What a worker does: all of it in one transaction of the shard."""
-    np = _vectors.numpy("shards")
     if operation in ("create", "restore"):
         return (_create if operation == "create" else _restore)(want, *args)
     with _borrowed(want) as (connection, table, _):
@@ -423,7 +406,12 @@ def _create(want: _Want, sql: str, settings: Dict[str, Any]) -> None:
                 fetched(connection, "INSERT INTO shard VALUES (?, ?, ?, 0, 0, x'')", values)
         finally:
             connection.close()
-        _put(temporary, path)
+        _durable(temporary)
+        # Never in the place of a file: one that a task made which was taken for lost may have rows already.
+        (os.rename if os.name == "nt" else os.link)(temporary, path)
+        _durable(path)
+    except FileExistsError:
+        _create(want, sql, settings)
     finally:
         _removed(temporary)
 
@@ -760,7 +748,6 @@ class Shards:
         self._all({name: ("fence", writer.step) for name in writer.layout.shards}, writer)
         source, batch = self._ask_catalogue("SELECT batch_from, batch FROM state")[0]
         if source is not None:
-            np = _vectors.numpy("shards")
             moving = str(writer.layout.moving)
             arrived = self._all({moving: ("read", np.frombuffer(batch, np.int64), ())}, writer)[moving]
             self._leave(writer, source, np.array([row[0] for row in arrived], np.int64))
@@ -866,7 +853,7 @@ class Shards:
 
     def _server(self, address: str) -> Any:
         """The actor of a worker: calls of it go past the scheduler's queues of tasks, at a third of the cost."""
-        import distributed
+        import distributed  # is there: the client is of it
 
         with self._starting:
             if address in self._servers:
@@ -1010,7 +997,6 @@ class Shards:
 
     def _numbers(self, given: Any) -> Tuple[NDArray[Any], bool]:
         """Vectors as a worker's table takes them, in as few bytes; and whether it was one that is not in a list."""
-        np = _vectors.numpy("Shards")
         matrix, single = self._kind._matrix(given)
         if self._kind.element in ("bfloat16", "bit"):
             numbers = _vectors.as_array(given)
@@ -1031,7 +1017,6 @@ class Shards:
         error some of the rows may be there: inserting them again, with their ids, is safe. `progress` is True for a bar of tqdm,
         or a function that is called with a `Progress` after each batch, and ends the call by giving False.
         """
-        np = _vectors.numpy("Shards.insert")
         matrix, _ = self._numbers(vectors)
         columns = {name: _values(values) for name, values in (metadata or {}).items()}
         for name, values in {**columns, **({} if ids is None else {"ids": ids})}.items():
@@ -1063,10 +1048,9 @@ class Shards:
                             fetched(catalogue, "UPDATE state SET next_id = max(next_id, ?)", (following,))
                     self._put_rows(writer, rowids[some], matrix[some], {name: values[some] for name, values in columns.items()})
                 told.more(len(rowids[some]))
-        return rowids  # type: ignore[no-any-return]
+        return rowids
 
     def _put_rows(self, writer: _Writer, ids: NDArray[np.int64], matrix: NDArray[Any], metadata: Dict[str, Any]) -> None:
-        np = _vectors.numpy("Shards.insert")
         layout = writer.layout
         owner = placement(ids, layout.old)
         only = None
@@ -1086,7 +1070,6 @@ class Shards:
 
     def _route(self, layout: _Layout, ids: NDArray[np.int64]) -> Tuple[Dict[str, Any], Any]:
         """Which rows to look for in the old shards, and which in the one that rows move to."""
-        np = _vectors.numpy("Shards")
         owner = placement(ids, layout.old)
         routes = {name: ids[owner == index] for index, name in enumerate(layout.old)}
         moving = np.zeros(0, np.int64)
@@ -1096,7 +1079,6 @@ class Shards:
 
     def delete(self, ids: Any) -> int:
         """Deletes rows; how many there were. An id without a row is no error."""
-        np = _vectors.numpy("Shards.delete")
         rowids = np.asarray(_values(ids), np.int64)
         with self._writing() as writer:
             routes, moving = self._route(writer.layout, rowids)
@@ -1210,7 +1192,6 @@ class Shards:
         `nprobe=-1` they are those of one table with all rows. `nprobe`, `recall_target` and the other `settings` apply in each
         shard.
         """
-        np = _vectors.numpy("Shards.search")
         unknown = [name for name in settings if name not in SETTINGS]
         if unknown:
             raise TypeError(f"a search of shards has no {unknown[0]!r}; its settings are {', '.join(SETTINGS)}")
@@ -1246,7 +1227,6 @@ class Shards:
 
     def get(self, ids: Any, *columns: str) -> List[Tuple[Any, ...]]:
         """Values of rows, a tuple for each id; an id without a row is an error."""
-        np = _vectors.numpy("Shards.get")
         wanted = _values(ids)
         known = ["rowid", *self._kind.columns]
         unknown = [name for name in columns if name not in known]
@@ -1327,13 +1307,11 @@ class Shards:
 
 def _real(ids: NDArray[Any], distances: NDArray[Any]) -> NDArray[np.bool_]:
     """Which answers are none: lines with fewer than others end with id -1 and an infinite distance."""
-    np = _vectors.numpy("shards")
     return (ids != -1) | np.isfinite(distances)  # type: ignore[no-any-return]
 
 
 def _padded(array: NDArray[Any], width: int, value: float) -> NDArray[Any]:
-    np = _vectors.numpy("shards")
-    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)  # type: ignore[no-any-return]
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)
 
 
 def _merged(
@@ -1344,7 +1322,6 @@ def _merged(
     While rows move, a row may be in the answers of two shards: once is enough. If it is there with two distances it was replaced
     between the two answers, and then neither of them is complete without the other: None.
     """
-    np = _vectors.numpy("shards")
     ids = np.concatenate([each[0] for each in found], axis=1)
     distances = np.concatenate([each[1] for each in found], axis=1)
     order = np.lexsort((ids, distances), axis=1)
