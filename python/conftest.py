@@ -17,6 +17,7 @@ PACKAGES = {
     "sqlite_utils": "sqlite_utils",
     "sqlalchemy": "sqlalchemy",
     "haystack": "haystack",
+    "shards": "numpy",
 }
 collect_ignore = [f"src/sqlite_ivf/{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
 if find_spec("django") is None:
