@@ -1,6 +1,6 @@
 """Starts three nodes of dqlite on this machine, each with the extension, and ends them when it ends.
 
-    apt-get install dqlite-tools... see docs/replication.md
+    apt-get install --no-install-recommends libdqlite0 go-dqlite libsqlite3-dev gcc
     python3 cluster.py --library ./libsqlite_ivf.so --folder ./nodes
 
 The nodes are `dqlite-demo`, and the extension gets into them by preload.c. Everything else (election, replication, membership)
@@ -51,13 +51,12 @@ class Cluster:
     def __init__(self, folder: Path, library: Path, entry: str = "sqlite3_ivf_init", size: int = 3) -> None:
         self.folder, self.library, self.entry = folder.resolve(), library.resolve(), entry
         self.folder.mkdir(parents=True, exist_ok=True)
-        # A node is known to the others by its address, so a second start takes the ports of the first.
-        kept = self.folder / "ports"
-        if not kept.exists():
-            kept.write_text(" ".join(map(str, free_ports(2 * size))))
-        ports = kept.read_text().split()
-        self.addresses = [f"127.0.0.1:{port}" for port in ports[:size]]
-        self.pages = [f"127.0.0.1:{port}" for port in ports[size:]]
+        # A node is known to the others by its address, so a second start takes the addresses of the first.
+        servers, addresses = self.folder / "servers", [f"127.0.0.1:{port}" for port in free_ports(2 * size)]
+        if not servers.exists():
+            servers.write_text(",".join(addresses[:size]))
+        self.addresses = servers.read_text().split(",")
+        self.pages = addresses[size:]  # dqlite-demo's own, for HTTP; nobody uses them here
         self.processes: List[Optional[subprocess.Popen[bytes]]] = [None] * size
 
     def __enter__(self) -> Cluster:
@@ -164,7 +163,7 @@ def main() -> None:
         sys.exit(f"apt-get install {missing()}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Cluster(options.folder, options.library) as cluster:
-        print(f"three nodes; Ctrl-C ends them. A shell:\n  dqlite -s {','.join(cluster.addresses)} demo", flush=True)
+        print(f"three nodes; Ctrl-C ends them. A shell: dqlite -s {','.join(cluster.addresses)} demo", flush=True)
         try:
             signal.pause()
         except KeyboardInterrupt:

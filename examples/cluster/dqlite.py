@@ -42,6 +42,8 @@ def encoded(parameters: Sequence[Any]) -> bytes:
     """Parameters of a statement: their number, their types, their values."""
     if not parameters:
         return b""
+    if len(parameters) > 255:
+        raise ValueError(f"{len(parameters)} parameters: dqlite 1.11 takes at most 255 for one statement")
     types, values = bytearray(), []
     for value in parameters:
         if value is None:

@@ -17,10 +17,13 @@ typedef int (*open_function)(const char *, sqlite3 **, int, const char *);
 static entry_function entry;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* A loadable extension may answer SQLITE_OK_LOAD_PERMANENTLY, which is an error for an automatic one. */
+/* Called for each connection. A loadable extension may answer SQLITE_OK_LOAD_PERMANENTLY, an error for an automatic one. */
 static int load(sqlite3 *db, char **message, const void *api) {
   int code = entry(db, message, api);
-  return code == SQLITE_OK_LOAD_PERMANENTLY ? SQLITE_OK : code;
+  if (code != SQLITE_OK && code != SQLITE_OK_LOAD_PERMANENTLY) return code;
+  /* dqlite 1.11 reads pages that a transaction has written to the WAL before its end with an error (522): a training larger than
+   * the page cache would fail, as would any such write to an ordinary table. */
+  return sqlite3_exec(db, "PRAGMA cache_spill = OFF", NULL, NULL, message);
 }
 
 /* At the first open and not before: the program must have called sqlite3_config, which fails once SQLite is initialised. */

@@ -184,6 +184,66 @@ def check(run: Any, model: Model, seed: int) -> Tuple[str, List[Any]]:
     return ver, answers
 
 
+WORKS = """
+CREATE TABLE docs(id INTEGER PRIMARY KEY, vec BLOB, txt TEXT)
+CREATE VIRTUAL TABLE words USING fts5(txt, content='docs', content_rowid='id')
+CREATE VIRTUAL TABLE notes USING ivf(id TEXT PRIMARY KEY, u INTEGER PARTITION KEY, vec float[4], half float16[4], year INTEGER, +txt TEXT)
+CREATE VIRTUAL TABLE over USING ivf(vec float[4], content='docs', content_rowid='id')
+CREATE TRIGGER noted AFTER INSERT ON docs BEGIN INSERT INTO notes VALUES (new.id, 1, new.vec, '[1, 1, 1, 1]', 2024, new.txt); END
+INSERT INTO docs VALUES (1, vec_f32('[1, 0, 0, 0]'), 'hello world'), (2, vec_f32('[0, 1, 0, 0]'), 'goodbye')
+INSERT INTO words(words) VALUES ('rebuild')
+INSERT INTO over(over) VALUES ('rebuild')
+BEGIN
+SAVEPOINT a
+DELETE FROM notes
+ROLLBACK TO a
+COMMIT
+UPDATE notes SET year = 1999 WHERE id = '2'
+INSERT INTO notes(notes) VALUES ('train')
+INSERT INTO notes(notes) VALUES ('nprobe=2')
+INSERT INTO notes(notes) VALUES ('preload')
+INSERT INTO notes(notes) VALUES ('unload')
+ALTER TABLE notes RENAME TO remarks
+DROP TRIGGER noted
+VACUUM
+"""
+ANSWERS: List[Tuple[str, Any]] = [
+    ("SELECT id, txt FROM remarks WHERE vec MATCH '[1, 0, 0, 0]' AND k = 5 AND u = 1 AND year > 2000", [("1", "hello world")]),
+    ("SELECT query, id FROM remarks WHERE batch MATCH '[[1, 0, 0, 0], [0, 1, 0, 0]]' AND k = 1", [(0, "1"), (1, "2")]),
+    ("SELECT rowid, distance FROM over WHERE vec MATCH '[0, 1, 0, 0]' AND k = 1", [(2, 0.0)]),
+    ("SELECT rowid FROM ivf_hybrid('over', 'words', '[1, 0, 0, 0]', 'goodbye', 2) ORDER BY rowid", [(1,), (2,)]),
+    ("SELECT recall FROM ivf_recall('over', '[[1, 0, 0, 0]]', 1, 1)", [(1.0,)]),
+    ("SELECT * FROM ivf_progress", []),
+    # What does not work.
+    ("SELECT id FROM remarks WHERE vec MATCH '[1, 0, 0, 0]' LIMIT 1", "LIMIT alone is enough from SQLite 3.41"),
+    ("SELECT ivf_command('remarks', 'train')", "only commands that write nothing"),
+    ("SELECT load_extension('libsqlite_ivf')", ""),
+]
+
+
+def surface(node: Node) -> None:
+    """What docs/replication.md says of the statements that dqlite takes."""
+    for sql in WORKS.strip().splitlines():
+        node.execute(sql)
+    for sql, want in ANSWERS:
+        try:
+            found: Any = node.query(sql)
+        except Failure as failure:
+            assert isinstance(want, str) and want in str(failure), (sql, failure)
+        else:
+            assert found == want, (sql, found)
+
+
+def large(node: Node) -> None:
+    """Transactions of several times SQLite's page cache."""
+    node.execute("CREATE VIRTUAL TABLE large USING ivf(vec int8[512], train_at=off)")
+    ids = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 6000)"
+    node.execute(f"INSERT INTO large(rowid, vec) {ids} SELECT i, vec_int8(randomblob(512)) FROM c")
+    for command in ["train", "optimize", "train", "integrity-check"]:
+        node.execute("INSERT INTO large(large) VALUES (?)", (command,))
+    assert node.query("SELECT rows, generation FROM ivf_stats('large')") == [(6000, 3)]
+
+
 def files_are_equal(cluster: Cluster, model: Model, version: str) -> None:
     """Opens what each node has on its own disk, followers too."""
     for address in cluster.addresses:
@@ -221,7 +281,11 @@ def main() -> None:
         print(f"three nodes after {time.monotonic() - begin:.1f} s", flush=True)
         node = cluster.leader()[1]
         node.open("demo")
+        node.socket.settimeout(30)
+        surface(node)
+        large(node)
         node.execute(f"CREATE VIRTUAL TABLE items USING ivf(vec float[{DIM}], train_at=200)")
+        node.close()
         searcher = Searcher(cluster)
         searcher.start()
         gaps = []
