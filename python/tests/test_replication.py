@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -467,3 +468,54 @@ def test_replicas_of_libsql_server_have_the_version_and_the_answers_of_their_pri
         for server in servers:
             server.process.kill()
             server.process.wait()
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "replication.md"
+CLUSTER = PAGE.parents[1] / "examples" / "cluster" / "cluster.py"
+
+
+def page() -> str:
+    if not PAGE.exists():
+        pytest.skip("the pages are in the source tree only")
+    return PAGE.read_text()
+
+
+def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", page(), re.MULTILINE | re.DOTALL)
+    assert program.count("\n") <= 40
+    (tmp_path / "program.py").write_text(program.replace("20_000", "2_000").replace("2_000, 4", "200, 2"))
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert re.fullmatch(r"(\w+Executor: [\d,]+ queries/s, [1-9][\d.]* MB .*\n){2}", done.stdout.decode())
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("sqlite3", "ok"), ("litestream", "2"), ("dqlite", r"1\|0\.1\d*\n2\|1\.3\d*\n(.*\n)*[0-9a-f]{32}\|ok")],
+)
+def test_the_commands_of_the_page_run(name: str, answer: str, tmp_path: Path) -> None:
+    (commands,) = re.findall(rf"^<!-- run: {name} -->\n```sh\n(.*?)^```", page(), re.MULTILINE | re.DOTALL)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    needed = {name, "sqlite3"} | ({"dqlite-demo", "cc", "setpriv"} if name == "dqlite" else set())
+    for program in needed:
+        if not shutil.which(program, path=path):
+            pytest.skip(f"{program} is not here")
+    library = sqlite_ivf.loadable_path() + ".so"
+    if not Path(library).exists() or (not Path("/usr/include/sqlite3.h").exists() and name == "dqlite"):
+        pytest.skip("this is not Linux, or libsqlite3-dev is not here")
+    (tmp_path / "libsqlite_ivf.so").symlink_to(library)
+    cluster = None
+    try:
+        if name == "dqlite":
+            start = [sys.executable, str(CLUSTER), "--library", library, "--folder", "nodes"]
+            cluster = subprocess.Popen(start, cwd=tmp_path, stdout=subprocess.PIPE)
+            assert cluster.stdout
+            assert cluster.stdout.readline().startswith(b"three nodes")
+        run = ["bash", "-euo", "pipefail", "-c", commands]
+        done = subprocess.run(run, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert re.search(answer + r"\n\Z", done.stdout.decode()), done.stdout.decode()
+    finally:
+        if cluster:
+            cluster.terminate()
+            cluster.communicate()
