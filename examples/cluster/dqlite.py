@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 LEADER, CLIENT, OPEN, EXECUTE, QUERY, DUMP, CLUSTER, TRANSFER = 0, 1, 3, 8, 9, 15, 16, 17
 FAILURE = 0
 VOTER = 0
+NOT_LEADER, LEADERSHIP_LOST = 10 | 40 << 8, 10 | 41 << 8  # SQLITE_IOERR, extended by dqlite
 INTEGER, FLOAT, TEXT, BLOB, NULL = 1, 2, 3, 4, 5
 MORE, DONE = b"\xee" * 8, b"\xff" * 8
 
@@ -27,6 +28,10 @@ class Failure(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{text} ({code})")
         self.code = code
+
+
+class LeaderLost(Failure):
+    """This node does not lead, or no longer: a write that was under way may have taken effect, or not."""
 
 
 def padded(data: bytes) -> bytes:
@@ -136,7 +141,7 @@ class Node:
                 for _ in range(code - 1):
                     body.text()
                 code, message = body.number(), body.text()
-            raise Failure(code, message)
+            raise (LeaderLost if code in (NOT_LEADER, LEADERSHIP_LOST) else Failure)(code, message)
         return body
 
     def call(self, kind: int, body: bytes) -> Reader:

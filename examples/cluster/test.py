@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from cluster import Cluster, missing
-from dqlite import Failure, Node
+from dqlite import Failure, LeaderLost, Node
 
 DIM, K = 16, 10
 Vector = Tuple[int, ...]
 T = TypeVar("T")
-# What a statement gets when its leader dies or steps down: nobody knows whether it took effect.
-LOST = (OSError, Failure)
+# What a statement gets when its leader dies or steps down. Any other failure is one of the test.
+LOST = (OSError, LeaderLost)
 
 
 def blob(vector: Vector) -> bytes:
@@ -101,7 +101,7 @@ class Writer(threading.Thread):
 
     def __init__(self, node: Node, model: Model) -> None:
         super().__init__(daemon=True)
-        self.node, self.model = node, model
+        self.node, self.model, self.wrong = node, model, ""
 
     def run(self) -> None:
         self.node.open("demo")
@@ -112,6 +112,9 @@ class Writer(threading.Thread):
             except LOST:
                 self.model.maybe = changes
                 self.model.unknown += 1
+                return
+            except Failure as failure:
+                self.wrong = f"{sql[:80]}: {failure}"
                 return
             self.model.apply(changes)
             self.model.acknowledged += 1
@@ -140,6 +143,9 @@ class Searcher(threading.Thread):
                     node.close()
                 node = None
                 continue
+            except Failure as failure:
+                self.wrong.append(str(failure))
+                return
             now = time.monotonic()
             self.longest, last = max(self.longest, now - last), now
             self.answers += 1
@@ -303,12 +309,13 @@ def main() -> None:
             cluster.kill(leader)
             writer.join(30)
             assert not writer.is_alive(), "the leader was killed, and the writer does not notice"
+            assert not writer.wrong, writer.wrong
             node.close()
             # A majority of two goes on.
             model.settle(led(cluster, options.election, leader, rows_of))
             seen = searcher.answers
             led(cluster, options.election, leader, lambda run: check(run, model, kill))
-            while searcher.answers == seen:
+            while searcher.answers == seen and not searcher.wrong:
                 time.sleep(0.01)
             gaps.append(searcher.longest)
             assert searcher.longest < options.election, f"no answer for {searcher.longest:.1f} s"
