@@ -39,12 +39,16 @@ db.execute("PRAGMA synchronous = OFF")
 for line in open(sys.argv[2]):
     sql, parameters = json.loads(line)
     db.execute(sql, [bytes.fromhex(p["hex"]) if isinstance(p, dict) else p for p in parameters]).fetchall()
-print(*db.execute("SELECT isa, threads FROM ivf_stats('t')").fetchone())
+near = "SELECT rowid, distance FROM t WHERE vec MATCH (SELECT vec FROM t WHERE rowid = ?) AND k = 10"
+rowids = [rowid for (rowid,) in db.execute("SELECT rowid FROM t LIMIT 30")]
+answers = [db.execute(near, (rowid,)).fetchall() for rowid in rowids]
+print(json.dumps([*db.execute("SELECT isa, threads FROM ivf_stats('t')").fetchone(), answers]))
 """
 MACHINES = [{"RAYON_NUM_THREADS": "1", "SQLITE_IVF_ISA": "scalar"}, {"RAYON_NUM_THREADS": "2"}]
 
 
-def run(machine: Dict[str, str], path: Path, statements: List[Statement]) -> str:
+def run(machine: Dict[str, str], path: Path, statements: List[Statement]) -> Any:
+    """Instruction set and threads of the machine, and its answers to some searches afterwards."""
     script = path.with_suffix(".statements")
     with open(script, "w") as file:
         for sql, parameters in statements:
@@ -53,7 +57,7 @@ def run(machine: Dict[str, str], path: Path, statements: List[Statement]) -> str
         [sys.executable, "-c", MACHINE, str(path), str(script)], env={**os.environ, **machine}, stdout=subprocess.PIPE
     )
     assert done.returncode == 0
-    return done.stdout.decode().strip()
+    return json.loads(done.stdout)
 
 
 def opened(path: Path) -> sqlite3.Connection:
@@ -110,7 +114,7 @@ TABLES = {
 }
 
 
-def life(name: str, n: int = 1500) -> Iterator[Statement]:
+def life(name: str, n: int = 900) -> Iterator[Statement]:
     """Writes of all kinds, in transactions of several sizes, with queries between them."""
     dim, target = 64 if name == "sketches" else 24, "docs" if name == "over a table" else "t"
     numbers = np.random.default_rng(5)
@@ -175,19 +179,22 @@ def test_the_same_statements_write_the_same_bytes_whatever_the_threads_and_the_i
     statements = list(life(name))
     first = tmp_path / "first.db"
     run({}, first, create)
-    content, kinds = [], []
+    content, answers, kinds = [], [], []
     for number, machine in enumerate(MACHINES):
         copy, own = tmp_path / f"copy{number}.db", tmp_path / f"own{number}.db"
         copy.write_bytes(first.read_bytes())
-        kinds.append(run(machine, copy, statements))
-        run(machine, own, [*create, *statements])
+        *kind, found = run(machine, copy, statements)
+        kinds.append(kind)
+        answers += [found, run(machine, own, [*create, *statements])[-1]]
         content.append((shadow_tables(copy), shadow_tables(own)))
         db = opened(own)
         assert db.execute("SELECT ivf_command('t', 'integrity-check')").fetchone() == ("ok",)
         (trained,) = db.execute("SELECT trained FROM ivf_stats('t')").fetchone()
         assert trained
         db.close()
-    assert kinds[0] == "scalar 1" and kinds[0] != kinds[1]
+    assert kinds[0] == ["scalar", 1] and kinds[0] != kinds[1]
+    assert [len(rows) for rows in answers[0]] == [10] * 30
+    assert all(found == answers[0] for found in answers)
     if name == "sketches":
         assert any(key == "projection" for key, _ in content[0][0]["t_config"])
     # From a copy of one table: every byte.
