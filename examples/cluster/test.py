@@ -62,7 +62,8 @@ class Model:
         draw = self.numbers.random()
         some = self.numbers.sample(sorted(self.rows), min(5, len(self.rows)))
         if len(self.rows) > 4000:
-            return "DELETE FROM items WHERE rowid % 3 = 1", (), {id: None for id in self.rows if id % 3 == 1}
+            third = self.numbers.randrange(3)
+            return f"DELETE FROM items WHERE rowid % 3 = {third}", (), {id: None for id in self.rows if id % 3 == third}
         if draw < 0.02:
             return "INSERT INTO items(items) VALUES (?)", (self.numbers.choice(["train", "optimize"]),), {}
         if draw < 0.15 and some:
