@@ -132,13 +132,16 @@ class Cluster:
             time.sleep(0.02)
 
     def wait_for_voters(self, seconds: float = 30) -> None:
-        """Waits until every node votes: with one that does not, the loss of another stops a cluster of three."""
-        deadline = time.monotonic() + seconds
+        """Waits until every node is up and votes: with one that does not, the loss of another stops a cluster of three."""
+        deadline, voters = time.monotonic() + seconds, [""]
         while True:
             try:
                 node = self.leader()[1]
                 with node:
                     voters = [address for address, (_, votes) in node.nodes().items() if votes]
+                for address in voters:
+                    with Node(address, timeout=1) as each:
+                        each.leader()
                 if sorted(voters) == sorted(self.addresses):
                     return
             except (OSError, Failure):

