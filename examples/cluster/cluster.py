@@ -56,25 +56,12 @@ class Cluster:
         if not servers.exists():
             servers.write_text(",".join(addresses[:size]))
         self.addresses = servers.read_text().split(",")
-        self.pages = addresses[size:]  # dqlite-demo's own, for HTTP; nobody uses them here
+        self.pages = addresses[size:]  # of dqlite-demo's own HTTP server, which is not used here
         self.processes: List[Optional[subprocess.Popen[bytes]]] = [None] * size
 
     def __enter__(self) -> Cluster:
-        subprocess.run(
-            [
-                "cc",
-                "-Wall",
-                "-Wextra",
-                "-O2",
-                "-shared",
-                "-fPIC",
-                "-o",
-                str(self.folder / "preload.so"),
-                str(HERE / "preload.c"),
-                "-ldl",
-            ],
-            check=True,
-        )
+        compiler = ["cc", "-Wall", "-Wextra", "-O2", "-shared", "-fPIC", str(HERE / "preload.c"), "-ldl"]
+        subprocess.run([*compiler, "-o", str(self.folder / "preload.so")], check=True)
         try:
             self.start(0)
             if not (self.folder / "1").exists():
@@ -102,10 +89,10 @@ class Cluster:
         with open(self.folder / f"{number}.log", "ab") as log:
             self.processes[number] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
-    def kill(self, number: int, how: int = signal.SIGKILL) -> None:
+    def kill(self, number: int) -> None:
         process = self.processes[number]
         if process:
-            process.send_signal(how)
+            process.kill()
             process.wait()
             self.processes[number] = None
 
