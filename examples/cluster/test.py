@@ -27,8 +27,8 @@ from dqlite import Failure, LeaderLost, Node
 DIM, K = 16, 10
 Vector = Tuple[int, ...]
 T = TypeVar("T")
-# What a statement gets when its leader dies or steps down. Any other failure is one of the test, but for EARLY: seen once in
-# some hundred kills, from a connection that was opened during an election. Another connection must then have all rows.
+# What a statement gets when its leader dies or steps down. Any other failure is one of the test, but for EARLY: seldom, a
+# connection to dqlite 1.11 that was opened during an election says so, of ordinary tables too. The next one must have all rows.
 LOST, EARLY = (OSError, LeaderLost), "no such table"
 
 
