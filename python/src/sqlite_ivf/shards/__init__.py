@@ -11,8 +11,9 @@
 
 Without a client of Dask everything runs on threads of this process; with one, where the files are.
 
-In the order of what knows of what: `ids` says which shard has a row, `files` and `operations` are what runs where a file is,
-`workers` asks those who run it, `catalogue` keeps which shards there are and who writes, `collection` is `Shards`.
+The modules, from below: `ids` says which shard has a row, `files` and `operations` are what runs where a file is, `workers` has
+them run there, `catalogue` keeps which shards there are and who writes, `merging` makes one answer of several, `told` is
+progress, and `collection` is `Shards`.
 """
 
 from __future__ import annotations

@@ -191,24 +191,23 @@ def create(want: Want, sql: str, settings: Dict[str, Any]) -> None:
             if len(table):
                 raise FileExistsError(f"{path} has rows already")
         return
-    try:
-        with temporary(path) as written:
-            with closing(_open(written)) as connection:
-                fetched(connection, "PRAGMA journal_mode = WAL")
-                with transaction(connection):
-                    fetched(connection, sql)
-                    if settings:
-                        Table(connection, TABLE).set(**settings)
-                    names = "collection TEXT, name TEXT, generation INTEGER, seen INTEGER, written INTEGER, result BLOB"
-                    fetched(connection, f"CREATE TABLE shard({names})")
-                    values = (want.collection, want.name, want.generation)
-                    fetched(connection, "INSERT INTO shard VALUES (?, ?, ?, 0, 0, x'')", values)
-            _durable(written)
+    with temporary(path) as written:
+        with closing(_open(written)) as connection:
+            fetched(connection, "PRAGMA journal_mode = WAL")
+            with transaction(connection):
+                fetched(connection, sql)
+                if settings:
+                    Table(connection, TABLE).set(**settings)
+                names = "collection TEXT, name TEXT, generation INTEGER, seen INTEGER, written INTEGER, result BLOB"
+                fetched(connection, f"CREATE TABLE shard({names})")
+                fetched(connection, "INSERT INTO shard VALUES (?, ?, ?, 0, 0, x'')", (want.collection, want.name, want.generation))
+        _durable(written)
+        try:
             # Never in the place of a file: one that a task made which was taken for lost may have rows already.
             (os.rename if os.name == "nt" else os.link)(written, path)
-            _durable(path)
-    except FileExistsError:
-        create(want, sql, settings)
+        except FileExistsError:
+            return create(want, sql, settings)
+        _durable(path)
 
 
 def copy(connection: Any, path: str) -> None:

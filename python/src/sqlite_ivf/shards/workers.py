@@ -70,11 +70,11 @@ class Threads:
         return answers, lost
 
     def make(self, want: Want, operation: str, *args: Any) -> Any:
-        """Runs an operation that makes a file, on the worker with the fewest shards."""
+        """Runs an operation that makes a file."""
         return run(want, operation, *args)
 
     def chosen(self, name: str) -> Optional[str]:
-        """The worker that a shard is with."""
+        """The worker that a shard is with, if there are workers."""
         return None
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Workers(Threads):
             self._servers.clear()
 
     def _sent_all(self, wants: Mapping[str, Want], calls: Calls) -> Dict[str, Callable[[], Any]]:
-        """Not those without a worker."""
+        """Those of shards that have a worker."""
         sent: Dict[str, Callable[[], Any]] = {}
         for name, call in calls.items():
             with suppress(_DiedError):
