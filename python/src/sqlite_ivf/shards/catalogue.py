@@ -145,7 +145,7 @@ class Catalogue:
         return Want(self.folder, self.collection, str(number), 1, 0, False)
 
     def add(self, numbers: Sequence[int]) -> None:
-        """Takes in new shards, which have no rows and are to have their share."""
+        """Takes in the shards of a new collection."""
         with self._changing() as connection:
             for number in numbers:
                 fetched(connection, "INSERT INTO shards VALUES (?, ?, 1, 0, NULL)", (number, str(number)))

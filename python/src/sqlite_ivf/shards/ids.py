@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: The smallest and the largest one.
 FIRST, LAST = -(2**63), 2**63 - 1
 
 
