@@ -17,9 +17,10 @@ PACKAGES = {
     "sqlite_utils": "sqlite_utils",
     "sqlalchemy": "sqlalchemy",
     "haystack": "haystack",
-    "shards": "numpy",
 }
 collect_ignore = [f"src/sqlite_ivf/{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
+if find_spec("numpy") is None:
+    collect_ignore_glob = ["src/sqlite_ivf/shards/*"]
 if find_spec("django") is None:
     collect_ignore += [f"src/sqlite_ivf/django/{name}.py" for name in ("__init__", "base")]
 

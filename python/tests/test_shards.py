@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 import sqlite_ivf
 from conftest import random
 from sqlite_ivf import Table
-from sqlite_ivf import shards as module
 from sqlite_ivf._store import connected, fetched
-from sqlite_ivf.shards import FencedError, ShardLostError, Shards, placement
+from sqlite_ivf.shards import FencedError, ShardLostError, Shards, collection, placement
+from sqlite_ivf.shards.operations import run
 
 # What Dask and its event loops leave behind is not what is tested here.
 pytestmark = [
@@ -71,7 +71,7 @@ def whole(n: int, seed: int) -> NDArray[Any]:
 def contents(shards: Shards) -> Dict[str, List[int]]:
     """The ids in each file, read from the files."""
     ids = {}
-    for name in shards._layout().shards:
+    for name in shards._catalogue.layout().shards:
         connection = connected(os.path.join(shards.path, f"shard-{name}.db"))
         ids[name] = [row[0] for row in fetched(connection, "SELECT rowid FROM items ORDER BY rowid")]
         connection.close()
@@ -161,7 +161,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
             assert shards.delete(ids) == len(model.keys() & set(ids))
             for id in ids:
                 model.pop(id, None)
-        elif what == "add" and moving is None and len(shards._layout().shards) < 5:
+        elif what == "add" and moving is None and len(shards._catalogue.layout().shards) < 5:
             moving = stepwise(shards, dice.randrange(1, 20))
         elif what == "move" and moving is not None:
             try:
@@ -173,7 +173,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
             shards.close()
             shards = Shards.open(tmp_path / "c")
             moving = None
-            if shards._layout().moving:
+            if shards._catalogue.layout().moving:
                 moving = stepwise(shards, dice.randrange(1, 20))
         elif what == "copy":
             shards.copies = str(tmp_path / "copies")
@@ -186,7 +186,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
         assert len(shards) == len(model)
     shards.finish_move()
     shards.check()
-    names = shards._layout().names
+    names = shards._catalogue.layout().names
     for name, there in contents(shards).items():
         assert there == [id for id in sorted(model) if names[placement([id], names)[0]] == name]
     shards.close()
@@ -202,10 +202,10 @@ def stepwise(shards: Shards, batch: int) -> Iterator[None]:
         return False
 
     with suppress(InterruptedError):
-        (shards.finish_move if shards._layout().moving else shards.add_shard)(batch=batch, progress=stop)
+        (shards.finish_move if shards._catalogue.layout().moving else shards.add_shard)(batch=batch, progress=stop)
 
     def rest() -> Iterator[None]:
-        while shards._layout().moving:
+        while shards._catalogue.layout().moving:
             try:
                 shards.finish_move(batch=batch, progress=stop)
             except InterruptedError:
@@ -260,7 +260,7 @@ def test_ids_and_values_that_do_not_fit_are_errors_that_say_so(tmp_path: Path) -
 
 
 def test_progress_is_told_and_ends_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TASK_BYTES", 4000)
+    monkeypatch.setattr(collection, "_TASK_BYTES", 4000)
     told: List[Any] = []
     with Shards.create(tmp_path / "c", 2, DIM) as shards:
         shards.insert(random(1000, DIM), progress=lambda now: told.append(now))
@@ -290,12 +290,12 @@ def test_a_writer_that_comes_late_changes_nothing_and_a_repeated_task_gives_its_
         shards.insert(whole(5, 0), range(5))
         with shards._writing() as writer:
             late = writer.step + 1
-            assert writer.write({"0": ("delete", np.array([0, 1, 77]))})["0"].tolist() == [2]
-        want = shards._want("0")
-        assert module._run(want, "delete", (late, np.array([0, 1, 77]))).tolist() == [2]
+            assert shards._write(writer, {"0": ("delete", np.array([0, 1, 77]))})["0"].tolist() == [2]
+        want = shards._catalogue.layout().shards["0"]
+        assert run(want, "delete", late, np.array([0, 1, 77])).tolist() == [2]
         shards.insert(whole(1, 1), [9])
         with pytest.raises(FencedError, match="later writer"):
-            module._run(want, "delete", (late, np.array([2])))
+            run(want, "delete", late, np.array([2]))
         assert len(shards) == 4
         # A writer that ended in the middle: the next one fences all shards, also those that it does not write to.
         with pytest.raises(KeyError), shards._writing() as writer:
@@ -303,7 +303,7 @@ def test_a_writer_that_comes_late_changes_nothing_and_a_repeated_task_gives_its_
             raise KeyError
         assert len(shards) == 4
         with pytest.raises(FencedError):
-            module._run(want, "delete", (late, np.array([2])))
+            run(want, "delete", late, np.array([2]))
 
 
 def test_one_writer_at_a_time_of_all_processes(tmp_path: Path) -> None:
@@ -356,18 +356,19 @@ def test_a_file_that_is_gone_comes_back_from_its_copy_unless_that_lacks_writes(t
 
 CHILD = """
 import os, sys
-import sqlite_ivf.shards as module
+from sqlite_ivf.shards import Shards, catalogue, collection, files, operations
 path, left = sys.argv[1], int(sys.argv[2])
-original = module.fetched
+original = files.fetched
 def counted(*args):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), 9)
     return original(*args)
-with module.Shards.open(path) as shards:
-    module.fetched = counted
-    if shards._layout().moving:
+with Shards.open(path) as shards:
+    for module in (catalogue, collection, files, operations):
+        module.fetched = counted
+    if shards._catalogue.layout().moving:
         shards.finish_move(batch=40)
     else:
         shards.add_shard(batch=40)
@@ -603,7 +604,7 @@ def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, sc
             shards.search(vectors[0], where="nope = 1")
         assert type(raised.value).__name__ in ("OperationalError", "SQLError")
         scheduler.wait_for_workers(3, timeout=120)
-        shards._looked = float("-inf")
+        shards._workers._looked = float("-inf")  # type: ignore[attr-defined]
         shards.stats()
         assert len({each["worker"] for each in shards.stats()}) == 3
 
@@ -631,7 +632,7 @@ def test_a_shard_goes_to_another_machine_when_its_own_is_gone(tmp_path: Path) ->
                 model.update(zip(range(50), whole(50, 5)))
                 with machine(address, tmp_path / "2", a):  # comes back, with files of before
                     client.wait_for_workers(2, timeout=120)
-                    shards._looked = float("-inf")
+                    shards._workers._looked = float("-inf")  # type: ignore[attr-defined]
                     for _ in range(3):
                         assert found(shards.search(vectors[:9], 20)) == brute(model, vectors[:9], 20)
                     assert len(shards) == 300
