@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -479,6 +479,12 @@ def test_the_page_needs_nothing_from_elsewhere_and_allows_no_other_script(demo: 
     )
     assert page.count(re.findall(r"nonce-([^']+)'", policy)[0]) == 2
     assert len(page) < 60_000
+
+
+def test_a_burst_of_connections_waits_for_a_server_that_is_busy(demo: Demo) -> None:
+    with Server(demo) as server, ExitStack() as connections:
+        for _ in range(40):
+            connections.enter_context(socket.create_connection(server.server_address[:2], timeout=5))
 
 
 def test_searches_at_the_same_time_have_their_own_answers(demo: Demo) -> None:

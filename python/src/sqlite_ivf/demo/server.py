@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
     """Serves one table."""
 
     daemon_threads = True
+    request_queue_size = 64  # of 5, a busy machine resets the connections of one browser
 
     def __init__(self, demo: Demo, host: str = "127.0.0.1", port: int = 0) -> None:
         self.demo, self.host = demo, host
