@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 try:
     from django.core import checks
-    from django.core.exceptions import FieldError
+    from django.core.exceptions import FieldError, FullResultSet
     from django.db import NotSupportedError, models
     from django.db.backends.ddl_references import Statement, Table
     from django.db.models.expressions import Col, Expression, Func
@@ -235,11 +235,14 @@ class _Search(Expression):
             params.append(value)
         for lookup in self.lookups:
             moved = lookup.relabeled_clone({lookup.lhs.alias: self.index.name})
-            if isinstance(lookup.rhs, bool) and isinstance(lookup, Exact):  # Django writes a bare column, which SQLite tests later
-                sql, values = compiler.compile(moved.lhs)
-                sql, values = f"{sql} = %s", [*values, int(lookup.rhs)]
-            else:
-                sql, values = compiler.compile(moved)
+            try:
+                if isinstance(lookup.rhs, bool) and isinstance(lookup, Exact):  # Django writes a bare column: tested later
+                    sql, values = compiler.compile(moved.lhs)
+                    sql, values = f"{sql} = %s", [*values, int(lookup.rhs)]
+                else:
+                    sql, values = compiler.compile(moved)
+            except FullResultSet:  # it is always true: raised further, the caller would leave out the whole search
+                continue
             conditions.append(sql)
             params += values
         if self.keys is not None:

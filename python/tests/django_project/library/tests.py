@@ -105,6 +105,60 @@ class Searches(TestCase):
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=3, where={"lang": "de"})), expected(3, lambda i: i % 3 == 1))
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=3, where=Q(lang="de"))), expected(3, lambda i: i % 3 == 1))
 
+    def test_filters_that_are_always_true_or_false_leave_the_search_as_it_is(self):
+        big, english = 2**70, lambda i: i % 3 == 0
+        always = [
+            {"year__lt": 2**63},
+            {"year__lte": big},
+            {"year__gt": -big, "year__lt": big},
+            {"live__in": [True, False], "year__lt": big},
+            {"author__isnull": False, "year__lt": big},
+        ]
+        never = [{"year__gt": big}, {"year": big}, {"year__lt": -big}, {"year__in": []}, {"lang": "en", "year__in": [None]}]
+        near = ("embedding", QUERY, 2)
+        for filters in always:
+            for which, lang in ((lambda i: True, {}), (english, {"lang": "en"})):
+                for name, queryset in (
+                    ("filter", Doc.objects.filter(**filters, **lang).nearest(*near)),
+                    ("where", Doc.objects.filter(**lang).nearest(*near, where=filters)),
+                    ("Q", Doc.objects.nearest(*near, where=Q(**filters, **lang))),
+                    ("or", Doc.objects.filter(Q(**filters) | Q(pk=1), **lang).nearest(*near)),
+                    ("not", Doc.objects.filter(~Q(pk__in=[]), **lang).nearest(*near)),
+                    ("exclude", Doc.objects.filter(**lang).exclude(year__gt=big).nearest(*near)),
+                    ("after", Doc.objects.filter(**lang).nearest(*near).filter(**filters)),
+                ):
+                    with self.subTest(filters=filters, lang=lang, name=name):
+                        self.check_rows(queryset, expected(2, which))
+        for filters in never:
+            for name, queryset in (
+                ("filter", Doc.objects.filter(**filters).nearest(*near)),
+                ("where", Doc.objects.nearest(*near, where=filters)),
+                ("Q", Doc.objects.filter(lang="en").nearest(*near, where=Q(**filters))),
+                ("or", Doc.objects.filter(Q(**filters) | Q(pk__in=[])).nearest(*near)),
+                ("not", Doc.objects.filter(~Q(~Q(pk__in=[]))).nearest(*near)),
+                ("after", Doc.objects.nearest(*near).filter(**filters)),
+                ("none", Doc.objects.none().nearest(*near)),
+            ):
+                with self.subTest(filters=filters, name=name):
+                    self.check_rows(queryset, [])
+        every = Doc.objects.filter(year__lt=big).nearest(*near)
+        self.assertEqual(Doc.objects.exclude(pk__in=every.values("pk")).count(), 197)
+        self.assertEqual(Doc.objects.exclude(pk__in=Doc.objects.filter(year__gt=big).nearest(*near).values("pk")).count(), 199)
+        self.assertEqual(Author.objects.filter(docs__in=every).count(), 2)
+
+    def check_rows(self, queryset, rows):
+        """That reads, counts, updates and deletions are of these rows alone."""
+        self.assertEqual(pks(queryset), rows)
+        self.assertEqual((queryset.count(), queryset.exists(), len(queryset.values_list("pk"))), (len(rows), bool(rows), len(rows)))
+        self.assertEqual(queryset.aggregate(n=Count("pk"))["n"], len(rows))
+        savepoint = transaction.savepoint()
+        self.assertEqual(queryset.update(title="x"), len(rows))
+        self.assertEqual(set(pks(Doc.objects.filter(title="x"))), set(rows))
+        self.assertEqual(queryset.delete()[0], len(rows))
+        self.assertEqual(Doc.objects.count(), 199 - len(rows))
+        self.assertFalse(Doc.objects.filter(pk__in=rows).exists())
+        transaction.savepoint_rollback(savepoint)
+
     def test_filters_afterwards_are_applied_to_what_was_found(self):
         found = Doc.objects.nearest("embedding", QUERY, k=10).filter(lang="de")
         self.assertEqual(pks(found), [i for i in expected(10) if i % 3 == 1])
