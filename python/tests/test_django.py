@@ -155,6 +155,19 @@ def test_tables_and_columns_are_renamed(project: Project) -> None:
     assert project.search() == EXPECTED and project.follows()
 
 
+def test_renames_in_one_migration_that_leave_the_index_alone(project: Project) -> None:
+    project.migrated()
+    project.migration(
+        "renames",
+        "migrations.RenameField('doc', 'embedding', 'vec')",
+        "migrations.RenameField('doc', 'year', 'anno')",
+        "migrations.RenameModel('Doc', 'Paper')",
+    )
+    assert project.search(column="vec", where="anno < 2200") == EXPECTED and project.follows("library_paper", column="vec")
+    project.manage("migrate", "library", "0001")
+    assert project.search(where="year < 2200") == EXPECTED and project.follows()
+
+
 def test_a_changed_index_is_made_anew_and_a_removed_one_leaves_nothing(project: Project) -> None:
     project.migrated()
     models = project.folder / "library" / "models.py"

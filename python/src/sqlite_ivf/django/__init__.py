@@ -18,16 +18,18 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 try:
     from django.core import checks
-    from django.core.exceptions import FieldError
+    from django.core.exceptions import FieldError, FullResultSet
     from django.db import NotSupportedError, models
     from django.db.backends.ddl_references import Statement, Table
-    from django.db.models.expressions import Col, Expression, Func
+    from django.db.models.expressions import Col, Expression, Func, ResolvedOuterRef, Subquery
     from django.db.models.lookups import Exact, Lookup
-    from django.db.models.sql.where import AND
+    from django.db.models.sql.query import Query
+    from django.db.models.sql.where import AND, WhereNode
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.django needs Django 4.2 or newer ({error}): pip install 'sqlite-ivf[django]'") from error
 
@@ -39,6 +41,8 @@ __all__ = ["Distance", "IvfIndex", "IvfManager", "IvfQuerySet", "VectorField"]
 _METRICS = ("l2", "cosine", "ip")
 _ELEMENTS = ("float32", "float16", "bfloat16", "int8")
 _MARKS = {"float16": "vec_f16", "bfloat16": "vec_bf16", "int8": "vec_int8"}
+#: SQLite leaves so many conditions to a virtual table.
+_CONDITIONS = 16
 #: Lookups that are part of a search on a column of the index.
 _LOOKUPS = ("exact", "gt", "gte", "lt", "lte", "in", "range", "isnull")
 
@@ -90,9 +94,15 @@ class VectorField(models.Field):
         """Bytes to a vector."""
         return None if value is None else vector_value(value, self.element, self.result)
 
+    def get_prep_value(self, value: Any) -> Any:
+        """The bytes that lookups compare: Django compares a lookup's value itself, which an array refuses."""
+        value = super().get_prep_value(value)
+        if value is None or hasattr(value, "as_sql") or hasattr(value, "resolve_expression"):
+            return value
+        return bytes(vector_blob(self.to_python(value), self.dim, self.element))
+
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         """A vector to bytes."""
-        value = super().get_db_prep_value(value, connection, prepared)
         return value if value is None or hasattr(value, "as_sql") else vector_blob(self.to_python(value), self.dim, self.element)
 
     def to_python(self, value: Any) -> Any:
@@ -235,11 +245,14 @@ class _Search(Expression):
             params.append(value)
         for lookup in self.lookups:
             moved = lookup.relabeled_clone({lookup.lhs.alias: self.index.name})
-            if isinstance(lookup.rhs, bool) and isinstance(lookup, Exact):  # Django writes a bare column, which SQLite tests later
-                sql, values = compiler.compile(moved.lhs)
-                sql, values = f"{sql} = %s", [*values, int(lookup.rhs)]
-            else:
-                sql, values = compiler.compile(moved)
+            try:
+                if isinstance(lookup.rhs, bool) and isinstance(lookup, Exact):  # Django writes a bare column: tested later
+                    sql, values = compiler.compile(moved.lhs)
+                    sql, values = f"{sql} = %s", [*values, int(lookup.rhs)]
+                else:
+                    sql, values = compiler.compile(moved)
+            except FullResultSet:  # it is always true: raised further, the caller would leave out the whole search
+                continue
             conditions.append(sql)
             params += values
         if self.keys is not None:
@@ -282,23 +295,42 @@ class IvfQuerySet(models.QuerySet):
         queryset = self if where is None else self.filter(where) if isinstance(where, models.Q) else self.filter(**where)
         column = self.model._meta.get_field(field)
         blob = bytes(vector_blob(vector, column.dim, column.element))
+        within = _plain(within)
+        if within is not None and (isinstance(within, bool) or not isinstance(within, (int, float, Decimal))):
+            raise ValueError(f"nearest: within: a number is expected, got {within!r}")
         if per is not None:
-            name, count = (per, None) if isinstance(per, str) else per
-            if name not in found.fields[1:]:
-                listed = ", ".join(found.fields[1:])
-                raise FieldError(f"nearest: per is one of {listed}, the fields of {found.name!r}, got {name!r}")
-            per = self.model._meta.get_field(name).column + (f":{count}" if count else "")
+            per = self._per(per, found)
         given = {name: _plain(value) for name, value in settings.items() if value is not None}
         asked = {
-            "k": _plain(k), "within": _plain(within), "per": per, "mmr": None if mmr is None else str(mmr), "model": model,
-            "params": _text_of(given) or None,
+            "k": _plain(k), "within": float(within) if isinstance(within, Decimal) else within, "per": per,
+            "mmr": None if mmr is None else str(mmr), "model": model, "params": _text_of(given) or None,
         }  # fmt: skip
         asked = {name: value for name, value in asked.items() if value is not None}
-        lookups, all_are = _pushed(queryset.query, found.fields[1:])
+        if _outer(queryset.query.where):
+            raise ValueError(
+                "nearest: a search is made once, not for each row of an outer query: filter by OuterRef after the search"
+            )
+        lookups, all_are = _pushed(queryset.query, found.fields[1:], _CONDITIONS - 2 - len(asked))  # with MATCH and the keys
         keys = None if all_are else queryset.order_by().values("pk").query
         search = _Search(found, column.column, blob, asked, lookups, keys)
         annotation = {distance: Distance(field, blob, found.metric)}
+        if keys is not None:
+            queryset = _once(queryset)
         return queryset.filter(pk__in=search).annotate(**annotation).order_by(distance, "pk")
+
+    def _per(self, per: Any, index: IvfIndex) -> str:
+        name, count = (per, 1) if isinstance(per, str) else per if isinstance(per, (tuple, list)) and len(per) == 2 else (None, 1)
+        if name is None:
+            raise ValueError(f"nearest: per: a field or (field, a whole number) is expected, got {per!r}")
+        fields = {each: self.model._meta.get_field(each) for each in index.fields[1:]}
+        fields.update({each.attname: each for each in fields.values()})
+        if name not in fields:
+            listed = ", ".join(index.fields[1:])
+            raise FieldError(f"nearest: per is one of {listed}, the fields of {index.name!r}, got {name!r}")
+        count = _plain(count)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"nearest: per: a whole number from 1 is expected beside {name!r}, got {count!r}")
+        return f"{fields[name].column}:{count}"
 
     def _index(self, field: str, name: Optional[str]) -> IvfIndex:
         indexes = [each for each in self.model._meta.concrete_model._meta.indexes if isinstance(each, IvfIndex)]
@@ -314,8 +346,18 @@ class IvfManager(models.Manager.from_queryset(IvfQuerySet)):  # type: ignore[mis
     """A manager with `nearest`."""
 
 
-def _pushed(query: Any, names: Sequence[str]) -> Tuple[List[Any], bool]:
-    """The conditions that the index's columns answer, and whether these are all."""
+def _outer(node: Any) -> bool:
+    """Whether a condition refers to an outer query."""
+    if isinstance(node, ResolvedOuterRef):
+        return True
+    if isinstance(node, (Query, Subquery)):  # what is inside refers to this query
+        return False
+    within = node.children if isinstance(node, WhereNode) else getattr(node, "get_source_expressions", list)()
+    return any(_outer(each) for each in within)
+
+
+def _pushed(query: Any, names: Sequence[str], most: int) -> Tuple[List[Any], bool]:
+    """The conditions that the index's columns answer, `most` of them, and whether these are all."""
     where = query.where
     if where.negated or where.connector != AND:
         return [], not where
@@ -329,4 +371,36 @@ def _pushed(query: Any, names: Sequence[str]) -> Tuple[List[Any], bool]:
         and each.lhs.target.name in names
         and each.rhs_is_direct_value()
     ]
-    return lookups, len(lookups) == len(where.children)
+    taken = []
+    for each in lookups:
+        most -= 2 if each.lookup_name == "range" else 1  # SQLite makes two of BETWEEN
+        if most >= 0:
+            taken.append(each)
+    return taken, len(taken) == len(where.children)
+
+
+def _once(queryset: Any) -> Any:
+    """The queryset without its conditions, where these join several rows to one: each key that is found is a row once."""
+    query = queryset.query
+
+    def many(aliases: Any) -> bool:
+        fields = [getattr(query.alias_map[alias], "join_field", None) for alias in aliases]
+        return any(isinstance(field, models.ForeignObjectRel) and not field.one_to_one for field in fields)
+
+    joined = [alias for alias in query.alias_map if query.alias_refcount[alias]]
+    if query.group_by is not None or not many(joined):
+        return queryset
+    needed = {query.base_table}
+    for expression in (*query.select, *query.annotations.values()):
+        needed |= {each.alias for each in expression.flatten() if isinstance(each, Col)}
+    for alias in reversed(joined):  # a join comes after the one that it hangs on
+        if alias in needed:
+            needed.add(query.alias_map[alias].parent_alias or query.base_table)
+    if many(needed):  # rows of the others are asked for
+        return queryset
+    queryset = queryset._chain()
+    queryset.query.clear_where()
+    for alias in joined:
+        if alias not in needed:
+            queryset.query.alias_refcount[alias] = 0
+    return queryset

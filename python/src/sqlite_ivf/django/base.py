@@ -23,7 +23,20 @@ class IvfSchemaMixin:
 
     def ivf_indexes(self, model: Any) -> List[Any]:
         """The indexes of a model that are in the database."""
-        return [each for each in model._meta.indexes if isinstance(each, IvfIndex) and self._there(each)]
+        return [self._named(each, model) for each in model._meta.indexes if isinstance(each, IvfIndex) and self._there(each)]
+
+    def _named(self, index: Any, model: Any) -> Any:
+        """The index with the names that its fields have now: `RenameField` leaves the old ones in the state of a migration."""
+        names = {field.column: field.name for field in model._meta.local_fields}
+        if set(index.fields) <= set(names.values()):
+            return index
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM pragma_table_info(%s)", [index.name])
+            columns = [row[0] for row in cursor.fetchall()]
+        named = copy.copy(index)
+        named.fields_orders = [(names.get(column, name), order) for column, (name, order) in zip(columns, index.fields_orders)]
+        named.fields = [name for name, _ in named.fields_orders]
+        return named
 
     def _there(self, index: Any) -> bool:
         with self.connection.cursor() as cursor:

@@ -4,13 +4,16 @@ import datetime
 import io
 import tempfile
 import threading
+from decimal import Decimal
+from unittest import skipIf
 
+import django
 import numpy as np
 from django.core import serializers
 from django.core.exceptions import FieldError
 from django.core.management import call_command
 from django.db import IntegrityError, OperationalError, connection, models, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
 from django.test import TestCase, TransactionTestCase
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
@@ -105,6 +108,129 @@ class Searches(TestCase):
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=3, where={"lang": "de"})), expected(3, lambda i: i % 3 == 1))
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=3, where=Q(lang="de"))), expected(3, lambda i: i % 3 == 1))
 
+    @skipIf(django.VERSION < (5, 0), "a number of more than 64 bits is an error of Django's")
+    def test_filters_that_are_always_true_or_false_leave_the_search_as_it_is(self):
+        big, english = 2**70, lambda i: i % 3 == 0
+        always = [
+            {"year__lt": 2**63},
+            {"year__lte": big},
+            {"year__gt": -big, "year__lt": big},
+            {"live__in": [True, False], "year__lt": big},
+            {"author__isnull": False, "year__lt": big},
+        ]
+        never = [{"year__gt": big}, {"year": big}, {"year__lt": -big}, {"year__in": []}, {"lang": "en", "year__in": [None]}]
+        near = ("embedding", QUERY, 2)
+        for filters in always:
+            for which, lang in ((lambda i: True, {}), (english, {"lang": "en"})):
+                for name, queryset in (
+                    ("filter", Doc.objects.filter(**filters, **lang).nearest(*near)),
+                    ("where", Doc.objects.filter(**lang).nearest(*near, where=filters)),
+                    ("Q", Doc.objects.nearest(*near, where=Q(**filters, **lang))),
+                    ("or", Doc.objects.filter(Q(**filters) | Q(pk=1), **lang).nearest(*near)),
+                    ("not", Doc.objects.filter(~Q(pk__in=[]), **lang).nearest(*near)),
+                    ("exclude", Doc.objects.filter(**lang).exclude(year__gt=big).nearest(*near)),
+                    ("after", Doc.objects.filter(**lang).nearest(*near).filter(**filters)),
+                ):
+                    with self.subTest(filters=filters, lang=lang, name=name):
+                        self.check_rows(queryset, expected(2, which))
+        for filters in never:
+            for name, queryset in (
+                ("filter", Doc.objects.filter(**filters).nearest(*near)),
+                ("where", Doc.objects.nearest(*near, where=filters)),
+                ("Q", Doc.objects.filter(lang="en").nearest(*near, where=Q(**filters))),
+                ("or", Doc.objects.filter(Q(**filters) | Q(pk__in=[])).nearest(*near)),
+                ("not", Doc.objects.filter(~Q(~Q(pk__in=[]))).nearest(*near)),
+                ("after", Doc.objects.nearest(*near).filter(**filters)),
+                ("none", Doc.objects.none().nearest(*near)),
+            ):
+                with self.subTest(filters=filters, name=name):
+                    self.check_rows(queryset, [])
+        every = Doc.objects.filter(year__lt=big).nearest(*near)
+        self.assertEqual(Doc.objects.exclude(pk__in=every.values("pk")).count(), 197)
+        self.assertEqual(Doc.objects.exclude(pk__in=Doc.objects.filter(year__gt=big).nearest(*near).values("pk")).count(), 199)
+        self.assertEqual(Author.objects.filter(docs__in=every).count(), 2)
+
+    def check_rows(self, queryset, rows):
+        """That reads, counts, updates and deletions are of these rows alone."""
+        self.assertEqual(pks(queryset), rows)
+        self.assertEqual((queryset.count(), queryset.exists(), len(queryset.values_list("pk"))), (len(rows), bool(rows), len(rows)))
+        self.assertEqual(queryset.aggregate(n=Count("pk"))["n"], len(rows))
+        savepoint = transaction.savepoint()
+        self.assertEqual(queryset.update(title="x"), len(rows))
+        self.assertEqual(set(pks(Doc.objects.filter(title="x"))), set(rows))
+        self.assertEqual(queryset.delete()[0], len(rows))
+        self.assertEqual(Doc.objects.count(), 199 - len(rows))
+        self.assertFalse(Doc.objects.filter(pk__in=rows).exists())
+        transaction.savepoint_rollback(savepoint)
+
+    def test_filters_over_many_rows_give_each_row_once(self):
+        cases = [
+            (Q(author__docs__lang__in=["en", "de"]), lambda i: True),
+            (Q(author__docs__in=[5, 7, 9]), lambda i: i % 2),
+            (Q(author__docs__in=[5, 7], lang="en"), lambda i: i % 2 and i % 3 == 0),
+            (Q(author__docs__in=[5, 7]) | Q(lang="en"), lambda i: i % 2 or i % 3 == 0),
+            (Q(author__docs__in=[5, 7], author__name="Bob", year__lt=2**62), lambda i: i % 2 and i % 20),
+            (Q(author__docs__in=[5, 7], pk__in=[]), lambda i: False),
+        ]
+        for condition, which in cases:
+            for queryset in (
+                Doc.objects.filter(condition).nearest("embedding", QUERY, k=5),
+                Doc.objects.nearest("embedding", QUERY, k=5, where=condition),
+                Doc.objects.annotate(n=F("author__name"))
+                .filter(condition)
+                .select_related("author")
+                .nearest("embedding", QUERY, k=5),
+                Doc.objects.distinct().filter(condition).nearest("embedding", QUERY, k=5),
+            ):
+                with self.subTest(condition=condition):
+                    rows = expected(5, which)
+                    if not queryset.query.distinct:
+                        self.check_rows(queryset, rows)
+                    self.assertEqual(pks(queryset), rows)
+                    self.assertEqual(pks(queryset.filter(author__name="Bob")), [i for i in rows if i % 2])
+        near = Doc.objects.filter(author__docs__in=[5, 7]).values("pk", "author__name").nearest("embedding", QUERY, k=2)
+        self.assertEqual([(row["pk"], row["author__name"]) for row in near], [(i, "Bob") for i in expected(2, lambda i: i % 2)])
+        counted = Doc.objects.filter(author__docs__in=[5, 7]).annotate(n=Count("author__docs")).nearest("embedding", QUERY, k=2)
+        self.assertEqual([(doc.pk, doc.n) for doc in counted], [(i, 2) for i in expected(2, lambda i: i % 2)])
+        either = Doc.objects.filter(author__docs__in=[5, 7]).nearest("embedding", QUERY, k=2) | Doc.objects.filter(pk=5)
+        self.assertEqual(set(pks(either)), {*expected(2, lambda i: i % 2), 5})
+
+    def test_more_filters_than_an_index_takes(self):
+        for count in (1, 8, 9, 12, 13, 14, 15, 16, 30):
+            queryset = between = Doc.objects.filter(lang="de")
+            for i in range(count):
+                queryset = queryset.filter(year__gte=2000 + i // 2)
+                between = between.filter(year__range=(2000 + i // 2, 2024))
+            for each in (queryset, between, queryset.filter(title__endswith="7"), between.filter(title__endswith="7")):
+                rows = [i for i in expected(200) if i % 3 == 1 and i % 20 and i % 25 >= (count - 1) // 2]
+                rows = [i for i in rows if i % 10 == 7 or each is queryset or each is between][:4]
+                self.assertEqual(pks(each.nearest("embedding", QUERY, k=4)), rows)
+                self.assertEqual(pks(each.nearest("embedding", QUERY, k=4, within=2, nprobe=-1)), rows)
+
+    def test_vectors_are_compared_by_their_bytes(self):
+        for vector in (VECTORS[9], VECTORS[9].tolist(), VECTORS[9].tobytes(), memoryview(VECTORS[9].tobytes())):
+            self.assertEqual(pks(Doc.objects.filter(embedding=vector)), [9])
+            self.assertEqual(pks(Doc.objects.filter(embedding__in=[vector, QUERY])), [9])
+            self.assertEqual(Doc.objects.exclude(embedding=vector).count(), 198)
+            self.assertEqual(Doc.objects.get_or_create(embedding=vector), (Doc(pk=9), False))
+        made, new = Doc.objects.get_or_create(embedding=QUERY, defaults={"lang": "xx"})
+        self.assertTrue(new)
+        self.assertEqual(Doc.objects.update_or_create(embedding=QUERY, defaults={"lang": "yy"}), (made, False))
+        self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=1)), [made.pk])
+        self.assertEqual(Doc.objects.filter(embedding=F("embedding")).count(), 200)
+        self.assertEqual(Doc.objects.filter(embedding=None).count(), 0)
+        with self.assertRaisesRegex(ValueError, "a vector of 8 dimensions is expected, got 2"):
+            Doc.objects.filter(embedding=[1, 2])
+
+    def test_a_search_inside_another_query(self):
+        near = Doc.objects.nearest("embedding", QUERY, k=5)
+        first = Author.objects.annotate(doc=Subquery(near.filter(author=OuterRef("pk")).values("pk")[:1]))
+        self.assertEqual([author.doc for author in first.order_by("pk")], [
+            next((i for i in expected(5) if i % 2 == side), None) for side in (0, 1)
+        ])  # fmt: skip
+        linked = Exists(Author.objects.filter(pk=OuterRef("author"), name="Bob"))
+        self.assertEqual(pks(Doc.objects.filter(linked).nearest("embedding", QUERY, k=5)), expected(5, lambda i: i % 2))
+
     def test_filters_afterwards_are_applied_to_what_was_found(self):
         found = Doc.objects.nearest("embedding", QUERY, k=10).filter(lang="de")
         self.assertEqual(pks(found), [i for i in expected(10) if i % 3 == 1])
@@ -139,6 +265,10 @@ class Searches(TestCase):
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, within=bound)), expected(10))
         self.assertEqual(len({doc.lang for doc in Doc.objects.nearest("embedding", QUERY, k=3, per="lang")}), 3)
         self.assertEqual(len(Doc.objects.nearest("embedding", QUERY, k=2, per=("author", 3))), 6)
+        self.assertEqual(len(Doc.objects.nearest("embedding", QUERY, k=2, per=("author_id", np.int64(3)))), 6)
+        self.assertEqual(len(Doc.objects.nearest("embedding", QUERY, k=2, per="author_id")), 2)
+        for number in (np.float32(bound), Decimal(bound)):
+            self.assertIn(len(Doc.objects.nearest("embedding", QUERY, within=number)), (9, 10))
         self.assertEqual(len(Doc.objects.nearest("embedding", QUERY, k=5, mmr=0.3)), 5)
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY.tolist(), k=5, nprobe=-1, max_codes=0)), expected(5))
         self.assertEqual(pks(Doc.objects.nearest("embedding", QUERY, k=5, index="doc_near", recall_target=0.99)), expected(5))
@@ -158,8 +288,26 @@ class Searches(TestCase):
             (("embedding", QUERY), {}, TypeError, "k or within is expected"),
             (("embedding", QUERY), {"k": 1, "probes": 3}, TypeError, "unknown argument 'probes', expected one of nprobe"),
             (("embedding", QUERY), {"k": 1, "per": "title"}, FieldError, "per is one of lang, year, .* got 'title'"),
+            (("embedding", QUERY), {"k": 1, "per": ("lang", 0)}, ValueError, "per: a whole number from 1 is expected .* got 0"),
+            (("embedding", QUERY), {"k": 1, "per": ("lang", -1)}, ValueError, "per: a whole number from 1 is expected .* got -1"),
+            (("embedding", QUERY), {"k": 1, "per": ("lang", True)}, ValueError, "per: a whole number from 1 .* got True"),
+            (("embedding", QUERY), {"k": 1, "per": ("lang", "2")}, ValueError, "per: a whole number from 1 .* got '2'"),
+            (("embedding", QUERY), {"k": 1, "per": 3}, ValueError, "per: a field or .* is expected, got 3"),
+            (
+                ("embedding", QUERY),
+                {"k": 1, "per": ("lang", 1, 2)},
+                ValueError,
+                "per: a field or .* is expected, got .'lang', 1, 2",
+            ),
+            (("embedding", QUERY), {"within": "x"}, ValueError, "within: a number is expected, got 'x'"),
+            (("embedding", QUERY), {"within": "0.5"}, ValueError, "within: a number is expected, got '0.5'"),
+            (("embedding", QUERY), {"within": True}, ValueError, "within: a number is expected, got True"),
+            (("embedding", QUERY), {"within": [1]}, ValueError, r"within: a number is expected, got \[1\]"),
+            (("embedding", QUERY), {"within": float("nan")}, ValueError, "NaN is no value of a search"),
+            (("embedding", QUERY), {"within": np.float32("nan")}, ValueError, "NaN is no value of a search"),
+            (("embedding", QUERY), {"k": 1, "where": Q(author=OuterRef("pk"))}, ValueError, "OuterRef after the search"),
         ):
-            with self.assertRaisesRegex(kind, message):
+            with self.subTest(options=options), self.assertRaisesRegex(kind, message):
                 Doc.objects.nearest(*arguments, **options)
 
     def test_distances_without_an_index(self):
