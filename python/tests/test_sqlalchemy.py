@@ -163,6 +163,7 @@ def test_conditions_are_part_of_the_search(session: Session, conditions: List[An
         (Item.lang.not_in(["de", "fr"]), lambda i: i % 3 == 0),
         (Item.title == "item 77", lambda i: i == 77),
         ([5], lambda i: i == 5),
+        (func.instr(Item.title, "7"), lambda i: "7" in str(i)),
         (np.arange(10, 20), lambda i: 10 <= i < 20),
         ([], lambda i: False),
         (select(Item.id).where(Item.title.in_(["item 8", "item 9"])), lambda i: i in (8, 9)),
@@ -181,6 +182,62 @@ def test_among_of_an_alias_is_about_the_alias(session: Session) -> None:
     query, other = random(1, 8, 7)[0], aliased(Item)
     statement = select(other.id).where(other.embedding.knn(query, k=4, among=or_(other.year == 2001, other.lang == "de")))
     assert session.scalars(statement).all() == expected(query, 4, lambda i: i % 25 == 1 or i % 3 == 1)
+
+
+@pytest.mark.parametrize("taken", ["subquery", "cte", "alias", "scalar_subquery", "union", "query", "exists"])
+def test_among_takes_every_form_of_a_select(session: Session, taken: str) -> None:
+    query, keys = random(1, 8, 7)[0], select(Item.id).where(Item.year == 2020)
+    other = aliased(Item)
+    among: Any = {
+        "subquery": keys.subquery,
+        "cte": keys.cte,
+        "alias": lambda: keys.subquery().alias("again"),
+        "scalar_subquery": keys.scalar_subquery,
+        "union": lambda: keys.union(keys).subquery(),
+        "query": lambda: session.query(Item.id).filter(Item.year == 2020),
+        "exists": lambda: select(other.id).where(other.id == Item.id, other.year == 2020).exists(),
+    }[taken]()
+    assert ids_of(session, Item.embedding.knn(query, k=4, among=among)) == expected(query, 4, lambda i: i % 25 == 20)
+
+
+def test_among_takes_a_boolean_column(session: Session) -> None:
+    query = random(1, 8, 7)[0]
+    for among in (Item.live, Item.__table__.c.live):
+        assert ids_of(session, Item.embedding.knn(query, k=4, among=among)) == expected(query, 4, lambda i: i % 2 == 0)
+
+
+def test_among_of_several_columns_is_an_error() -> None:
+    pairs = select(Item.id, Item.year)
+    for among in (pairs, pairs.subquery(), pairs.cte(), Item.__table__):
+        with pytest.raises(ArgumentError, match="knn: among is a SELECT of one column, the keys, got columns id, .*year"):
+            Item.embedding.knn(VECTORS[0], k=3, among=among)
+    with pytest.raises(ArgumentError, match=r"knn: among is a list of keys, got \(1, 2\) in it"):
+        Item.embedding.knn(VECTORS[0], k=3, among=[(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "named"),
+    [
+        (aliased(Item).embedding, Item.year == 2020, "items.year"),
+        (Item.embedding, or_(Item.year == 2020, aliased(Item, name="two").lang == "de"), "two.lang"),
+        (Item.embedding, func.lower(Author.name) == "o1", "authors.name"),
+        (near.c.embedding, Doc.lang == "en", "docs.lang"),
+        (near.c.embedding, (near.c.id == Doc.id) & (near.c.lang == "en"), "docs.id"),
+        (Item.embedding, select(Item.id).where(Item.year == 2020).subquery("keys").c.id, "keys.id"),
+    ],
+)
+def test_a_condition_in_among_on_another_table_is_an_error(column: Any, condition: Any, named: str) -> None:
+    message = rf"knn: among is a condition on .*, and {named} is no column of it: write a SELECT of keys, select\(.*\).where\(...\)"
+    with pytest.raises(ArgumentError, match=message):
+        column.knn(VECTORS[0], k=3, among=condition)
+
+
+def test_a_select_in_among_may_be_of_other_tables(docs: Session) -> None:
+    docs.execute(insert(Item), [item(i) for i in range(300)])
+    by_author = select(Doc.id).join(Author).where(Author.name == "Bob")
+    wanted = expected(VECTORS[0], 3, lambda i: 0 < i < 100 and i % 3 == 1)
+    for among in (by_author, Item.id.in_(by_author), Item.id.in_(by_author.subquery().select()), by_author.cte()):
+        assert ids_of(docs, Item.embedding.knn(VECTORS[0], k=3, among=among)) == wanted
 
 
 def test_distances_bound_a_search(session: Session) -> None:

@@ -44,7 +44,7 @@ try:
     from sqlalchemy.exc import ArgumentError, CompileError
     from sqlalchemy.ext.compiler import compiles
     from sqlalchemy.schema import CreateTable, DropTable
-    from sqlalchemy.sql.expression import ClauseElement, ColumnClause
+    from sqlalchemy.sql.expression import ClauseElement, ColumnClause, ColumnElement, FromClause, ReturnsRows, ScalarSelect
     from sqlalchemy.types import UserDefinedType
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.sqlalchemy needs SQLAlchemy 2 ({error}): pip install 'sqlite-ivf[sqlalchemy]'") from error
@@ -194,14 +194,32 @@ class Vector(UserDefinedType):
         def _among(self, among: Any) -> Any:
             keys = list(self.expr.table.primary_key)
             key = keys[0] if keys else self._hidden("rowid", Integer())
-            if hasattr(among, "selected_columns"):
-                return key.in_(among)
+            if hasattr(among, "__clause_element__"):
+                among = among.__clause_element__()
+            if isinstance(among, ScalarSelect):  # as a condition it would be the truth of one key
+                among = among.element
+            if _is_from(among):
+                names = [column.name for column in among.exported_columns]
+                if len(names) > 1:
+                    raise ArgumentError(f"knn: among is a SELECT of one column, the keys, got columns {', '.join(names)}")
+                return key.in_(select(among) if isinstance(among, FromClause) else among)
             if isinstance(among, ClauseElement):
+                for other in _columns(among):
+                    if other.table is not None and other.table != key.table:
+                        # SELECT would join the other table, for every row of which every key is found.
+                        raise ArgumentError(
+                            f"knn: among is a condition on {key.table}, and {other} is no column of it: "
+                            f"write a SELECT of keys, select({key}).where(...)"
+                        )
                 return key.in_(select(key).where(among).correlate(None))
             if isinstance(among, (str, bytes, Mapping)) or not isinstance(among, Iterable):
                 raise ArgumentError(f"knn: among is a condition, a SELECT of keys or a list of keys, got {among!r}")
             # One parameter of any length; and SQLite would make `= ?` of a list of one, which asks something else.
-            listed = func.json_each(json.dumps([_plain(each) for each in among])).table_valued("value")
+            keys = [_plain(each) for each in among]
+            for each in keys:
+                if isinstance(each, (tuple, list, Mapping)):
+                    raise ArgumentError(f"knn: among is a list of keys, got {each!r} in it")
+            listed = func.json_each(json.dumps(keys)).table_valued("value")
             return key.in_(select(listed.c.value))
 
 
@@ -210,6 +228,20 @@ def _base(table: Any) -> Any:
     while hasattr(table, "element"):
         table = table.element
     return table
+
+
+def _is_from(given: Any) -> bool:
+    """Whether it is a SELECT, a subquery or a table; a function is a FROM and a condition, and taken as the latter."""
+    return isinstance(given, ReturnsRows) and not isinstance(given, ColumnElement)
+
+
+def _columns(condition: Any) -> Iterable[Any]:
+    """The columns that a condition names, without those of the SELECTs in it."""
+    if isinstance(condition, ColumnClause):
+        yield condition
+    elif not _is_from(condition):
+        for part in condition.get_children():
+            yield from _columns(part)
 
 
 # Tables
