@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import sqlite3
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, List, Optional
 
@@ -33,12 +35,15 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    and_,
+    bindparam,
     create_engine,
     delete,
     event,
     func,
     insert,
     inspect,
+    literal,
     or_,
     select,
     text,
@@ -265,6 +270,60 @@ def test_settings_reach_the_search(session: Session) -> None:
         Item.embedding.knn(VECTORS[0], k=3, nprobes=2)
     with pytest.raises(OperationalError, match="items has no model, got 'x'"):
         ids_of(session, Item.embedding.knn(VECTORS[0], k=3, model="x"))
+
+
+def test_among_is_one_of_the_16_conditions_of_a_search_whatever_it_tests(session: Session) -> None:
+    conditions = [Item.id != i for i in range(30)]
+    search, wanted = Item.embedding.knn(VECTORS[0], k=3, among=and_(*conditions)), expected(VECTORS[0], 3, lambda i: i >= 30)
+    assert ids_of(session, search) == wanted
+    assert ids_of(session, search, *conditions[:13]) == wanted  # 16 with MATCH, k and among
+    with pytest.raises(OperationalError, match="16"):
+        ids_of(session, search, *conditions[:14])
+
+
+@pytest.mark.parametrize("per", [Item.lang, Item.__table__.c.lang, aliased(Item).lang, "lang"])
+def test_per_takes_a_column_or_its_name(session: Session, per: Any) -> None:
+    langs = select(Item.lang).where(Item.embedding.knn(VECTORS[0], k=3, per=per))
+    assert sorted(session.scalars(langs)) == ["de", "en", "fr"]
+    for number in (2, np.int64(2)):
+        assert len(ids_of(session, Item.embedding.knn(VECTORS[0], k=3, per=(per, number)))) == 6
+
+
+@pytest.mark.parametrize(
+    "per",
+    [
+        *(Doc.lang, near.c.lang, func.lower(Item.lang), Item.lang == "en", (Doc.lang, 2), 3, True, b"lang", (2, "lang")),
+        *(("lang", *rest) for rest in [(), (2, 3), ("2",), (0,), (True,), (None,), (1.5,)]),
+    ],
+)
+def test_any_other_per_is_an_error(per: Any) -> None:
+    with pytest.raises(ArgumentError, match="knn: per is a column of items, its name, or a tuple of one and a number from 1, got "):
+        Item.embedding.knn(VECTORS[0], k=3, per=per)
+
+
+@pytest.mark.parametrize("within", ["x", "0.5", b"1", float("nan"), np.float32("nan"), True, [1], {}])
+def test_within_is_a_number(within: Any) -> None:
+    with pytest.raises(ArgumentError, match=re.escape(f"knn: within is a number, got {within!r}")):
+        Item.embedding.knn(VECTORS[0], within=within)
+
+
+def test_within_takes_every_number_and_expression(session: Session) -> None:
+    bound = 0.4
+    wanted = ids_of(session, Item.embedding.knn(VECTORS[9], within=bound))
+    assert 1 < len(wanted) < 300
+    other = select(literal(bound)).scalar_subquery()
+    for within in (np.float64(bound), np.array(bound), Decimal("0.4"), literal(bound), text("0.4"), func.abs(-bound), other):
+        assert ids_of(session, Item.embedding.knn(VECTORS[9], within=within)) == wanted
+    statement = select(Item.id).where(Item.embedding.knn(VECTORS[9], within=bindparam("far"))).order_by(Item.embedding.distance)
+    assert session.scalars(statement, {"far": bound}).all() == wanted
+    assert len(ids_of(session, Item.embedding.knn(VECTORS[9], within=float("inf")))) == 300
+    assert ids_of(session, Item.embedding.knn(VECTORS[9], within=0)) == [9]
+
+
+@pytest.mark.parametrize("k", [2**63, -(2**63) - 1, 10**30])
+def test_a_k_of_more_than_64_bits_is_an_error(k: int) -> None:
+    with pytest.raises(ArgumentError, match=f"knn: k is a whole number of at most 64 bits, got {k}"):
+        Item.embedding.knn(VECTORS[0], k=k)
 
 
 def test_a_matrix_asks_many_queries_at_once(session: Session) -> None:

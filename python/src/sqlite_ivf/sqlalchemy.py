@@ -18,8 +18,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from contextlib import suppress
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 try:
     from sqlalchemy import (
@@ -44,7 +46,15 @@ try:
     from sqlalchemy.exc import ArgumentError, CompileError
     from sqlalchemy.ext.compiler import compiles
     from sqlalchemy.schema import CreateTable, DropTable
-    from sqlalchemy.sql.expression import ClauseElement, ColumnClause, ColumnElement, FromClause, ReturnsRows, ScalarSelect
+    from sqlalchemy.sql.expression import (
+        BindParameter,
+        ClauseElement,
+        ColumnClause,
+        ColumnElement,
+        FromClause,
+        ReturnsRows,
+        ScalarSelect,
+    )
     from sqlalchemy.types import UserDefinedType
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.sqlalchemy needs SQLAlchemy 2 ({error}): pip install 'sqlite-ivf[sqlalchemy]'") from error
@@ -145,7 +155,7 @@ class Vector(UserDefinedType):
             return getattr(func, f"vec_distance_{metric}")(*sides, type_=Float())
 
         def _vector(self, query: Any) -> Any:
-            if isinstance(query, ClauseElement) or hasattr(query, "__clause_element__"):
+            if _is_sql(query):
                 return query
             return bindparam(None, query, type_=self.type, unique=True)
 
@@ -155,8 +165,8 @@ class Vector(UserDefinedType):
             k: Optional[int] = None,
             *,
             among: Any = None,
-            within: Optional[float] = None,
-            per: Union[str, Tuple[str, int], None] = None,
+            within: Any = None,
+            per: Any = None,
             mmr: Union[float, str, None] = None,
             model: Optional[str] = None,
             **settings: Any,
@@ -164,8 +174,9 @@ class Vector(UserDefinedType):
             """The condition that a row is one of the `k` nearest to a vector, or within a distance of it.
 
             Other conditions of the same WHERE are part of the search if docs/sql.md, "Conditions" lists them. `among` makes any
-            others part of it: a condition on this table, a SELECT of keys, or a list of keys. `per`, `mmr` and `model` are those of
-            docs/sql.md; `settings` are `nprobe`, `recall_target` and so on. A matrix asks many queries at once.
+            others part of it: a condition on this table, a SELECT of keys, or a list of keys. `within` is a number or an
+            expression, `per` a column, its name, or a tuple of one and a number; docs/sql.md describes `per`, `mmr` and `model`.
+            `settings` are `nprobe`, `recall_target` and so on. A matrix asks many queries at once.
             """
             for name in settings:
                 if name not in SETTINGS:
@@ -176,20 +187,36 @@ class Vector(UserDefinedType):
             else:
                 self._hidden("k", Integer())  # an error where it is no ivf table
                 terms = [self.expr.match(self._vector(query))]
+            k = _plain(k)
+            if isinstance(k, int) and not -(2**63) <= k < 2**63:
+                raise ArgumentError(f"knn: k is a whole number of at most 64 bits, got {k}")
             given = {name: _plain(value) for name, value in settings.items() if value is not None}
             asked = (
-                ("k", Integer(), _plain(k)),
-                ("per", Text(), ":".join(map(str, per)) if isinstance(per, (tuple, list)) else per),
+                ("k", Integer(), k),
+                ("per", Text(), None if per is None else self._per(per)),
                 ("mmr", Text(), None if mmr is None else str(mmr)),
                 ("model", Text(), model),
                 ("params", Text(), _text_of(given) or None),
             )
             terms += [self._hidden(name, kind) == value for name, kind, value in asked if value is not None]
             if within is not None:
-                terms.append(self.distance <= within)
+                terms.append(self.distance <= (within if _is_sql(within) else _distance(within)))
             if among is not None:
                 terms.append(self._among(among))
             return and_(*terms)
+
+        def _per(self, per: Any) -> Any:
+            """The text of `per`; a column as a value would be each row's own."""
+            if isinstance(per, BindParameter):
+                return per
+            named, *rows = per if isinstance(per, (tuple, list)) and len(per) == 2 else (per,)
+            named = named.__clause_element__() if hasattr(named, "__clause_element__") else named
+            base, numbers = _base(self.expr.table), [_plain(number) for number in rows]
+            if isinstance(named, ColumnClause) and named.table is not None and _base(named.table) == base:
+                named = named.name
+            if not isinstance(named, str) or any(type(number) is not int or number < 1 for number in numbers):
+                raise ArgumentError(f"knn: per is a column of {base}, its name, or a tuple of one and a number from 1, got {per!r}")
+            return ":".join(map(str, (named, *numbers)))
 
         def _among(self, among: Any) -> Any:
             keys = list(self.expr.table.primary_key)
@@ -221,6 +248,21 @@ class Vector(UserDefinedType):
                     raise ArgumentError(f"knn: among is a list of keys, got {each!r} in it")
             listed = func.json_each(json.dumps(keys)).table_valued("value")
             return key.in_(select(listed.c.value))
+
+
+def _is_sql(given: Any) -> bool:
+    """Whether it is an expression, or makes one."""
+    return isinstance(given, ClauseElement) or hasattr(given, "__clause_element__")
+
+
+def _distance(within: Any) -> float:
+    number = math.nan
+    if not isinstance(within, (bool, str, bytes, bytearray)):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(within)
+    if math.isnan(number):  # which SQLite would take as NULL
+        raise ArgumentError(f"knn: within is a number, got {within!r}")
+    return number
 
 
 def _base(table: Any) -> Any:
