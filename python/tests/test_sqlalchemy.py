@@ -341,6 +341,11 @@ def test_the_query_may_be_a_row_of_the_table(session: Session) -> None:
     assert ids_of(session, Item.embedding.knn(query, k=3)) == expected(VECTORS[17], 3)
 
 
+def test_without_a_search_there_is_no_distance(session: Session) -> None:
+    statement = select(Item.embedding.distance, Item.embedding.query_number).order_by(Item.embedding.distance)
+    assert {tuple(row) for row in session.execute(statement)} == {(None, None)}
+
+
 def test_two_searches_of_one_table_are_told_apart(session: Session) -> None:
     one, two = aliased(Item), aliased(Item, name="two")
     statement = select(one.id, two.id).where(
@@ -653,6 +658,33 @@ def test_reflection_shows_tables_and_no_shadow_tables(session: Session) -> None:
     query = random(1, 8, 11)[0]
     statement = select(items.c.id).where(items.c.embedding.knn(query, k=5), items.c.year > 2020)
     assert session.scalars(statement).all() == expected(query, 5, lambda i: i % 25 > 20)
+
+
+@pytest.mark.parametrize("names", [("docs", "a_near"), ("a_docs", "near")])
+@pytest.mark.parametrize("schema", [None, "main"])
+def test_a_reflected_index_is_created_after_its_table_and_dropped_before(names: Any, schema: Any) -> None:
+    one, two, again = MetaData(), MetaData(), MetaData()
+    docs = Table(names[0], one, Column("id", Integer, primary_key=True), Column("v", Vector(2)), Column("n", Integer))
+    index(names[1], docs.c.v, docs.c.n)
+    engines = [create_engine("sqlite://") for _ in range(3)]
+    for engine in engines:
+        load(engine)
+    one.create_all(engines[0])
+    two.reflect(engines[0], schema=schema)
+    two.create_all(engines[1])
+    for table in two.tables.values():
+        table.to_metadata(again)
+    again.create_all(engines[2])
+    key = f"{schema}.{{}}" if schema else "{}"
+    for metadata, engine in ((two, engines[1]), (again, engines[2])):
+        made, near = (metadata.tables[key.format(name)] for name in names)
+        assert [table.name for table in metadata.sorted_tables] == list(names)
+        with engine.begin() as connection:
+            connection.execute(insert(made), [{"v": b"\0" * 8, "n": 1}])
+            assert connection.scalar(select(func.count()).select_from(near).where(near.c.v.knn([0, 2], k=1))) == 1
+        metadata.drop_all(engine)
+        assert inspect(engine).get_table_names() == []
+        engine.dispose()
 
 
 def test_tables_of_an_attached_database(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import json
 import math
 import re
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 try:
     from sqlalchemy import (
@@ -309,12 +309,28 @@ def _options(table: Any) -> Optional[Dict[str, Any]]:
 
 
 @event.listens_for(Table, "after_parent_attach")
-def _attached(table: Any, _: Any) -> None:
-    if _options(table) is None:
+def _attached(table: Any, metadata: Any) -> None:
+    options = _options(table)
+    # Reflection attaches an index and its table in any order.
+    for near in metadata.info.get("sqlite_ivf", {}).get(_key(table, table.name), ()):
+        near.add_is_dependent_on(table)
+    if options is None:
         return
+    if content := options.get("content"):
+        over = metadata.info.setdefault("sqlite_ivf", {})
+        known = [near for near in over.get(_key(table, content), ()) if metadata.tables.get(near.key) is near]
+        over[_key(table, content)] = [*known, table]
+        for other in metadata.tables.values():
+            if other is not table and _key(other, other.name) == _key(table, content):
+                table.add_is_dependent_on(other)
     table.implicit_returning = False  # RETURNING of a virtual table gives -1 for a rowid that the table chooses
     for column in table.columns:
         column.nullable = not (column.primary_key or isinstance(column.type, Vector))
+
+
+def _key(table: Any, name: str) -> Tuple[str, str]:
+    """What tells tables of a schema apart: SQLite's names have no case."""
+    return (table.schema or "main").lower(), name.lower()
 
 
 @compiles(CreateTable, "sqlite")
@@ -379,7 +395,7 @@ def index(name: str, vector: Any, *columns: Any, rowid: Any = None, **options: A
             raise ArgumentError(f"index {name!r}: {each} is no column of {table.name!r}")
     if not isinstance(chosen[0].type, Vector):
         raise ArgumentError(f"index {name!r}: {chosen[0]} is {chosen[0].type!r}, a Vector is expected")
-    made = Table(
+    return Table(
         name,
         table.metadata,
         Column(keys[0].name, keys[0].type, primary_key=True, autoincrement=False),
@@ -387,8 +403,6 @@ def index(name: str, vector: Any, *columns: Any, rowid: Any = None, **options: A
         sqlite_ivf={**options, "content": table.name, "content_rowid": keys[0].name},
         schema=table.schema,
     )
-    made.add_is_dependent_on(table)
-    return made
 
 
 def _column_of(given: Any) -> Any:
