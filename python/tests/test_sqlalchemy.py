@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import sqlite3
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, List, Optional
 
@@ -33,12 +35,15 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    and_,
+    bindparam,
     create_engine,
     delete,
     event,
     func,
     insert,
     inspect,
+    literal,
     or_,
     select,
     text,
@@ -163,6 +168,7 @@ def test_conditions_are_part_of_the_search(session: Session, conditions: List[An
         (Item.lang.not_in(["de", "fr"]), lambda i: i % 3 == 0),
         (Item.title == "item 77", lambda i: i == 77),
         ([5], lambda i: i == 5),
+        (func.instr(Item.title, "7"), lambda i: "7" in str(i)),
         (np.arange(10, 20), lambda i: 10 <= i < 20),
         ([], lambda i: False),
         (select(Item.id).where(Item.title.in_(["item 8", "item 9"])), lambda i: i in (8, 9)),
@@ -181,6 +187,62 @@ def test_among_of_an_alias_is_about_the_alias(session: Session) -> None:
     query, other = random(1, 8, 7)[0], aliased(Item)
     statement = select(other.id).where(other.embedding.knn(query, k=4, among=or_(other.year == 2001, other.lang == "de")))
     assert session.scalars(statement).all() == expected(query, 4, lambda i: i % 25 == 1 or i % 3 == 1)
+
+
+@pytest.mark.parametrize("taken", ["subquery", "cte", "alias", "scalar_subquery", "union", "query", "exists"])
+def test_among_takes_every_form_of_a_select(session: Session, taken: str) -> None:
+    query, keys = random(1, 8, 7)[0], select(Item.id).where(Item.year == 2020)
+    other = aliased(Item)
+    among: Any = {
+        "subquery": keys.subquery,
+        "cte": keys.cte,
+        "alias": lambda: keys.subquery().alias("again"),
+        "scalar_subquery": keys.scalar_subquery,
+        "union": lambda: keys.union(keys).subquery(),
+        "query": lambda: session.query(Item.id).filter(Item.year == 2020),
+        "exists": lambda: select(other.id).where(other.id == Item.id, other.year == 2020).exists(),
+    }[taken]()
+    assert ids_of(session, Item.embedding.knn(query, k=4, among=among)) == expected(query, 4, lambda i: i % 25 == 20)
+
+
+def test_among_takes_a_boolean_column(session: Session) -> None:
+    query = random(1, 8, 7)[0]
+    for among in (Item.live, Item.__table__.c.live):
+        assert ids_of(session, Item.embedding.knn(query, k=4, among=among)) == expected(query, 4, lambda i: i % 2 == 0)
+
+
+def test_among_of_several_columns_is_an_error() -> None:
+    pairs = select(Item.id, Item.year)
+    for among in (pairs, pairs.subquery(), pairs.cte(), Item.__table__):
+        with pytest.raises(ArgumentError, match="knn: among is a SELECT of one column, the keys, got columns id, .*year"):
+            Item.embedding.knn(VECTORS[0], k=3, among=among)
+    with pytest.raises(ArgumentError, match=r"knn: among is a list of keys, got \(1, 2\) in it"):
+        Item.embedding.knn(VECTORS[0], k=3, among=[(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "named"),
+    [
+        (aliased(Item).embedding, Item.year == 2020, "items.year"),
+        (Item.embedding, or_(Item.year == 2020, aliased(Item, name="two").lang == "de"), "two.lang"),
+        (Item.embedding, func.lower(Author.name) == "o1", "authors.name"),
+        (near.c.embedding, Doc.lang == "en", "docs.lang"),
+        (near.c.embedding, (near.c.id == Doc.id) & (near.c.lang == "en"), "docs.id"),
+        (Item.embedding, select(Item.id).where(Item.year == 2020).subquery("keys").c.id, "keys.id"),
+    ],
+)
+def test_a_condition_in_among_on_another_table_is_an_error(column: Any, condition: Any, named: str) -> None:
+    message = rf"knn: among is a condition on .*, and {named} is no column of it: write a SELECT of keys, select\(.*\).where\(...\)"
+    with pytest.raises(ArgumentError, match=message):
+        column.knn(VECTORS[0], k=3, among=condition)
+
+
+def test_a_select_in_among_may_be_of_other_tables(docs: Session) -> None:
+    docs.execute(insert(Item), [item(i) for i in range(300)])
+    by_author = select(Doc.id).join(Author).where(Author.name == "Bob")
+    wanted = expected(VECTORS[0], 3, lambda i: 0 < i < 100 and i % 3 == 1)
+    for among in (by_author, Item.id.in_(by_author), Item.id.in_(by_author.subquery().select()), by_author.cte()):
+        assert ids_of(docs, Item.embedding.knn(VECTORS[0], k=3, among=among)) == wanted
 
 
 def test_distances_bound_a_search(session: Session) -> None:
@@ -210,6 +272,60 @@ def test_settings_reach_the_search(session: Session) -> None:
         ids_of(session, Item.embedding.knn(VECTORS[0], k=3, model="x"))
 
 
+def test_among_is_one_of_the_16_conditions_of_a_search_whatever_it_tests(session: Session) -> None:
+    conditions = [Item.id != i for i in range(30)]
+    search, wanted = Item.embedding.knn(VECTORS[0], k=3, among=and_(*conditions)), expected(VECTORS[0], 3, lambda i: i >= 30)
+    assert ids_of(session, search) == wanted
+    assert ids_of(session, search, *conditions[:13]) == wanted  # 16 with MATCH, k and among
+    with pytest.raises(OperationalError, match="16"):
+        ids_of(session, search, *conditions[:14])
+
+
+@pytest.mark.parametrize("per", [Item.lang, Item.__table__.c.lang, aliased(Item).lang, "lang"])
+def test_per_takes_a_column_or_its_name(session: Session, per: Any) -> None:
+    langs = select(Item.lang).where(Item.embedding.knn(VECTORS[0], k=3, per=per))
+    assert sorted(session.scalars(langs)) == ["de", "en", "fr"]
+    for number in (2, np.int64(2)):
+        assert len(ids_of(session, Item.embedding.knn(VECTORS[0], k=3, per=(per, number)))) == 6
+
+
+@pytest.mark.parametrize(
+    "per",
+    [
+        *(Doc.lang, near.c.lang, func.lower(Item.lang), Item.lang == "en", (Doc.lang, 2), 3, True, b"lang", (2, "lang")),
+        *(("lang", *rest) for rest in [(), (2, 3), ("2",), (0,), (True,), (None,), (1.5,)]),
+    ],
+)
+def test_any_other_per_is_an_error(per: Any) -> None:
+    with pytest.raises(ArgumentError, match="knn: per is a column of items, its name, or a tuple of one and a number from 1, got "):
+        Item.embedding.knn(VECTORS[0], k=3, per=per)
+
+
+@pytest.mark.parametrize("within", ["x", "0.5", b"1", float("nan"), np.float32("nan"), True, [1], {}])
+def test_within_is_a_number(within: Any) -> None:
+    with pytest.raises(ArgumentError, match=re.escape(f"knn: within is a number, got {within!r}")):
+        Item.embedding.knn(VECTORS[0], within=within)
+
+
+def test_within_takes_every_number_and_expression(session: Session) -> None:
+    bound = 0.4
+    wanted = ids_of(session, Item.embedding.knn(VECTORS[9], within=bound))
+    assert 1 < len(wanted) < 300
+    other = select(literal(bound)).scalar_subquery()
+    for within in (np.float64(bound), np.array(bound), Decimal("0.4"), literal(bound), text("0.4"), func.abs(-bound), other):
+        assert ids_of(session, Item.embedding.knn(VECTORS[9], within=within)) == wanted
+    statement = select(Item.id).where(Item.embedding.knn(VECTORS[9], within=bindparam("far"))).order_by(Item.embedding.distance)
+    assert session.scalars(statement, {"far": bound}).all() == wanted
+    assert len(ids_of(session, Item.embedding.knn(VECTORS[9], within=float("inf")))) == 300
+    assert ids_of(session, Item.embedding.knn(VECTORS[9], within=0)) == [9]
+
+
+@pytest.mark.parametrize("k", [2**63, -(2**63) - 1, 10**30])
+def test_a_k_of_more_than_64_bits_is_an_error(k: int) -> None:
+    with pytest.raises(ArgumentError, match=f"knn: k is a whole number of at most 64 bits, got {k}"):
+        Item.embedding.knn(VECTORS[0], k=k)
+
+
 def test_a_matrix_asks_many_queries_at_once(session: Session) -> None:
     queries = random(4, 8, 8)
     statement = select(Item.embedding.query_number, Item.id).where(Item.embedding.knn(queries, k=3), Item.year > 2010)
@@ -223,6 +339,11 @@ def test_the_query_may_be_a_row_of_the_table(session: Session) -> None:
     other = aliased(Item)
     query = select(other.embedding).where(other.id == 17).scalar_subquery()
     assert ids_of(session, Item.embedding.knn(query, k=3)) == expected(VECTORS[17], 3)
+
+
+def test_without_a_search_there_is_no_distance(session: Session) -> None:
+    statement = select(Item.embedding.distance, Item.embedding.query_number).order_by(Item.embedding.distance)
+    assert {tuple(row) for row in session.execute(statement)} == {(None, None)}
 
 
 def test_two_searches_of_one_table_are_told_apart(session: Session) -> None:
@@ -537,6 +658,33 @@ def test_reflection_shows_tables_and_no_shadow_tables(session: Session) -> None:
     query = random(1, 8, 11)[0]
     statement = select(items.c.id).where(items.c.embedding.knn(query, k=5), items.c.year > 2020)
     assert session.scalars(statement).all() == expected(query, 5, lambda i: i % 25 > 20)
+
+
+@pytest.mark.parametrize("names", [("docs", "a_near"), ("a_docs", "near")])
+@pytest.mark.parametrize("schema", [None, "main"])
+def test_a_reflected_index_is_created_after_its_table_and_dropped_before(names: Any, schema: Any) -> None:
+    one, two, again = MetaData(), MetaData(), MetaData()
+    docs = Table(names[0], one, Column("id", Integer, primary_key=True), Column("v", Vector(2)), Column("n", Integer))
+    index(names[1], docs.c.v, docs.c.n)
+    engines = [create_engine("sqlite://") for _ in range(3)]
+    for engine in engines:
+        load(engine)
+    one.create_all(engines[0])
+    two.reflect(engines[0], schema=schema)
+    two.create_all(engines[1])
+    for table in two.tables.values():
+        table.to_metadata(again)
+    again.create_all(engines[2])
+    key = f"{schema}.{{}}" if schema else "{}"
+    for metadata, engine in ((two, engines[1]), (again, engines[2])):
+        made, near = (metadata.tables[key.format(name)] for name in names)
+        assert [table.name for table in metadata.sorted_tables] == list(names)
+        with engine.begin() as connection:
+            connection.execute(insert(made), [{"v": b"\0" * 8, "n": 1}])
+            assert connection.scalar(select(func.count()).select_from(near).where(near.c.v.knn([0, 2], k=1))) == 1
+        metadata.drop_all(engine)
+        assert inspect(engine).get_table_names() == []
+        engine.dispose()
 
 
 def test_tables_of_an_attached_database(tmp_path: Path) -> None:

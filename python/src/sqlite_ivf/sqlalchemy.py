@@ -18,7 +18,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 try:
@@ -44,7 +46,15 @@ try:
     from sqlalchemy.exc import ArgumentError, CompileError
     from sqlalchemy.ext.compiler import compiles
     from sqlalchemy.schema import CreateTable, DropTable
-    from sqlalchemy.sql.expression import ClauseElement, ColumnClause
+    from sqlalchemy.sql.expression import (
+        BindParameter,
+        ClauseElement,
+        ColumnClause,
+        ColumnElement,
+        FromClause,
+        ReturnsRows,
+        ScalarSelect,
+    )
     from sqlalchemy.types import UserDefinedType
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.sqlalchemy needs SQLAlchemy 2 ({error}): pip install 'sqlite-ivf[sqlalchemy]'") from error
@@ -145,7 +155,7 @@ class Vector(UserDefinedType):
             return getattr(func, f"vec_distance_{metric}")(*sides, type_=Float())
 
         def _vector(self, query: Any) -> Any:
-            if isinstance(query, ClauseElement) or hasattr(query, "__clause_element__"):
+            if _is_sql(query):
                 return query
             return bindparam(None, query, type_=self.type, unique=True)
 
@@ -155,8 +165,8 @@ class Vector(UserDefinedType):
             k: Optional[int] = None,
             *,
             among: Any = None,
-            within: Optional[float] = None,
-            per: Union[str, Tuple[str, int], None] = None,
+            within: Any = None,
+            per: Any = None,
             mmr: Union[float, str, None] = None,
             model: Optional[str] = None,
             **settings: Any,
@@ -164,8 +174,9 @@ class Vector(UserDefinedType):
             """The condition that a row is one of the `k` nearest to a vector, or within a distance of it.
 
             Other conditions of the same WHERE are part of the search if docs/sql.md, "Conditions" lists them. `among` makes any
-            others part of it: a condition on this table, a SELECT of keys, or a list of keys. `per`, `mmr` and `model` are those of
-            docs/sql.md; `settings` are `nprobe`, `recall_target` and so on. A matrix asks many queries at once.
+            others part of it: a condition on this table, a SELECT of keys, or a list of keys. `within` is a number or an
+            expression, `per` a column, its name, or a tuple of one and a number; docs/sql.md describes `per`, `mmr` and `model`.
+            `settings` are `nprobe`, `recall_target` and so on. A matrix asks many queries at once.
             """
             for name in settings:
                 if name not in SETTINGS:
@@ -176,33 +187,82 @@ class Vector(UserDefinedType):
             else:
                 self._hidden("k", Integer())  # an error where it is no ivf table
                 terms = [self.expr.match(self._vector(query))]
+            k = _plain(k)
+            if isinstance(k, int) and not -(2**63) <= k < 2**63:
+                raise ArgumentError(f"knn: k is a whole number of at most 64 bits, got {k}")
             given = {name: _plain(value) for name, value in settings.items() if value is not None}
             asked = (
-                ("k", Integer(), _plain(k)),
-                ("per", Text(), ":".join(map(str, per)) if isinstance(per, (tuple, list)) else per),
+                ("k", Integer(), k),
+                ("per", Text(), None if per is None else self._per(per)),
                 ("mmr", Text(), None if mmr is None else str(mmr)),
                 ("model", Text(), model),
                 ("params", Text(), _text_of(given) or None),
             )
             terms += [self._hidden(name, kind) == value for name, kind, value in asked if value is not None]
             if within is not None:
-                terms.append(self.distance <= within)
+                terms.append(self.distance <= (within if _is_sql(within) else _distance(within)))
             if among is not None:
                 terms.append(self._among(among))
             return and_(*terms)
 
+        def _per(self, per: Any) -> Any:
+            """The text of `per`; a column as a value would be each row's own."""
+            if isinstance(per, BindParameter):
+                return per
+            named, *rows = per if isinstance(per, (tuple, list)) and len(per) == 2 else (per,)
+            named = named.__clause_element__() if hasattr(named, "__clause_element__") else named
+            base, numbers = _base(self.expr.table), [_plain(number) for number in rows]
+            if isinstance(named, ColumnClause) and named.table is not None and _base(named.table) == base:
+                named = named.name
+            if not isinstance(named, str) or any(type(number) is not int or number < 1 for number in numbers):
+                raise ArgumentError(f"knn: per is a column of {base}, its name, or a tuple of one and a number from 1, got {per!r}")
+            return ":".join(map(str, (named, *numbers)))
+
         def _among(self, among: Any) -> Any:
             keys = list(self.expr.table.primary_key)
             key = keys[0] if keys else self._hidden("rowid", Integer())
-            if hasattr(among, "selected_columns"):
-                return key.in_(among)
+            if hasattr(among, "__clause_element__"):
+                among = among.__clause_element__()
+            if isinstance(among, ScalarSelect):  # as a condition it would be the truth of one key
+                among = among.element
+            if _is_from(among):
+                names = [column.name for column in among.exported_columns]
+                if len(names) > 1:
+                    raise ArgumentError(f"knn: among is a SELECT of one column, the keys, got columns {', '.join(names)}")
+                return key.in_(select(among) if isinstance(among, FromClause) else among)
             if isinstance(among, ClauseElement):
+                for other in _columns(among):
+                    if other.table is not None and other.table != key.table:
+                        # SELECT would join the other table, for every row of which every key is found.
+                        raise ArgumentError(
+                            f"knn: among is a condition on {key.table}, and {other} is no column of it: "
+                            f"write a SELECT of keys, select({key}).where(...)"
+                        )
                 return key.in_(select(key).where(among).correlate(None))
             if isinstance(among, (str, bytes, Mapping)) or not isinstance(among, Iterable):
                 raise ArgumentError(f"knn: among is a condition, a SELECT of keys or a list of keys, got {among!r}")
             # One parameter of any length; and SQLite would make `= ?` of a list of one, which asks something else.
-            listed = func.json_each(json.dumps([_plain(each) for each in among])).table_valued("value")
+            keys = [_plain(each) for each in among]
+            for each in keys:
+                if isinstance(each, (tuple, list, Mapping)):
+                    raise ArgumentError(f"knn: among is a list of keys, got {each!r} in it")
+            listed = func.json_each(json.dumps(keys)).table_valued("value")
             return key.in_(select(listed.c.value))
+
+
+def _is_sql(given: Any) -> bool:
+    """Whether it is an expression, or makes one."""
+    return isinstance(given, ClauseElement) or hasattr(given, "__clause_element__")
+
+
+def _distance(within: Any) -> float:
+    number = math.nan
+    if not isinstance(within, (bool, str, bytes, bytearray)):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(within)
+    if math.isnan(number):  # which SQLite would take as NULL
+        raise ArgumentError(f"knn: within is a number, got {within!r}")
+    return number
 
 
 def _base(table: Any) -> Any:
@@ -210,6 +270,20 @@ def _base(table: Any) -> Any:
     while hasattr(table, "element"):
         table = table.element
     return table
+
+
+def _is_from(given: Any) -> bool:
+    """Whether it is a SELECT, a subquery or a table; a function is a FROM and a condition, and taken as the latter."""
+    return isinstance(given, ReturnsRows) and not isinstance(given, ColumnElement)
+
+
+def _columns(condition: Any) -> Iterable[Any]:
+    """The columns that a condition names, without those of the SELECTs in it."""
+    if isinstance(condition, ColumnClause):
+        yield condition
+    elif not _is_from(condition):
+        for part in condition.get_children():
+            yield from _columns(part)
 
 
 # Tables
@@ -235,12 +309,28 @@ def _options(table: Any) -> Optional[Dict[str, Any]]:
 
 
 @event.listens_for(Table, "after_parent_attach")
-def _attached(table: Any, _: Any) -> None:
-    if _options(table) is None:
+def _attached(table: Any, metadata: Any) -> None:
+    options = _options(table)
+    # Reflection attaches an index and its table in any order.
+    for near in metadata.info.get("sqlite_ivf", {}).get(_key(table, table.name), ()):
+        near.add_is_dependent_on(table)
+    if options is None:
         return
+    if content := options.get("content"):
+        over = metadata.info.setdefault("sqlite_ivf", {})
+        known = [near for near in over.get(_key(table, content), ()) if metadata.tables.get(near.key) is near]
+        over[_key(table, content)] = [*known, table]
+        for other in metadata.tables.values():
+            if other is not table and _key(other, other.name) == _key(table, content):
+                table.add_is_dependent_on(other)
     table.implicit_returning = False  # RETURNING of a virtual table gives -1 for a rowid that the table chooses
     for column in table.columns:
         column.nullable = not (column.primary_key or isinstance(column.type, Vector))
+
+
+def _key(table: Any, name: str) -> Tuple[str, str]:
+    """What tells tables of a schema apart: SQLite's names have no case."""
+    return (table.schema or "main").lower(), name.lower()
 
 
 @compiles(CreateTable, "sqlite")
@@ -305,7 +395,7 @@ def index(name: str, vector: Any, *columns: Any, rowid: Any = None, **options: A
             raise ArgumentError(f"index {name!r}: {each} is no column of {table.name!r}")
     if not isinstance(chosen[0].type, Vector):
         raise ArgumentError(f"index {name!r}: {chosen[0]} is {chosen[0].type!r}, a Vector is expected")
-    made = Table(
+    return Table(
         name,
         table.metadata,
         Column(keys[0].name, keys[0].type, primary_key=True, autoincrement=False),
@@ -313,8 +403,6 @@ def index(name: str, vector: Any, *columns: Any, rowid: Any = None, **options: A
         sqlite_ivf={**options, "content": table.name, "content_rowid": keys[0].name},
         schema=table.schema,
     )
-    made.add_is_dependent_on(table)
-    return made
 
 
 def _column_of(given: Any) -> Any:
