@@ -262,6 +262,9 @@ WRONG: List[Tuple[Any, str]] = [
     ({"row": 1, "hybrid": True, "per": "family"}, "hybrid: per and mmr are for searches by vector alone"),
     ({"row": 1, "hybrid": 1}, "hybrid: true or false is expected, got 1"),
     ({"row": 1, "nprob": 3}, "unknown member 'nprob', expected some of row, text, k"),
+    ({"row": 1, "nprobe": 0}, "nprobe: a number of lists, or -1 for all, is expected, got 0"),
+    ({"row": 1, "per": []}, "per: one of "),
+    ({"row": 1, "where": {"subject": [1 << 64]}}, "where.subject: a list of values"),
 ]
 
 

@@ -6,6 +6,7 @@ that such a table indexes, has queries that search by one of its rows and by a t
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import logging
@@ -326,8 +327,20 @@ class _Query:
     description: str
 
 
+#: The queries of a database, as made from what was found in it: Datasette asks for all of them whenever it needs one.
+_made: WeakKeyDictionary[Any, Tuple[List[_Index], Dict[str, _Query]]] = WeakKeyDictionary()
+
+
 def _queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[str, _Query]:
     """The queries of a database, by name."""
+    key = datasette.databases[database]
+    made = _made.get(key)
+    if made is None or made[0] is not indexes:
+        made = _made[key] = (indexes, _make_queries(datasette, database, indexes))
+    return made[1]
+
+
+def _make_queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[str, _Query]:
     offered: Dict[str, _Query] = {}
     functions = _functions(_settings(datasette, database))
     for index in indexes:
@@ -405,6 +418,19 @@ def startup(datasette: Any) -> Callable[[], Any]:
     return check
 
 
+#: Who may read what, as long as one request is served: Datasette asks for all queries of a database for each of them.
+_allowed: WeakKeyDictionary[Any, Dict[Tuple[Any, ...], bool]] = WeakKeyDictionary()
+
+
+async def _visible(datasette: Any, database: str, table: str, actor: Any) -> bool:
+    known = _allowed.setdefault(asyncio.current_task(), {})
+    key = (id(datasette), database, table, repr(actor))
+    if key not in known:
+        permissions = [("view-table", (database, table)), ("view-database", database), "view-instance"]
+        known[key], _ = await datasette.check_visibility(actor, permissions=permissions)
+    return known[key]
+
+
 @hookimpl(optionalhook=True)  # Datasette 0.65
 def canned_queries(datasette: Any, database: str, actor: Any) -> Callable[[], Any]:
     """Queries that search. Who may not read a table may not run its queries."""
@@ -416,8 +442,7 @@ def canned_queries(datasette: Any, database: str, actor: Any) -> Callable[[], An
         for name, query in _queries(datasette, database, await _indexes_of(datasette, database)).items():
             if name in taken:
                 continue
-            permissions = [("view-table", (database, query.index.source)), ("view-database", database), "view-instance"]
-            visible, _ = await datasette.check_visibility(actor, permissions=permissions)
+            visible = await _visible(datasette, database, query.index.source, actor)
             found[name] = {
                 "sql": query.sql,
                 "title": query.title,

@@ -34,6 +34,11 @@ class RequestError(ValueError):
     """A request that cannot be answered, and why."""
 
 
+def _storable(value: Any) -> bool:
+    """Whether SQLite takes a value."""
+    return isinstance(value, (str, float)) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
 class _Value(NamedTuple):
     value: Any
 
@@ -269,13 +274,15 @@ class Demo:
             _number("recall", asked.recall, 0.01, 1)
         if asked.nprobe is not None:
             _number("nprobe", asked.nprobe, -1, max(self.nlist, 1), whole=True)
+            if asked.nprobe == 0:
+                raise RequestError("nprobe: a number of lists, or -1 for all, is expected, got 0")
         if asked.mmr is not None:
             _number("mmr", asked.mmr, 0, 1)
         _number("words", asked.words, 0, 1)
         for name in ("hybrid", "exact"):
             if not isinstance(getattr(asked, name), bool):
                 raise RequestError(f"{name}: true or false is expected, got {json.dumps(getattr(asked, name))}")
-        if asked.per is not None and asked.per not in self.types:
+        if asked.per is not None and not (isinstance(asked.per, str) and asked.per in self.types):
             raise RequestError(f"per: one of {', '.join(self.types) or 'no column'} is expected, got {json.dumps(asked.per)}")
         if not isinstance(asked.where, dict):
             raise RequestError("where: an object of columns and their values is expected")
@@ -297,7 +304,7 @@ class Demo:
         if isinstance(wanted, dict) and not set(wanted) - {"min", "max"}:
             bounds = [(sign, wanted[end]) for end, sign in (("min", ">="), ("max", "<=")) if wanted.get(end) is not None]
             return [[f"{column} {sign} ", _Value(_number(f"where.{name}", bound, -1e300, 1e300))] for sign, bound in bounds]
-        scalar = isinstance(wanted, list) and all(each is None or isinstance(each, (str, int, float)) for each in wanted)
+        scalar = isinstance(wanted, list) and all(each is None or _storable(each) for each in wanted)
         if not scalar or (None in wanted and len(wanted) > 1):
             raise RequestError(
                 f'where.{name}: a list of values, [null] alone, or {{"min": number, "max": number}} is expected,'

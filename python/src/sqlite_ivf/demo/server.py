@@ -147,5 +147,5 @@ class Handler(BaseHTTPRequestHandler):
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is no JSON: {error}") from None

@@ -30,7 +30,13 @@ def _rowids(table: Table, first: int, limit: int) -> NDArray[np.int64]:
     return np.array([row[0] for row in rows], np.int64)
 
 
+#: From here on, a search asks for the number of rows first.
+_LARGE_K = 4096
+
+
 def _search(table: Table, queries: Any, k: Optional[int], keywords: Dict[str, Any]) -> Tuple[Any, Any]:
+    if k is not None and k > _LARGE_K:  # answers of many queries have room for k rows each
+        k = max(1, min(k, len(table)))
     return tuple(table.search(queries, k, **keywords))  # type: ignore[return-value]
 
 
