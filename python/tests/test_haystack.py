@@ -456,3 +456,17 @@ def test_a_missing_haystack_is_an_error_that_says_what_to_install(monkeypatch: p
     monkeypatch.delitem(sys.modules, "sqlite_ivf.haystack")
     with pytest.raises(ImportError, match=r"sqlite_ivf.haystack needs haystack-ai .*sqlite-ivf\[haystack\]"):
         __import__("sqlite_ivf.haystack")
+
+
+def test_a_filter_has_any_number_of_conditions(store: Any) -> None:
+    query = random(1, 8, 3)[0]
+    for n in [*range(1, 21), 40, 60]:
+        out = [*range(2000, 2000 + min(n, 20)), *range(3000, 3000 + n - min(n, 20))]
+        for each in ([field("year", "!=", year) for year in out], [field("year", ">=", 1990 + i // 4) for i in range(n)]):
+            for conditions in (each, [*each, field("deep.x", "<", 150)]):
+                filters = {"operator": "AND", "conditions": conditions}
+                found = store.embedding_retrieval(query.tolist(), filters=filters, top_k=9, nprobe=-1)
+                assert ids(found) == expected(query, 9, filters), filters
+                assert store.embedding_retrieval(query.tolist(), filters=filters, mmr=0.5)
+                mixed = store.hybrid_retrieval("red", query.tolist(), filters=filters, top_k=200)
+                assert mixed and all(document_matches_filter(filters, document) for document in mixed)

@@ -606,3 +606,24 @@ def test_without_llama_index_the_error_says_what_to_install(monkeypatch: pytest.
 def test_importing_the_package_imports_no_llama_index() -> None:
     code = "import sys, sqlite_ivf; assert not any(name.startswith('llama_index') for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_filter_has_any_number_of_conditions(store: Any) -> None:
+    nodes, query = some_nodes(200), random(1, DIM, 5)[0]
+    simple = SimpleVectorStore()
+    simple.add(nodes)
+    documents, some = [f"doc {i}" for i in range(40)], [f"n{i}" for i in range(0, 200, 2)]
+    for n in [*range(1, 21), 40, 60]:
+        out = [*range(2000, 2000 + min(n, 8)), *range(3000, 3000 + n - min(n, 8))]
+        each = [MetadataFilter(key="year", operator="!=", value=value) for value in out]
+        more = [MetadataFilter(key="score", operator=word, value=0.25) for word in ["!="] * n]
+        for filters in (where("year", "nin", out), MetadataFilters(filters=each), MetadataFilters(filters=[*each[:4], *more])):
+            for mode in ("default", "mmr"):
+                given = asked(query, 200, mode, filters=filters)
+                assert sorted(store.query(given).ids) == sorted(node.node_id for node in nodes if passes(node, filters))
+            assert store.query(asked(query, 7, filters=filters)).ids == simple.query(asked(query, 7, filters=filters)).ids
+            both = store.query(asked(query, 200, filters=filters, doc_ids=documents, node_ids=some), per="ref_doc_id", nprobe=-1)
+            assert set(both.ids) <= {node.node_id for node in nodes if passes(node, filters) and node.ref_doc_id} & set(some)
+            assert both.ids
+            mixed = store.query(asked(query, 200, "hybrid", query_str="fox", filters=filters, doc_ids=documents, node_ids=some))
+            assert mixed.ids and all(passes(node, filters) for node in mixed.nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from . import vectors as _vectors
 from .loading import connect
@@ -19,6 +19,11 @@ SETTINGS = (
 )
 #: What a table is made with, beside `content` and `model`: docs/sql.md, "Creating a table".
 OPTIONS = (*SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
+#: As many conditions on columns are left to a search as they are. SQLite leaves 16 to a table, and MATCH, `k`, `packed`, the
+#: largest distance and options are 8 of them: docs/sql.md, "Conditions".
+FEW = 8
+#: A condition, its values, and whether SQLite leaves it to the table.
+Term = Tuple[str, List[Any], bool]
 #: What a vector of the database becomes.
 RESULTS = ("numpy", "memoryview", "list")
 
@@ -85,6 +90,21 @@ def metadata_kind(declared: str) -> Optional[str]:
         if any(part in declared.upper() for part in parts):
             return kind
     return None
+
+
+def searched(table: str, terms: Iterable[Term]) -> Tuple[List[str], List[Any]]:
+    """Conditions that must all hold, and their values, as a search of a table takes them.
+
+    What SQLite would apply after the search becomes one list of rowids, selected before it. So do all of them, if they are many.
+    """
+    listed = list(terms)
+    many = sum(max(1, len(values)) for _, values, left in listed if left) > FEW
+    inside = [] if many else [(sql, values) for sql, values, left in listed if left]
+    before = [(sql, values) for sql, values, left in listed if many or not left]
+    if before:
+        both = " AND ".join(f"({sql})" for sql, _ in before)
+        inside.append((f"rowid IN (SELECT rowid FROM {table} WHERE {both})", [each for _, values in before for each in values]))
+    return [sql for sql, _ in inside], [each for _, values in inside for each in values]
 
 
 def check_vector(dim: Any, element: str, result: str) -> None:

@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.haystack needs haystack-ai ({error}): pip install 'sqlite-ivf[haystack]'") from error
 
-from ._store import KINDS, OPTIONS, SETTINGS, connected, created, fetched, kind_of, transaction
+from ._store import FEW, KINDS, OPTIONS, SETTINGS, connected, created, fetched, kind_of, transaction
 from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import numpy
 
@@ -569,13 +569,15 @@ class IVFDocumentStore:
         return ":".join(map(str, [f"meta.{column}", *count]))
 
     def _split(self, filters: Optional[Mapping[str, Any]]) -> Tuple[List[_Term], Optional[Mapping[str, Any]]]:
-        """The conditions that the index's columns answer, and the filter of the others."""
+        """The conditions that the index's columns answer, if they are few, and the filter of the others."""
         if not filters:
             return [], None
         conditions, where = [filters], "filters"
         if "field" not in filters and filters.get("operator") == "AND" and isinstance(filters.get("conditions"), list):
             conditions, where = filters["conditions"], "filters: AND"
         terms = [_term(each, self._columns or {}, where) for each in conditions]
+        if sum(term.pushed is not None for term in terms) > FEW:  # more than SQLite leaves to a table
+            return [], filters
         others = [each for each, term in zip(conditions, terms) if term.pushed is None]
         return [term for term in terms if term.pushed], {"operator": "AND", "conditions": others} if others else None
 

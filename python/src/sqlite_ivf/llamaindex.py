@@ -11,7 +11,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ._store import KINDS, SETTINGS, connected, created, fetched, kind_of, transaction
+from ._store import FEW, KINDS, SETTINGS, Term, connected, created, fetched, kind_of, searched, transaction
 from .table import Table, _literal, _unquoted, quoted
 
 try:
@@ -44,8 +44,6 @@ _ASKED = {
     "hybrid": ("fusion", "fts_mode", "candidates", *SETTINGS),
     "text_search": ("fts_mode",),
 }
-#: As many values of `nin` are conditions of the search; more of them are looked at in a scan before it.
-_FEW = 16
 
 Condition = Tuple[str, List[Any]]
 
@@ -63,28 +61,20 @@ def _joined(conditions: Sequence[Condition], word: str) -> Condition:
 class _Filters:
     """Metadata filters in SQL, by the rules of LlamaIndex's own SimpleVectorStore."""
 
-    def __init__(self, table: str, columns: Mapping[str, str], texts: Callable[[str], List[Tuple[int, str]]]) -> None:
-        self.table = table
+    def __init__(self, columns: Mapping[str, str], texts: Callable[[str], List[Tuple[int, str]]]) -> None:
         self.columns: Dict[str, Tuple[str, bool]] = {
             **{key: (quoted("_ref_doc_id"), True) for key in _DOCUMENT},
             **{key: (quoted(key), kind.startswith("TEXT")) for key, kind in columns.items()},
         }
         self.texts = texts
 
-    def search(self, filters: Optional[MetadataFilters]) -> List[Condition]:
-        """Conditions that are part of a search.
-
-        What SQLite would apply after it is a list of rowids that it selects before.
-        """
-        inside: List[Condition] = []
-        before: List[Condition] = []
+    def terms(self, filters: Optional[MetadataFilters]) -> List[Term]:
+        """The conditions that must all hold."""
+        found = []
         for part in self._parts(filters):
             condition, passed = self._leaf(part) if hasattr(part, "operator") else (self.tree(part), False)
-            (inside if passed else before).append(condition)
-        if before:
-            sql, values = _joined(before, "AND")
-            inside.append((f"rowid IN (SELECT rowid FROM {self.table} WHERE {sql})", values))
-        return inside
+            found.append((*condition, passed))
+        return found
 
     def _parts(self, filters: Optional[MetadataFilters]) -> List[Any]:
         """The filters of which all must hold."""
@@ -159,7 +149,7 @@ class _Filters:
             values = [each for each in value if fits(each)]
             if word == "in":
                 return (f"{name} IN (SELECT value FROM json_each(?))", [json.dumps(values)]), True
-            if 0 < len(values) <= _FEW:
+            if 0 < len(values) <= FEW:
                 return _joined([(f"{name} IS NOT ?", [each]) for each in values], "AND"), True
             return (f"coalesce({name} NOT IN (SELECT value FROM json_each(?)), 1)", [json.dumps(values)]), False
         if word == "is_empty":
@@ -391,7 +381,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             sql = f"SELECT rowid, text FROM (SELECT rowid, {expression} AS text FROM {table._table}) WHERE text IS NOT NULL"
             return [(rowid, text) for rowid, text in self._rows(sql)]
 
-        return _Filters(table._table, self.columns or {}, texts)
+        return _Filters(self.columns or {}, texts)
 
     def _conditions(
         self,
@@ -400,11 +390,12 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         node_ids: Optional[Sequence[str]] = None,
         doc_ids: Optional[Sequence[str]] = None,
     ) -> Condition:
-        conditions = self._filters(table).search(filters)
+        terms = self._filters(table).terms(filters)
         for column, ids in (("_node_id", node_ids), ("_ref_doc_id", doc_ids)):
             if ids is not None:
-                conditions.append((f"{quoted(column)} IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))]))
-        return _joined(conditions, "AND") if conditions else ("", [])
+                terms.append((f"{quoted(column)} IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))], True))
+        conditions, values = searched(table._table, terms)
+        return f"({' AND '.join(conditions)})" if conditions else "", values
 
     # ----- writing
 
