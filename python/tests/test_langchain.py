@@ -557,3 +557,15 @@ def test_a_filter_has_any_number_of_conditions(db: Any, n: int) -> None:
         everything = store.max_marginal_relevance_search("", 300, 300, filter=filter, per="score")
         assert {int(each) for each in ids(everything)} <= set(among) and bool(everything) == bool(among)
         assert sorted(map(int, ids(store.hybrid_search("text", 300, filter=filter, nprobe=-1)))) == among
+
+
+def test_a_k_that_is_no_whole_number_is_an_error_that_names_it(db: Any) -> None:
+    store = filled(db, hybrid=True)
+    store._embedding = Fixed([1.0] * 8)
+    assert len(store.similarity_search("", k=np.int64(3))) == 3
+    for k in (None, 1.5, "3", 2**63):
+        for search in (store.similarity_search, store.max_marginal_relevance_search, store.hybrid_search):
+            with pytest.raises(ValueError, match=f"k must be a whole number from 0 to 9223372036854775807, got {k!r}"):
+                search("text", k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="fetch_k must be a whole number from 0 to 9223372036854775807, got None"):
+        store.max_marginal_relevance_search("text", fetch_k=None)  # type: ignore[arg-type]

@@ -627,3 +627,23 @@ def test_a_filter_has_any_number_of_conditions(store: Any) -> None:
             assert both.ids
             mixed = store.query(asked(query, 200, "hybrid", query_str="fox", filters=filters, doc_ids=documents, node_ids=some))
             assert mixed.ids and all(passes(node, filters) for node in mixed.nodes)
+
+
+def test_a_mode_may_be_a_text_and_numbers_that_sqlite_has_not_are_named(store: Any) -> None:
+    query = random(1, DIM, 5)[0].tolist()
+    for mode in ("default", "mmr", "hybrid", "text_search"):
+        named = VectorStoreQuery(query_embedding=query, similarity_top_k=5, query_str="fox", mode=mode)
+        assert store.query(named).ids == store.query(asked(query, 5, mode, query_str="fox")).ids
+        for k in (2**63, 1.5, None):
+            with pytest.raises(ValueError, match=f"similarity_top_k must be a whole number from 0 to 9223372036854775807, got {k}"):
+                store.query(asked(query, k, mode, query_str="fox"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the mode of a query is one of default, mmr, hybrid, text_search, got 'sparse'"):
+        store.query(asked(query, mode="sparse"))
+    for wrong in ([], [1.0]):
+        for mode in ("default", "mmr", "hybrid"):
+            with pytest.raises(ValueError, match=f"query_embedding has 8 dimensions, got {len(wrong)}"):
+                store.query(asked(wrong, mode=mode, query_str="fox"))
+    for key in ("year", "year it's.x"):
+        for word, value in [("==", 2**63), (">", -(2**70)), ("nin", [1, 2**63])]:
+            with pytest.raises(ValueError, match=f"the filter {key} {word} takes whole numbers of 64 bits, got -?[0-9]+"):
+                store.query(asked(query, filters=where(key, word, value)))

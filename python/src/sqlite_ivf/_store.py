@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
@@ -105,6 +106,13 @@ def searched(table: str, terms: Iterable[Term]) -> Tuple[List[str], List[Any]]:
         both = " AND ".join(f"({sql})" for sql, _ in before)
         inside.append((f"rowid IN (SELECT rowid FROM {table} WHERE {both})", [each for _, values in before for each in values]))
     return [sql for sql, _ in inside], [each for _, values in inside for each in values]
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """A whole number that SQLite has, such as a `k`; an error that names it otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= operator.index(value) < 2**63:
+        raise ValueError(f"{name} must be a whole number from {least} to {2**63 - 1}, got {value!r}")
+    return operator.index(value)
 
 
 def check_vector(dim: Any, element: str, result: str) -> None:

@@ -42,7 +42,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.langchain needs langchain-core ({error}): pip install 'sqlite-ivf[langchain]'") from error
 
-from ._store import FEW, KINDS, SETTINGS, TYPES, Term, connected, created, fetched, kind_of, searched, transaction
+from ._store import FEW, KINDS, SETTINGS, TYPES, Term, connected, created, fetched, kind_of, searched, transaction, whole
 from .loading import Connection, load
 from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import _serialize
@@ -570,7 +570,7 @@ class IVFStore(VectorStore):
                 return []
             table = opened.table
             asked = {
-                "k": _plain(k),
+                "k": whole("k", k),
                 "per": ":".join(map(str, per)) if isinstance(per, (tuple, list)) else per,
                 "mmr": mmr,
                 "model": self._model,
@@ -620,7 +620,7 @@ class IVFStore(VectorStore):
     ) -> List[Document]:
         """The same for a vector."""
         _refuse("search", kwargs, _NEAREST)
-        mmr = f"{_plain(lambda_mult)}:{max(fetch_k, k)}"
+        mmr = f"{_plain(lambda_mult)}:{max(whole('fetch_k', fetch_k), whole('k', k))}"
         return [document for document, _ in self._nearest(embedding, k, mmr, **kwargs)]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -695,6 +695,6 @@ class IVFStore(VectorStore):
                 f"WHERE {' AND '.join(f'h.{name} = ?' for name in given)} ORDER BY h.rank"
             )
             words = query if text is None else text
-            asked = [table._named, f"main.{self._fts}", _serialize(vector, table.element), words, _plain(k)]
+            asked = [table._named, f"main.{self._fts}", _serialize(vector, table.element), words, whole("k", k)]
             rows = self._rows(sql, [*asked, *given.values()])
         return [(self._document(*row[:3]), row[3]) for row in rows]

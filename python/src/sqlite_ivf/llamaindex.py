@@ -11,7 +11,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ._store import FEW, KINDS, SETTINGS, Term, connected, created, fetched, kind_of, searched, transaction
+from ._store import FEW, KINDS, SETTINGS, Term, connected, created, fetched, kind_of, searched, transaction, whole
 from .table import Table, _literal, _unquoted, quoted
 
 try:
@@ -129,6 +129,8 @@ class _Filters:
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, float) and each - each != 0:
                 raise ValueError(f"{where} takes finite numbers, got {each!r}")
+            if isinstance(each, int) and not -(2**63) <= each < 2**63:
+                raise ValueError(f"{where} takes whole numbers of 64 bits, got {each!r}")
 
     def _insensitive(self, expression: str, value: str) -> Condition:
         """In Python, whose `lower` knows all letters; SQLite's knows those of ASCII."""
@@ -542,13 +544,14 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         by the similarity to the query. HYBRID takes `alpha` of the query (1 is the vector, 0 the text, 0.5 unless given),
         `fusion` (`rrf` or `sum`) and `candidates`; it and TEXT_SEARCH take `fts_mode` (`any`, `all`, `fts5`).
         """
-        mode = query.mode.value
+        mode = getattr(query.mode, "value", query.mode)
         if mode not in _MODES:
             raise ValueError(f"the mode of a query is one of {', '.join(_MODES)}, got {mode!r}")
         _refuse(kwargs, _ASKED[mode], f"a query of mode {mode}")
         for name in ("output_fields", "embedding_field"):
             if getattr(query, name) is not None:
                 raise ValueError(f"{name} is for other stores, got {getattr(query, name)!r}")
+        whole("similarity_top_k", query.similarity_top_k)
         text, vector = query.query_str, query.query_embedding
         if vector is None and mode != "text_search":
             raise ValueError(f"a query of mode {mode} has a query_embedding, got None")
@@ -563,6 +566,8 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
                 )
             if table is None:
                 return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+            if vector is not None and mode != "text_search" and len(vector) != table.dim:
+                raise ValueError(f"a query_embedding has {table.dim} dimensions, got {len(vector)}")
             with table.transaction():
                 # VectorStoreIndex says [] where it limits nothing: it lists no nodes whose text the store has.
                 where, values = self._conditions(table, query.filters, query.node_ids or None, query.doc_ids)
@@ -584,7 +589,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             name = "_ref_doc_id" if name in _DOCUMENT else name
             per = (name, *each) if each else name
         mmr = None
-        if query.mode.value == "mmr":
+        if query.mode == "mmr":
             given = asked.pop("mmr_threshold", query.mmr_threshold)
             threshold = 0.5 if given is None else given
             if not 0 <= threshold <= 1:
@@ -608,7 +613,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     ) -> Tuple[List[int], List[float]]:
         k, words = query.similarity_top_k, f"main.{self._words}"
         mode = asked.pop("fts_mode", "any")
-        if query.mode.value == "text_search":
+        if query.mode == "text_search":
             hits = table.hybrid(words, None, query.query_str, k, where=where, values=values, mode=mode)
             return hits.ids.tolist(), hits.fts_scores.tolist()
         alpha = 0.5 if query.alpha is None else query.alpha
