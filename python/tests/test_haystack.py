@@ -444,7 +444,7 @@ def test_retrievers_check_what_they_are_given() -> None:
     store = IVFDocumentStore()
     with pytest.raises(TypeError, match="document_store: an IVFDocumentStore is expected, got str"):
         IVFEmbeddingRetriever("x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="top_k must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="top_k must be a whole number from 1 to 9223372036854775807, got 0"):
         IVFBM25Retriever(store, top_k=0)
     assert IVFDocumentStore.from_dict(store.to_dict()).to_dict() == store.to_dict()
     store.close()
@@ -510,6 +510,8 @@ def test_top_k_is_a_whole_number_from_1_or_the_default(store: Any) -> None:
         for k in (0, -1, 1.5, "3", True, 2**63):
             with pytest.raises(ValueError, match=f"top_k must be a whole number from 1 to 9223372036854775807, got {k!r}"):
                 call(k)
+    with pytest.raises(ValueError, match="a whole number of 64 bits is expected, got 9223372036854775808"):
+        store.hybrid_retrieval("number", VECTORS[0], candidates=2**63)
     for operator in ("==", ">"):
         with pytest.raises(FilterError, match=f"meta.year {operator}: .*, got 9223372036854775808"):
             store.filter_documents(field("year", operator, 2**63))

@@ -641,7 +641,7 @@ def test_a_mode_may_be_a_text_and_numbers_that_sqlite_has_not_are_named(store: A
         store.query(asked(query, mode="sparse"))
     for wrong in ([], [1.0]):
         for mode in ("default", "mmr", "hybrid"):
-            with pytest.raises(ValueError, match=f"query_embedding has 8 dimensions, got {len(wrong)}"):
+            with pytest.raises(ValueError, match=f"query_embedding: vectors have 8 dimensions, got {len(wrong)}"):
                 store.query(asked(wrong, mode=mode, query_str="fox"))
     for key in ("year", "year it's.x"):
         for word, value in [("==", 2**63), (">", -(2**70)), ("nin", [1, 2**63])]:

@@ -413,3 +413,15 @@ def test_a_dict_of_any_number_of_columns_is_a_condition_of_the_search(db: Any, n
     db.execute("CREATE VIRTUAL TABLE words USING fts5(body)")
     assert sorted(table.hybrid("words", [0] * 4, None, 300, where=where).ids.tolist()) == among
     assert table.maxsim([[0] * 4], 3, per=names[0], where=where)
+
+
+def test_a_whole_number_that_sqlite_has_not_is_named(db: Any) -> None:
+    table = Table.create(db, "t", 2, columns={"year": "INTEGER"})
+    table.add([[1, 0]], metadata={"year": [1]})
+    calls: List[Callable[[], Any]] = [
+        lambda: table.search([0, 0], 2**63),
+        lambda: table.search([0, 0], where={"year": 2**63}),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="a whole number of 64 bits is expected, got 9223372036854775808"):
+            call()

@@ -44,12 +44,23 @@ def connected(path: str, **options: Any) -> Any:
         return connection
 
 
+def executed(cursor: Any, sql: str, values: Sequence[Any]) -> Any:
+    """The cursor, with a statement run; a whole number that SQLite has not is an error that names it."""
+    try:
+        return cursor.execute(sql, tuple(values))
+    except OverflowError as error:
+        for each in values:
+            if isinstance(each, int) and not -(2**63) <= each < 2**63:
+                raise ValueError(f"a whole number of 64 bits is expected, got {each}") from error
+        raise
+
+
 def fetched(connection: Any, sql: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
     """All rows of a statement, whatever the connection's row factory."""
     cursor = connection.cursor()
     if hasattr(cursor, "row_factory"):
         cursor.row_factory = None
-    return [tuple(row) for row in cursor.execute(sql, tuple(values)).fetchall()]
+    return [tuple(row) for row in executed(cursor, sql, values).fetchall()]
 
 
 def created(connection: Any, name: str) -> Optional[str]:

@@ -705,9 +705,7 @@ class _Retriever:
     ) -> None:
         if not isinstance(document_store, IVFDocumentStore):
             raise TypeError(f"document_store: an IVFDocumentStore is expected, got {type(document_store).__name__}")
-        if top_k <= 0:
-            raise ValueError(f"top_k must be greater than 0, got {top_k}")
-        self.document_store, self.filters, self.top_k, self.options = document_store, filters, top_k, options or {}
+        self.document_store, self.filters, self.top_k, self.options = document_store, filters, _count(top_k), options or {}
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
 
     def to_dict(self) -> Dict[str, Any]:

@@ -552,6 +552,9 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             if getattr(query, name) is not None:
                 raise ValueError(f"{name} is for other stores, got {getattr(query, name)!r}")
         whole("similarity_top_k", query.similarity_top_k)
+        for name in ("hybrid_top_k", "sparse_top_k"):
+            if getattr(query, name) is not None:
+                whole(name, getattr(query, name))
         text, vector = query.query_str, query.query_embedding
         if vector is None and mode != "text_search":
             raise ValueError(f"a query of mode {mode} has a query_embedding, got None")
@@ -567,7 +570,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             if table is None:
                 return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
             if vector is not None and mode != "text_search" and len(vector) != table.dim:
-                raise ValueError(f"a query_embedding has {table.dim} dimensions, got {len(vector)}")
+                raise ValueError(f"query_embedding: vectors have {table.dim} dimensions, got {len(vector)}")
             with table.transaction():
                 # VectorStoreIndex says [] where it limits nothing: it lists no nodes whose text the store has.
                 where, values = self._conditions(table, query.filters, query.node_ids or None, query.doc_ids)

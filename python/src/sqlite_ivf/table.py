@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import vectors as _vectors
-from ._store import FEW
+from ._store import FEW, executed
 from .loading import Connection
 from .progress import Callback, watch
 
@@ -264,7 +264,7 @@ class Table:
     def _execute(self, sql: str, values: Sequence[Any] = ()) -> Any:
         self.sql = sql
         _log.debug("%s", sql)
-        return self._cursor().execute(sql, tuple(values))
+        return executed(self._cursor(), sql, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
