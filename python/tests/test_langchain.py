@@ -567,5 +567,7 @@ def test_a_k_that_is_no_whole_number_is_an_error_that_names_it(db: Any) -> None:
         for search in (store.similarity_search, store.max_marginal_relevance_search, store.hybrid_search):
             with pytest.raises(ValueError, match=f"k must be a whole number from 0 to 9223372036854775807, got {k!r}"):
                 search("text", k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"filter: score \$gt: a number is expected \(the column is FLOAT\), got 1000"):
+        store.similarity_search("text", filter={"score": {"$gt": 10**400}})
     with pytest.raises(ValueError, match="fetch_k must be a whole number from 0 to 9223372036854775807, got None"):
         store.max_marginal_relevance_search("text", fetch_k=None)  # type: ignore[arg-type]

@@ -117,7 +117,7 @@ def _value(where: str, kind: str, value: Any) -> Any:
     kind = kind.split()[0]
     fits = {
         "INTEGER": isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63,
-        "FLOAT": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "FLOAT": isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023),
         "TEXT": isinstance(value, str),
         "BOOLEAN": isinstance(value, bool),
     }[kind]
