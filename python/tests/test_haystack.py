@@ -117,7 +117,6 @@ def test_a_retrieval_gives_the_documents_and_scores_of_brute_force(store: Any) -
     assert store.embedding_retrieval(query, top_k=1, return_embedding=True)[0].embedding == rows[0].tolist()
     scaled = store.embedding_retrieval(query, top_k=6, scale_score=True)
     assert [each.score for each in scaled] == pytest.approx(((cosines + 1) / 2).tolist(), abs=1e-6)
-    assert store.embedding_retrieval(query, top_k=0) == []
 
 
 FILTERS = [
@@ -222,7 +221,7 @@ def test_texts_are_found_by_words_and_by_both(store: Any) -> None:
     found = store.bm25_retrieval('What about "number" 17? (AND OR NEAR*', top_k=3)
     assert found[0].id == "d17" and found[0].score > found[1].score
     assert 0.5 < store.bm25_retrieval("17", top_k=1, scale_score=True)[0].score < 1
-    assert store.bm25_retrieval("?!", top_k=3) == [] and store.bm25_retrieval("17", top_k=0) == []
+    assert store.bm25_retrieval("?!", top_k=3) == []
     both = store.hybrid_retrieval("17", VECTORS[30], top_k=2)
     assert set(ids(both)) == {"d17", "d30"}
     assert ids(store.hybrid_retrieval("17", VECTORS[30], top_k=2, weights=(1, 0)))[0] == "d30"
@@ -445,7 +444,7 @@ def test_retrievers_check_what_they_are_given() -> None:
     store = IVFDocumentStore()
     with pytest.raises(TypeError, match="document_store: an IVFDocumentStore is expected, got str"):
         IVFEmbeddingRetriever("x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="top_k must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="top_k must be a whole number from 1 to 9223372036854775807, got 0"):
         IVFBM25Retriever(store, top_k=0)
     assert IVFDocumentStore.from_dict(store.to_dict()).to_dict() == store.to_dict()
     store.close()
@@ -456,3 +455,80 @@ def test_a_missing_haystack_is_an_error_that_says_what_to_install(monkeypatch: p
     monkeypatch.delitem(sys.modules, "sqlite_ivf.haystack")
     with pytest.raises(ImportError, match=r"sqlite_ivf.haystack needs haystack-ai .*sqlite-ivf\[haystack\]"):
         __import__("sqlite_ivf.haystack")
+
+
+def test_a_filter_has_any_number_of_conditions(store: Any) -> None:
+    query = random(1, 8, 3)[0]
+    for n in [*range(1, 21), 40, 60]:
+        out = [*range(2000, 2000 + min(n, 20)), *range(3000, 3000 + n - min(n, 20))]
+        for each in ([field("year", "!=", year) for year in out], [field("year", ">=", 1990 + i // 4) for i in range(n)]):
+            for conditions in (each, [*each, field("deep.x", "<", 150)]):
+                filters = {"operator": "AND", "conditions": conditions}
+                found = store.embedding_retrieval(query.tolist(), filters=filters, top_k=9, nprobe=-1)
+                assert ids(found) == expected(query, 9, filters), filters
+                assert store.embedding_retrieval(query.tolist(), filters=filters, mmr=0.5)
+                mixed = store.hybrid_retrieval("red", query.tolist(), filters=filters, top_k=200)
+                assert mixed and all(document_matches_filter(filters, document) for document in mixed)
+
+
+@pytest.mark.parametrize("columns", [None, {"d": "TEXT"}])
+def test_dates_are_equal_as_instants(columns: Any) -> None:
+    store = IVFDocumentStore(columns=columns)
+    days = ["2020-01-01T00:00:00Z", "2021-01-01", "2020-01-01", "soon", None]
+    store.write_documents([Document(id=str(i), meta={"d": day}, embedding=[1.0, i]) for i, day in enumerate(days)])
+    for given in ("2020-01-01T00:00:00+00:00", "2020-01-01 02:00:00+02:00", datetime(2020, 1, 1)):
+        for operator, value, found in [
+            ("==", given, ["0", "2"]),
+            ("!=", given, ["1", "3", "4"]),
+            ("in", [given], ["0", "2"]),
+            ("in", ["soon", given, None], ["0", "2", "3", "4"]),
+            ("not in", [given], ["1", "3", "4"]),
+            ("not in", ["soon", given], ["1", "4"]),
+        ]:
+            filters = field("d", operator, value)
+            assert ids(store.filter_documents(filters)) == found
+            assert sorted(ids(store.embedding_retrieval([1, 0], filters=filters))) == found
+    store.close()
+
+
+def test_true_and_false_are_ordered_as_numbers(store: Any) -> None:
+    for operator, value in [(">", -1), (">", 0), (">=", True), ("<", 0.5), ("<=", False)]:
+        filters = field("live", operator, value)
+        assert ids(store.filter_documents(filters)) == [d.id for d in documents() if document_matches_filter(filters, d)]
+        assert ids(store.embedding_retrieval(VECTORS[0], filters=filters)) == expected(VECTORS[0], 10, filters)
+
+
+def test_top_k_is_a_whole_number_from_1_or_the_default(store: Any) -> None:
+    calls: List[Callable[[Any], Any]] = [
+        lambda k: store.embedding_retrieval(VECTORS[0], top_k=k),
+        lambda k: store.bm25_retrieval("number", top_k=k),
+        lambda k: store.hybrid_retrieval("number", VECTORS[0], top_k=k),
+        lambda k: store.hybrid_retrieval("number", None, top_k=k),
+    ]
+    for call in calls:
+        assert len(call(None)) == 10 and len(call(np.int64(3))) == 3
+        for k in (0, -1, 1.5, "3", True, 2**63):
+            with pytest.raises(ValueError, match=f"top_k must be a whole number from 1 to 9223372036854775807, got {k!r}"):
+                call(k)
+    with pytest.raises(ValueError, match="a whole number of 64 bits is expected, got 9223372036854775808"):
+        store.hybrid_retrieval("number", VECTORS[0], candidates=2**63)
+    for operator in ("==", ">"):
+        with pytest.raises(FilterError, match=f"meta.year {operator}: .*, got 9223372036854775808"):
+            store.filter_documents(field("year", operator, 2**63))
+
+
+def test_what_is_said_of_a_store_that_exists_is_true_of_it(tmp_path: Path) -> None:
+    given: Dict[str, Any] = {"embedding_dim": 2, "tokenize": "porter", "nlist": 4, "train_at": "off"}
+    IVFDocumentStore(tmp_path / "s.db", **given).close()
+    IVFDocumentStore(tmp_path / "s.db").close()
+    IVFDocumentStore(tmp_path / "s.db", **given).close()
+    IVFDocumentStore(tmp_path / "s.db", doubles=True, nlist=4, bm25=True).close()
+    IVFDocumentStore(tmp_path / "s.db", table="plain", bm25=False).close()
+    wrong: List[Any] = [{"nlist": 5}, {"nprobe": 3}, {"tokenize": "ascii"}, {"bm25": False}]
+    wrong.append({"table": "plain", "tokenize": "ascii"})
+    for each in wrong:
+        name, value = list(each.items())[-1]
+        with pytest.raises(ValueError, match=f"{name}={value!r}, but table '(documents|plain)' exists"):
+            IVFDocumentStore(tmp_path / "s.db", **each)
+    with pytest.raises(ValueError, match="tokenize='ascii' is for bm25=True, got bm25=False"):
+        IVFDocumentStore(bm25=False, tokenize="ascii")

@@ -49,6 +49,14 @@ class Never(Embeddings):
     embed_documents = embed_query
 
 
+class Fixed(Never):
+    def __init__(self, vector: List[float]) -> None:
+        self.vector = vector
+
+    def embed_query(self, text: str) -> List[float]:
+        return self.vector
+
+
 class TestStandard(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self) -> Iterator[Any]:
@@ -527,3 +535,39 @@ def test_the_module_without_langchain_says_what_to_install() -> None:
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test_pages.test_the_blocks_of_a_page_run_in_their_order("docs/langchain.md", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("n", [*range(1, 21), 30, 49, 50, 51, 60])
+def test_a_filter_has_any_number_of_conditions(db: Any, n: int) -> None:
+    store, rows, query = filled(db, hybrid=True), random(300, 8), random(1, 8, 1)[0]
+    store._embedding = Fixed(query.tolist())
+    out = [*range(2000, 2000 + min(n, 17)), *range(3000, 3000 + n - min(n, 17))]
+    terms: List[Any] = [{"score": {"$ne": each / 8}} for each in range(n)]
+    filters: List[Any] = [
+        ({"year": {"$nin": out}}, lambda m: m.get("year", out[0]) not in out),
+        ({"year": {"$nin": out}, "lang": {"$ne": "fr"}}, lambda m: m.get("year", out[0]) not in out and m["lang"] != "fr"),
+        ({"$and": terms}, lambda m: m.get("score", 0) * 8 >= n),
+        ({"$and": [{"$not": each} for each in terms[1:3] * n] or [{"score": -1}]}, lambda m: n == 2 and m.get("score") == 1 / 8),
+        ({"$or": [*terms, {"score": 0}]}, lambda m: "score" in m),
+    ]
+    for filter, passes in filters:
+        among = [i for i in range(300) if passes(metadata(i))]
+        expected = [str(among[at]) for at in nearest(rows[among], query, 5, "cosine")] if among else []
+        assert ids(store.similarity_search("", 5, filter=filter, nprobe=-1)) == expected, filter
+        everything = store.max_marginal_relevance_search("", 300, 300, filter=filter, per="score")
+        assert {int(each) for each in ids(everything)} <= set(among) and bool(everything) == bool(among)
+        assert sorted(map(int, ids(store.hybrid_search("text", 300, filter=filter, nprobe=-1)))) == among
+
+
+def test_a_k_that_is_no_whole_number_is_an_error_that_names_it(db: Any) -> None:
+    store = filled(db, hybrid=True)
+    store._embedding = Fixed([1.0] * 8)
+    assert len(store.similarity_search("", k=np.int64(3))) == 3
+    for k in (None, 1.5, "3", 2**63):
+        for search in (store.similarity_search, store.max_marginal_relevance_search, store.hybrid_search):
+            with pytest.raises(ValueError, match=f"k must be a whole number from 0 to 9223372036854775807, got {k!r}"):
+                search("text", k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"filter: score \$gt: a number is expected \(the column is FLOAT\), got 1000"):
+        store.similarity_search("text", filter={"score": {"$gt": 10**400}})
+    with pytest.raises(ValueError, match="fetch_k must be a whole number from 0 to 9223372036854775807, got None"):
+        store.max_marginal_relevance_search("text", fetch_k=None)  # type: ignore[arg-type]

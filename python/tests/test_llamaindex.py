@@ -606,3 +606,44 @@ def test_without_llama_index_the_error_says_what_to_install(monkeypatch: pytest.
 def test_importing_the_package_imports_no_llama_index() -> None:
     code = "import sys, sqlite_ivf; assert not any(name.startswith('llama_index') for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_filter_has_any_number_of_conditions(store: Any) -> None:
+    nodes, query = some_nodes(200), random(1, DIM, 5)[0]
+    simple = SimpleVectorStore()
+    simple.add(nodes)
+    documents, some = [f"doc {i}" for i in range(40)], [f"n{i}" for i in range(0, 200, 2)]
+    for n in [*range(1, 21), 40, 60]:
+        out = [*range(2000, 2000 + min(n, 8)), *range(3000, 3000 + n - min(n, 8))]
+        each = [MetadataFilter(key="year", operator="!=", value=value) for value in out]
+        more = [MetadataFilter(key="score", operator=word, value=0.25) for word in ["!="] * n]
+        for filters in (where("year", "nin", out), MetadataFilters(filters=each), MetadataFilters(filters=[*each[:4], *more])):
+            for mode in ("default", "mmr"):
+                given = asked(query, 200, mode, filters=filters)
+                assert sorted(store.query(given).ids) == sorted(node.node_id for node in nodes if passes(node, filters))
+            assert store.query(asked(query, 7, filters=filters)).ids == simple.query(asked(query, 7, filters=filters)).ids
+            both = store.query(asked(query, 200, filters=filters, doc_ids=documents, node_ids=some), per="ref_doc_id", nprobe=-1)
+            assert set(both.ids) <= {node.node_id for node in nodes if passes(node, filters) and node.ref_doc_id} & set(some)
+            assert both.ids
+            mixed = store.query(asked(query, 200, "hybrid", query_str="fox", filters=filters, doc_ids=documents, node_ids=some))
+            assert mixed.ids and all(passes(node, filters) for node in mixed.nodes)
+
+
+def test_a_mode_may_be_a_text_and_numbers_that_sqlite_has_not_are_named(store: Any) -> None:
+    query = random(1, DIM, 5)[0].tolist()
+    for mode in ("default", "mmr", "hybrid", "text_search"):
+        named = VectorStoreQuery(query_embedding=query, similarity_top_k=5, query_str="fox", mode=mode)
+        assert store.query(named).ids == store.query(asked(query, 5, mode, query_str="fox")).ids
+        for k in (2**63, 1.5, None):
+            with pytest.raises(ValueError, match=f"similarity_top_k must be a whole number from 0 to 9223372036854775807, got {k}"):
+                store.query(asked(query, k, mode, query_str="fox"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the mode of a query is one of default, mmr, hybrid, text_search, got 'sparse'"):
+        store.query(asked(query, mode="sparse"))
+    for wrong in ([], [1.0]):
+        for mode in ("default", "mmr", "hybrid"):
+            with pytest.raises(ValueError, match=f"query_embedding: vectors have 8 dimensions, got {len(wrong)}"):
+                store.query(asked(wrong, mode=mode, query_str="fox"))
+    for key in ("year", "year it's.x"):
+        for word, value in [("==", 2**63), (">", -(2**70)), ("nin", [1, 2**63])]:
+            with pytest.raises(ValueError, match=f"the filter {key} {word} takes whole numbers of 64 bits, got -?[0-9]+"):
+                store.query(asked(query, filters=where(key, word, value)))

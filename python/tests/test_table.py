@@ -394,3 +394,34 @@ def test_a_table_can_be_an_index_over_another_one(db: Any) -> None:
     assert table.search(rows[3], 5).ids.tolist() == nearest(rows, rows[3], 5, "l2")
     db.execute('DELETE FROM "my docs" WHERE id = 3')
     assert table.search(rows[3], 1).ids.tolist() != [3] and len(table) == 299
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 13, 20, 40])
+def test_a_dict_of_any_number_of_columns_is_a_condition_of_the_search(db: Any, n: int) -> None:
+    rows, names = random(300, 4), [f"c{i}" for i in range(n)]
+    table = Table.create(db, "t", 4, columns=dict.fromkeys(names, "INTEGER"))
+    values = [[None if row % 11 == 0 else int(row % (i + 2) > 0) for row in range(300)] for i in range(n)]
+    table.add(rows, np.arange(300), metadata=dict(zip(names, values)))
+    among = [row for row in range(50, 300) if all(each[row] == 1 for each in values)]
+    where = {**dict.fromkeys(names, 1), "rowid": range(50, 300)}
+    hits = table.search([0, 0, 0, 0], 300, where=where, within=9, nprobe=-1)
+    assert sorted(hits.ids.tolist()) == among and among
+    assert table.search([0] * 4, 3, where=where).ids.tolist() == [among[at] for at in nearest(rows[among], np.zeros(4), 3)]
+    table.search([0] * 4, 3, where=where, within=9, per=names[0], mmr=0.5, nprobe=-1)
+    for given, expected in ((where, among), (dict.fromkeys(names), [*range(0, 300, 11)])):
+        assert sorted(table.search([0] * 4, 300, where=given).ids.tolist()) == expected
+    db.execute("CREATE VIRTUAL TABLE words USING fts5(body)")
+    assert sorted(table.hybrid("words", [0] * 4, None, 300, where=where).ids.tolist()) == among
+    assert table.maxsim([[0] * 4], 3, per=names[0], where=where)
+
+
+def test_a_whole_number_that_sqlite_has_not_is_named(db: Any) -> None:
+    table = Table.create(db, "t", 2, columns={"year": "INTEGER"})
+    table.add([[1, 0]], metadata={"year": [1]})
+    calls: List[Callable[[], Any]] = [
+        lambda: table.search([0, 0], 2**63),
+        lambda: table.search([0, 0], where={"year": 2**63}),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="a whole number of 64 bits is expected, got 9223372036854775808"):
+            call()

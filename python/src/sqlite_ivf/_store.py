@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from . import vectors as _vectors
 from .loading import connect
@@ -19,6 +20,11 @@ SETTINGS = (
 )
 #: What a table is made with, beside `content` and `model`: docs/sql.md, "Creating a table".
 OPTIONS = (*SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
+#: As many conditions on columns are left to a search as they are. SQLite leaves 16 to a table, and MATCH, `k`, `packed`, the
+#: largest distance and options are 8 of them: docs/sql.md, "Conditions".
+FEW = 8
+#: A condition, its values, and whether SQLite leaves it to the table.
+Term = Tuple[str, List[Any], bool]
 #: What a vector of the database becomes.
 RESULTS = ("numpy", "memoryview", "list")
 
@@ -38,12 +44,23 @@ def connected(path: str, **options: Any) -> Any:
         return connection
 
 
+def executed(cursor: Any, sql: str, values: Sequence[Any]) -> Any:
+    """The cursor, with a statement run; a whole number that SQLite has not is an error that names it."""
+    try:
+        return cursor.execute(sql, tuple(values))
+    except OverflowError as error:
+        for each in values:
+            if isinstance(each, int) and not -(2**63) <= each < 2**63:
+                raise ValueError(f"a whole number of 64 bits is expected, got {each}") from error
+        raise
+
+
 def fetched(connection: Any, sql: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
     """All rows of a statement, whatever the connection's row factory."""
     cursor = connection.cursor()
     if hasattr(cursor, "row_factory"):
         cursor.row_factory = None
-    return [tuple(row) for row in cursor.execute(sql, tuple(values)).fetchall()]
+    return [tuple(row) for row in executed(cursor, sql, values).fetchall()]
 
 
 def created(connection: Any, name: str) -> Optional[str]:
@@ -85,6 +102,28 @@ def metadata_kind(declared: str) -> Optional[str]:
         if any(part in declared.upper() for part in parts):
             return kind
     return None
+
+
+def searched(table: str, terms: Iterable[Term]) -> Tuple[List[str], List[Any]]:
+    """Conditions that must all hold, and their values, as a search of a table takes them.
+
+    What SQLite would apply after the search becomes one list of rowids, selected before it. So do all of them, if they are many.
+    """
+    listed = list(terms)
+    many = sum(max(1, len(values)) for _, values, left in listed if left) > FEW
+    inside = [] if many else [(sql, values) for sql, values, left in listed if left]
+    before = [(sql, values) for sql, values, left in listed if many or not left]
+    if before:
+        both = " AND ".join(f"({sql})" for sql, _ in before)
+        inside.append((f"rowid IN (SELECT rowid FROM {table} WHERE {both})", [each for _, values in before for each in values]))
+    return [sql for sql, _ in inside], [each for _, values in inside for each in values]
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """A whole number that SQLite has, such as a `k`; an error that names it otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= operator.index(value) < 2**63:
+        raise ValueError(f"{name} must be a whole number from {least} to {2**63 - 1}, got {value!r}")
+    return operator.index(value)
 
 
 def check_vector(dim: Any, element: str, result: str) -> None:

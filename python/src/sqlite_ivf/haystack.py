@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.haystack needs haystack-ai ({error}): pip install 'sqlite-ivf[haystack]'") from error
 
-from ._store import KINDS, OPTIONS, SETTINGS, connected, created, fetched, kind_of, transaction
+from ._store import FEW, KINDS, OPTIONS, SETTINGS, connected, created, fetched, kind_of, transaction, whole
 from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import numpy
 
@@ -46,6 +46,8 @@ _ORDER = {">": ">", ">=": ">=", "<": "<", "<=": "<="}
 _OPERATORS = ("==", "!=", *_ORDER, "in", "not in")
 #: The columns of a document.
 _STORED = ("id", "content", "meta", "embedding", "doubles", "blob", "rest")
+#: How many documents are retrieved unless it is said.
+_TOP_K = 10
 _LOGIC = ("AND", "OR", "NOT")
 #: The types of JSON as Haystack's stores call them.
 _KEYWORDS = {"text": "keyword", "integer": "int", "real": "float", "true": "boolean", "false": "boolean"}
@@ -115,17 +117,24 @@ def _comparison(given: Mapping[str, Any], columns: Mapping[str, str], where: str
         if not isinstance(value, list):
             raise FilterError(f"{where}: a list is expected, got {value!r}")
         listed = [_scalar(where, each) for each in value]
-        condition = f"ifnull({sql} IN (SELECT value FROM json_each(?)), 0)"
+        condition, values = f"ifnull({sql} IN (SELECT value FROM json_each(?)), 0)", [_json(listed)]
         if None in listed:
-            condition = f"({condition} OR {sql} IS NULL)"
+            condition += f" OR {sql} IS NULL"
+        dates = [each for each in listed if _is_date(each)]
+        if dates:
+            condition += f" OR {_dated(sql, 'IN (SELECT julianday(value) FROM json_each(?))')}"
+            values.append(_json(dates))
         fits = operator == "in" and all(_fits(declared, each) for each in listed)
         pushed = f"{quoted(column)} IN (SELECT value FROM json_each(?))" if fits else None
-        return _Term(condition if operator == "in" else f"NOT {condition}", [_json(listed)], pushed)
+        return _Term(f"({condition})" if operator == "in" else f"NOT ({condition})", values, pushed)
     if operator in ("==", "!="):
         if isinstance(value, (list, dict)):
             condition, bound = f"ifnull({sql} = ? AND {kind} IN ('array', 'object'), 0)", _json(value)
             return _Term(condition if operator == "==" else f"NOT {condition}", [bound])
         bound, compare = _scalar(where, value), "IS" if operator == "==" else "IS NOT"
+        if _is_date(bound):
+            condition = f"({sql} IS ? OR {_dated(sql, '= julianday(?)')})"
+            return _Term(condition if operator == "==" else f"NOT {condition}", [bound, bound])
         pushed = f"{quoted(column)} {compare} ?" if _fits(declared, bound) or (bound is None and declared) else None
         return _Term(f"{sql} {compare} ?", [bound], pushed)
     if operator not in _ORDER:
@@ -134,13 +143,26 @@ def _comparison(given: Mapping[str, Any], columns: Mapping[str, str], where: str
         return _Term("0", [])
     if isinstance(value, datetime):
         value = value.isoformat()
-    if isinstance(value, str) and _DATE.match(value):
-        condition = f"ifnull({sql} GLOB '[0-9][0-9][0-9][0-9]-*' AND julianday({sql}) {operator} julianday(?), 0)"
-        return _Term(condition, [value])
+    if _is_date(value):
+        return _Term(_dated(sql, f"{operator} julianday(?)"), [value])
     if not isinstance(value, (int, float)):
         raise FilterError(f"{where}: a number or an ISO date is expected, got {value!r}")
+    value = _scalar(where, value)
     pushed = f"{quoted(column)} {operator} ?" if declared in ("INTEGER", "FLOAT") else None
-    return _Term(f"ifnull({kind} IN ('integer', 'real') AND {sql} {operator} ?, 0)", [value], pushed)
+    return _Term(f"ifnull({kind} IN ('integer', 'real', 'true', 'false') AND {sql} {operator} ?, 0)", [value], pushed)
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, str) and _DATE.match(value) is not None
+
+
+def _dated(sql: str, comparison: str) -> str:
+    """A comparison of a value, if it is a date, as an instant."""
+    return f"ifnull({sql} GLOB '[0-9][0-9][0-9][0-9]-*' AND julianday({sql}) {comparison}, 0)"
+
+
+def _count(top_k: Optional[int]) -> int:
+    return _TOP_K if top_k is None else whole("top_k", top_k, 1)
 
 
 def _scalar(where: str, value: Any) -> Any:
@@ -160,7 +182,7 @@ def _scalar(where: str, value: Any) -> Any:
 def _fits(declared: str, value: Any) -> bool:
     """Whether a column of the index compares with a value as JSON does."""
     if declared == "TEXT":
-        return isinstance(value, str)
+        return isinstance(value, str) and not _is_date(value)
     return declared in ("INTEGER", "FLOAT", "BOOLEAN") and isinstance(value, (int, float))
 
 
@@ -207,7 +229,8 @@ class IVFDocumentStore:
         `porter`. Embeddings are stored as 4-byte floats; `doubles` keeps them in full as well, where that loses digits. `model`
         is the name of the embedding model, which the index keeps. `options` are those of the index: `nlist`, `train_at`, ...
 
-        What is said of a table that exists must be true of it. What is not said is taken from it.
+        What is said of a table that exists must be true of it. What is not said is taken from it, and `bm25=True` says nothing.
+        `doubles` is about what this store writes.
         """
         if metric is not None and metric not in _METRICS:
             raise ValueError(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
@@ -218,6 +241,8 @@ class IVFDocumentStore:
             if kind_of(kind) not in KINDS:
                 raise ValueError(f"columns: the type of {name!r} must be one of {', '.join(KINDS)}, got {kind!r}")
             _path(name)
+        if tokenize is not None and not bm25:
+            raise ValueError(f"tokenize={tokenize!r} is for bm25=True, got bm25={bm25!r}")
         self._given = {
             "database": os.fspath(database), "table": table, "embedding_dim": embedding_dim, "metric": metric, "columns": columns,
             "bm25": bm25, "tokenize": tokenize, "doubles": doubles, "model": model, **options,
@@ -231,6 +256,7 @@ class IVFDocumentStore:
         try:
             if created(self.connection, table) is not None and embedding_dim is None:
                 self._open()  # which only reads
+                self._near()
             else:
                 with self._transaction():
                     self._open()
@@ -291,7 +317,13 @@ class IVFDocumentStore:
         if self._columns not in (None, found):
             raise ValueError(f"columns={self._columns!r}, but table {self._name!r} exists with columns={found!r}")
         self._columns = found
-        self._bm25 = created(self.connection, f"{self._name}_fts") is not None
+        words = created(self.connection, f"{self._name}_fts")
+        exists = f"but table {self._name!r} exists with the FTS5 table: {words}"
+        if words is not None and not self._bm25:
+            raise ValueError(f"bm25={self._bm25!r}, {exists}")
+        if self._tokenize is not None and _literal(self._tokenize) not in (words or ""):
+            raise ValueError(f"tokenize={self._tokenize!r}, {exists}")
+        self._bm25 = words is not None
 
     def _near(self, dim: Optional[int] = None) -> Optional[Table]:
         """The index as it is now; made if it is missing and there is a number of dimensions."""
@@ -301,6 +333,9 @@ class IVFDocumentStore:
             for what, wanted, got in (("metric", self._metric, table.metric), ("embedding_dim", dim, table.dim)):
                 if wanted is not None and wanted != got:
                     raise ValueError(f"{what}={wanted!r}, but table {self._name!r} exists with {what}={got!r}")
+            for what, value in self._options.items():
+                if not re.search(rf", {what}={re.escape(str(value))}[,)]", table.created):
+                    raise ValueError(f"{what}={value!r}, but table {self._name!r} exists, its index made by: {table.created}")
             if self._model is not None:
                 table.check_model(self._model)
             return table
@@ -525,7 +560,7 @@ class IVFDocumentStore:
         query_embedding: Sequence[float],
         *,
         filters: Optional[Dict[str, Any]] = None,
-        top_k: int = 10,
+        top_k: Optional[int] = _TOP_K,
         scale_score: bool = False,
         return_embedding: bool = False,
         per: Union[str, Tuple[str, int], None] = None,
@@ -540,17 +575,18 @@ class IVFDocumentStore:
         for name in settings:
             if name not in SETTINGS:
                 raise TypeError(f"embedding_retrieval: unknown argument {name!r}, expected one of {', '.join(SETTINGS)}")
+        top_k = _count(top_k)
         pushed, rest = self._split(filters)
         with self._lock:
             near = self._near()
-            if near is None or not top_k:
+            if near is None:
                 return []
             blob, _ = self._vector(query_embedding, "query_embedding")
             if len(blob) != 4 * near.dim:
                 raise ValueError(f"query_embedding: {near.dim} dimensions are expected, got {len(blob) // 4}")
             params = _text_of({name: _plain(value) for name, value in settings.items() if value is not None})
             asked = {
-                "k": _plain(top_k), "per": None if per is None else self._per(per), "mmr": None if mmr is None else str(mmr),
+                "k": top_k, "per": None if per is None else self._per(per), "mmr": None if mmr is None else str(mmr),
                 "params": params or None, "model": self._model,
             }  # fmt: skip
             asked = {name: value for name, value in asked.items() if value is not None}
@@ -569,13 +605,15 @@ class IVFDocumentStore:
         return ":".join(map(str, [f"meta.{column}", *count]))
 
     def _split(self, filters: Optional[Mapping[str, Any]]) -> Tuple[List[_Term], Optional[Mapping[str, Any]]]:
-        """The conditions that the index's columns answer, and the filter of the others."""
+        """The conditions that the index's columns answer, if they are few, and the filter of the others."""
         if not filters:
             return [], None
         conditions, where = [filters], "filters"
         if "field" not in filters and filters.get("operator") == "AND" and isinstance(filters.get("conditions"), list):
             conditions, where = filters["conditions"], "filters: AND"
         terms = [_term(each, self._columns or {}, where) for each in conditions]
+        if sum(term.pushed is not None for term in terms) > FEW:  # more than SQLite leaves to a table
+            return [], filters
         others = [each for each, term in zip(conditions, terms) if term.pushed is None]
         return [term for term in terms if term.pushed], {"operator": "AND", "conditions": others} if others else None
 
@@ -594,17 +632,18 @@ class IVFDocumentStore:
             )
 
     def bm25_retrieval(
-        self, query: str, *, filters: Optional[Dict[str, Any]] = None, top_k: int = 10, scale_score: bool = False
+        self, query: str, *, filters: Optional[Dict[str, Any]] = None, top_k: Optional[int] = _TOP_K, scale_score: bool = False
     ) -> List[Document]:
         """The documents with words of a text, with the scores of FTS5's BM25. No character of the text is an operator."""
         self._need_words()
+        top_k = _count(top_k)
         words = " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", query)))
         among, values = self._among(filters, "rowid")
-        if not words or not top_k:
+        if not words:
             return []
         fts = quoted(f"{self._name}_fts")
         sql = f"SELECT rowid, -rank FROM {fts} WHERE {fts} MATCH ?{among} ORDER BY rank, rowid LIMIT ?"
-        found = self._rows(sql, [words, *values, _plain(top_k)])
+        found = self._rows(sql, [words, *values, top_k])
         return self._retrieved([(nr, 1 / (1 + math.exp(-score / 8)) if scale_score else score) for nr, score in found], False)
 
     def hybrid_retrieval(
@@ -613,7 +652,7 @@ class IVFDocumentStore:
         query_embedding: Optional[Sequence[float]],
         *,
         filters: Optional[Dict[str, Any]] = None,
-        top_k: int = 10,
+        top_k: Optional[int] = _TOP_K,
         weights: Tuple[float, float] = (1.0, 1.0),
         fusion: str = "rrf",
         candidates: Optional[int] = None,
@@ -621,6 +660,7 @@ class IVFDocumentStore:
         """The documents that an embedding and the words of a text find together: docs/sql.md, "Hybrid search"."""
         with self._lock:
             self._need_words()
+            top_k = _count(top_k)
             near = self._near()
             if near is None or query_embedding is None:
                 return self.bm25_retrieval(query, filters=filters, top_k=top_k)
@@ -632,8 +672,8 @@ class IVFDocumentStore:
             among, values = self._among(filters, "rowid")
             conditions = " AND ".join(f"{name} = ?" for name in given)
             sql = f"SELECT rowid, score FROM ivf_hybrid(?, ?, ?, ?, ?) WHERE {conditions}{among} ORDER BY rank"
-            asked = [near._named, f"main.{self._name}_fts", blob, query, _plain(top_k), *given.values(), *values]
-            return self._retrieved(self._rows(sql, asked) if top_k else [], False)
+            asked = [near._named, f"main.{self._name}_fts", blob, query, top_k, *given.values(), *values]
+            return self._retrieved(self._rows(sql, asked), False)
 
     write_documents_async = _async(write_documents)
     delete_documents_async = _async(delete_documents)
@@ -665,9 +705,7 @@ class _Retriever:
     ) -> None:
         if not isinstance(document_store, IVFDocumentStore):
             raise TypeError(f"document_store: an IVFDocumentStore is expected, got {type(document_store).__name__}")
-        if top_k <= 0:
-            raise ValueError(f"top_k must be greater than 0, got {top_k}")
-        self.document_store, self.filters, self.top_k, self.options = document_store, filters, top_k, options or {}
+        self.document_store, self.filters, self.top_k, self.options = document_store, filters, _count(top_k), options or {}
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
 
     def to_dict(self) -> Dict[str, Any]:

@@ -42,7 +42,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.langchain needs langchain-core ({error}): pip install 'sqlite-ivf[langchain]'") from error
 
-from ._store import KINDS, SETTINGS, TYPES, connected, created, fetched, kind_of, transaction
+from ._store import FEW, KINDS, SETTINGS, TYPES, Term, connected, created, fetched, kind_of, searched, transaction, whole
 from .loading import Connection, load
 from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import _serialize
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["IVFStore"]
 
 Per = Union[str, Tuple[str, int], None]
-#: A condition, its values, and whether it is part of a search as it stands.
-Term = Tuple[str, List[Any], bool]
 
 _OWN = ("id", "embedding", "text", "metadata")
 _SEARCH = (
@@ -119,7 +117,7 @@ def _value(where: str, kind: str, value: Any) -> Any:
     kind = kind.split()[0]
     fits = {
         "INTEGER": isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63,
-        "FLOAT": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "FLOAT": isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023),
         "TEXT": isinstance(value, str),
         "BOOLEAN": isinstance(value, bool),
     }[kind]
@@ -170,7 +168,7 @@ def _condition(name: str, kind: str, operator: str, value: Any) -> Term:
         if len(values) != 2:
             raise ValueError(f"{where}: the smallest and the largest value are expected, got {value!r}")
         return f"{column} BETWEEN ? AND ?", values, True
-    if operator == "$nin" and 0 < len(values) <= 50:  # SQLite does not make NOT IN part of a search
+    if operator == "$nin" and 0 < len(values) <= FEW:  # SQLite does not make NOT IN part of a search
         return " AND ".join([f"{column} != ?"] * len(values)), values, True
     negated = "NOT " if operator == "$nin" else ""
     return f"{column} {negated}IN (SELECT value FROM json_each(?))", [_json(where, values)], not negated
@@ -572,19 +570,18 @@ class IVFStore(VectorStore):
                 return []
             table = opened.table
             asked = {
-                "k": _plain(k),
+                "k": whole("k", k),
                 "per": ":".join(map(str, per)) if isinstance(per, (tuple, list)) else per,
                 "mmr": mmr,
                 "model": self._model,
                 "params": _params(settings) or None,
             }
             asked = {name: value for name, value in asked.items() if value is not None}
-            conditions, values = [f"{name} = ?" for name in asked], [*asked.values()]
-            for sql, bound, pushed in terms:
-                conditions.append(sql if pushed else f"rowid IN (SELECT rowid FROM {table._table} WHERE {sql})")
-                values += bound
-            sql = f"SELECT id, text, metadata, distance FROM {table._table} WHERE embedding MATCH ? AND {' AND '.join(conditions)}"
-            rows = self._rows(f"{sql} ORDER BY distance, rowid", [_serialize(embedding, table.element), *values])
+            conditions, values = searched(table._table, terms)
+            conditions = ["embedding MATCH ?", *(f"{name} = ?" for name in asked), *conditions]
+            sql = f"SELECT id, text, metadata, distance FROM {table._table} WHERE {' AND '.join(conditions)}"
+            given = [_serialize(embedding, table.element), *asked.values(), *values]
+            rows = self._rows(f"{sql} ORDER BY distance, rowid", given)
         return [(self._document(*row[:3]), row[3]) for row in rows]
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> List[Document]:
@@ -623,7 +620,7 @@ class IVFStore(VectorStore):
     ) -> List[Document]:
         """The same for a vector."""
         _refuse("search", kwargs, _NEAREST)
-        mmr = f"{_plain(lambda_mult)}:{max(fetch_k, k)}"
+        mmr = f"{_plain(lambda_mult)}:{max(whole('fetch_k', fetch_k), whole('k', k))}"
         return [document for document, _ in self._nearest(embedding, k, mmr, **kwargs)]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -689,8 +686,8 @@ class IVFStore(VectorStore):
                 "vec_params": params or None,
             }
             if terms:
-                given["filter"], bound, _ = _all(terms)
-                given["filter_values"] = _json("filter", bound)
+                conditions, bound = searched(table._table, terms)
+                given["filter"], given["filter_values"] = " AND ".join(conditions), _json("filter", bound)
             given = {name: _plain(value) for name, value in given.items() if value is not None}
             sql = (
                 "SELECT t.id, t.text, t.metadata, h.score "
@@ -698,6 +695,6 @@ class IVFStore(VectorStore):
                 f"WHERE {' AND '.join(f'h.{name} = ?' for name in given)} ORDER BY h.rank"
             )
             words = query if text is None else text
-            asked = [table._named, f"main.{self._fts}", _serialize(vector, table.element), words, _plain(k)]
+            asked = [table._named, f"main.{self._fts}", _serialize(vector, table.element), words, whole("k", k)]
             rows = self._rows(sql, [*asked, *given.values()])
         return [(self._document(*row[:3]), row[3]) for row in rows]

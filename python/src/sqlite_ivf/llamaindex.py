@@ -11,7 +11,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ._store import KINDS, SETTINGS, connected, created, fetched, kind_of, transaction
+from ._store import FEW, KINDS, SETTINGS, Term, connected, created, fetched, kind_of, searched, transaction, whole
 from .table import Table, _literal, _unquoted, quoted
 
 try:
@@ -44,8 +44,6 @@ _ASKED = {
     "hybrid": ("fusion", "fts_mode", "candidates", *SETTINGS),
     "text_search": ("fts_mode",),
 }
-#: As many values of `nin` are conditions of the search; more of them are looked at in a scan before it.
-_FEW = 16
 
 Condition = Tuple[str, List[Any]]
 
@@ -63,28 +61,20 @@ def _joined(conditions: Sequence[Condition], word: str) -> Condition:
 class _Filters:
     """Metadata filters in SQL, by the rules of LlamaIndex's own SimpleVectorStore."""
 
-    def __init__(self, table: str, columns: Mapping[str, str], texts: Callable[[str], List[Tuple[int, str]]]) -> None:
-        self.table = table
+    def __init__(self, columns: Mapping[str, str], texts: Callable[[str], List[Tuple[int, str]]]) -> None:
         self.columns: Dict[str, Tuple[str, bool]] = {
             **{key: (quoted("_ref_doc_id"), True) for key in _DOCUMENT},
             **{key: (quoted(key), kind.startswith("TEXT")) for key, kind in columns.items()},
         }
         self.texts = texts
 
-    def search(self, filters: Optional[MetadataFilters]) -> List[Condition]:
-        """Conditions that are part of a search.
-
-        What SQLite would apply after it is a list of rowids that it selects before.
-        """
-        inside: List[Condition] = []
-        before: List[Condition] = []
+    def terms(self, filters: Optional[MetadataFilters]) -> List[Term]:
+        """The conditions that must all hold."""
+        found = []
         for part in self._parts(filters):
             condition, passed = self._leaf(part) if hasattr(part, "operator") else (self.tree(part), False)
-            (inside if passed else before).append(condition)
-        if before:
-            sql, values = _joined(before, "AND")
-            inside.append((f"rowid IN (SELECT rowid FROM {self.table} WHERE {sql})", values))
-        return inside
+            found.append((*condition, passed))
+        return found
 
     def _parts(self, filters: Optional[MetadataFilters]) -> List[Any]:
         """The filters of which all must hold."""
@@ -139,6 +129,8 @@ class _Filters:
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, float) and each - each != 0:
                 raise ValueError(f"{where} takes finite numbers, got {each!r}")
+            if isinstance(each, int) and not -(2**63) <= each < 2**63:
+                raise ValueError(f"{where} takes whole numbers of 64 bits, got {each!r}")
 
     def _insensitive(self, expression: str, value: str) -> Condition:
         """In Python, whose `lower` knows all letters; SQLite's knows those of ASCII."""
@@ -159,7 +151,7 @@ class _Filters:
             values = [each for each in value if fits(each)]
             if word == "in":
                 return (f"{name} IN (SELECT value FROM json_each(?))", [json.dumps(values)]), True
-            if 0 < len(values) <= _FEW:
+            if 0 < len(values) <= FEW:
                 return _joined([(f"{name} IS NOT ?", [each]) for each in values], "AND"), True
             return (f"coalesce({name} NOT IN (SELECT value FROM json_each(?)), 1)", [json.dumps(values)]), False
         if word == "is_empty":
@@ -391,7 +383,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             sql = f"SELECT rowid, text FROM (SELECT rowid, {expression} AS text FROM {table._table}) WHERE text IS NOT NULL"
             return [(rowid, text) for rowid, text in self._rows(sql)]
 
-        return _Filters(table._table, self.columns or {}, texts)
+        return _Filters(self.columns or {}, texts)
 
     def _conditions(
         self,
@@ -400,11 +392,12 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         node_ids: Optional[Sequence[str]] = None,
         doc_ids: Optional[Sequence[str]] = None,
     ) -> Condition:
-        conditions = self._filters(table).search(filters)
+        terms = self._filters(table).terms(filters)
         for column, ids in (("_node_id", node_ids), ("_ref_doc_id", doc_ids)):
             if ids is not None:
-                conditions.append((f"{quoted(column)} IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))]))
-        return _joined(conditions, "AND") if conditions else ("", [])
+                terms.append((f"{quoted(column)} IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))], True))
+        conditions, values = searched(table._table, terms)
+        return f"({' AND '.join(conditions)})" if conditions else "", values
 
     # ----- writing
 
@@ -551,13 +544,17 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         by the similarity to the query. HYBRID takes `alpha` of the query (1 is the vector, 0 the text, 0.5 unless given),
         `fusion` (`rrf` or `sum`) and `candidates`; it and TEXT_SEARCH take `fts_mode` (`any`, `all`, `fts5`).
         """
-        mode = query.mode.value
+        mode = getattr(query.mode, "value", query.mode)
         if mode not in _MODES:
             raise ValueError(f"the mode of a query is one of {', '.join(_MODES)}, got {mode!r}")
         _refuse(kwargs, _ASKED[mode], f"a query of mode {mode}")
         for name in ("output_fields", "embedding_field"):
             if getattr(query, name) is not None:
                 raise ValueError(f"{name} is for other stores, got {getattr(query, name)!r}")
+        whole("similarity_top_k", query.similarity_top_k)
+        for name in ("hybrid_top_k", "sparse_top_k"):
+            if getattr(query, name) is not None:
+                whole(name, getattr(query, name))
         text, vector = query.query_str, query.query_embedding
         if vector is None and mode != "text_search":
             raise ValueError(f"a query of mode {mode} has a query_embedding, got None")
@@ -572,6 +569,8 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
                 )
             if table is None:
                 return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+            if vector is not None and mode != "text_search" and len(vector) != table.dim:
+                raise ValueError(f"query_embedding: vectors have {table.dim} dimensions, got {len(vector)}")
             with table.transaction():
                 # VectorStoreIndex says [] where it limits nothing: it lists no nodes whose text the store has.
                 where, values = self._conditions(table, query.filters, query.node_ids or None, query.doc_ids)
@@ -593,7 +592,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             name = "_ref_doc_id" if name in _DOCUMENT else name
             per = (name, *each) if each else name
         mmr = None
-        if query.mode.value == "mmr":
+        if query.mode == "mmr":
             given = asked.pop("mmr_threshold", query.mmr_threshold)
             threshold = 0.5 if given is None else given
             if not 0 <= threshold <= 1:
@@ -617,7 +616,7 @@ class IVFVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     ) -> Tuple[List[int], List[float]]:
         k, words = query.similarity_top_k, f"main.{self._words}"
         mode = asked.pop("fts_mode", "any")
-        if query.mode.value == "text_search":
+        if query.mode == "text_search":
             hits = table.hybrid(words, None, query.query_str, k, where=where, values=values, mode=mode)
             return hits.ids.tolist(), hits.fts_scores.tolist()
         alpha = 0.5 if query.alpha is None else query.alpha

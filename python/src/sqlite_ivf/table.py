@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import vectors as _vectors
+from ._store import FEW, executed
 from .loading import Connection
 from .progress import Callback, watch
 
@@ -263,7 +264,7 @@ class Table:
     def _execute(self, sql: str, values: Sequence[Any] = ()) -> Any:
         self.sql = sql
         _log.debug("%s", sql)
-        return self._cursor().execute(sql, tuple(values))
+        return executed(self._cursor(), sql, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -415,6 +416,13 @@ class Table:
                 bound.append(json.dumps(_values(value)))
         return terms, bound
 
+    def _among(self, where: Where, values: Sequence[Any]) -> Tuple[List[str], List[Any]]:
+        """The conditions, as one if they are many: SQLite leaves 16 to a table, with those of the search itself."""
+        terms, bound = self._conditions(where, values)
+        if len(terms) > FEW and not self._hidden.intersection(where or ()):
+            terms = [f"rowid IN (SELECT rowid FROM {self._table} WHERE {' AND '.join(terms)})"]
+        return terms, bound
+
     def search(
         self,
         query: Any,
@@ -465,7 +473,7 @@ class Table:
         if within is not None:
             terms.append("distance <= ?")
             bound.append(_plain(within))
-        conditions, given = self._conditions(where, values)
+        conditions, given = self._among(where, values)
         terms, bound = terms + conditions, bound + given
         asked: Dict[str, Any] = dict(settings)
         width = k
@@ -528,7 +536,7 @@ class Table:
         given: Dict[str, Any] = {"vec_column": self.column, "candidates": candidates}
         if settings:
             given["vec_params"] = _text_of(settings)
-        terms, bound = self._conditions(where, values)
+        terms, bound = self._among(where, values)
         if terms:
             given["filter"], given["filter_values"] = " AND ".join(terms), json.dumps(bound)
         given = {name: _plain(value) for name, value in given.items() if value is not None}
@@ -596,8 +604,8 @@ class Table:
         }
         if text_columns is not None:
             options["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
-        for name, conditions in (("filter", (where, values)), ("fts_filter", (text_where, text_values))):
-            terms, bound = self._conditions(*conditions)
+        conditions = {"filter": self._among(where, values), "fts_filter": self._conditions(text_where, text_values)}
+        for name, (terms, bound) in conditions.items():
             if terms:
                 options[name], options[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
         # The vector, which may be None, comes before the options: after 16 conditions, SQLite lets NULL find nothing.
