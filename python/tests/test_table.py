@@ -12,6 +12,19 @@ from conftest import nearest, needs, random
 from sqlite_ivf import Progress, Table, watch
 
 
+def test_a_column_that_there_is_not_is_named_and_no_text(db: Any) -> None:
+    table = Table.create(db, "items", 2, columns={"year": "INTEGER"})
+    table.add([[1, 0], [0, 1]], ids=[1, 2], metadata={"year": [2020, 2021]})
+    assert table.search([1, 0], where={"YEAR": 2021, "rowid": [1, 2]}).ids.tolist() == [2]
+    for wrong in (
+        lambda: table.search([1, 0], where={"yaer": "yaer"}),
+        lambda: table.search([[1, 0], [0, 1]], where={"yaer": 2021}),
+        lambda: table.get([1], "rowid", "yaer"),
+    ):
+        with pytest.raises(ValueError, match="items has no column 'yaer', expected one of rowid, vec, year"):
+            wrong()
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip", "l1"])
 def test_answers_are_those_of_brute_force(db: Any, metric: str) -> None:
     rows, queries = random(3000, 16), random(20, 16, 1)

@@ -193,6 +193,7 @@ class Table:
         #: The columns that are not hidden.
         self.columns: List[str] = [each for each, hidden in listed if not hidden]
         self._hidden = {each for each, hidden in listed if hidden}
+        self._known = {each.lower() for each, _ in listed}
         self._commands = self.name if self.name in self._hidden else f"{self.name}_command"
         self._first = chosen[0] is columns[0]
         self._expected = model
@@ -374,7 +375,7 @@ class Table:
         >>> items.get(items.add([[1]], metadata={"title": ["one"]}), "rowid", "title")
         [(1, 'one')]
         """
-        names = ", ".join(name if name == "rowid" else quoted(name) for name in columns)
+        names = ", ".join(self._column_called(name) for name in columns)
         self.sql = f"SELECT {names} FROM {self._table} WHERE rowid = ?"
         _log.debug("%s", self.sql)
         cursor = self._cursor()
@@ -397,6 +398,14 @@ class Table:
         rows = self.get(ids, self.column)
         return _vectors.decode([row[0] for row in rows], self.element).reshape(len(rows), self.dim)
 
+    def _column_called(self, name: str) -> str:
+        """A column's name as SQL has it. SQLite takes an unknown name in quotes for a text."""
+        if name.lower() == "rowid":
+            return name
+        if name.lower() not in self._known:
+            raise ValueError(f"{self.name} has no column {name!r}, expected one of rowid, {', '.join(self.columns)}")
+        return quoted(name)
+
     def _conditions(self, where: Where, values: Sequence[Any]) -> Tuple[List[str], List[Any]]:
         if where is None:
             return [], []
@@ -404,7 +413,7 @@ class Table:
             return [f"({where})"], [_plain(value) for value in values]
         terms, bound = [], []
         for name, value in where.items():
-            place = "rowid" if name == "rowid" else quoted(name)
+            place = self._column_called(name)
             if value is None:
                 terms.append(f"{place} IS NULL")
             elif isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
