@@ -66,6 +66,8 @@ def test_its_arguments_narrow_it(db: Any) -> None:
         row for row in rows("title != 'fox'", "texts") if row in rows("lang = 'de'") and row < 50
     ]
     assert ids(ids=[]) == []
+    with pytest.raises(Exception, match="no such column: titel"):
+        ids(text_where={"titel": "titel"})
     assert table.hybrid("texts", None, "red fox", mode="all", text_columns="body", k=1000).vec_ranks.max() == -1
     assert len(table.hybrid("texts", query, None, k=3, nprobe=-1).ids) == 3
     assert len(table.hybrid("texts", None, None).ids) == 0

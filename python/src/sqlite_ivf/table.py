@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import vectors as _vectors
 from ._store import FEW, executed
@@ -127,6 +127,11 @@ def _text_of(settings: Mapping[str, Any]) -> str:
 
 def _values(values: Any) -> List[Any]:
     return values.tolist() if hasattr(values, "tolist") else [_plain(value) for value in values]
+
+
+def _backquoted(name: str) -> str:
+    """A name of another table's column. SQLite takes an unknown one for a text if it is in double quotes, and not in these."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 class Table:
@@ -406,14 +411,16 @@ class Table:
             raise ValueError(f"{self.name} has no column {name!r}, expected one of rowid, {', '.join(self.columns)}")
         return quoted(name)
 
-    def _conditions(self, where: Where, values: Sequence[Any]) -> Tuple[List[str], List[Any]]:
+    def _conditions(
+        self, where: Where, values: Sequence[Any], called: Optional[Callable[[str], str]] = None
+    ) -> Tuple[List[str], List[Any]]:
         if where is None:
             return [], []
         if isinstance(where, str):
             return [f"({where})"], [_plain(value) for value in values]
         terms, bound = [], []
         for name, value in where.items():
-            place = self._column_called(name)
+            place = (called or self._column_called)(name)
             if value is None:
                 terms.append(f"{place} IS NULL")
             elif isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
@@ -613,7 +620,7 @@ class Table:
         }
         if text_columns is not None:
             options["fts_columns"] = json.dumps([text_columns] if isinstance(text_columns, str) else list(text_columns))
-        conditions = {"filter": self._among(where, values), "fts_filter": self._conditions(text_where, text_values)}
+        conditions = {"filter": self._among(where, values), "fts_filter": self._conditions(text_where, text_values, _backquoted)}
         for name, (terms, bound) in conditions.items():
             if terms:
                 options[name], options[f"{name}_values"] = " AND ".join(terms), json.dumps(bound)
