@@ -113,6 +113,8 @@ def test_answers_are_those_of_one_table(tmp_path: Path, element: str, n: int) ->
         asked: List[Tuple[Any, Optional[int], Dict[str, Any]]] = [
             (vectors[:20], 10, {}),
             (vectors[:20], 2000, {}),
+            (vectors[:2], 10_000, {}),
+            (vectors[5], 10**9, {}),
             (vectors[5], 7, {"where": {"year": [2001, 2003], "lang": "en"}}),
             (vectors[:3], 9, {"where": "year > ? AND lang IS NULL", "values": (2020,)}),
             (vectors[:9], 50, {"where": {"rowid": ids[:30]}}),

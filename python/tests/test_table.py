@@ -16,6 +16,7 @@ def test_a_column_that_there_is_not_is_named_and_no_text(db: Any) -> None:
     table = Table.create(db, "items", 2, columns={"year": "INTEGER"})
     table.add([[1, 0], [0, 1]], ids=[1, 2], metadata={"year": [2020, 2021]})
     assert table.search([1, 0], where={"YEAR": 2021, "rowid": [1, 2]}).ids.tolist() == [2]
+    assert table.get([2], "rowid", "oid", "_rowid_") == [(2, 2, 2)]
     for wrong in (
         lambda: table.search([1, 0], where={"yaer": "yaer"}),
         lambda: table.search([[1, 0], [0, 1]], where={"yaer": 2021}),

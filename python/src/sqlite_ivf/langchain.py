@@ -42,7 +42,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sqlite_ivf.langchain needs langchain-core ({error}): pip install 'sqlite-ivf[langchain]'") from error
 
-from ._store import FEW, KINDS, SETTINGS, TYPES, Term, connected, created, fetched, kind_of, searched, transaction, whole
+from ._store import FEW, KINDS, OPTIONS, SETTINGS, TYPES, Term, connected, created, fetched, kind_of, searched, transaction, whole
 from .loading import Connection, load
 from .table import Table, _literal, _plain, _text_of, quoted
 from .vectors import _serialize
@@ -61,7 +61,6 @@ _SEARCH = (
 )
 _METRICS = ("cosine", "l2", "ip", "l1")
 _ELEMENTS = ("float32", "float16", "bfloat16")
-_OPTIONS = (*SETTINGS, "nlist", "train_at", "list_ordering", "quantizer", "device", "seed")
 #: What a search of vectors takes, and what a hybrid one.
 _NEAREST = ("filter", "per", *SETTINGS)
 _HYBRID = ("text", "filter", "mode", "weights", "fusion", "rank_constant", "candidates", *SETTINGS)
@@ -273,7 +272,7 @@ class IVFStore(VectorStore):
         for name, value, accepted in (("metric", metric, _METRICS), ("element", element, _ELEMENTS)):
             if value is not None and value not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
-        _refuse("IVFStore", options, _OPTIONS)
+        _refuse("IVFStore", options, OPTIONS)
         if tokenize is not None and not hybrid:
             raise ValueError(f"tokenize={tokenize!r} is for hybrid=True, got hybrid={hybrid!r}")
         self._embedding = embedding

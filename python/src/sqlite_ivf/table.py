@@ -405,11 +405,11 @@ class Table:
 
     def _column_called(self, name: str) -> str:
         """A column's name as SQL has it. SQLite takes an unknown name in quotes for a text."""
-        if name.lower() == "rowid":
-            return name
-        if name.lower() not in self._known:
+        if name.lower() in self._known:
+            return quoted(name)
+        if name.lower() not in ("rowid", "oid", "_rowid_"):
             raise ValueError(f"{self.name} has no column {name!r}, expected one of rowid, {', '.join(self.columns)}")
-        return quoted(name)
+        return name
 
     def _conditions(
         self, where: Where, values: Sequence[Any], called: Optional[Callable[[str], str]] = None

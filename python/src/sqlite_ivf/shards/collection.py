@@ -16,7 +16,7 @@ from ..progress import Callback
 from ..table import Hits, Table, Where, _values
 from .catalogue import FILE, Catalogue, Writer
 from .files import TABLE, ShardLostError, Want, file_of
-from .merging import merged, real, stacked
+from .merging import merged, real, stacked, widened
 from .operations import taken
 from .told import Told
 from .workers import Calls, Threads, Workers
@@ -387,7 +387,7 @@ class Shards:
         if single:
             found = real(ids[0], distances[0])
             return Hits(ids[0][found], distances[0][found])
-        return Hits(ids, distances)
+        return Hits(*widened(ids, distances, k or 0))
 
     def _found(self, matrix: NDArray[Any], k: Optional[int], keywords: Dict[str, Any]) -> Tuple[NDArray[Any], NDArray[Any]]:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,11 +20,16 @@ def stacked(answers: Sequence[Tuple[NDArray[Any], NDArray[Any]]]) -> Tuple[NDArr
     if len(answers) == 1:
         return answers[0]
     width = max(ids.shape[1] for ids, _ in answers)
+    ids, distances = zip(*(widened(*each, width) for each in answers))
+    return np.concatenate(ids), np.concatenate(distances)
 
-    def stack(arrays: Iterable[NDArray[Any]], value: float) -> NDArray[Any]:
-        return np.concatenate([np.pad(each, ((0, 0), (0, width - each.shape[1])), constant_values=value) for each in arrays])
 
-    return stack((ids for ids, _ in answers), -1), stack((distances for _, distances in answers), np.inf)
+def widened(ids: NDArray[Any], distances: NDArray[Any], width: int) -> Tuple[NDArray[Any], NDArray[Any]]:
+    """Lines of at least so many answers, those that there are not in the form of `real`."""
+    if ids.shape[1] >= width:
+        return ids, distances
+    missing = ((0, 0), (0, width - ids.shape[1]))
+    return np.pad(ids, missing, constant_values=-1), np.pad(distances, missing, constant_values=np.inf)
 
 
 def _sorted(ids: NDArray[Any], distances: NDArray[Any]) -> Tuple[NDArray[Any], NDArray[Any]]:
