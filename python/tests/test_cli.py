@@ -162,6 +162,9 @@ def test_a_table_of_sqlite_vec_is_copied_with_its_columns(run: Run, tmp_path: Pa
     assert table("named").get([1], "id", "n") == [("x", 7)]
     # Our own, and an ordinary one.
     ok(run, "import", "items.db:items", "copy.db", "items")
+    # SQLite takes an unknown name in quotes for a text.
+    assert "has no column 'lagn', its own are " in run("import", "items.db:items", "copy.db", "other", "--columns", "lagn TEXT")[2]
+    ok(run, "import", "items.db:items", "copy.db", "other", "--columns", "lang TEXT")
     db: Any = connect("plain.db")
     with db:
         db.execute("CREATE TABLE docs(id INTEGER PRIMARY KEY, body TEXT, embedding BLOB)")

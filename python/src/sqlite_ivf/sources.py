@@ -351,8 +351,10 @@ def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wante
         raise ValueError(f"{path} has no table {name!r}")
     name, created = found
     source = Source(0, _nothing())
+    names = [each for (each,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
     kind = re.search(r"\bUSING\s+[\"`\[]?(vec0|ivf)\b", created or "", re.IGNORECASE)
     if kind:
+        _known(path, names, _Wanted(None, None, wanted.columns))
         columns = [
             (table._unquoted(each[0]), table._ELEMENTS.get(each[1].lower(), each[1].lower()), each[3].lower() or None)
             for each in table._VECTOR.findall(created)
@@ -370,8 +372,6 @@ def _table(connection: loading.Connection, path: Path, name: str, wanted: _Wante
         has_none = bool(texts) and kind.group(1).lower() == "vec0"
         rowid = table.quoted(keys[0]) if keys else "NULL" if has_none else "rowid"
     else:
-        listed = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
-        names = [each for each, _ in listed]
         _known(path, names, wanted)
         blobs = [
             each
