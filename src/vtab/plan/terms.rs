@@ -169,8 +169,8 @@ pub(super) fn check_query(columns: &Columns, info: &IndexInfo<'_>, terms: &Terms
         // SQLite puts MATCH behind the conditions as they are written.
         if constraint.index >= OMITS {
             return Err(Error::generic(format!(
-                "a search takes at most {OMITS} conditions, more SQLite does not leave to a table, got {}: rowid IN (SELECT rowid FROM ... \
-                 WHERE ...) is one, whatever it tests",
+                "a search takes at most {OMITS} conditions, got {}: SQLite leaves no more to a table; \
+                 rowid IN (SELECT rowid FROM ... WHERE ...) is one, whatever it tests",
                 info.constraints().count()
             )));
         }
