@@ -80,3 +80,128 @@ fn recall_targets_are_met_within_a_point_on_the_large_data() {
         }
     }
 }
+
+/// The fixture in partitions: six of ten rows in one, three in another, and the others in fifty of one list.
+fn parted(data: &Data) -> (tempfile::TempDir, rusqlite::Connection) {
+    let (folder, path) = common::scratch();
+    let db = common::open(&path);
+    let Data { dim, .. } = data;
+    common::run(
+        &db,
+        &format!(
+            "CREATE VIRTUAL TABLE t USING ivf(p INTEGER PARTITION KEY, v float[{dim}] distance_metric=cosine, \
+             train_at=1000); BEGIN"
+        ),
+    );
+    for (i, row) in data.base.chunks_exact(*dim).enumerate() {
+        let partition = match i % 10 {
+            0..6 => 1,
+            6..9 => 2,
+            _ => 100 + i / 10 % 50,
+        };
+        let mut insert = db.prepare_cached("INSERT INTO t(p, v) VALUES (?1, ?2)").unwrap();
+        insert.execute((partition as i64, blob(row))).unwrap();
+    }
+    common::run(&db, "INSERT INTO t(t) VALUES ('train'); COMMIT");
+    (folder, db)
+}
+
+fn column<T: rusqlite::types::FromSql>(db: &rusqlite::Connection, sql: &str, query: &[u8]) -> Vec<T> {
+    let mut statement = db.prepare_cached(sql).unwrap();
+    statement.query_map([query], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// The share of the exact answers that a search finds, and the lists that it probes per query.
+fn recall_where(db: &rusqlite::Connection, queries: &[Vec<u8>], partitions: &str, how: &str) -> (f64, f64) {
+    let (mut hits, mut wanted, mut lists) = (0, 0, 0);
+    for query in queries {
+        let ask = |how: &str| -> Vec<i64> {
+            column(
+                db,
+                &format!("SELECT rowid FROM t WHERE v MATCH ?1 AND k = 10 AND {partitions} AND {how}"),
+                query,
+            )
+        };
+        let exact = ask("nprobe = -1");
+        let found = ask(how);
+        lists += column::<i64>(
+            db,
+            "SELECT n FROM ivf_profile('t') WHERE stage = 'probe' AND ?1 IS NOT NULL",
+            query,
+        )[0];
+        hits += exact.iter().filter(|rowid| found.contains(rowid)).count();
+        wanted += exact.len();
+    }
+    (hits as f64 / wanted as f64, lists as f64 / queries.len() as f64)
+}
+
+#[test]
+fn recall_targets_are_met_in_each_partition_that_has_lists_and_in_several() {
+    let data = Data::load("fixture");
+    let (_folder, db) = parted(&data);
+    let [lists, most]: [i64; 2] = [1, 2].map(|p| {
+        db.query_row("SELECT lists FROM ivf_partitions('t') WHERE partition = ?1 - 1", [p], |r| r.get(0))
+            .unwrap()
+    });
+    assert!(lists > 30 && most > 20, "{lists} {most}");
+    let queries: Vec<Vec<u8>> = data.queries.chunks_exact(data.dim).map(blob).collect();
+    let mut before = 0.0;
+    for target in [0.8, 0.9, 0.98] {
+        for (partitions, at_least, at_most) in [
+            ("p = 1", 0.05, 0.05),
+            ("p = 2", 0.06, 0.06),
+            ("p IN (1, 2)", 0.04, 0.2),
+            ("p = 107", -0.02, 0.2),
+            ("1", 0.04, 0.2),
+        ] {
+            let how = format!("recall_target = {target}");
+            let (recall, probed) = recall_where(&db, &queries, partitions, &how);
+            println!("{partitions} {target}: {recall} {probed}");
+            assert!(
+                target - recall <= at_least && recall - target <= at_most,
+                "{partitions} {target}: {recall}"
+            );
+            if partitions == "p = 1" {
+                assert!(
+                    probed > before && probed < lists as f64 / 1.5,
+                    "{target}: {probed} of {lists} lists"
+                );
+                before = probed;
+            }
+        }
+    }
+    // Without a word about it, the target is .95.
+    let said = recall_where(&db, &queries, "p = 1", "recall_target = 0.95");
+    assert_eq!(recall_where(&db, &queries, "p = 1", "1"), said);
+}
+
+#[test]
+fn a_query_of_partitions_finds_the_same_rows_alone_and_in_a_batch() {
+    let mut data = Data::load("fixture");
+    let (_folder, db) = parted(&data);
+    data.queries.truncate(40 * data.dim);
+    let all = blob(&data.queries);
+    for partitions in ["p = 1", "p = 2", "p = 107", "p IN (1, 2, 107)", "p IN (1, 99)", "p > 1", "1"] {
+        for how in ["recall_target = 0.7", "recall_target = 0.95", "recall_target = 0.95 AND nprobe = 3", "1"]
+        {
+            let conditions = format!("k = 12 AND {partitions} AND {how}");
+            let mut batch = db
+                .prepare(&format!("SELECT query, rowid FROM t WHERE batch MATCH ?1 AND {conditions} ORDER BY query, distance, rowid"))
+                .unwrap();
+            let together: Vec<(i64, i64)> = batch
+                .query_map([&all], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            let sql =
+                format!("SELECT rowid FROM t WHERE v MATCH ?1 AND {conditions} ORDER BY distance, rowid");
+            let alone: Vec<(i64, i64)> = (0..)
+                .zip(data.queries.chunks_exact(data.dim))
+                .flat_map(|(i, query)| {
+                    column::<i64>(&db, &sql, &blob(query)).into_iter().map(move |rowid| (i, rowid))
+                })
+                .collect();
+            assert_eq!(together, alone, "{conditions}");
+        }
+    }
+}

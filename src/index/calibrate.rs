@@ -20,15 +20,20 @@
 //! With both corrections, limits measured on rows carry over to queries from outside within about a point of
 //! recall, whether or not the rows have copies (docs/performance.md). Rows cannot show that the queries are
 //! of another kind than all rows.
+//!
+//! With partitions, a query is searched for in one: a row in its own, a query of the user in that of its
+//! nearest row. Ranks and distances are those among the lists of this partition. Partitions of one list are
+//! left out: all of their rows are found anyway, and would hide how far the others have to be probed.
 
-use crate::base::alloc::{TryExtend, try_collect, try_filled, try_vec};
+use crate::base::alloc::{TryExtend, try_collect, try_filled, try_gather, try_vec};
 use crate::base::workers::Workers;
 use crate::index::Answers;
 use crate::index::coarse::kmeans::{common_length, hash};
 use crate::index::params::recall::{scale, spread};
 use crate::index::search::execution::map_ticking;
 use crate::index::{
-    Cache, Calibration, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams, Snapshot, search,
+    Cache, Calibration, CoarseQuantizer, Curve, IndexError, InvertedLists, Metric, Neighbor, SearchParams,
+    Snapshot, search,
 };
 
 /// The most rows that a calibration searches for.
@@ -50,8 +55,18 @@ pub fn sampled(rows: u64) -> u64 {
     QUERIES.min(rows / 4)
 }
 
-/// Measures on the rows of the table. `None` if the table is not trained, if it has few rows, or if lists
-/// have partitions. The same rows in the same lists with the same seed give the same limits, on any machine
+/// How many rows of a table a calibration can measure: those in partitions of several lists, or all if there
+/// are no partitions. `rows_of` gives the rows of a list.
+pub fn measurable(coarse: &CoarseQuantizer, rows_of: impl Fn(u32) -> u64) -> u64 {
+    (0..coarse.nlist() as u32).filter(|&list_no| is_measured(coarse, list_no)).map(rows_of).sum()
+}
+
+fn is_measured(coarse: &CoarseQuantizer, list_no: u32) -> bool {
+    coarse.partitions().is_empty() || coarse.lists_of(coarse.partition(list_no)).len() > 1
+}
+
+/// Measures on the rows of the table. `None` if the table is not trained, or if it has few rows that are
+/// [`measurable`]. The same rows in the same lists with the same seed give the same limits, on any machine
 /// and any number of threads. Costs an exact search for up to 512 rows.
 ///
 /// # Errors
@@ -62,11 +77,11 @@ pub fn calibrate<L: InvertedLists>(
     lists: &mut L,
     seed: u64,
 ) -> Result<Option<Calibration>, L::Error> {
-    if !can_be(snapshot) {
-        return Ok(None);
-    }
+    let Some(coarse) = can_be(snapshot) else { return Ok(None) };
     let dim = snapshot.dim();
-    let mut chosen = choose(snapshot, cache, lists, seed)?;
+    let mut chosen = choose(snapshot, coarse, cache, lists, seed)?;
+    let partition = |row: &Chosen| coarse.partition(row.list_no(snapshot));
+    chosen.sort_by_key(partition);
     let mut queries = try_filled(0.0, chosen.len() * dim)?;
     for (row, query) in chosen.iter().zip(queries.chunks_exact_mut(dim)) {
         lists.vector(&snapshot.segments()[row.segment].head, row.slot, row.rowid, query)?;
@@ -90,28 +105,61 @@ pub fn calibrate<L: InvertedLists>(
     lists.tick()?;
     let is_even = snapshot.metric() != Metric::Ip || common_length(&queries, dim).is_some();
     let mut near = try_vec(chosen.len())?;
-    let found = search(snapshot, cache, lists, &queries, SearchParams::new(NEAR[0] + 1, usize::MAX))?;
+    for rows in chosen.chunk_by(|a, b| partition(a) == partition(b)) {
+        let queries = &queries[near.len() * dim..][..rows.len() * dim];
+        near_rows(snapshot, cache, lists, rows, queries, is_even, &mut near)?;
+    }
+    measure(snapshot, coarse, lists, &queries, &near).map(Some)
+}
+
+/// Appends the neighbours of rows of one partition that are not their copies. `queries` are the rows.
+fn near_rows<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    rows: &[Chosen],
+    queries: &[f32],
+    is_even: bool,
+    near: &mut Vec<Near>,
+) -> Result<(), L::Error> {
+    let (dim, before) = (snapshot.dim(), near.len());
+    let partition = snapshot.coarse().map(|coarse| coarse.partition(rows[0].list_no(snapshot)));
+    let found = exact(snapshot, cache, lists, queries, NEAR[0] + 1, partition)?;
     let mut few = Vec::new();
     for (i, query) in queries.chunks_exact(dim).enumerate() {
-        let of_row = near_row(snapshot, lists, &chosen[i], query, is_even, &found, i)?;
+        let of_row = near_row(snapshot, lists, &rows[i], query, is_even, &found, i)?;
         if of_row.lists.len() < NEIGHBORS && found.of(i).len() > NEAR[0] {
-            few.try_push(i)?;
+            few.try_push(i as u32)?;
         }
-        near.push(of_row);
+        near.try_push(of_row)?;
     }
     if !few.is_empty() {
-        let mut again = try_vec(few.len() * dim)?;
-        few.iter().for_each(|&i| again.extend_from_slice(&queries[i * dim..(i + 1) * dim]));
-        let found = search(snapshot, cache, lists, &again, SearchParams::new(NEAR[1] + 1, usize::MAX))?;
+        let again = try_gather(queries, dim, &few)?;
+        let found = exact(snapshot, cache, lists, &again, NEAR[1] + 1, partition)?;
         for (at, (&i, query)) in few.iter().zip(again.chunks_exact(dim)).enumerate() {
-            near[i] = near_row(snapshot, lists, &chosen[i], query, is_even, &found, at)?;
+            let row = &rows[i as usize];
+            near[before + i as usize] = near_row(snapshot, lists, row, query, is_even, &found, at)?;
         }
     }
-    measure(snapshot, lists, &queries, &near).map(Some)
+    Ok(())
+}
+
+/// The nearest rows in all lists, of one partition or of all.
+fn exact<L: InvertedLists>(
+    snapshot: &Snapshot,
+    cache: &Cache,
+    lists: &mut L,
+    queries: &[f32],
+    k: usize,
+    partition: Option<u32>,
+) -> Result<Answers, L::Error> {
+    let partitions = partition.as_ref().map(std::slice::from_ref);
+    search(snapshot, cache, lists, queries, SearchParams { partitions, ..SearchParams::new(k, usize::MAX) })
 }
 
 /// As [`calibrate`], but on prepared `queries` (`[n][dim]`): measures limits for queries like these. They are
-/// searched for among all rows, without corrections.
+/// searched for among all rows of a partition, without corrections. `None` also if all of them are nearest to
+/// rows that are not [`measurable`].
 ///
 /// # Errors
 /// An error from `lists`, or [`IndexError::OutOfMemory`].
@@ -121,24 +169,44 @@ pub fn calibrate_by<L: InvertedLists>(
     lists: &mut L,
     queries: &[f32],
 ) -> Result<Option<Calibration>, L::Error> {
-    if !can_be(snapshot) {
+    let Some(coarse) = can_be(snapshot) else { return Ok(None) };
+    let dim = snapshot.dim();
+    // By partition.
+    let mut order = try_collect((0..(queries.len() / dim) as u32).map(|i| (0, i)))?;
+    if !coarse.partitions().is_empty() {
+        let nearest = exact(snapshot, cache, lists, queries, 1, None)?;
+        order.clear();
+        for i in 0..nearest.queries() {
+            let list_no = nearest.places_of(i).first().map(|place| list_of(snapshot, *place));
+            order.try_extend(
+                list_no.filter(|&of| is_measured(coarse, of)).map(|of| (coarse.partition(of), i as u32)),
+            )?;
+        }
+        order.sort_unstable();
+    }
+    if order.is_empty() {
         return Ok(None);
     }
-    let found = search(snapshot, cache, lists, queries, SearchParams::new(NEIGHBORS, usize::MAX))?;
-    let near = |i: usize| {
-        let lists = try_collect(found.places_of(i).iter().map(|place| list_of(snapshot, *place)))?;
-        Ok::<_, IndexError>(Near { lists, own: None })
-    };
-    let mut all = try_vec(found.queries())?;
-    for i in 0..found.queries() {
-        all.push(near(i)?);
+    let mut sorted = try_vec(order.len() * dim)?;
+    let mut near = try_vec(order.len())?;
+    for of_one in order.chunk_by(|a, b| a.0 == b.0) {
+        let start = sorted.len();
+        of_one.iter().for_each(|&(_, i)| sorted.extend_from_slice(&queries[i as usize * dim..][..dim]));
+        let partition = of_one[0].0;
+        let found = exact(snapshot, cache, lists, &sorted[start..], NEIGHBORS, Some(partition))?;
+        for i in 0..found.queries() {
+            let lists = try_collect(found.places_of(i).iter().map(|place| list_of(snapshot, *place)))?;
+            near.push(Near { partition, lists, own: None });
+        }
     }
-    measure(snapshot, lists, queries, &all).map(Some)
+    measure(snapshot, coarse, lists, &sorted, &near).map(Some)
 }
 
-fn can_be(snapshot: &Snapshot) -> bool {
-    let is_whole = snapshot.coarse().is_some_and(|coarse| coarse.partitions().is_empty());
-    is_whole && snapshot.rows() >= Calibration::LEAST_ROWS
+/// The quantizer of a table that can be measured.
+fn can_be(snapshot: &Snapshot) -> Option<&CoarseQuantizer> {
+    let coarse = snapshot.coarse()?;
+    let rows = measurable(coarse, |list_no| snapshot.list_rows(list_no as usize));
+    (rows >= Calibration::LEAST_ROWS).then_some(coarse)
 }
 
 fn list_of(snapshot: &Snapshot, place: (u32, u32)) -> u32 {
@@ -147,6 +215,8 @@ fn list_of(snapshot: &Snapshot, place: (u32, u32)) -> u32 {
 
 /// The neighbours of a query.
 struct Near {
+    /// The partition that it is searched for in; 0 if there are none.
+    partition: u32,
     /// The lists of the first [`NEIGHBORS`], nearest first.
     lists: Vec<u32>,
     /// For a row of the table: its list, and how many rows of this list are it or its copies.
@@ -164,7 +234,7 @@ fn near_row<L: InvertedLists>(
     found: &Answers,
     i: usize,
 ) -> Result<Near, L::Error> {
-    let own = snapshot.segments()[row.segment].head.id.list_no();
+    let own = row.list_no(snapshot);
     let own_key = snapshot.metric().key(query, query);
     let others = found.of(i).iter().zip(found.places_of(i)).filter(|(other, _)| other.rowid != row.rowid);
     let others = try_collect(others.map(|(other, place)| (*other, *place)))?;
@@ -182,7 +252,8 @@ fn near_row<L: InvertedLists>(
         (false, false) => Vec::new(),
     };
     let radius = copies_within(try_collect(lengths.iter().copied().filter(|length| length.is_finite()))?);
-    let mut near = Near { lists: try_vec(NEIGHBORS)?, own: None };
+    let partition = snapshot.coarse().map_or(0, |coarse| coarse.partition(own));
+    let mut near = Near { partition, lists: try_vec(NEIGHBORS)?, own: None };
     let mut copies = 1;
     for (at, (_, place)) in others.iter().enumerate() {
         let list_no = list_of(snapshot, *place);
@@ -232,6 +303,7 @@ fn copies_within(mut distances: Vec<f64>) -> Option<f64> {
 /// The limits for `queries`, from their neighbours.
 fn measure<L: InvertedLists>(
     snapshot: &Snapshot,
+    coarse: &CoarseQuantizer,
     lists: &mut L,
     queries: &[f32],
     near: &[Near],
@@ -239,7 +311,7 @@ fn measure<L: InvertedLists>(
     let dim = snapshot.dim();
     let step = near.len().div_ceil(WIDTH_QUERIES).max(1);
     let mut asked = map_ticking(lists, Workers::all(), near.len(), |i| {
-        Asked::new(snapshot, &queries[i * dim..(i + 1) * dim], &near[i], i % step == 0)
+        Asked::new(snapshot, coarse, &queries[i * dim..(i + 1) * dim], &near[i], i % step == 0)
     })?;
     let mut nearest = try_collect(asked.iter().map(|of_query| of_query.nearest))?;
     nearest.sort_unstable_by(f32::total_cmp);
@@ -283,7 +355,14 @@ struct Asked {
 
 impl Asked {
     /// Computes the spreads. [`Asked::divide`] turns them into limits.
-    fn new(snapshot: &Snapshot, query: &[f32], near: &Near, is_of_lists: bool) -> Result<Self, IndexError> {
+    fn new(
+        snapshot: &Snapshot,
+        coarse: &CoarseQuantizer,
+        query: &[f32],
+        near: &Near,
+        is_of_lists: bool,
+    ) -> Result<Self, IndexError> {
+        let lists = coarse.lists_of(near.partition);
         let key = |list_no: u32| {
             let key = snapshot.metric().key(query, snapshot.centroid(list_no as usize));
             match near.own {
@@ -293,15 +372,16 @@ impl Asked {
                 _ => key,
             }
         };
-        let mut order = try_collect((0..snapshot.nlist() as u32).map(|list_no| (key(list_no), list_no)))?;
-        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let nearest = order[0].0;
-        let mut by_list = try_filled(0.0, order.len())?;
-        for (rank, &(key, list_no)) in (0..).zip(&order) {
-            by_list[list_no as usize] = spread(key, nearest, rank);
+        // Lists by their place in `lists`, which are ascending.
+        let mut order = try_collect(lists.iter().zip(0..).map(|(&list_no, at)| (key(list_no), at)))?;
+        order.sort_unstable_by(|a: &(f32, usize), b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let nearest = order.first().map_or(0.0, |(key, _)| *key);
+        let mut spreads = try_filled(0.0, order.len())?;
+        for (rank, &(key, at)) in (0..).zip(&order) {
+            spreads[at] = spread(key, nearest, rank);
         }
-        let of_list = |list_no: &u32| by_list.get(*list_no as usize).copied().unwrap_or(f64::INFINITY);
-        let ascending = order.iter().map(|(_, list_no)| by_list[*list_no as usize]);
+        let of_list = |list_no: &u32| lists.binary_search(list_no).map_or(f64::INFINITY, |at| spreads[at]);
+        let ascending = order.iter().map(|(_, at)| spreads[*at]);
         Ok(Self {
             nearest,
             of_rows: try_collect(near.lists.iter().map(of_list))?,
@@ -347,21 +427,28 @@ struct Chosen {
     slot: u32,
 }
 
-/// Chooses rows of all lists, from each in proportion to its size, by a hash of the rowid. The choice does
-/// not depend on how lists are divided into segments.
+impl Chosen {
+    fn list_no(&self, snapshot: &Snapshot) -> u32 {
+        snapshot.segments()[self.segment].head.id.list_no()
+    }
+}
+
+/// Chooses rows of the lists that are measured, from each in proportion to its size, by a hash of the rowid.
+/// The choice does not depend on how lists are divided into segments.
 fn choose<L: InvertedLists>(
     snapshot: &Snapshot,
+    coarse: &CoarseQuantizer,
     cache: &Cache,
     lists: &mut L,
     seed: u64,
 ) -> Result<Vec<Chosen>, L::Error> {
-    let wanted = sampled(snapshot.rows());
+    let of_all = measurable(coarse, |list_no| snapshot.list_rows(list_no as usize));
+    let wanted = sampled(snapshot.rows()).min(of_all);
     let mut chosen = try_vec(wanted as usize)?;
     let mut of_list = Vec::new();
     let mut before = 0;
-    for list_no in 0..snapshot.nlist() {
-        let quota =
-            |rows: u64| (u128::from(rows) * u128::from(wanted) / u128::from(snapshot.rows())) as usize;
+    for list_no in (0..snapshot.nlist()).filter(|&list_no| is_measured(coarse, list_no as u32)) {
+        let quota = |rows: u64| (u128::from(rows) * u128::from(wanted) / u128::from(of_all)) as usize;
         let after = before + snapshot.list_rows(list_no);
         let n = quota(after) - quota(before);
         before = after;

@@ -23,7 +23,7 @@ pub use crate::base::alloc::OutOfMemory;
 #[cfg(feature = "unstable")]
 pub use crate::base::memory::{Charge, MemoryBudget};
 pub use crate::base::workers::Workers;
-pub use calibrate::{calibrate, calibrate_by};
+pub use calibrate::{calibrate, calibrate_by, measurable};
 pub use coarse::quantizer::CoarseQuantizer;
 pub use error::IndexError;
 pub use filter::mask::RowFilter;

@@ -212,6 +212,14 @@ impl CoarseQuantizer {
         all.chain(partitions.into_iter().flatten().filter_map(|&partition| self.part(partition)))
     }
 
+    /// Those of `partitions` that have lists; all partitions if `None`.
+    pub(crate) fn partitions_of<'p>(
+        &'p self,
+        partitions: Option<&'p [u32]>,
+    ) -> impl Iterator<Item = u32> + Clone {
+        self.chosen(partitions).map(|part| part.partition)
+    }
+
     /// The number of lists of the largest of `partitions` (of all, if `None`). Probing this many is an exact
     /// search.
     pub fn widest(&self, partitions: Option<&[u32]>) -> usize {

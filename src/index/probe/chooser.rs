@@ -44,14 +44,18 @@ impl Chooser {
         let Choice { snapshot, params, .. } = choice;
         let query = choice.query(q);
         let Self { probe, share } = self;
-        let choose = |lists: &mut Vec<u32>| match (params.lists, snapshot.coarse(), &params.probe_limit) {
-            (Some(only), ..) => Ok(lists.try_append(only)?),
-            (_, None, _) => Ok(lists.try_push(0)?),
-            (_, Some(coarse), Some(limit)) if round.is_first => {
-                let first = limit.first(round.nprobe);
-                within_limit(snapshot, coarse, limit, query, (first, round.nprobe), probe, lists)
+        let choose = |lists: &mut Vec<u32>| {
+            match (params.lists, snapshot.coarse(), &params.probe_limit) {
+                (Some(only), ..) => lists.try_append(only)?,
+                (_, None, _) => lists.try_push(0)?,
+                (_, Some(coarse), Some(limit)) if round.is_first => {
+                    return Limited { choice, coarse, limit, query }.append(round.nprobe, probe, lists);
+                }
+                (_, Some(coarse), _) => {
+                    coarse.probe(query, params.partitions, round.nprobe, probe, lists)?;
+                }
             }
-            (_, Some(coarse), _) => coarse.probe(query, params.partitions, round.nprobe, probe, lists),
+            Ok(round.nprobe)
         };
         probes.add(round.done, choose, |lists, shares| {
             shares_of(snapshot, params, query, round.is_first, lists, share, shares)
@@ -74,9 +78,12 @@ impl Chooser {
         let (Some(coarse), None) = (snapshot.coarse(), params.lists) else {
             return block.iter().try_for_each(|&q| self.one(choice, q, round(q), probes));
         };
-        // The centroids are read once for all queries, for as many lists as most of the queries need.
         let is_first = block.first().is_some_and(|&q| round(q).is_first);
         let limit = params.probe_limit.as_ref();
+        if is_first && limit.is_some() && coarse.partitions_of(params.partitions).nth(1).is_some() {
+            return block.iter().try_for_each(|&q| self.one(choice, q, round(q), probes));
+        }
+        // The centroids are read once for all queries, for as many lists as most of the queries need.
         let most = block.iter().map(|&q| round(q).nprobe).max().unwrap_or(0);
         let first = limit.filter(|_| is_first).map_or(most, |limit| limit.first(most));
         let gathered = try_gather(choice.queries, snapshot.dim(), block)?;
@@ -91,14 +98,16 @@ impl Chooser {
                 Some(limit) if is_first => {
                     let own = limit.width(snapshot, query, nearest);
                     if own == first && first < most {
-                        let sizes = ((2 * first).min(most), most);
-                        return within_limit(snapshot, coarse, limit, query, sizes, probe, lists);
+                        return Limited { choice, coarse, limit, query }.append(most, probe, lists);
                     }
-                    Ok(lists.try_append(&nearest[..own])?)
+                    lists.try_append(&nearest[..own])?;
+                    Ok(own)
                 }
-                // With a probe limit there are no partitions, so a prefix is enough for each query.
-                Some(_) => Ok(lists.try_append(&nearest[..round.nprobe.min(width)])?),
-                None => Ok(lists.try_append(nearest)?),
+                _ => {
+                    let own = coarse.width(params.partitions, round.nprobe).min(width);
+                    lists.try_append(&nearest[..own])?;
+                    Ok(round.nprobe)
+                }
             };
             probes.add(round.done, choose, |lists, shares| {
                 shares_of(snapshot, params, query, is_first, lists, share, shares)
@@ -108,28 +117,60 @@ impl Chooser {
     }
 }
 
-/// Appends the lists within the limit. Looks at the `first` nearest, then at twice as many, and so on up to
-/// `most`.
-fn within_limit(
-    snapshot: &Snapshot,
-    coarse: &CoarseQuantizer,
-    limit: &ProbeLimit,
-    query: &[f32],
-    (first, most): (usize, usize),
-    scratch: &mut ProbeScratch,
-    lists: &mut Vec<u32>,
-) -> Result<(), IndexError> {
-    let start = lists.len();
-    let mut n = first;
-    loop {
-        lists.truncate(start);
-        coarse.probe(query, None, n, scratch, lists)?;
-        let width = limit.width(snapshot, query, &lists[start..]);
-        lists.truncate(start + width);
-        if width < n || n >= most {
-            return Ok(());
+/// The choice of a query with a probe limit.
+struct Limited<'a> {
+    choice: Choice<'a>,
+    coarse: &'a CoarseQuantizer,
+    limit: &'a ProbeLimit,
+    query: &'a [f32],
+}
+
+impl Limited<'_> {
+    /// Appends the lists within the limit, and returns how many of each partition these are. Of several
+    /// partitions, the one that needs most lists decides, so that the lists are those of one nprobe.
+    fn append(
+        &self,
+        most: usize,
+        scratch: &mut ProbeScratch,
+        lists: &mut Vec<u32>,
+    ) -> Result<usize, IndexError> {
+        let only = self.choice.params.partitions;
+        let mut partitions = self.coarse.partitions_of(only);
+        if partitions.clone().nth(1).is_none() {
+            return self.of_one(partitions.next(), most, scratch, lists);
         }
-        n = (2 * n).min(most);
+        let (mut nprobe, mut nearest) = (0, Vec::new());
+        for partition in partitions {
+            if self.coarse.lists_of(partition).len() > nprobe {
+                nearest.clear();
+                nprobe = nprobe.max(self.of_one(Some(partition), most, scratch, &mut nearest)?);
+            }
+        }
+        self.coarse.probe(self.query, only, nprobe, scratch, lists)?;
+        Ok(nprobe)
+    }
+
+    /// [`Limited::append`] for one partition. Looks at some of the nearest lists, then at twice as many, and
+    /// so on up to `most`.
+    fn of_one(
+        &self,
+        partition: Option<u32>,
+        most: usize,
+        scratch: &mut ProbeScratch,
+        lists: &mut Vec<u32>,
+    ) -> Result<usize, IndexError> {
+        let start = lists.len();
+        let mut n = self.limit.first(most);
+        loop {
+            lists.truncate(start);
+            self.coarse.probe(self.query, partition.as_slice().into(), n, scratch, lists)?;
+            let width = self.limit.width(self.choice.snapshot, self.query, &lists[start..]);
+            lists.truncate(start + width);
+            if width < n || n >= most {
+                return Ok(width);
+            }
+            n = (2 * n).min(most);
+        }
     }
 }
 

@@ -44,6 +44,8 @@ struct OfQuery {
     /// Lists before this one were scanned in an earlier round.
     fresh: usize,
     end: usize,
+    /// How many lists of each partition these are, at most.
+    nprobe: usize,
 }
 
 impl Probes {
@@ -54,22 +56,22 @@ impl Probes {
         self.queries.clear();
     }
 
-    /// Adds the next query. `choose` appends its lists, `share` the shares of these. The first `done` lists
-    /// were scanned before.
+    /// Adds the next query. `choose` appends its lists, and returns how many of each partition these are, at
+    /// most. `share` appends the shares of them. The first `done` lists were scanned before.
     ///
     /// # Errors
     /// An error from `choose` or `share`, or [`OutOfMemory`].
     pub fn add<E: From<OutOfMemory>>(
         &mut self,
         done: usize,
-        choose: impl FnOnce(&mut Vec<u32>) -> Result<(), E>,
+        choose: impl FnOnce(&mut Vec<u32>) -> Result<usize, E>,
         share: impl FnOnce(&[u32], &mut Vec<u32>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.lists.len();
-        choose(&mut self.lists)?;
+        let nprobe = choose(&mut self.lists)?;
         share(&self.lists[start..], &mut self.shares)?;
         let end = self.lists.len();
-        self.queries.try_push(OfQuery { start, fresh: (start + done).min(end), end })?;
+        self.queries.try_push(OfQuery { start, fresh: (start + done).min(end), end, nprobe })?;
         Ok(())
     }
 
@@ -79,8 +81,12 @@ impl Probes {
     /// [`OutOfMemory`].
     pub fn append(&mut self, more: &Self) -> Result<(), OutOfMemory> {
         let before = self.lists.len();
-        let behind =
-            |q: &OfQuery| OfQuery { start: q.start + before, fresh: q.fresh + before, end: q.end + before };
+        let behind = |q: &OfQuery| OfQuery {
+            start: q.start + before,
+            fresh: q.fresh + before,
+            end: q.end + before,
+            nprobe: q.nprobe,
+        };
         self.lists.try_append(&more.lists)?;
         self.shares.try_append(&more.shares)?;
         self.queries.try_extend(more.queries.iter().map(behind))
@@ -89,6 +95,11 @@ impl Probes {
     /// The number of lists of the `i`-th query, including those scanned before.
     pub fn width(&self, i: usize) -> usize {
         self.queries[i].end - self.queries[i].start
+    }
+
+    /// How many lists of each partition the `i`-th query has, at most.
+    pub fn nprobe(&self, i: usize) -> usize {
+        self.queries[i].nprobe
     }
 
     /// The largest number of lists that a query has left to scan.
@@ -138,7 +149,7 @@ mod tests {
     fn a_query_scans_each_list_of_a_round_once_and_those_of_earlier_rounds_not_again() {
         let mut probes = Probes::default();
         let add = |probes: &mut Probes, done, lists: &[u32]| {
-            let choose = |all: &mut Vec<u32>| all.try_append(lists);
+            let choose = |all: &mut Vec<u32>| all.try_append(lists).map(|()| lists.len());
             probes.add(done, choose, |_, _| Ok::<(), OutOfMemory>(())).unwrap();
         };
         add(&mut probes, 0, &[7, 3, 5]);

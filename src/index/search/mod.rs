@@ -186,9 +186,7 @@ fn resolve<'a>(
     turn: &Turn,
     queries: usize,
 ) -> SearchParams<'a> {
-    // Limits are not measured for lists in partitions.
-    let is_parted = snapshot.coarse().is_none_or(|coarse| !coarse.partitions().is_empty());
-    let probe_limit = params.probe_limit.filter(|_| params.lists.is_none() && !is_parted);
+    let probe_limit = params.probe_limit.filter(|_| params.lists.is_none() && snapshot.coarse().is_some());
     let is_alone = turn.is_crowded() && multiplications(snapshot, &params, queries) < ALONE_BELOW;
     let workers = if is_alone { Workers::new(1) } else { turn.workers() };
     SearchParams { probe_limit, workers, ..params }
@@ -199,7 +197,7 @@ fn multiplications(snapshot: &Snapshot, params: &SearchParams<'_>, queries: usiz
     let nlist = snapshot.nlist().max(1);
     let lists = match (params.lists, params.probe_limit) {
         (Some(only), _) => only.len(),
-        (None, Some(limit)) => limit.lists.ceil() as usize,
+        (None, Some(limit)) => snapshot.width(params.partitions, limit.lists.ceil() as usize),
         (None, None) => snapshot.width(params.partitions, params.nprobe),
     };
     let rows = u128::from(snapshot.rows()) * lists.min(nlist) as u128 / nlist as u128;

@@ -85,9 +85,8 @@ impl<L: InvertedLists> Execution<'_, L> {
         widest: usize,
         is_counted: bool,
     ) -> Result<bool, L::Error> {
-        let width = probes.width(i);
-        let nprobe = if self.params.probe_limit.is_some() { width } else { round.nprobe };
-        *round = Round { is_first: false, done: width, nprobe: (2 * nprobe).min(widest) };
+        let nprobe = probes.nprobe(i);
+        *round = Round { is_first: false, done: probes.width(i), nprobe: (2 * nprobe).min(widest) };
         let has_all = nprobe >= widest || self.params.lists.is_some() || self.coverage.has_seen_all(q);
         if has_all || self.allowance[q as usize] == 0 || self.params.k == usize::MAX {
             return Ok(false);

@@ -9,7 +9,7 @@ use crate::storage::tables::content::is_refused;
 use crate::storage::{Layout, StorageError, Tables};
 
 /// Measures the limits for recall targets, by prepared `queries`, or by rows of the table if `queries` is
-/// empty. `None` if the table is not trained, has few rows, or has partitions. Writes nothing.
+/// empty. `None` if the table is not trained, or has few rows that can be measured. Writes nothing.
 ///
 /// # Errors
 /// [`StorageError::Corrupt`], [`StorageError::Index`], [`StorageError::Sqlite`], or an interrupt.
@@ -21,7 +21,7 @@ pub fn calibrate(
     ticker: &mut Ticker,
 ) -> Result<Option<Calibration>, StorageError> {
     let state = tables.read_state()?;
-    if state.nlist == 0 || tables.is_partitioned() || (state.rows as u64) < Calibration::LEAST_ROWS {
+    if state.nlist == 0 || (state.rows as u64) < Calibration::LEAST_ROWS {
         return Ok(None);
     }
     ticker.stage("calibrate", 0)?;

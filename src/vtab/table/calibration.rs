@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::index::Calibration;
+use crate::index::{Calibration, measurable};
 use crate::sqlite::{Error, Result};
 use crate::storage::format::f32_bytes;
 use crate::storage::{self, State, StorageError};
@@ -14,18 +14,13 @@ impl Table {
     /// Calibrates by prepared queries (`[n][dim]`), now and later; by rows if there are none.
     ///
     /// # Errors
-    /// If the table is not trained, has few rows or has partitions, or an error from reading or writing it,
-    /// for example `SQLITE_CORRUPT_VTAB` or `SQLITE_INTERRUPT`.
+    /// If the table is not trained, if few rows can be measured or none of the queries, or an error from reading
+    /// or writing it, for example `SQLITE_CORRUPT_VTAB` or `SQLITE_INTERRUPT`.
     pub fn calibrate_by(&self, queries: &[f32]) -> Result<()> {
         let _watched = self.watched("calibrate")?;
         self.flush()?;
         let state = self.tables().read_state()?;
         let name = self.name();
-        if self.tables().is_partitioned() {
-            return Err(Error::generic(format!(
-                "calibrate: {name} has partition keys, a recall_target probes all lists of a partition"
-            )));
-        }
         if state.nlist == 0 {
             return Err(Error::generic(format!(
                 "calibrate needs a trained table: run the command 'train' on {name} first"
@@ -38,12 +33,27 @@ impl Table {
                 state.rows
             )));
         }
+        let (coarse, sizes) = (self.coarse_of(&state)?, self.list_sizes()?);
+        let rows = measurable(&coarse, |list_no| sizes.get(&list_no).copied().unwrap_or(0));
+        if rows < least {
+            return Err(Error::generic(format!(
+                "calibrate measures {least} rows or more in partitions of several lists, {name} has {rows}: the other \
+                 partitions are searched exactly"
+            )));
+        }
         let mut settings = self.settings(&state)?;
         let count = (queries.len() / self.layout.dim) as u64;
         let hash = if count == 0 { 0 } else { hash(queries)? };
         self.writing(|tables, _| Ok(tables.write_queries(state.seal(), self.layout.dim, queries)?))?;
         settings.measured = Measured { queries: count, hash, ..settings.measured };
-        self.calibrate(settings)
+        self.calibrate(settings)?;
+        if self.settings(&self.tables().read_state()?)?.calibration.is_none() {
+            return Err(Error::generic(format!(
+                "calibrate: the nearest rows of all {count} queries are in partitions of one list, which are searched \
+                 exactly"
+            )));
+        }
+        Ok(())
     }
 
     /// Calibrates again, and stores the settings with the result.

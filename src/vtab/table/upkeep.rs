@@ -219,7 +219,7 @@ impl Table {
     }
 
     /// The number of rows of each list.
-    fn list_sizes(&self) -> Result<BTreeMap<u32, u64>> {
+    pub(super) fn list_sizes(&self) -> Result<BTreeMap<u32, u64>> {
         let state = self.tables().read_state()?;
         // Checks that there are as many lists as the state says.
         read_coarse(&self.tables(), &state, self.layout.metric, self.layout.dim, None)?;
@@ -258,8 +258,13 @@ impl Table {
         settings.joins = settings.joins.saturating_add(kept.joins);
         settings.moved = settings.moved.saturating_add(kept.moved);
         settings.set_solid(kept.solid);
-        if settings.moved.saturating_sub(settings.calibrated) > state.rows as u64 / 2 {
-            // Most lists are no longer those that were measured.
+        // Half of the rows: most lists are no longer those that were measured. Without a calibration, as many as
+        // the smallest partition that may have become worth one.
+        let enough = match settings.calibration {
+            None if !coarse.partitions().is_empty() => self.partition_rows().min(state.rows as u64 / 2),
+            _ => state.rows as u64 / 2,
+        };
+        if settings.moved.saturating_sub(settings.calibrated) > enough {
             self.calibrate(settings)?;
         } else if settings != before {
             self.write_settings(&settings)?;
