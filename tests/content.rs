@@ -588,6 +588,8 @@ fn views_and_generated_columns_are_content_too() {
     assert!(told.contains("no such column: c.rowid"), "{told}");
     let told = error(&db, "SELECT ivf_triggers('o')");
     assert!(told.contains("'odd' is a view"), "{told}");
+    let told = error(&db, "CREATE VIRTUAL TABLE p USING ivf(v float[4], content=odd)");
+    assert!(told.contains("content='odd' of 'p' is a view"), "{told}");
     // A view of the index itself is refused when it is read.
     run(&db, "DROP VIEW odd; CREATE VIEW odd AS SELECT rowid AS number, v, size FROM o");
     let told = error(&db, "SELECT * FROM o WHERE v MATCH '[9, 2, 0, 1]' AND k = 1");
