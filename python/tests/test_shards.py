@@ -481,7 +481,7 @@ def test_a_shard_that_was_removed_is_not_there_any_more(tmp_path: Path) -> None:
         shards.check()
 
 
-def test_a_shard_is_added_while_others_search_and_write(tmp_path: Path) -> None:
+def test_shards_are_added_and_removed_while_others_search_and_write(tmp_path: Path) -> None:
     vectors = whole(800, 0)
     fixed = dict(enumerate(vectors))
     with Shards.create(tmp_path / "c", 2, DIM, columns=COLUMNS) as shards, Shards.open(tmp_path / "c") as other:
@@ -648,7 +648,7 @@ def test_every_answer_is_right_while_workers_are_killed(tmp_path: Path, schedule
         assert everything(shards) == sorted(model)
 
 
-def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
+def test_shards_are_added_and_removed_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
     vectors = whole(800, 0)
     model = dict(enumerate(vectors))
     distributed = pytest.importorskip("distributed")
@@ -659,6 +659,7 @@ def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, sc
         shards.insert(vectors, range(800), metadata(range(800)))
         with checking(shards, model) as counts, workers.killing(SEED + 1) as kills:
             while not kills:
+                shards.add_shard(batch=15)
                 shards.add_shard(batch=15)
                 shards.remove_shard(shards._catalogue.layout().names[0], batch=15)
         shards.check()
