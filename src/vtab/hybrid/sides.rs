@@ -364,8 +364,9 @@ impl<'a> TextSide<'a> {
             let _ = write!(of_table, " WHERE {}", joined(&among.of_text));
         }
         let mut only = String::new();
-        if among.rowids.is_some() || !among.without_distance().is_empty() {
-            // Ranks are computed for the rows only that may be answers: they cost more than the matching.
+        if among.rowids.is_some() || !among.without_distance().is_empty() || !among.of_text.is_empty() {
+            // Ranks are computed for the rows only that may be answers: they cost more than the matching. And a LIKE or
+            // GLOB that FTS5 looks up itself, with the trigram tokenizer, would count in them.
             let params = among.params(Param::Text(text), 0, &[]);
             let mut rowids = rowids_of(db, &format!("SELECT rowid, ?{last} {of_table}"), &params)?;
             if let Some(only) = &among.rowids {
