@@ -40,6 +40,11 @@ const LOOKED_UP: usize = 10_000;
 /// An invalid argument, or an error of the search, as in [`Table::search`].
 pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], is_packed: bool) -> Result<Rc<Found>> {
     let start = Instant::now();
+    // With a condition on `packed`, SQLite tests no row again.
+    let is_tested = !plan.arguments.contains(&Argument::Packed);
+    if !is_tested {
+        packed::check(&**table, &table.options.columns, plan, args)?;
+    }
     let index = table.indexes().nth(plan.vector).unwrap_or(table);
     table.indexes().try_for_each(Table::flush)?;
     let state = index.tables().read_state()?;
@@ -61,10 +66,6 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], is_packed: boo
     }
     if let Some(model) = request.model.take() {
         index.check_model(&state, &model)?;
-    }
-    let is_tested = !plan.arguments.contains(&Argument::Packed);
-    if !is_tested {
-        packed::check(&**table, &table.options.columns, plan, args)?;
     }
     // SQLite cannot test whether other rows were to be chosen in the place of those that it drops.
     request.alone = !is_tested || !request.selection.is_nearest();
