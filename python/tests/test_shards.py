@@ -648,7 +648,7 @@ def test_every_answer_is_right_while_workers_are_killed(tmp_path: Path, schedule
         assert everything(shards) == sorted(model)
 
 
-def test_shards_are_added_and_removed_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
+def test_shards_come_and_go_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
     vectors = whole(800, 0)
     model = dict(enumerate(vectors))
     distributed = pytest.importorskip("distributed")
