@@ -589,7 +589,7 @@ fn views_and_generated_columns_are_content_too() {
     let told = error(&db, "SELECT ivf_triggers('o')");
     assert!(told.contains("'odd' is a view"), "{told}");
     let told = error(&db, "CREATE VIRTUAL TABLE p USING ivf(v float[4], content=odd)");
-    assert!(told.contains("content='odd' of 'p': no such column: c.rowid"), "{told}");
+    assert!(told.contains("content='odd' of 'p' is a view"), "{told}");
     // A view of the index itself is refused when it is read.
     run(&db, "DROP VIEW odd; CREATE VIEW odd AS SELECT rowid AS number, v, size FROM o");
     let told = error(&db, "SELECT * FROM o WHERE v MATCH '[9, 2, 0, 1]' AND k = 1");
@@ -927,4 +927,66 @@ fn a_rebuild_that_fails_changes_nothing() {
         &db,
         "DELETE FROM fails; INSERT INTO t(t) VALUES ('integrity-check'); INSERT INTO t(t) VALUES ('rebuild');",
     );
+}
+
+#[test]
+fn a_view_without_a_column_of_rowids_is_no_content() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE TABLE docs(id INTEGER PRIMARY KEY, v BLOB);
+         INSERT INTO docs VALUES (1, '[1, 1, 1, 1]');
+         CREATE VIEW bare AS SELECT id, v FROM docs;
+         CREATE VIEW named AS SELECT id AS RowId, v FROM docs;",
+    );
+    let told = error(&db, "CREATE VIRTUAL TABLE t USING ivf(v float[4], content='Bare')");
+    assert!(
+        told.contains(
+            "content='Bare' of 't' is a view: content_rowid must be one of its columns, with unique whole numbers (id, v), got 'rowid'"
+        ),
+        "{told}"
+    );
+    let told =
+        error(&db, "CREATE VIRTUAL TABLE t USING ivf(v float[4], content=bare, content_rowid=_rowid_)");
+    assert!(told.contains("(id, v), got '_rowid_'"), "{told}");
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE t USING ivf(v float[4], content=named);
+         INSERT INTO t(t) VALUES ('rebuild');",
+    );
+    assert_eq!(number(&db, "SELECT rowid FROM t WHERE v MATCH '[1, 1, 1, 1]' AND k = 3"), 1);
+}
+
+#[test]
+fn a_text_is_found_whatever_became_of_the_vector_of_its_row() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE TABLE docs(id INTEGER PRIMARY KEY, lang TEXT, body TEXT, v BLOB);
+         INSERT INTO docs SELECT value, iif(value % 2, 'en', 'de'), 'word' || value, json_array(value, 1, 1, 1)
+           FROM json_each('[1, 2, 3, 4, 5]');
+         CREATE VIRTUAL TABLE t USING ivf(v float[4], lang TEXT, content=docs, content_rowid=id);
+         INSERT INTO t(t) VALUES ('rebuild');
+         CREATE VIRTUAL TABLE texts USING fts5(body, content=docs, content_rowid=id);
+         INSERT INTO texts(texts) VALUES ('rebuild');",
+    );
+    let found = |query: &str, filter: &str| {
+        let sql = format!(
+            "SELECT group_concat(rowid) FROM ivf_hybrid('t', 'texts', {query}, 'word1 word3 word4', 9) WHERE fts_rank > 0 AND filter = \"{filter}\""
+        );
+        db.query_row(&sql.replace('"', "'"), [], |r| r.get::<_, String>(0)).unwrap()
+    };
+    for change in ["SELECT 1", "UPDATE docs SET v = NULL WHERE id = 1", "DELETE FROM docs WHERE id = 2"] {
+        db.query_row(change, [], |_| Ok(())).ok();
+        for query in ["NULL", "json_array(9, 1, 1, 1)"] {
+            let mut rows: Vec<&str> = Vec::new();
+            let all = found(query, "lang IS NOT NULL OR lang = ''''").replace(' ', "");
+            rows.extend(all.split(','));
+            rows.sort_unstable();
+            assert_eq!(rows, ["1", "3", "4"], "{change}, {query}");
+            let mut rows: Vec<String> = found(query, "lang = ''en''").split(',').map(Into::into).collect();
+            rows.sort_unstable();
+            assert_eq!(rows, ["1", "3"], "{change}, {query}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import quote
@@ -52,6 +53,11 @@ pytestmark = [
 def embed(text: str) -> List[float]:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     return random(1, DIM, seed)[0].tolist()  # type: ignore[no-any-return]
+
+
+def wordless(text: str) -> List[float]:
+    """What many functions make of a text without words that they know, and of none."""
+    return {"...": [0.0] * DIM, "!": []}.get(text) if text in ("...", "!") else embed(text)  # type: ignore[return-value]
 
 
 def failing(text: str) -> List[float]:
@@ -314,6 +320,34 @@ def test_a_setting_of_a_table_chooses_the_function_and_the_words(file: Path) -> 
     assert asked(of({"queries": False}), "/notes/items_search")[0].status_code == 404
     with pytest.raises(StartupError, match=r"function: .*\(embed, embed_unit\), got 'other'"):
         asked(of({"function": "other"}), "/")
+
+
+def test_settings_of_a_table_that_there_is_not_are_told_at_the_start(file: Path) -> None:
+    def of(table: str) -> Datasette:
+        tables = {table: {"plugins": {"sqlite-ivf": {"queries": False}}}, "plain": {"hidden": True}}
+        return opened(file, config={"databases": {"notes": {"tables": tables}}})
+
+    told = (
+        r"databases: notes: tables: Items: plugins: sqlite-ivf: there is no such table USING ivf, or indexed by one; "
+        r"those of notes are articles, articles_ivf, items"
+    )
+    with pytest.warns(RuntimeWarning, match=told):
+        assert asked(of("Items"), "/notes")[0].status_code == 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for table in ("items", "articles", "articles_ivf"):
+            assert asked(of(table), "/notes")[0].status_code == 200
+
+
+def test_a_text_without_words_finds_nothing_by_meaning_and_the_page_says_what_to_do(file: Path) -> None:
+    ds = opened(file, of_plugin={"embed": f"{__name__}:wordless"})
+    for text in ("...", "!"):
+        for name in ("items_search", "articles_search", "articles_hybrid"):
+            (page,) = asked(ds, f"/notes/{name}?text={text}")
+            assert page.status_code == 200, page.text
+            assert "A text without words, of which the function makes no vector or only zeros, finds nothing" in page.text
+            assert rows_of(ds, f"/notes/{name}.json?_shape=array&text={text}") == []
+    assert len(rows_of(ds, "/notes/articles_search.json?_shape=array&text=red&k=3")) == 3
 
 
 def test_a_function_that_fails_is_an_error_of_the_query_and_the_log_names_the_setting(

@@ -400,6 +400,29 @@ def test_the_texts_of_rows_are_found_where_they_are(tmp_path: Path) -> None:
         assert demo.suggest("99") == demo.suggest("word") == []
 
 
+def test_an_index_of_a_view_has_texts_and_suggestions(tmp_path: Path) -> None:
+    file = str(tmp_path / "docs.db")
+    db: Any = connect(file)
+    with db:
+        db.execute("CREATE TABLE docs(id INTEGER PRIMARY KEY, number INTEGER UNIQUE, title TEXT, vec BLOB)")
+        db.executemany(
+            "INSERT INTO docs VALUES (?, ?, ?, ?)",
+            [(i + 1, 100 - i, f"title {i}", row.tobytes() if i != 8 else None) for i, row in enumerate(random(50, 4))],
+        )
+        db.execute("CREATE VIEW shown AS SELECT number, title, vec FROM docs")
+        for name, content in (("near", "docs"), ("near_view", "Shown")):
+            db.execute(f"CREATE VIRTUAL TABLE {name} USING ivf(vec float[4], content='{content}', content_rowid='number')")
+            db.execute(f"INSERT INTO {name}({name}) VALUES ('rebuild')")
+    db.close()
+    for name in ("near", "near_view"):
+        with opened(file, name) as demo:
+            assert demo.search({"row": 93})["query"]["text"] == "title 7"
+            assert all(each["text"] == f"title {100 - each['row']}" for each in demo.search({"row": 93})["answers"])
+            assert demo.suggest("title 7") == [{"row": 93, "text": "title 7"}]
+            assert demo.suggest("title 8") == [], "a row without a vector is not in the index"
+            assert len(demo.suggest("title")) == 8
+
+
 def test_a_text_is_the_query_where_a_function_embeds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     vectors = filled(tmp_path / "items.db", element="float32")

@@ -121,6 +121,7 @@ def test_a_filter_is_that_of_plain_python(db: Any) -> None:
         ({"score": {"$lt": 3}}, lambda m: m.get("score", 9) < 3),
         ({"lang": {"$ne": "en"}}, lambda m: m.get("lang", "en") != "en"),
         ({"lang": {"$like": "%e%"}}, lambda m: "e" in m.get("lang", "")),
+        ({"lang": {"$like": "E%"}}, lambda m: m.get("lang", "").startswith("e")),
         ({"$or": [{"lang": "de"}, {"year": {"$gte": 2015}}]}, lambda m: m.get("lang") == "de" or m.get("year", 0) >= 2015),
         ({"$not": {"lang": "de", "live": True}}, lambda m: "lang" in m and not (m["lang"] == "de" and m["live"])),
         ({"$and": [{"lang": "de"}, {"live": False}], "year": 2007}, lambda m: m.get("year") == 2007 and m["lang"] == "de"),

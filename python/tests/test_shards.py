@@ -152,7 +152,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
     shards = Shards.create(tmp_path / "c", 2, DIM, columns=COLUMNS, copies=tmp_path / "copies")
     moving: Optional[Iterator[None]] = None
     for step in range(60):
-        what = dice.choice(["insert", "insert", "delete", "search", "search", "add", "move", "move", "reopen", "copy"])
+        what = dice.choice(["insert", "insert", "delete", "search", "search", "add", "remove", "move", "move", "reopen", "copy"])
         if what == "insert":
             ids = dice.sample(range(400), dice.randrange(1, 60))
             vectors = whole(len(ids), dice.randrange(10**6))
@@ -165,6 +165,8 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
                 model.pop(id, None)
         elif what == "add" and moving is None and len(shards._catalogue.layout().shards) < 5:
             moving = stepwise(shards, dice.randrange(1, 20))
+        elif what == "remove" and moving is None and len(shards._catalogue.layout().shards) > 1:
+            moving = stepwise(shards, dice.randrange(1, 20), dice.choice(shards._catalogue.layout().names))
         elif what == "move" and moving is not None:
             try:
                 next(moving)
@@ -175,7 +177,7 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
             shards.close()
             shards = Shards.open(tmp_path / "c")
             moving = None
-            if shards._catalogue.layout().moving:
+            if shards._catalogue.layout().changed:
                 moving = stepwise(shards, dice.randrange(1, 20))
         elif what == "copy":
             shards.copies = str(tmp_path / "copies")
@@ -194,8 +196,8 @@ def test_random_steps_agree_with_a_model(tmp_path: Path, seed: int) -> None:
     shards.close()
 
 
-def stepwise(shards: Shards, batch: int) -> Iterator[None]:
-    """Begins to add a shard, and moves one batch at each step."""
+def stepwise(shards: Shards, batch: int, removed: Optional[str] = None) -> Iterator[None]:
+    """Begins to add or remove a shard, and moves one batch at each step."""
     count = 0
 
     def stop(_: Any) -> Optional[bool]:
@@ -204,10 +206,13 @@ def stepwise(shards: Shards, batch: int) -> Iterator[None]:
         return False
 
     with suppress(InterruptedError):
-        (shards.finish_move if shards._catalogue.layout().moving else shards.add_shard)(batch=batch, progress=stop)
+        if removed is not None:
+            shards.remove_shard(removed, batch=batch, progress=stop)
+        else:
+            (shards.finish_move if shards._catalogue.layout().changed else shards.add_shard)(batch=batch, progress=stop)
 
     def rest() -> Iterator[None]:
-        while shards._catalogue.layout().moving:
+        while shards._catalogue.layout().changed:
             try:
                 shards.finish_move(batch=batch, progress=stop)
             except InterruptedError:
@@ -370,8 +375,11 @@ def counted(*args):
 with Shards.open(path) as shards:
     for module in (catalogue, collection, files, operations):
         module.fetched = counted
-    if shards._catalogue.layout().moving:
+    layout = shards._catalogue.layout()
+    if layout.changed:
         shards.finish_move(batch=40)
+    elif len(layout.shards) > 3:
+        shards.remove_shard(layout.names[left % len(layout.shards)], batch=40)
     else:
         shards.add_shard(batch=40)
 """
@@ -435,7 +443,45 @@ def checking(shards: Shards, model: Dict[int, NDArray[Any]], threads: int = 2) -
         raise failures[0]
 
 
-def test_a_shard_is_added_while_others_search_and_write(tmp_path: Path) -> None:
+def test_a_shard_that_was_removed_is_not_there_any_more(tmp_path: Path) -> None:
+    vectors = whole(300, 0)
+    with Shards.create(tmp_path / "c", 3, DIM, columns=COLUMNS, copies=tmp_path / "copies") as shards:
+        shards.insert(vectors, range(300), metadata(range(300)))
+        before = contents(shards)
+        shards.copy()
+        with pytest.raises(ValueError, match=r"no shard '7', there are \['0', '1', '2'\]"):
+            shards.remove_shard("7")
+        next(stepwise(shards, 10, "2"))
+        assert "3 shards of float32[8], rows leave shard 2" in repr(shards)
+        for wrong in (shards.add_shard, lambda: shards.remove_shard("0")):
+            with pytest.raises(RuntimeError, match=r"rows leave shard 2 still: finish_move\(\) moves the rest"):
+                wrong()
+        # What has left, what is still there and what is new: each is replaced, deleted and read where it is.
+        some = before["2"]
+        left = sorted(set(some) - set(contents(shards)["2"]))
+        assert 0 < len(left) < len(some)
+        shards.insert(vectors[some] + 1, some, metadata(some))
+        assert shards.delete([left[0], some[-1], 999]) == 2
+        assert shards.insert(vectors[:1], [1000]).tolist() == [1000]
+        assert (shards.vectors(some[1:-1]) == vectors[some[1:-1]] + 1).all() and shards.get([1000], "rowid") == [(1000,)]
+        shards.finish_move()
+        shards.check()
+        after = contents(shards)
+        assert list(after) == ["0", "1"] and len(shards) == 299
+        assert all(set(before[name]) <= set(after[name]) for name in after), "a row of another shard moved"
+        assert not (tmp_path / "c" / "shard-2.db").exists()
+        # Its copy is that of no shard: neither one more, nor one that is lost, begins with its rows.
+        assert shards.add_shard() == "3"
+        assert everything(shards) == sorted({*range(300), 1000} - {left[0], some[-1]})
+        shards.remove_shard("0")
+        shards.remove_shard("3")
+        with pytest.raises(ValueError, match="1 shard or more: '1' is the only one"):
+            shards.remove_shard("1")
+        assert len(shards) == 299 and list(contents(shards)) == ["1"]
+        shards.check()
+
+
+def test_shards_are_added_and_removed_while_others_search_and_write(tmp_path: Path) -> None:
     vectors = whole(800, 0)
     fixed = dict(enumerate(vectors))
     with Shards.create(tmp_path / "c", 2, DIM, columns=COLUMNS) as shards, Shards.open(tmp_path / "c") as other:
@@ -453,8 +499,23 @@ def test_a_shard_is_added_while_others_search_and_write(tmp_path: Path) -> None:
                     writes += 1
                 mover.join()
                 assert writes > 3
+            for name, batch in (("1", 17), ("3", 100)):
+                mover = threading.Thread(target=other.remove_shard, args=(name,), kwargs={"batch": batch})
+                mover.start()
+                writes = 0
+                while mover.is_alive():
+                    some = chance.Random(writes).sample(sorted(loose), 5)
+                    loose.update(zip(some, whole(5, writes + 100)))
+                    shards.insert(np.stack([loose[id] for id in some]), some, metadata(some))
+                    assert [row[0] for row in shards.get(some, "rowid")] == some
+                    writes += 1
+                mover.join()
+                assert writes > 3
         shards.check()
-        assert len(shards) == 800 and len(contents(shards)) == 4
+        assert len(shards) == 800 and list(contents(shards)) == ["0", "2"]
+        assert sorted(path.name for path in (tmp_path / "c").glob("shard-*")) == sorted(
+            path.name for path in (tmp_path / "c").glob("shard-[02].db*")
+        )
         assert found(shards.search(whole(9, 1), 50, nprobe=-1)) == brute({**fixed, **loose}, whole(9, 1), 50)
 
 
@@ -587,7 +648,7 @@ def test_every_answer_is_right_while_workers_are_killed(tmp_path: Path, schedule
         assert everything(shards) == sorted(model)
 
 
-def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
+def test_shards_come_and_go_under_load_while_workers_are_killed(tmp_path: Path, scheduler: Any, workers: Supervisor) -> None:
     vectors = whole(800, 0)
     model = dict(enumerate(vectors))
     distributed = pytest.importorskip("distributed")
@@ -599,6 +660,8 @@ def test_a_shard_is_added_under_load_while_workers_are_killed(tmp_path: Path, sc
         with checking(shards, model) as counts, workers.killing(SEED + 1) as kills:
             while not kills:
                 shards.add_shard(batch=15)
+                shards.add_shard(batch=15)
+                shards.remove_shard(shards._catalogue.layout().names[0], batch=15)
         shards.check()
         assert everything(shards) == list(range(800))
         assert kills and min(counts) > 0

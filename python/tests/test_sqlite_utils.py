@@ -186,3 +186,66 @@ def test_the_program_of_the_page_runs(page_program: Callable[..., str]) -> None:
     out = page_program("sqlite-utils.md")
     assert '"title": "Bread is baked from flour and water"' in out
     assert "exact: 3 rows" in out
+
+
+def test_an_index_that_would_be_empty_is_an_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "notes.db")
+    db = Database(path)
+    rows = random(6, DIM)
+    db["notes"].insert_all(({"id": i + 1, "v": rows[i].tobytes()} for i in range(6)), pk="id")
+    db["gone"].insert_all({"v": rows[i].tobytes()[:8], "rowid": f"r{i}"} for i in range(3))
+    db.execute("CREATE TABLE bare(name TEXT PRIMARY KEY, n INTEGER, v BLOB) WITHOUT ROWID")
+    db.execute("INSERT INTO bare SELECT 'n' || id, id, v FROM notes")
+    for name, key in [("plain", "id AS n"), ("texts", "'n' || id AS n"), ("twice", "id / 2 AS n"), ("named", "id AS rowid")]:
+        db.create_view(name, f"SELECT {key}, v FROM notes")
+    before = db.schema
+
+    def told(*words: str, code: int = 1) -> str:
+        from sqlite_utils.cli import cli
+
+        result = CliRunner().invoke(cli, ["enable-ivf", path, *words])
+        assert result.exit_code == code, result.output
+        return str(result.output).replace("\n", " ")
+
+    unique = "is a column of unique whole numbers"
+    for words, text in [
+        (["plain", "v"], f"'plain' is a view: --rowid {unique}, of n, v; got none"),
+        (["plain", "v", "--rowid", "rowid"], f"'plain' is a view: --rowid {unique}, of n, v; got 'rowid'"),
+        (["plain", "v", "--rowid", "v"], "plain.v: --rowid"),
+        (["named", "v"], f"'named' is a view: --rowid {unique}, of rowid, v; got none"),
+        (["texts", "v", "--rowid", "n"], f"texts.n: --rowid {unique}, got 'n1'"),
+        (["twice", "v", "--rowid", "n"], f"twice.n: --rowid {unique}, got 1 in 2 rows"),
+        (["gone", "v", "--rowid", "rowid"], f"gone.rowid: --rowid {unique}, got 'r0'"),
+        (["notes", "v", "--rowid", "m"], f"'notes' has no such column: --rowid {unique}, of id, v; got 'm'"),
+        (["bare", "v"], f"'bare' has no rowid of its own: --rowid {unique}, of name, n, v; got none"),
+        (["notes", "v", "--dim", "3"], "--dim must be 8, as the first vector of notes.v has as float32, or be left out; got 3"),
+        (["notes", "v", "--dim", "8", "--element", "int8"], "--dim must be 32, as the first vector of notes.v has as int8"),
+    ]:
+        assert text in told(*words), words
+        assert db.schema == before
+    told("notes", "v", code=0)
+    for words in (["plain", "v", "--rowid", "n"], ["named", "v", "--rowid", "rowid"], ["bare", "v", "--rowid", "n"], ["gone", "v"]):
+        told(*words, code=0)
+        rows_of = next(db.query(f"SELECT rows FROM ivf_stats('{words[0]}_ivf')"))["rows"]
+        assert rows_of == (3 if words[0] == "gone" else 6), words
+    # A column called rowid hides the rowid, not from the index.
+    content = next(db.query("SELECT g.v FROM gone_ivf AS i JOIN gone AS g ON g._rowid_ = i.rowid WHERE i.rowid = 2"))
+    assert content["v"] == rows[1].tobytes()[:8]
+
+
+def test_vectors_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    path = str(tmp_path / "notes.db")
+    db = Database(path)
+    db["notes"].insert_all({"id": i, "v": json.dumps([i] * (2 + (i > 5)))} for i in range(1, 8))
+    db.execute("CREATE TABLE made(id INTEGER PRIMARY KEY, n INT, v TEXT AS (json_array(n, 0)) VIRTUAL)")
+    db["made"].insert_all({"id": i, "n": 0} for i in (1, 2))
+    with pytest.warns(UserWarning, match="notes.v: 2 of 7 vectors do not fit an index of 2 dimensions of float32 and are left out"):
+        assert len(enable_ivf(db, "notes", "v", metric="l2", replace=False)) == 5
+    with pytest.raises(ValueError, match="made.v: none of 2 vectors fits an index of 2 dimensions of float32 with metric cosine"):
+        enable_ivf(db, "made", "v")
+    assert len(enable_ivf(db, "made", "v", metric="l2")) == 2
+
+    from sqlite_utils.cli import cli
+
+    result = CliRunner().invoke(cli, ["enable-ivf", path, "notes", "v", "--replace"])
+    assert result.exit_code == 0 and "Warning: notes.v: 2 of 7 vectors do not fit" in result.output + (result.stderr or "")

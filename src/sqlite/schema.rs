@@ -55,6 +55,27 @@ pub fn table_of(db: Db, schema: &str, name: &str) -> Result<Option<String>> {
     if rows.step()? { Ok(Some(rows.text(0)?.to_owned())) } else { Ok(None) }
 }
 
+/// The names of the columns of a view; none if there is no such view in the schema.
+///
+/// # Errors
+/// An error from SQLite, for example of the view.
+pub fn columns_of_view(db: Db, schema: &str, name: &str) -> Result<Option<Vec<String>>> {
+    let sql = format!(
+        "SELECT 1 FROM {}.sqlite_schema WHERE type = 'view' AND name = ?1 COLLATE NOCASE",
+        quoted(schema)
+    );
+    if !db.prepare(&sql)?.query(&[Param::Text(name)])?.step()? {
+        return Ok(None);
+    }
+    let mut statement = db.prepare(&format!("PRAGMA {}.table_xinfo({})", quoted(schema), quoted(name)))?;
+    let mut rows = statement.query(&[])?;
+    let mut names = Vec::new();
+    while rows.step()? {
+        names.push(rows.text(1)?.to_owned());
+    }
+    Ok(Some(names))
+}
+
 /// The CREATE statement of a table, named as it is written in its schema.
 ///
 /// # Errors

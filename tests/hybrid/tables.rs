@@ -144,3 +144,23 @@ fn hidden_columns_that_a_table_hides_are_not_needed() {
         assert_eq!(rows, expected, "{filter}");
     }
 }
+
+#[test]
+fn a_filter_of_texts_counts_in_no_score() {
+    let db = memory();
+    run(
+        &db,
+        "CREATE VIRTUAL TABLE items USING ivf(vec float[2]);
+         CREATE VIRTUAL TABLE texts USING fts5(title, tokenize='trigram');
+         INSERT INTO texts(rowid, title) VALUES (1, 'lib for maps'), (2, 'lib for fonts for all'), (3, 'library'), (4, 'fox');",
+    );
+    let asked = |filter: &str| ask(&db, &format!("('items', 'texts', NULL, 'lib', 9) {filter}"), &[]);
+    let all = asked("");
+    for filter in ["title LIKE '%for%'", "title GLOB '*for*'"] {
+        let some = asked(&format!("WHERE fts_filter = '{}'", filter.replace('\'', "''")));
+        let expected: Vec<(i64, Option<f64>)> =
+            all.iter().filter(|row| row.0 != 3).map(|row| (row.0, row.5)).collect();
+        assert_eq!(some.iter().map(|row| (row.0, row.5)).collect::<Vec<_>>(), expected, "{filter}");
+        assert_eq!(expected.len(), 2);
+    }
+}

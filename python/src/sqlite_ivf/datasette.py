@@ -15,7 +15,7 @@ import sqlite3
 import urllib.parse
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from datasette import hookimpl
@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from . import vectors
 from .loading import LoadError, load
-from .table import _ELEMENTS, _NAME, _VECTOR, Table, _literal, _unquoted, quoted
+from .table import _ELEMENTS, _VECTOR, Table, _literal, _option, _unquoted, quoted
 
 #: The plugin's name in Datasette's configuration, and its settings.
 NAME = "sqlite-ivf"
@@ -43,6 +43,7 @@ class _Column:
     name: str
     element: str
     dim: int
+    metric: str
 
     def holds(self, value: object) -> bool:
         return isinstance(value, bytes) and len(value) * 8 == self.dim * vectors.ELEMENTS[self.element]
@@ -50,6 +51,8 @@ class _Column:
     def asked(self, function: str) -> str:
         """The SQL of a typed text's vector, of which `function` makes 4-byte floats."""
         text = f"{function}(:text)"
+        if self.metric == "cosine":  # zeros have no direction, and are what many functions make of a text without words
+            text = f"nullif({text}, zeroblob({4 * self.dim}))"
         if self.element == "int8":
             return f"vec_quantize_int8({text}, 'unit')"
         if self.element == "bit":
@@ -125,14 +128,6 @@ class _Index:
         return f"(SELECT {quoted(self.columns[0].name)} FROM {quoted(self.source)} WHERE {where})"
 
 
-def _option(created: str, name: str) -> Optional[str]:
-    found = re.search(rf"[(,]\s*{name}\s*=\s*('(?:[^']|'')+'|{_NAME})", created, re.IGNORECASE)
-    if not found:
-        return None
-    given = found.group(1)
-    return given[1:-1].replace("''", "'") if given[0] == "'" else _unquoted(given)
-
-
 def _indexes(connection: sqlite3.Connection) -> List[_Index]:
     """All tables `USING ivf` of a database."""
     listed = connection.execute("SELECT name, coalesce(sql, '') FROM sqlite_master WHERE type IN ('table', 'view')")
@@ -149,7 +144,7 @@ def _indexes(connection: sqlite3.Connection) -> List[_Index]:
             _log.warning("%s: %s", name, error)
             continue
         columns = [
-            _Column(_unquoted(each[0]), _ELEMENTS.get(each[1].lower(), each[1].lower()), int(each[2]))
+            _Column(_unquoted(each[0]), _ELEMENTS.get(each[1].lower(), each[1].lower()), int(each[2]), each[3].lower())
             for each in _VECTOR.findall(table.created)
         ]
         columns.sort(key=lambda column: column.name != table.column)
@@ -228,9 +223,10 @@ def _python(python: str) -> Callable[[str], Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _embedded(python: str, text: str) -> bytes:
+def _embedded(python: str, text: str) -> Optional[bytes]:
+    """The vector of a text; none where the function gives one without numbers."""
     vector = _python(python)(text)
-    return bytes(vector) if isinstance(vector, (bytes, bytearray, memoryview)) else vectors.serialize_float32(vector)
+    return (bytes(vector) if isinstance(vector, (bytes, bytearray, memoryview)) else vectors.serialize_float32(vector)) or None
 
 
 def _sql_function(python: str) -> Callable[[Any], Optional[bytes]]:
@@ -364,12 +360,13 @@ def _make_queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[
         if function is None:
             continue
         vector = index.columns[0].asked(function)
+        none = "A text without words, of which the function makes no vector or only zeros, finds nothing by meaning: type others."
         offered[f"{base}_search"] = _Query(
             index,
             index.near(vector),
             ["text", "k"],
             f"{base}: search by meaning",
-            f"The rows of {base} whose {index.columns[0].name} is nearest to that of a text. {k}",
+            f"The rows of {base} whose {index.columns[0].name} is nearest to that of a text. {none} {k}",
         )
         if fts is not None:
             offered[f"{base}_hybrid"] = _Query(
@@ -377,7 +374,7 @@ def _make_queries(datasette: Any, database: str, indexes: List[_Index]) -> Dict[
                 index.hybrid(fts, vector),
                 ["text", "k"],
                 f"{base}: search by meaning and words",
-                f"The rows of {base} that the vector and the words of a text find together. {k}",
+                f"The rows of {base} that the vector and the words of a text find together. {none} {k}",
             )
     return offered
 
@@ -413,9 +410,26 @@ def startup(datasette: Any) -> Callable[[], Any]:
         for name in datasette.databases:
             for python in _functions(_settings(datasette, name)).values():
                 _python(python)
-            _queries(datasette, name, await _indexes_of(datasette, name))
+            indexes = await _indexes_of(datasette, name)
+            _queries(datasette, name, indexes)
+            _check_tables(datasette, name, {each for index in indexes for each in (index.name, index.source)})
 
     return check
+
+
+def _check_tables(datasette: Any, database: str, tables: Set[str]) -> None:
+    """Says which settings are of no table that is searched. A table may still be made, so this is no error."""
+    everything = datasette.config if hasattr(datasette, "add_query") else datasette.metadata()
+    own = ((everything or {}).get("databases") or {}).get(database) or {}
+    for table, given in (own.get("tables") or {}).items():
+        if table not in tables and NAME in ((given or {}).get("plugins") or {}):
+            known = ", ".join(sorted(tables)) or "none"
+            warnings.warn(
+                f"databases: {database}: tables: {table}: plugins: {NAME}: there is no such table USING ivf, or indexed by one; "
+                f"those of {database} are {known}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 #: Who may read what, as long as one request is served: Datasette asks for all queries of a database for each of them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import click
 from sqlite_utils import hookimpl
@@ -72,7 +72,7 @@ def enable_ivf(
 
     The index is called `<table>_ivf` unless `name` is given. `filters` and `partitions` are columns of the table by which
     searches filter, those of `partitions` with lists of their own for each value. `dim` is that of the first vector unless given.
-    `rowid` is the column with unique whole numbers of a view.
+    `rowid` is the column with unique whole numbers of a view, or of a table without rowids.
     With `create_triggers` the index follows the table; without, `INSERT INTO index(index) VALUES ('rebuild')` does. `replace`
     drops an index of that name first.
 
@@ -85,7 +85,8 @@ def enable_ivf(
     connection = db.conn
     prepare_connection(connection)
     name = name or f"{table}_ivf"
-    details = {row[0]: row for row in fetched(connection, "SELECT name, type, pk FROM pragma_table_info(?)", (table,))}
+    found = fetched(connection, "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden != 1", (table,))
+    details = {row[0]: row for row in found}
     if not details:
         raise ValueError(f"there is no table {table!r}")
     for each in (column, *filters, *partitions):
@@ -99,27 +100,90 @@ def enable_ivf(
             what = "of a partition is" if each in partitions else "to filter by is"
             raise ValueError(f"{table}.{each}: a column {what} {', '.join(accepted)}, got {details[each][1] or 'no type'!r}")
         columns[each] = kind + (" PARTITION KEY" if each in partitions else "")
-    keys = [row for row in details.values() if row[2]]
-    if rowid is None and len(keys) == 1 and keys[0][1].upper() == "INTEGER":
-        rowid = keys[0][0]
-    options: Dict[str, Any] = {"content": table, "content_rowid": rowid or "rowid"}
-    if dim is None:
-        first = fetched(connection, f"SELECT {quoted(column)} FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL LIMIT 1")
-        if not first:
-            raise ValueError(f"{table}.{column} has no vector yet: say how many dimensions they will have (dim)")
-        value = first[0][0]
-        bits = vectors.element_bits(element)
-        dim = len(value) * 8 // bits if isinstance(value, bytes) else fetched(connection, "SELECT vec_length(?)", (value,))[0][0]
+    rowid = _rowid_of(connection, table, column, rowid, list(details.values()))
+    dim = _dim_of(connection, table, column, dim, element)
+    options: Dict[str, Any] = {"content": table, "content_rowid": rowid}
     with transaction(connection):
         if replace and created(connection, name) is not None:
             _drop(connection, name)
         index = Table.create(
-            connection, name, int(dim), metric=metric, element=element, column=column, columns=columns, model=model, **options
+            connection, name, dim, metric=metric, element=element, column=column, columns=columns, model=model, **options
         )
         index.command("rebuild")
+        lost = _vectors_of(connection, table, column, "count(*)")[0][0] - len(index)
+        if lost and not len(index):
+            raise ValueError(
+                f"{table}.{column}: none of {lost} vectors fits an index of {dim} dimensions of {element} with metric {metric}: "
+                "see --dim, --element and --metric"
+            )
+        if lost:
+            warnings.warn(
+                f"{table}.{column}: {lost} of {lost + len(index)} vectors do not fit an index of {dim} dimensions of {element} and "
+                f"are left out: INSERT INTO {quoted(name)}({quoted(name)}) VALUES ('integrity-check') names them",
+                UserWarning,
+                stacklevel=2,
+            )
         if create_triggers:
             fetched(connection, "SELECT ivf_triggers(?, 'create')", (name,))
     return index
+
+
+def _vectors_of(connection: Any, table: str, column: str, what: str, more: str = "") -> List[Tuple[Any, ...]]:
+    """What rows with a vector have."""
+    return fetched(connection, f"SELECT {what} FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL {more}")
+
+
+def _rowid_of(connection: Any, table: str, column: str, rowid: Optional[str], details: Sequence[Tuple[Any, ...]]) -> str:
+    """The column of rowids: that which is given, or that of the table."""
+    names = [row[0] for row in details]
+    taken = {name.lower() for name in names}
+    is_view = bool(fetched(connection, "SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE", (table,)))
+    keys = [row for row in details if row[2]]
+    if rowid is None and len(keys) == 1 and keys[0][1].upper() == "INTEGER":
+        return str(keys[0][0])
+    if rowid is None and not is_view:
+        for each in ("rowid", "_rowid_", "oid"):  # a column of such a name hides the rowid
+            if each not in taken:
+                try:
+                    fetched(connection, f"SELECT {each} FROM {quoted(table)} LIMIT 0")
+                except Exception as error:  # the class is the connection's
+                    if "no such column" not in str(error):
+                        raise
+                    break
+                return each
+    if rowid is None or rowid.lower() not in taken | (set() if is_view else {"rowid", "_rowid_", "oid"}):
+        what = "is a view" if is_view else "has no rowid of its own" if rowid is None else "has no such column"
+        got = "none" if rowid is None else repr(rowid)
+        raise ValueError(f"{table!r} {what}: --rowid is a column of unique whole numbers, of {', '.join(names)}; got {got}")
+    if rowid.lower() in taken:
+        named = quoted(rowid)
+        for (value,) in _vectors_of(connection, table, column, named, f"AND CAST({named} AS INTEGER) IS NOT {named} LIMIT 1"):
+            raise ValueError(f"{table}.{rowid}: --rowid is a column of unique whole numbers, got {value!r}")
+        several = f"GROUP BY {named} HAVING count(*) > 1 LIMIT 1"
+        for value, count in _vectors_of(connection, table, column, f"{named}, count(*)", several):
+            raise ValueError(f"{table}.{rowid}: --rowid is a column of unique whole numbers, got {value!r} in {count} rows")
+    return rowid
+
+
+def _dim_of(connection: Any, table: str, column: str, dim: Optional[int], element: str) -> int:
+    """The number of dimensions: that which is given, which must be that of the first vector."""
+    first = _vectors_of(connection, table, column, quoted(column), "LIMIT 1")
+    if not first:
+        if dim is None:
+            raise ValueError(f"{table}.{column} has no vector yet: say how many dimensions they will have (dim)")
+        return int(dim)
+    value, bits = first[0][0], vectors.element_bits(element)
+    if isinstance(value, bytes):
+        if not value or len(value) * 8 % bits:
+            raise ValueError(f"{table}.{column}: a blob of {len(value)} bytes is no vector of {element}, see --element")
+        there = len(value) * 8 // bits
+    else:
+        there = fetched(connection, "SELECT vec_length(?)", (value,))[0][0]
+    if dim is not None and int(dim) != there:
+        raise ValueError(
+            f"--dim must be {there}, as the first vector of {table}.{column} has as {element}, or be left out; got {dim}"
+        )
+    return int(there)
 
 
 def disable_ivf(db: Any, table: str, *, name: Optional[str] = None) -> None:
@@ -178,7 +242,11 @@ def _run(path: str, command: Any, *given: Any, **options: Any) -> None:
 
     db = Database(path)
     try:
-        command(db, *given, **options)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            command(db, *given, **options)
+        for each in told:
+            click.echo(f"Warning: {each.message}", err=True)
     except (ValueError, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -99,6 +99,15 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _option(created: str, name: str) -> Optional[str]:
+    """The value of an option of a CREATE statement."""
+    found = re.search(rf"[(,]\s*{name}\s*=\s*('(?:[^']|'')+'|{_NAME})", created, re.IGNORECASE)
+    if not found:
+        return None
+    given = found.group(1)
+    return given[1:-1].replace("''", "'") if given[0] == "'" else _unquoted(given)
+
+
 def _unquoted(name: str) -> str:
     if name[0] in '"`':
         return name[1:-1].replace(name[0] * 2, name[0])

@@ -112,7 +112,12 @@ impl Tables {
     ) -> Result<bool, StorageError> {
         let mut statement = self.statement(Sql::ContentRead)?;
         let mut rows = statement.query(&[rowid.into()])?;
-        if !rows.step()? {
+        // SQLite prepares a kept statement anew where the schema has changed.
+        let is_there = rows.step().map_err(|error| match error.primary() {
+            ffi::SQLITE_ERROR => self.named(Sql::ContentRead, error),
+            _ => error,
+        })?;
+        if !is_there {
             return Ok(false);
         }
         // A text that is not UTF-8 is no vector.

@@ -212,16 +212,24 @@ impl<'a> VectorSide<'a> {
     fn meeting(&self, db: Db, among: &Among, mut rowids: Vec<i64>) -> Result<Vec<i64>> {
         /// Up to so many rows, a search looks up their lists: as ivf's own `rowid IN (...)`.
         const FEW: usize = 10_000;
+        /// Up to so many rows are looked up one by one, which costs as much as a scan of twenty times as many.
+        const SINGLE: usize = 1_000;
         let (more, terms) = (among.more(), among.without_distance());
         let select = |last: usize| format!("SELECT rowid, ?{last} FROM {} WHERE ", self.qualified);
-        if rowids.len() <= FEW && self.table.options.columns.has_hidden("params") {
+        // A search of an index over a table leaves out rows without a vector there, which have metadata all the same.
+        let is_found = !self.table.is_over_content() && self.table.options.columns.has_hidden("params");
+        if rowids.len() <= if is_found { FEW } else { SINGLE } {
             let rowids = json_array(rowids.iter().copied())?;
             let params = among.params(self.param()?, i64::MAX, &[Param::Text(&rowids)]);
+            let matched = match is_found {
+                true => {
+                    format!("{}?2 AND params = 'nprobe=-1, max_codes=0, profile=exact' AND ", self.matched())
+                }
+                false => String::new(),
+            };
             let sql = format!(
-                "{}{}?2 AND params = 'nprobe=-1, max_codes=0, profile=exact' AND {terms} \
-                 AND rowid IN (SELECT value FROM json_each(?{more}))",
-                select(more),
-                self.matched()
+                "{}{matched}{terms} AND rowid IN (SELECT value FROM json_each(?{more}))",
+                select(more)
             );
             return rowids_of(db, &sql, &params);
         }
@@ -356,8 +364,9 @@ impl<'a> TextSide<'a> {
             let _ = write!(of_table, " WHERE {}", joined(&among.of_text));
         }
         let mut only = String::new();
-        if among.rowids.is_some() || !among.without_distance().is_empty() {
-            // Ranks are computed for the rows only that may be answers: they cost more than the matching.
+        if among.rowids.is_some() || !among.without_distance().is_empty() || !among.of_text.is_empty() {
+            // Ranks are computed for the rows only that may be answers: they cost more than the matching. And a LIKE or
+            // GLOB that FTS5 looks up itself, with the trigram tokenizer, would count in them.
             let params = among.params(Param::Text(text), 0, &[]);
             let mut rowids = rowids_of(db, &format!("SELECT rowid, ?{last} {of_table}"), &params)?;
             if let Some(only) = &among.rowids {

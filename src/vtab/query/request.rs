@@ -22,7 +22,7 @@ use crate::sqlite::{Error, Kind, Result, Value};
 use crate::storage::Knobs;
 use crate::storage::{ListNo, RowFinder, State, TableLists};
 use crate::vtab::plan::{Argument, Plan};
-use crate::vtab::query::filter::Filter;
+use crate::vtab::query::filter::{Filter, packed};
 use crate::vtab::table::Table;
 use crate::vtab::table::found::{Asked, Found, OfSegments, Source};
 use crate::vtab::table::profile::Profile;
@@ -38,8 +38,13 @@ const LOOKED_UP: usize = 10_000;
 ///
 /// # Errors
 /// An invalid argument, or an error of the search, as in [`Table::search`].
-pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) -> Result<Rc<Found>> {
+pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], is_packed: bool) -> Result<Rc<Found>> {
     let start = Instant::now();
+    // With a condition on `packed`, SQLite tests no row again.
+    let is_tested = !plan.arguments.contains(&Argument::Packed);
+    if !is_tested {
+        packed::check(&**table, &table.options.columns, plan, args)?;
+    }
     let index = table.indexes().nth(plan.vector).unwrap_or(table);
     table.indexes().try_for_each(Table::flush)?;
     let state = index.tables().read_state()?;
@@ -63,13 +68,13 @@ pub fn search(table: &Rc<Table>, plan: &Plan, args: &[Value<'_>], packed: bool) 
         index.check_model(&state, &model)?;
     }
     // SQLite cannot test whether other rows were to be chosen in the place of those that it drops.
-    request.alone = packed || !request.selection.is_nearest();
+    request.alone = !is_tested || !request.selection.is_nearest();
     for (argument, value) in plan.given(args) {
         request.read(table, index, argument, value, snapshot.nlist(), &mut found.queries)?;
     }
     (found.key, found.index) = (key, plan.vector);
     (found.k, found.knobs, found.asked) = (request.given_k, request.knobs, take(&mut request.asked));
-    let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !packed };
+    let within = Within { index, state: &state, snapshot: &snapshot, metadata: plan.metadata && !is_packed };
     let mut warm = table.searching.buffers.take().unwrap_or_default();
     let planned = request.run(&within, &mut warm, found, start)?;
     table.searching.buffers.set(Some(warm));

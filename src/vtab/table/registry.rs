@@ -8,7 +8,7 @@ use crate::base::fork::PerProcess;
 use crate::base::memory::bytes_of_machine;
 use crate::device::DeviceName;
 use crate::index::{Cache, DeviceCache};
-use crate::sqlite::{Db, Error, Result};
+use crate::sqlite::{Db, Error, Result, columns_of_view};
 use crate::storage::Settings;
 use crate::vtab::schema::options::Options;
 use crate::vtab::table::Table;
@@ -89,6 +89,7 @@ impl Table {
             DeviceCache::of_process(options.device).map_err(|error| Error::generic(error.to_string()))?;
         }
         let table = Self::new(db, &connection.dropped, schema, name, options);
+        table.check_rowid_of_view(db)?;
         table.indexes().try_for_each(|index| index.tables().check_content())?;
         for index in table.indexes() {
             let last_rowid = db.last_insert_rowid();
@@ -102,6 +103,24 @@ impl Table {
             index.find_file();
         }
         Ok(connection.keep(table))
+    }
+
+    /// Checks that a view has the column with its rowids. SQLite may give a view a rowid of NULL in every row.
+    fn check_rowid_of_view(&self, db: Db) -> Result<()> {
+        let tables = self.tables();
+        let Some(content) = &tables.shape().content else { return Ok(()) };
+        let Some(columns) = columns_of_view(db, &tables.schema, &content.table)? else { return Ok(()) };
+        if columns.iter().any(|column| column.eq_ignore_ascii_case(&content.rowid)) {
+            return Ok(());
+        }
+        Err(Error::generic(format!(
+            "content='{}' of '{}' is a view: content_rowid must be one of its columns, with unique whole numbers ({}), \
+             got '{}'",
+            content.table,
+            self.name(),
+            columns.join(", "),
+            content.rowid
+        )))
     }
 
     /// Opens an existing table.

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 from .. import vectors
 from .._store import fetched
-from ..table import _NAME, Table, _literal, _unquoted, quoted
+from ..table import _NAME, Table, _literal, _option, _unquoted, quoted
 
 #: Reciprocal rank fusion, as `ivf_hybrid` computes it unless told otherwise.
 RANK_CONSTANT = 60
@@ -130,14 +130,18 @@ class Demo:
         aside = {_unquoted(name) for name in re.findall(rf"[(,]\s*\+\s*({_NAME})", created)}
         keys = {_unquoted(name) for name in re.findall(rf"[(,]\s*({_NAME})\s+\w+\s+PRIMARY\s+KEY", created, re.IGNORECASE)}
         declared = fetched(db, "SELECT name, type FROM pragma_table_xinfo(?, ?) WHERE NOT hidden", (table.name, table.schema))
+        stats = table.stats()
         #: Types of the columns that a search can filter by.
         self.types = {name: kind for name, kind in declared if name not in aside | keys and kind != "BLOB"}
         self.label = self._label(label, [name for name, kind in declared if kind == "TEXT" and name not in keys], aside)
+        #: Its rows are those of the table by this column: a view has no rowids of its own.
+        self.label_rowid = "rowid"
+        if self.label is not None and self.label[0].lower() == str(stats["content"]).lower():
+            self.label_rowid = quoted(_option(created, "content_rowid") or "rowid")
         #: The text, if it is a column of the table itself.
         self.own = [self.label[1]] if self.label is not None and self.label[0] == table.name else []
         for name in self.own:
             self.types.pop(name, None)
-        stats = table.stats()
         self.rows, self.nlist = int(stats["rows"]), int(stats["nlist"])
         if not self.rows:
             raise ValueError(f"{table.name} has no rows, so there is nothing to search")
@@ -197,7 +201,7 @@ class Demo:
         ids = []
         for start in given:
             place, column = self.label or ("", "")
-            sql = f"SELECT rowid FROM {quoted(place)} WHERE substr({quoted(column)}, 1, ?) = ? LIMIT 1"
+            sql = f"SELECT {self.label_rowid} FROM {quoted(place)} WHERE substr({quoted(column)}, 1, ?) = ? LIMIT 1"
             ids += [row[0] for row in fetched(self.connection, sql, (len(start) + 1, f"{start}:"))]
         return self._named(ids or self._sample(6))
 
@@ -218,7 +222,7 @@ class Demo:
         known: Dict[int, Any] = {}
         if self.label is not None:
             place, column = map(quoted, self.label)
-            sql = f"SELECT rowid, {column} FROM {place} WHERE rowid IN (SELECT value FROM json_each(?))"
+            sql = f"SELECT {self.label_rowid}, {column} FROM {place} WHERE {self.label_rowid} IN (SELECT value FROM json_each(?))"
             known = dict(fetched(self.connection, sql, (json.dumps([*ids]),)))
         return [f"row {row}" if known.get(row) is None else str(known[row])[:2000] for row in ids]
 
@@ -520,7 +524,10 @@ class Demo:
         with self._lock:
             if self.texts is None:
                 place, column = map(quoted, self.label)
-                sql = f"SELECT rowid FROM {place} WHERE {column} LIKE ? ESCAPE '\\' LIMIT ?"
+                # A row without a vector is not in the index.
+                sql = f"""
+                    SELECT {self.label_rowid} FROM {place} AS label WHERE {column} LIKE ? ESCAPE '\\'
+                       AND EXISTS (SELECT 1 FROM {self._table} AS t WHERE t.rowid = label.{self.label_rowid}) LIMIT ?"""
                 escaped = re.sub(r"([\\%_])", r"\\\1", text.strip())
                 found = fetched(self.connection, sql, (f"%{escaped}%", limit))
             else:

@@ -26,11 +26,12 @@ _STEP_BITS = 20
 
 
 class Layout(NamedTuple):
-    """The shards now, by name. While rows move to one of them, `moving` is its name."""
+    """The shards now, by name. While rows move to one of them, `moving` is its name; while they leave one, `leaving` is."""
 
     version: int
     shards: Dict[str, Want]
     moving: Optional[str]
+    leaving: Optional[str]
 
     @property
     def names(self) -> List[str]:
@@ -38,21 +39,42 @@ class Layout(NamedTuple):
         return list(self.shards)
 
     @property
+    def changed(self) -> Optional[str]:
+        """The shard that rows move to or leave, if there is one."""
+        return self.moving or self.leaving
+
+    @property
     def old(self) -> List[str]:
-        """Those that rows move from."""
+        """Those that have the rows which have still to move."""
         return [name for name in self.shards if name != self.moving]
+
+    @property
+    def asked(self) -> Tuple[List[str], List[str]]:
+        """Those that a search asks first, and those that it asks after these, so that it sees a row that moves in between."""
+        if self.changed is None:
+            return self.names, []
+        others = [name for name in self.shards if name != self.changed]
+        return (others, [self.changed]) if self.moving else ([self.changed], others)
 
     def routes(self, ids: NDArray[np.int64]) -> Dict[str, NDArray[np.int64]]:
         """Which of the rows, by their index, each of the old shards has that has any."""
-        owner = placement(ids, self.old)
-        routes = {name: np.flatnonzero(owner == index) for index, name in enumerate(self.old)}
-        return {name: rows for name, rows in routes.items() if len(rows)}
+        return _routes(ids, self.old)
 
     def moves(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the rows are to be in the shard that rows move to, if there is one."""
-        if self.moving is None:
+        """Which of the rows have moved or have still to move, if any do."""
+        if self.changed is None:
             return np.zeros(len(ids), np.bool_)
-        return placement(ids, self.names) == self.names.index(self.moving)  # type: ignore[no-any-return]
+        return placement(ids, self.names) == self.names.index(self.changed)  # type: ignore[no-any-return]
+
+    def destinations(self, ids: NDArray[np.int64]) -> Dict[str, NDArray[np.int64]]:
+        """Which of the rows, all of which move, each shard is to have that is to have any."""
+        return _routes(ids, [self.moving] if self.moving else [name for name in self.shards if name != self.leaving])
+
+
+def _routes(ids: NDArray[np.int64], names: Sequence[str]) -> Dict[str, NDArray[np.int64]]:
+    owner = placement(ids, names)
+    routes = {name: np.flatnonzero(owner == index) for index, name in enumerate(names)}
+    return {name: rows for name, rows in routes.items() if len(rows)}
 
 
 class Writer:
@@ -99,7 +121,8 @@ class Catalogue:
                         "INSERT INTO state VALUES (?, ?, ?, ?, '{}', 0, 0, 1, 0, NULL, NULL, NULL)",
                         (_FORMAT, uuid.uuid4().hex, sql, model),
                     )
-                    # cursor: from which row on a shard has still to be looked through for rows that move, NULL if none.
+                    # moving: the shard that rows move to, or with a minus the one that they leave. cursor: from which row on a
+                    # shard has still to be looked through for rows that move, NULL if none. name: NULL of one that was removed.
                     names = "number INTEGER PRIMARY KEY, name TEXT UNIQUE, generation INTEGER, written INTEGER, cursor INTEGER"
                     fetched(connection, f"CREATE TABLE shards({names})")
             os.replace(written, path)
@@ -138,7 +161,9 @@ class Catalogue:
             for _, _, name, generation, written in rows
             if name is not None
         }
-        return Layout(rows[0][0], shards, rows[0][1])
+        changed = rows[0][1] or ""
+        leaving = changed[1:] if changed.startswith("-") else None
+        return Layout(rows[0][0], shards, None if leaving else rows[0][1], leaving)
 
     def new(self, number: int) -> Want:
         """The file of a shard that is to be made."""
@@ -186,9 +211,15 @@ class Catalogue:
     def begin_move(self, number: int) -> None:
         """Takes in a new shard, to which rows of all others move."""
         with self._changing() as connection:
-            fetched(connection, "UPDATE shards SET cursor = ?", (FIRST,))
+            fetched(connection, "UPDATE shards SET cursor = ? WHERE name NOT NULL", (FIRST,))
             fetched(connection, "INSERT INTO shards VALUES (?, ?, 1, 0, NULL)", (number, str(number)))
             fetched(connection, "UPDATE state SET moving = ?, version = version + 1", (str(number),))
+
+    def begin_leave(self, name: str) -> None:
+        """All rows of a shard move to the others."""
+        with self._changing() as connection:
+            fetched(connection, "UPDATE shards SET cursor = ? WHERE name = ?", (FIRST, name))
+            fetched(connection, "UPDATE state SET moving = ?, version = version + 1", (f"-{name}",))
 
     def next_source(self) -> Optional[Tuple[str, int]]:
         """A shard that has rows to move, and from which row on; None if all have moved."""
@@ -200,8 +231,10 @@ class Catalogue:
         self._change("UPDATE shards SET cursor = ? WHERE name = ?", (cursor, source))
 
     def end_move(self) -> None:
-        """All rows are where they belong."""
-        self._change("UPDATE state SET moving = NULL, version = version + (moving NOT NULL)")
+        """All rows are where they belong. The number of a shard that they have left stays taken: copies of its file may exist."""
+        with self._changing() as connection:
+            fetched(connection, "UPDATE shards SET name = NULL WHERE '-' || name = (SELECT moving FROM state)")
+            fetched(connection, "UPDATE state SET moving = NULL, version = version + (moving NOT NULL)")
 
     def begin_batch(self, source: str, ids: NDArray[np.int64]) -> None:
         """Writes down which rows are about to move."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .._store import SETTINGS, fetched
 from ..loading import connect
 from ..progress import Callback
 from ..table import Hits, Table, Where, _values
-from .catalogue import FILE, Catalogue, Writer
+from .catalogue import FILE, Catalogue, Layout, Writer
 from .files import TABLE, ShardLostError, Want, file_of
 from .merging import merged, real, stacked, widened
 from .operations import taken
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 #: What one task carries, in bytes: the scheduler of Dask passes it on, and warns from 10 MB.
 _TASK_BYTES = 4 << 20
+
+
+class _RemovedError(Exception):
+    """A shard was removed since its name was read."""
 
 
 class Shards:
@@ -125,7 +129,7 @@ class Shards:
 
     def __repr__(self) -> str:
         layout = self._catalogue.layout()
-        moving = f", rows move to {layout.moving}" if layout.moving else ""
+        moving = f", {_under_way(layout)}" if layout.changed else ""
         return f"<sqlite_ivf.Shards {self.path!r}: {len(layout.shards)} shards of {self._kind.element}[{self._kind.dim}]{moving}>"
 
     def __enter__(self) -> Self:
@@ -149,7 +153,7 @@ class Shards:
         """
         answers: Dict[str, Any] = {}
         while calls:
-            wants = self._catalogue.layout().shards
+            wants = self._shards_of(calls)
             found, lost = self._workers.ask(wants, calls, done)
             answers.update(found)
             for name, why in lost.items():
@@ -161,11 +165,18 @@ class Shards:
             calls = {name: calls[name] for name in lost}
         return answers
 
+    def _shards_of(self, names: Iterable[str]) -> Dict[str, Want]:
+        wants = self._catalogue.layout().shards
+        for name in names:
+            if name not in wants:
+                raise _RemovedError(f"shard {name} was removed")
+        return wants
+
     def _made(self, number: int) -> None:
         self._workers.make(self._catalogue.new(number), "create", self._catalogue.sql, self._catalogue.settings())
 
     def _restored(self, want: Want, stale: bool = False) -> None:
-        now = self._catalogue.layout().shards[want.name]
+        now = self._shards_of([want.name])[want.name]
         if now.generation == want.generation:  # else another one has restored it meanwhile
             written = self._workers.make(now, "restore", self.copies, self.fetch, stale)
             self._catalogue.restored(now.name, now.generation + 1, written)
@@ -187,9 +198,9 @@ class Shards:
         batch = self._catalogue.batch()
         if batch is not None:
             source, ids = batch
-            moving = str(writer.layout.moving)
-            arrived = self._all({moving: ("read", ids, ())}, writer)[moving]
-            self._leave(writer, source, np.array([row[0] for row in arrived], np.int64))
+            calls = {name: ("read", ids[rows], ()) for name, rows in writer.layout.destinations(ids).items()}
+            arrived = [row[0] for rows in self._all(calls, writer).values() for row in rows]
+            self._leave(writer, source, np.array(arrived, np.int64))
 
     def _write(self, writer: Writer, calls: Calls, told: Optional[Told] = None) -> Dict[str, Any]:
         """Writes in parallel, one transaction in each shard."""
@@ -257,25 +268,33 @@ class Shards:
     def _put_rows(self, writer: Writer, ids: NDArray[np.int64], matrix: NDArray[Any], metadata: Dict[str, Any]) -> None:
         layout = writer.layout
         # A row that has still to move is replaced where it is: in one transaction, so that no search sees it twice or not at all.
-        # The others, new or moved, go to the new shard.
-        only = None if layout.moving is None else layout.moves(ids)
+        # The others, new or moved, go where they are to be.
+        only = None if layout.changed is None else layout.moves(ids)
         calls = {
             name: ("add", ids[rows], matrix[rows], taken(metadata, rows), None if only is None else only[rows])
             for name, rows in layout.routes(ids).items()
         }
         absent = np.concatenate([np.zeros(0, np.int64), *self._write(writer, calls).values()])
         if len(absent):
-            rows = np.flatnonzero(np.isin(ids, absent))
-            self._write(writer, {str(layout.moving): ("add", ids[rows], matrix[rows], taken(metadata, rows))})
+            self._put_moving(writer, np.flatnonzero(np.isin(ids, absent)), ids, matrix, metadata)
+
+    def _put_moving(
+        self, writer: Writer, some: NDArray[Any], ids: NDArray[np.int64], matrix: NDArray[Any], metadata: Dict[str, Any]
+    ) -> None:
+        """Puts some of these rows, by their index, where rows that move are to be."""
+        places = {name: some[rows] for name, rows in writer.layout.destinations(ids[some]).items()}
+        self._write(writer, {name: ("add", ids[at], matrix[at], taken(metadata, at)) for name, at in places.items()})
 
     def delete(self, ids: Any) -> int:
         """Deletes rows; how many there were. An id without a row is no error."""
         rowids = np.asarray(_values(ids), np.int64)
         with self._writing() as writer:
-            calls = {name: ("delete", rowids[rows]) for name, rows in writer.layout.routes(rowids).items()}
-            moving = rowids[writer.layout.moves(rowids)]
-            if len(moving):
-                calls[str(writer.layout.moving)] = ("delete", moving)
+            layout = writer.layout
+            there = {name: rowids[rows] for name, rows in layout.routes(rowids).items()}
+            moving = rowids[layout.moves(rowids)]
+            for name, rows in layout.destinations(moving).items():
+                there[name] = np.concatenate([there.get(name, moving[:0]), moving[rows]])
+            calls = {name: ("delete", some) for name, some in there.items()}
             return int(sum(count[0] for count in self._write(writer, calls).values()))
 
     def _call_all(self, method: str, progress: Union[bool, Callback, None] = None, **keywords: Any) -> None:
@@ -300,7 +319,7 @@ class Shards:
             self._catalogue.set(settings)
             self._write(writer, {name: ("call", "set", settings) for name in writer.layout.shards})
 
-    # One more shard
+    # One shard more, one less
 
     def add_shard(self, *, batch: int = 1000, progress: Union[bool, Callback, None] = None) -> str:
         """Makes one more shard and moves to it the rows that it is to have, one of n + 1 of each of the n others.
@@ -309,41 +328,61 @@ class Shards:
         does not come to its end, `finish_move` ends. Gives the name of the shard.
         """
         with self._writing() as writer:
-            if writer.layout.moving is not None:
-                raise RuntimeError(f"rows are still moving to shard {writer.layout.moving}: finish_move() moves the rest")
+            self._check_still(writer)
             number = self._catalogue.next_number()
             self._made(number)
             self._catalogue.begin_move(number)
         self.finish_move(batch=batch, progress=progress)
         return str(number)
 
+    def remove_shard(self, name: str, *, batch: int = 1000, progress: Union[bool, Callback, None] = None) -> None:
+        """Moves the rows of a shard to the others, of which each takes its share, and removes the shard and its file.
+
+        Rows move as those of `add_shard`, and no row of the other shards does. The name is not given again.
+        """
+        with self._writing() as writer:
+            self._check_still(writer)
+            names = writer.layout.names
+            if name not in names:
+                raise ValueError(f"there is no shard {name!r}, there are {names}")
+            if len(names) == 1:
+                raise ValueError(f"a collection has 1 shard or more: {name!r} is the only one")
+            self._catalogue.begin_leave(name)
+        self.finish_move(batch=batch, progress=progress)
+
+    def _check_still(self, writer: Writer) -> None:
+        if writer.layout.changed is not None:
+            raise RuntimeError(f"{_under_way(writer.layout)} still: finish_move() moves the rest")
+
     def finish_move(self, *, batch: int = 1000, progress: Union[bool, Callback, None] = None) -> None:
-        """Moves the rows that `add_shard` left; nothing if there are none."""
+        """Moves the rows that `add_shard` or `remove_shard` left; nothing if there are none."""
         if batch < 1:
             raise ValueError(f"a batch has 1 row or more, got {batch}")
-        if self._catalogue.layout().moving is None:
+        layout = self._catalogue.layout()
+        if layout.changed is None:
             return
-        with Told("add_shard", "rows", len(self) if progress else None, progress) as told:
+        command = "add_shard" if layout.moving else "remove_shard"
+        with Told(command, "rows", self._rows(layout.leaving) if progress else None, progress) as told:
             while True:
                 with self._writing() as writer:
-                    moving, source = writer.layout.moving, self._catalogue.next_source()
-                    if moving is None or source is None:
-                        self._catalogue.end_move()
+                    source = self._catalogue.next_source()
+                    if writer.layout.changed is None or source is None:
+                        self._end_move(writer)
                         return
                     began = time.monotonic()
-                    looked = self._move(writer, moving, *source, batch)
+                    looked = self._move(writer, *source, batch)
                 told.more(looked)
                 # The lock of a file has no queue: writers that wait have their turn here.
                 time.sleep(max(0.02, (time.monotonic() - began) / 4))
 
-    def _move(self, writer: Writer, moving: str, source: str, cursor: int, batch: int) -> int:
-        """Moves a batch: first it is written down, then it is in both shards, then in the new one. Gives how many rows it saw."""
+    def _move(self, writer: Writer, source: str, cursor: int, batch: int) -> int:
+        """Moves a batch: first it is written down, then it is in two shards, then in the new one. Gives how many rows it saw."""
         names = writer.layout.names
-        call = ("batch", names, names.index(moving), cursor, batch)
+        call = ("batch", names, names.index(str(writer.layout.changed)), cursor, batch)
         ids, vectors, metadata, looked, following = self._all({source: call}, writer)[source]
         if len(ids):
             self._catalogue.begin_batch(source, ids)
-            self._write(writer, {moving: ("add", ids, vectors, metadata)})
+            self._put_moving(writer, np.arange(len(ids)), ids, vectors, metadata)
             self._leave(writer, source, ids)
         self._catalogue.looked(source, following)
         return int(looked)
@@ -353,6 +392,20 @@ class Shards:
         if len(ids):
             self._write(writer, {source: ("delete", ids)})
         self._catalogue.end_batch()
+
+    def _end_move(self, writer: Writer) -> None:
+        """Ends a move: a shard that all rows have left is no shard any more."""
+        name = writer.layout.leaving
+        if name is None:
+            self._catalogue.end_move()
+            return
+        left = self._all({name: ("length",)}, writer)[name]
+        if left:  # which its hash gives to others: written by other means
+            raise RuntimeError(f"shard {name} has {left} rows of other shards: put them where they belong, and finish_move()")
+        wants = {name: self._catalogue.layout().shards[name]}
+        self._catalogue.end_move()
+        # The file has no rows. Where its worker is gone, it stays.
+        self._workers.ask(wants, {name: ("drop",)})
 
     # Reading
 
@@ -390,15 +443,18 @@ class Shards:
         return Hits(*widened(ids, distances, k or 0))
 
     def _found(self, matrix: NDArray[Any], k: Optional[int], keywords: Dict[str, Any]) -> Tuple[NDArray[Any], NDArray[Any]]:
+        call = ("search", matrix, k, keywords)
         while True:
             layout = self._catalogue.layout()
-            call = ("search", matrix, k, keywords)
-            found = list(self._all({name: call for name in layout.old}).values())
-            if layout.moving is not None:
-                # After the others: a row that has left one of them before it was asked has arrived.
-                found.append(self._all({layout.moving: call})[layout.moving])
-            nearest = merged(found, k, layout.moving is not None)
-            if nearest is not None and self._catalogue.layout().version == layout.version:
+            found: List[Any] = []
+            with suppress(_RemovedError):  # then the version is another one
+                # One after the other: a row that has left the first before these were asked has arrived.
+                for names in filter(None, layout.asked):
+                    found += self._all({name: call for name in names}).values()
+            if self._catalogue.layout().version != layout.version:
+                continue
+            nearest = merged(found, k, layout.changed is not None)
+            if nearest is not None:
                 return nearest
 
     def get(self, ids: Any, *columns: str) -> List[Tuple[Any, ...]]:
@@ -411,12 +467,12 @@ class Shards:
         names = [name for name in columns if name != "rowid"]
         rowids = np.asarray(wanted, np.int64)
         while True:
-            layout = self._catalogue.layout()
-            calls = {name: ("read", rowids[rows], names) for name, rows in layout.routes(rowids).items()}
-            rows = [row for each in self._all(calls).values() for row in each]
+            layout, rows = self._catalogue.layout(), []
             moving = rowids[layout.moves(rowids)]
-            if len(moving):
-                rows += self._all({str(layout.moving): ("read", moving, names)})[str(layout.moving)]
+            with suppress(_RemovedError):
+                for some, routes in ((rowids, layout.routes(rowids)), (moving, layout.destinations(moving))):
+                    calls = {name: ("read", some[places], names) for name, places in routes.items()}
+                    rows += [row for each in self._all(calls).values() for row in each]
             if self._catalogue.layout().version == layout.version:
                 break
         found = {row[0]: dict(zip(["rowid", *names], row)) for row in rows}
@@ -432,12 +488,22 @@ class Shards:
 
     def __len__(self) -> int:
         """How many rows: it waits for the writer, if there is one."""
+        return self._rows()
+
+    def _rows(self, name: Optional[str] = None) -> int:
+        """How many rows a shard has, or all of them."""
         with self._writing() as writer:
-            return int(sum(self._all({name: ("length",) for name in writer.layout.shards}, writer).values()))
+            names = [each for each in writer.layout.shards if name in (None, each)]
+            return int(sum(self._all({each: ("length",) for each in names}, writer).values()))
 
     def stats(self) -> List[Dict[str, Any]]:
         """For each shard its name, file and worker, and `Table.stats`."""
-        found = self._all({name: ("stats",) for name in self._catalogue.layout().shards})
+        while True:
+            try:
+                found = self._all({name: ("stats",) for name in self._catalogue.layout().shards})
+                break
+            except _RemovedError:
+                continue
         return [
             {"shard": name, "file": file_of(name), "worker": self._workers.chosen(name), **stats} for name, stats in found.items()
         ]
@@ -447,7 +513,7 @@ class Shards:
         with self._writing() as writer:
             layout = writer.layout
             found = self._all({name: ("check", layout.names, name) for name in layout.shards}, writer)
-            if layout.moving is not None:
+            if layout.changed is not None:
                 return  # rows that have still to move are where they should not stay
             wrong = {name: rows for name, rows in found.items() if rows}
             if wrong:
@@ -476,9 +542,14 @@ class Shards:
             raise ValueError(f"there is no shard {name!r}, there are {layout.names}")
 
         def restored(writer: Writer) -> None:
-            if stale and writer.layout.moving is not None:
-                raise RuntimeError(f"rows are moving to shard {writer.layout.moving}: only all copies together are of one moment")
+            if stale and writer.layout.changed is not None:
+                raise RuntimeError(f"{_under_way(writer.layout)}: only all copies together are of one moment")
             self._restored(self._catalogue.layout().shards[name], stale)
 
         with self._writing(restored):
             pass
+
+
+def _under_way(layout: Layout) -> str:
+    """What moves."""
+    return f"rows move to shard {layout.moving}" if layout.moving else f"rows leave shard {layout.leaving}"

@@ -210,6 +210,19 @@ def create(want: Want, sql: str, settings: Dict[str, Any]) -> None:
         _durable(path)
 
 
+def drop(want: Want) -> None:
+    """Removes the file of a shard that has no rows any more."""
+    with borrowed(want) as (connection, table, _):
+        state(connection, want)
+        if len(table):
+            raise RuntimeError(f"{want.path} has {len(table)} rows")
+    with _lock:
+        opened = _idle.pop((os.getpid(), want.path), [])
+    for each in opened:
+        each.connection.close()
+    _remove(want.path, "", *_BESIDE)
+
+
 def copy(connection: Any, path: str) -> None:
     """Copies a database, as of one moment."""
     with temporary(path) as written:

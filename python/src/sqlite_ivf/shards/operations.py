@@ -11,7 +11,7 @@ import numpy as np
 from .. import vectors as _vectors
 from .._store import fetched, transaction
 from ..table import Table, quoted
-from .files import FencedError, Want, borrowed, copy, create, restore, state
+from .files import FencedError, Want, borrowed, copy, create, drop, restore, state
 from .ids import FIRST, LAST, placement
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def _search(table: Table, queries: Any, k: Optional[int], keywords: Dict[str, An
 
 
 def _batch(table: Table, names: Sequence[str], destination: int, cursor: int, size: int) -> Tuple[Any, ...]:
-    """The next rows, `size` at most, that another shard is to have: their ids, vectors and other columns; how many rows were
-    looked at, and where to go on, None at the end.
+    """The next rows, `size` at most, that belong to one of the shards `names`, by its index: their ids, vectors and other columns;
+    how many rows were looked at, and where to go on, None at the end.
     """
     looked, found, goes_on, some = 0, np.zeros(0, np.int64), True, size * len(names)
     while goes_on and len(found) < size and looked < 50 * size:
@@ -112,6 +112,8 @@ def run(want: Want, operation: str, *args: Any) -> Any:
     """What a worker does: all of it in one transaction of the shard."""
     if operation in ("create", "restore"):
         return (create if operation == "create" else restore)(want, *args)
+    if operation == "drop":
+        return drop(want)
     with borrowed(want) as (connection, table, _):
         if operation == "copy":
             state(connection, want)

@@ -12,6 +12,7 @@ use crate::index::{Datum, Neighbor};
 use crate::sqlite::{Context, Error, Result, VTabCursor, Value};
 use crate::storage::RowFinder;
 use crate::vtab::plan::{self, Argument, Plan};
+use crate::vtab::query::filter::packed::of_one_row;
 use crate::vtab::query::{filter, request};
 use crate::vtab::schema::columns::{At, Hidden};
 use crate::vtab::table::Ivf;
@@ -386,12 +387,4 @@ fn is_set(value: &Value<'_>) -> Result<bool> {
         None if value.is_null() => Ok(false),
         _ => Err(Error::generic(format!("packed must be 0 or 1, got {}", shown(value)))),
     }
-}
-
-fn of_one_row() -> Error {
-    Error::generic(
-        "with packed = 1 a row stands for all answers of a query, and has no rowid, distance or column of one of them; \
-         conditions on such are looked at after the search where they are `rowid =`, compare with a column of another table, \
-         are joined by OR, or are NOT LIKE, NOT IN, an expression, or IS NOT NULL (but IS NOT +NULL is part of the search)",
-    )
 }

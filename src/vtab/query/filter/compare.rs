@@ -104,17 +104,28 @@ fn as_number(operator: Operator, of: Number) -> Test {
     Test::AsNumber { of, orders }
 }
 
-/// The pattern that a text has to match. If the host has replaced LIKE or GLOB, every text passes here.
+/// Whether only SQLite can test a pattern: one of a blob, a very long one, and any if the host has replaced LIKE or
+/// GLOB. Every text passes here then.
+pub fn is_left_to_sqlite(host: &impl Host, operator: Operator, value: &Value<'_>) -> Result<bool> {
+    Ok(match value.kind() {
+        Kind::Null => false,
+        Kind::Blob => true,
+        _ => {
+            value.text()?.len() >= MAX_PATTERN
+                || !host.patterns_are_own()?[usize::from(operator == Operator::Glob)]
+        }
+    })
+}
+
+/// The pattern that a text has to match.
 fn pattern(host: &impl Host, operator: Operator, value: &Value<'_>) -> Result<Test> {
-    let pattern = match value.kind() {
-        Kind::Null => return Ok(Test::Never),
-        Kind::Blob => return Ok(Test::NotNull),
-        _ => value.text()?,
-    };
-    let own = host.patterns_are_own()?[usize::from(operator == Operator::Glob)];
-    if !own || pattern.len() >= MAX_PATTERN {
+    if value.is_null() {
+        return Ok(Test::Never);
+    }
+    if is_left_to_sqlite(host, operator, value)? {
         return Ok(Test::NotNull);
     }
+    let pattern = value.text()?;
     let pattern =
         if operator == Operator::Glob { Pattern::glob(pattern)? } else { Pattern::like(pattern, true)? };
     Ok(Test::Pattern(Box::new(pattern)))

@@ -14,6 +14,7 @@ use crate::vtab::table::Table;
 use crate::vtab::values::number::{exact_rowid, rowids_around};
 
 mod compare;
+pub mod packed;
 pub use compare::Host;
 use compare::Meaning;
 
