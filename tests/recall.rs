@@ -81,26 +81,35 @@ fn recall_targets_are_met_within_a_point_on_the_large_data() {
     }
 }
 
-/// The fixture in partitions: six of ten rows in one, three in another, and the others in fifty of one list.
-fn parted(data: &Data) -> (tempfile::TempDir, rusqlite::Connection) {
+/// Six of ten rows are in one partition, three in another, and the others in fifty of one list.
+fn of_fixture(i: usize) -> usize {
+    match i % 10 {
+        0..6 => 1,
+        6..9 => 2,
+        _ => 100 + i / 10 % 50,
+    }
+}
+
+/// A trained table with the i-th row in `partition(i)`. Partitions have lists from so many rows on.
+fn parted(
+    data: &Data,
+    train_at: usize,
+    partition: fn(usize) -> usize,
+) -> (tempfile::TempDir, rusqlite::Connection) {
     let (folder, path) = common::scratch();
     let db = common::open(&path);
     let Data { dim, .. } = data;
+    let metric = if data.metric == Metric::Cosine { "cosine" } else { "l2" };
     common::run(
         &db,
         &format!(
-            "CREATE VIRTUAL TABLE t USING ivf(p INTEGER PARTITION KEY, v float[{dim}] distance_metric=cosine, \
-             train_at=1000); BEGIN"
+            "CREATE VIRTUAL TABLE t USING ivf(p INTEGER PARTITION KEY, v float[{dim}] distance_metric={metric}, \
+             train_at={train_at}); BEGIN"
         ),
     );
     for (i, row) in data.base.chunks_exact(*dim).enumerate() {
-        let partition = match i % 10 {
-            0..6 => 1,
-            6..9 => 2,
-            _ => 100 + i / 10 % 50,
-        };
         let mut insert = db.prepare_cached("INSERT INTO t(p, v) VALUES (?1, ?2)").unwrap();
-        insert.execute((partition as i64, blob(row))).unwrap();
+        insert.execute((partition(i) as i64, blob(row))).unwrap();
     }
     common::run(&db, "INSERT INTO t(t) VALUES ('train'); COMMIT");
     (folder, db)
@@ -138,7 +147,7 @@ fn recall_where(db: &rusqlite::Connection, queries: &[Vec<u8>], partitions: &str
 #[test]
 fn recall_targets_are_met_in_each_partition_that_has_lists_and_in_several() {
     let data = Data::load("fixture");
-    let (_folder, db) = parted(&data);
+    let (_folder, db) = parted(&data, 1000, of_fixture);
     let [lists, most]: [i64; 2] = [1, 2].map(|p| {
         db.query_row("SELECT lists FROM ivf_partitions('t') WHERE partition = ?1 - 1", [p], |r| r.get(0))
             .unwrap()
@@ -178,7 +187,7 @@ fn recall_targets_are_met_in_each_partition_that_has_lists_and_in_several() {
 #[test]
 fn a_query_of_partitions_finds_the_same_rows_alone_and_in_a_batch() {
     let mut data = Data::load("fixture");
-    let (_folder, db) = parted(&data);
+    let (_folder, db) = parted(&data, 1000, of_fixture);
     data.queries.truncate(40 * data.dim);
     let all = blob(&data.queries);
     for partitions in ["p = 1", "p = 2", "p = 107", "p IN (1, 2, 107)", "p IN (1, 99)", "p > 1", "1"] {
@@ -202,6 +211,27 @@ fn a_query_of_partitions_finds_the_same_rows_alone_and_in_a_batch() {
                 })
                 .collect();
             assert_eq!(together, alone, "{conditions}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and needs the folder that SQLITE_IVF_DATA names"]
+fn recall_targets_are_met_in_each_partition_of_the_large_data() {
+    let mut data = Data::load("sift");
+    data.queries.truncate(500 * data.dim);
+    // Half of the rows, a quarter, and so on.
+    let (_folder, db) = parted(&data, 10_000, |i| (i % 16).trailing_ones() as usize);
+    let queries: Vec<Vec<u8>> = data.queries.chunks_exact(data.dim).map(blob).collect();
+    println!("| rows | lists | target | recall | probed |");
+    for partition in 0..5 {
+        let sql = format!("SELECT rows, lists FROM ivf_partitions('t') WHERE key = '[{partition}]'");
+        let (rows, lists): (i64, i64) = db.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        for target in [0.9, 0.95, 0.99] {
+            let how = format!("recall_target = {target}");
+            let (recall, probed) = recall_where(&db, &queries, &format!("p = {partition}"), &how);
+            println!("| {rows} | {lists} | {target} | {recall:.3} | {probed:.1} |");
+            assert!((recall - target).abs() <= 0.015, "{rows} rows, {target}: {recall}");
         }
     }
 }
