@@ -47,7 +47,11 @@ pub fn train(
     let state = tables.read_state()?;
     if state.rows == 0 {
         let has_partitions = tables.is_partitioned() && state.nlist > 0;
-        return if has_partitions { Ok(optimize(tables, layout, ticker)?.map_or(state, |done| done.state)) } else { Ok(state) };
+        return if has_partitions {
+            Ok(optimize(tables, layout, ticker)?.map_or(state, |done| done.state))
+        } else {
+            Ok(state)
+        };
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);

@@ -8,8 +8,8 @@ use crate::index::coarse::rebalance::Target;
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::Settings;
 use crate::storage::{
-    self, Optimized, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
-    read_coarse,
+    self, Optimized, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due,
+    read_all_heads, read_coarse,
 };
 use crate::vtab::schema::options::TrainAt;
 use crate::vtab::table::Table;
