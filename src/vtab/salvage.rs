@@ -86,6 +86,7 @@ pub fn by_command(table: &Table, old: &str) -> Result<()> {
         )));
     }
     for index in table.indexes() {
+        index.flush()?;
         let rows = index.tables().read_state()?.rows;
         if rows > 0 {
             return Err(wrong(format!("it fills an empty table, '{new}' has {rows} rows")));
