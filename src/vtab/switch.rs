@@ -94,7 +94,7 @@ fn switch(db: Db, connection: &Connection, names: [&Value<'_>; 2], accepted: &[&
         old.tables().lock()?;
         drop(old);
         let tables = tables(db, connection, NAME, names)?;
-        let told = compared(&tables, accepted)?;
+        let told = compared(&tables, accepted, &|names| format!("'{names}' as third argument"))?;
         let [old, next] = &tables;
         let (schema, old_name, next_name) = (old.schema().to_string(), old.name(), next.name());
         check_mentions(db, &schema, &next_name)?;
@@ -146,7 +146,7 @@ fn by_command(table: &Rc<Table>, connection: &Connection, next: &str, accepted: 
     let (db, schema) = (table.tables().db(), table.schema());
     let found = inspect::table_beside(db, schema, next)?;
     let tables = pair(NAME, Rc::clone(table), inspect::opened(db, connection, NAME, next, found)?)?;
-    compared(&tables, accepted)?;
+    compared(&tables, accepted, &|names| format!("\"accept\":\"{names}\" in switch:{{\"next\":...}}"))?;
     let (old_name, next_name) = (table.name(), tables[1].name());
     check_mentions(db, schema, &next_name)?;
     let kept = format!("{old_name}_old");
@@ -197,15 +197,16 @@ fn pair(function: &str, old: Rc<Table>, next: Rc<Table>) -> Result<[Rc<Table>; 2
     Ok([old, next])
 }
 
-/// Compares the tables.
-fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str]) -> Result<Told> {
+/// Compares the tables. `by` says how differences are accepted.
+fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str], by: &dyn Fn(&str) -> String) -> Result<Told> {
     let (old_name, next_name) = (old.name(), next.name());
     let [before, after] = [old, next].map(|table| columns(&table.options));
     if before != after && !accepted.contains(&"columns") {
         return Err(wrong(format!(
-            "{next_name} has not the columns of {old_name}: ({}), not ({}); 'columns' as third argument accepts this",
+            "{next_name} has not the columns of {old_name}: ({}), not ({}); {} accepts this",
             after.join(", "),
-            before.join(", ")
+            before.join(", "),
+            by("columns")
         )));
     }
     let (of_old, of_next) = (old.tables(), next.tables());
@@ -235,9 +236,9 @@ fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str]) -> Result<Told> {
     }
     if !faults.is_empty() {
         return Err(wrong(format!(
-            "{next_name} is not what {old_name} is: {}; '{}' as third argument accepts this",
+            "{next_name} is not what {old_name} is: {}; {} accepts this",
             faults.join(", "),
-            names.join(", ")
+            by(&names.join(", "))
         )));
     }
     let count = next.tables().read_state()?.rows as u64;
