@@ -286,5 +286,9 @@ mod tests {
         }
         let state = tables.read_state().unwrap();
         assert!(read_all_heads(&tables, &state).unwrap().len() > 60);
+        // So do those of an optimize, once it has written what waited several times.
+        let done = optimize(&tables, &layout, &mut ticker).unwrap();
+        assert_eq!(check(&tables, &layout, true, &mut ticker).unwrap(), Vec::<String>::new());
+        assert!(done.is_some() && optimize(&tables, &layout, &mut ticker).unwrap().is_none());
     }
 }
