@@ -656,6 +656,39 @@ fn a_switch_by_insert_that_is_stopped_leaves_both_tables() {
 }
 
 #[test]
+fn commands_that_functions_run_too_are_not_for_triggers() {
+    let connection = memory();
+    two_tables(&connection, 5);
+    for (command, name) in [
+        ("switch=n", "switch"),
+        (r#"switch:{"next":"n"}"#, "switch"),
+        ("salvage=n", "salvage"),
+        ("import_vec0=n", "import_vec0"),
+        ("triggers=drop", "triggers"),
+    ] {
+        run(
+            &connection,
+            &format!(
+                "CREATE TABLE fires(x);
+                 CREATE TRIGGER fired AFTER INSERT ON fires BEGIN INSERT INTO t(t) VALUES ('{command}'); END"
+            ),
+        );
+        let (_, error) = failure(connection.execute("INSERT INTO fires VALUES ('INSERT INTO t')", []));
+        assert_eq!(error, format!("the command '{name}' is not for triggers: INSERT it into t"));
+        assert_eq!(count(&connection, "fires"), 0);
+        run(&connection, "DROP TABLE fires");
+    }
+    // Other commands are.
+    run(
+        &connection,
+        "CREATE TABLE fires(x);
+         CREATE TRIGGER fired AFTER INSERT ON fires BEGIN INSERT INTO t(t) VALUES ('nprobe=3'); END;
+         INSERT INTO fires VALUES (1)",
+    );
+    assert_eq!((state(&connection), has_next(&connection)), ("a2 5".into(), true));
+}
+
+#[test]
 fn sqlite_drops_no_table_within_a_statement_that_reads() {
     let connection = memory();
     two_tables(&connection, 5);

@@ -103,13 +103,15 @@ fn is_optimal(
     let spare: usize = lists().map(|list| list.len().saturating_sub(needed(list))).sum();
     // Each time that a rewrite writes what waits, one list may be cut.
     let of_one = 8 + layout.dim * if tables.shape().content.is_some() { 1 } else { 4 };
-    if spare > state.rows as usize * of_one / MOVE_BYTES {
+    let cuts = (state.rows as u64).saturating_mul(of_one as u64) / MOVE_BYTES as u64;
+    if spare as u64 > cuts {
         return Ok(false);
     }
     if layout.ordering == ListOrdering::None {
         return Ok(true);
     }
     // Each segment is in order when it is written, but what is appended to a list is behind all others.
+    let mut unordered = 0;
     for pair in lists().flat_map(|list| list.windows(2)) {
         let mut rows = Rows::new(tables);
         for head in pair {
@@ -117,7 +119,8 @@ fn is_optimal(
         }
         let mut picks = try_collect(rows.picks())?;
         order(layout, coarse, pair[0].id.list_no(), &mut picks)?;
-        if !picks.is_sorted_by_key(|(_, i)| *i) {
+        unordered += u64::from(!picks.is_sorted_by_key(|(_, i)| *i));
+        if unordered > cuts {
             return Ok(false);
         }
         ticker.tick()?;
