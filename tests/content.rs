@@ -990,3 +990,65 @@ fn a_text_is_found_whatever_became_of_the_vector_of_its_row() {
         }
     }
 }
+
+#[test]
+fn triggers_made_by_insert_are_those_of_the_function_and_come_all_or_none() {
+    let db = memory();
+    run(
+        &db,
+        "ATTACH ':memory:' AS aside;
+         CREATE TABLE docs(id INTEGER PRIMARY KEY, v, lang TEXT);
+         CREATE VIRTUAL TABLE t USING ivf(v float[2], lang TEXT, content='docs', content_rowid='id');
+         CREATE TABLE aside.docs(id INTEGER PRIMARY KEY, v, lang TEXT);
+         CREATE VIRTUAL TABLE aside.t USING ivf(v float[2], lang TEXT, content='docs', content_rowid='id');",
+    );
+    let made = |schema: &str| -> String {
+        let sql = format!(
+            "SELECT coalesce(group_concat(sql, ' '), '') FROM (SELECT sql FROM {schema}.sqlite_schema WHERE type = 'trigger' ORDER BY name)"
+        );
+        db.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    for schema in ["main", "aside"] {
+        let insert = |text: &str| format!("INSERT INTO {schema}.t(t) VALUES ('{text}')");
+        run(&db, &format!("SELECT ivf_triggers('{schema}.t', 'create')"));
+        let expected = made(schema);
+        assert!(expected.contains("t_content_update"), "{expected}");
+        // What is there already is an error, of the first as of the last trigger.
+        assert!(
+            error(&db, &insert("triggers=create")).contains("trigger \"t_content_insert\" already exists")
+        );
+        assert_eq!(made(schema), expected);
+        run(&db, &insert("triggers=drop"));
+        assert_eq!(made(schema), "");
+        run(&db, &insert("triggers=drop"));
+        run(&db, &insert("Triggers = create"));
+        assert_eq!(made(schema), expected);
+        for begin in ["", "BEGIN"] {
+            run(
+                &db,
+                &format!(
+                    "DROP TRIGGER {schema}.t_content_insert; DROP TRIGGER {schema}.t_content_update; {begin}"
+                ),
+            );
+            let left = made(schema);
+            assert!(
+                error(&db, &insert("triggers=create"))
+                    .contains("trigger \"t_content_delete\" already exists")
+            );
+            assert_eq!(made(schema), left);
+            run(&db, if begin.is_empty() { "" } else { "COMMIT" });
+            assert_eq!(made(schema), left);
+            run(&db, &insert("triggers=drop"));
+            run(&db, &insert("triggers=create"));
+        }
+        run(&db, &format!("INSERT INTO {schema}.docs VALUES (5, '[1, 2]', 'de'); BEGIN; SAVEPOINT s"));
+        run(&db, &insert("triggers=drop"));
+        run(&db, &format!("INSERT INTO {schema}.docs VALUES (6, '[1, 3]', 'de'); ROLLBACK TO s"));
+        assert_eq!(made(schema), expected);
+        run(&db, &format!("INSERT INTO {schema}.docs VALUES (7, '[1, 4]', 'en'); COMMIT"));
+        run(&db, &insert("triggers=drop"));
+        run(&db, &format!("BEGIN; {}; ROLLBACK", insert("triggers=create")));
+        assert_eq!(made(schema), "");
+        assert_eq!(number(&db, &format!("SELECT sum(rowid) FROM {schema}.t")), 12);
+    }
+}

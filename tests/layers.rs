@@ -54,6 +54,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "salvage",
             "hybrid",
             "switch",
+            "commands",
         ],
     ),
 ];

@@ -148,7 +148,11 @@ fn other_commands_and_the_automatic_training_are_seen_too() {
     let insert = "BEGIN; INSERT INTO others(rowid, vec) SELECT rowid + 10000, vec FROM others; COMMIT";
     for (sql, command, least) in [
         (insert, "train", &["sample", "k-means", "assign and write", "map", "calibrate"][..]),
-        ("INSERT INTO others(others) VALUES ('optimize')", "optimize", &["pack"]),
+        (
+            "DELETE FROM others WHERE rowid % 50 = 7; INSERT INTO others(others) VALUES ('optimize')",
+            "optimize",
+            &["pack"],
+        ),
         ("INSERT INTO others(others) VALUES ('rebuild')", "rebuild", &["sample", "k-means"]),
         ("INSERT INTO others(others) VALUES ('unload'), ('preload')", "preload", &["codes", "vectors"]),
         ("INSERT INTO others(others) VALUES ('integrity-check')", "integrity-check", &["rows", "map"]),

@@ -156,3 +156,176 @@ fn a_limit_of_length_that_not_even_one_row_is_under_is_named() {
     assert_eq!(code, rusqlite::ffi::SQLITE_TOOBIG);
     assert!(message.contains("SQLITE_LIMIT_LENGTH"), "{message}");
 }
+
+const SMALL: usize = 16;
+
+/// Tables of several kinds, `t` each time: their statements, the table that rows are written to, and the columns
+/// that they have besides `vec`.
+const KINDS: [(&str, &str, &str); 10] = [
+    ("CREATE VIRTUAL TABLE t USING ivf(vec float[16], train_at=off)", "t", ""),
+    ("CREATE VIRTUAL TABLE t USING ivf(vec float[16], nlist=4, train_at=300)", "t", ""),
+    ("CREATE VIRTUAL TABLE t USING ivf(vec float[16], train_at=300)", "t", ""),
+    (
+        "CREATE VIRTUAL TABLE t USING ivf(vec float[16], nlist=1, train_at=300, list_ordering=residual_norm_asc)",
+        "t",
+        "",
+    ),
+    (
+        "CREATE VIRTUAL TABLE t USING ivf(vec float[16], nlist=5, train_at=300, list_ordering=residual_norm_asc)",
+        "t",
+        "",
+    ),
+    (
+        "CREATE VIRTUAL TABLE t USING ivf(vec float[16] distance_metric=cosine, m INTEGER, +title TEXT, train_at=300)",
+        "t",
+        ", m, title",
+    ),
+    (
+        "CREATE VIRTUAL TABLE t USING ivf(p INTEGER PARTITION KEY, vec float16[16], m INTEGER, train_at=100)",
+        "t",
+        ", p, m",
+    ),
+    (
+        "CREATE VIRTUAL TABLE t USING ivf(vec float[16], second float[16] distance_metric=l1, title TEXT PRIMARY KEY, train_at=300)",
+        "t",
+        ", second, title",
+    ),
+    (
+        "CREATE TABLE docs(rowid INTEGER PRIMARY KEY, vec, m INTEGER);
+         CREATE VIRTUAL TABLE t USING ivf(vec float[16], m INTEGER, content='docs', train_at=300);
+         SELECT ivf_triggers('t', 'create')",
+        "docs",
+        ", m",
+    ),
+    ("CREATE VIRTUAL TABLE t USING vec0(vec float[16], m INTEGER)", "t", ", m"),
+];
+
+/// Writes rows with vectors of the seed, and values for the further columns.
+fn fill_with(db: &Connection, table: &str, columns: &str, rowids: std::ops::Range<i64>, seed: u64) {
+    let value = |name: &str| match name {
+        "second" => "vec_f32(?2)",
+        "p" => "?1 % 3",
+        "m" => "?1 % 7",
+        _ => "'title ' || ?1",
+    };
+    let values: String = columns.split(", ").skip(1).map(|name| format!(", {}", value(name))).collect();
+    let sql = format!("INSERT INTO {table}(rowid, vec{columns}) VALUES (?1, vec_f32(?2){values})");
+    let mut numbers = Numbers::new(seed);
+    run(db, "BEGIN");
+    for rowid in rowids {
+        let mut vector = numbers.vector(SMALL);
+        vector[0] += (rowid % 9) as f32;
+        db.prepare_cached(&sql).unwrap().execute((rowid, blob(&vector))).unwrap();
+    }
+    run(db, "COMMIT");
+}
+
+/// All that is stored: the bytes of the file and its WAL.
+fn stored(path: &std::path::Path) -> (Vec<u8>, u64) {
+    let wal = std::fs::metadata(path.with_extension("db-wal")).map_or(0, |wal| wal.len());
+    (std::fs::read(path).unwrap(), wal)
+}
+
+/// How many rows a command changes, by the count of SQLite.
+fn changed_by(db: &Connection, command: &str) -> u64 {
+    let before = db.total_changes();
+    run(db, &format!("INSERT INTO t(t) VALUES ('{command}')"));
+    db.total_changes() - before
+}
+
+#[test]
+fn an_optimize_that_has_nothing_to_do_writes_nothing() {
+    for (number, (create, table, columns)) in KINDS.into_iter().enumerate() {
+        let (_folder, path) = scratch();
+        let db = open(&path);
+        let wal = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = OFF";
+        run(&db, if number % 2 == 0 { wal } else { "PRAGMA synchronous = OFF" });
+        run(&db, create);
+        let optimize_twice = |after: &str| {
+            run(&db, "INSERT INTO t(t) VALUES ('optimize')");
+            let versions = || text(&db, "SELECT group_concat(hex(ver) || hex(stamp)) FROM t_state");
+            let before = (versions(), stored(&path));
+            assert_eq!(changed_by(&db, "optimize"), changed_by(&db, "integrity-check"), "{create}: {after}");
+            assert_eq!(before.0, versions(), "{create}: {after}");
+            assert!(before.1 == stored(&path), "{create}: {after}");
+            let dead = "SELECT deleted + long_lists FROM ivf_stats('t')";
+            assert_eq!(common::number(&db, dead), 0, "{create}: {after}");
+        };
+        optimize_twice("no rows");
+        fill_with(&db, table, columns, 0..250, 1);
+        optimize_twice("few rows");
+        for part in 0..4 {
+            fill_with(&db, table, columns, 250 + part * 500..750 + part * 500, 2 + part as u64);
+        }
+        optimize_twice("many rows");
+        run(&db, &format!("DELETE FROM {table} WHERE rowid % 10 = 3"));
+        optimize_twice("deletes");
+        run(&db, &format!("UPDATE {table} SET vec = vec WHERE rowid % 100 = 4"));
+        optimize_twice("updates");
+        fill_with(&db, table, columns, 5000..5300, 40);
+        optimize_twice("inserts");
+        // A whole partition, where there are partitions.
+        run(&db, &format!("DELETE FROM {table} WHERE rowid % 3 = 0; INSERT INTO t(t) VALUES ('train')"));
+        optimize_twice("a training");
+        run(&db, &format!("DELETE FROM {table}"));
+        optimize_twice("deletes of all");
+    }
+}
+
+#[test]
+fn an_optimize_that_has_something_to_do_does_all_of_it() {
+    let db = memory();
+    run(
+        &db,
+        &format!(
+            "CREATE VIRTUAL TABLE t USING ivf(vec float[{DIM}], nlist=1, train_at=off, list_ordering=residual_norm_asc)"
+        ),
+    );
+    let generation = || number(&db, "SELECT generation FROM t_state");
+    let optimize = || run(&db, "INSERT INTO t(t) VALUES ('optimize')");
+    // Untrained, sealed segments of a level that has not four of them.
+    for part in 0..3 {
+        fill(&db, "t", part * 16, 16, DIM, part as u64);
+    }
+    optimize();
+    assert_eq!((segments(&db), generation()), (vec![48], 1));
+    optimize();
+    assert_eq!(generation(), 1);
+    // A dead row.
+    run(&db, "DELETE FROM t WHERE rowid = 7");
+    assert_eq!(number(&db, "SELECT deleted FROM ivf_stats('t')"), 1);
+    optimize();
+    assert_eq!((segments(&db), generation()), (vec![47], 2));
+    // One segment that is full, and rows behind it that belong before its end.
+    fill(&db, "t", 1000, 512 - 47, DIM, 5);
+    run(&db, "INSERT INTO t(t) VALUES ('train')");
+    assert_eq!(segments(&db), [512]);
+    let trained = generation();
+    fill(&db, "t", 2000, 100, DIM, 6);
+    assert_eq!(segments(&db), [512, 100]);
+    optimize();
+    assert_eq!((segments(&db), generation()), (vec![512, 100], trained + 1));
+    optimize();
+    assert_eq!(generation(), trained + 1);
+    assert_sound(&db, "t", DIM);
+}
+
+#[test]
+fn an_optimize_measures_again_where_rows_were_added_to_lists_that_need_no_packing() {
+    let db = memory();
+    run(&db, "CREATE VIRTUAL TABLE t USING ivf(vec float[8], train_at=1500)");
+    fill(&db, "t", 0, 2000, 8, 1);
+    run(&db, "INSERT INTO t(t) VALUES ('optimize')");
+    let state = || text(&db, "SELECT hex(ver) || ' ' || hex(stamp) || ' ' || generation FROM t_state");
+    let settings = || text(&db, "SELECT hex(value) FROM t_config WHERE key = 'settings'");
+    fill(&db, "t", 2000, 20, 8, 2);
+    let (before, measured) = (state(), settings());
+    assert_eq!(number(&db, "SELECT calibrated FROM ivf_stats('t')"), 1);
+    run(&db, "INSERT INTO t(t) VALUES ('optimize')");
+    assert_ne!(measured, settings());
+    // Its lists stayed as they were.
+    assert_eq!(before[33..], state()[33..]);
+    let (before, measured) = (state(), settings());
+    run(&db, "INSERT INTO t(t) VALUES ('optimize')");
+    assert_eq!((before, measured), (state(), settings()));
+}

@@ -446,6 +446,258 @@ fn a_vec0_table_has_no_column_of_that_name_and_is_checked_by_params() {
     assert_eq!(text(&connection, "SELECT ivf_model('t', 'c') || id FROM t"), "cx");
 }
 
+/// All tables of a schema with their rows, but for what is drawn at random, or follows from it.
+fn everything(connection: &Connection) -> Vec<String> {
+    let mut names = connection
+        .prepare(
+            "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view', 'trigger') ORDER BY name",
+        )
+        .unwrap();
+    let names = names.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).unwrap();
+    let mut all = Vec::new();
+    for (name, sql) in names.map(Result::<(String, String), _>::unwrap) {
+        all.push(format!("{name}: {sql}"));
+        if sql.starts_with("CREATE TABLE") {
+            let sql = format!("SELECT * FROM \"{name}\"");
+            let mut statement = connection.prepare(&sql).unwrap();
+            let columns = statement.column_count();
+            let mut rows = statement.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let values = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap()));
+                all.push(values.collect::<Vec<_>>().join("|"));
+            }
+        }
+    }
+    all
+}
+
+fn command(connection: &Connection, text: &str) -> Result<usize, rusqlite::Error> {
+    connection.execute("INSERT INTO t(t) VALUES (?1)", [text])
+}
+
+#[test]
+fn a_switch_by_insert_leaves_what_the_function_leaves_once_the_old_table_is_dropped() {
+    let (folder, path) = scratch();
+    {
+        let connection = open(&path);
+        two_tables(&connection, 300);
+        run(
+            &connection,
+            "CREATE TABLE pages(id INTEGER PRIMARY KEY);
+             CREATE VIEW recent AS SELECT rowid AS id, title FROM t WHERE year > 3;
+             CREATE TRIGGER gone AFTER DELETE ON pages BEGIN DELETE FROM t WHERE rowid = old.id; END;
+             INSERT INTO t(t) VALUES ('train:{\"nlist\": 4}'); INSERT INTO n(n) VALUES ('train:{\"nlist\": 5}');
+             INSERT INTO n(n) VALUES ('nprobe=3')",
+        );
+    }
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    let (one, other) = (open(&path), open(&copy));
+    switch(&one, "'t', 'n'").unwrap();
+    assert_eq!(command(&other, "switch=n").unwrap(), 1);
+    assert_eq!((state(&other), has_next(&other)), ("b3 300".into(), false));
+    assert_eq!(text(&other, "SELECT model || dim || ' ' || rows FROM ivf_stats('t_old')"), "a2 300");
+    run(&other, "INSERT INTO t_old(t_old) VALUES ('integrity-check'); DROP TABLE t_old");
+    assert_eq!(everything(&one), everything(&other));
+    assert_eq!(text(&other, "SELECT group_concat(id) FROM recent WHERE id < 7"), "4,5,6");
+    // Statements of the same and of another connection go on with the new table.
+    for connection in [&other, &open(&copy)] {
+        assert_eq!(state(connection), "b3 300");
+        run(
+            connection,
+            "INSERT INTO t(vec, model) VALUES ('[1, 2, 3]', 'b'); DELETE FROM t WHERE rowid > 300",
+        );
+    }
+    assert_eq!(text(&other, "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
+fn a_switch_by_insert_has_the_errors_of_the_function_and_changes_nothing_then() {
+    let connection = memory();
+    two_tables(&connection, 20);
+    run(
+        &connection,
+        "DELETE FROM n WHERE rowid IN (3, 5); INSERT INTO n(rowid, vec) VALUES (99, '[1, 1, 1]');
+         CREATE VIRTUAL TABLE other USING ivf(vec float[2]);
+         ATTACH ':memory:' AS aside; CREATE VIRTUAL TABLE aside.z USING ivf(vec float[2])",
+    );
+    let before = everything(&connection);
+    for (arguments, text) in [
+        ("'t', 'n'", "switch=n"),
+        ("'t', 'n', 'missing'", r#"switch:{"next":"n","accept":"missing"}"#),
+        ("'t', 'n', 'mising'", r#"switch:{"next":"n","accept":"mising"}"#),
+        ("'t', 'other'", " Switch = other "),
+        ("'t', 't'", "switch=t"),
+        ("'t', 'nn'", "switch=nn"),
+        ("'t', 'z'", "switch=aside.z"),
+    ] {
+        let (code, error) = failure(switch(&connection, arguments));
+        let error = match error.split_once("; '") {
+            Some((fault, names)) => {
+                let names = names.split('\'').next().unwrap();
+                format!(r#"{fault}; "accept":"{names}" in switch:{{"next":...}} accepts this"#)
+            }
+            None => error,
+        };
+        assert_eq!(failure(command(&connection, text)), (code, error), "{text}");
+    }
+    for (text, words) in [
+        ("switch:n", r#"ivf_switch: it takes {"next":TABLE,"accept":NAMES}, got n: "#),
+        (r#"switch:{"next":"n","acept":""}"#, "unknown field `acept`"),
+        ("switch", "unknown command 'switch', expected one of train"),
+        ("triggers=create", "ivf_triggers: 't' is not an index over a table"),
+        ("triggers=make", "ivf_triggers: expected 'create' or 'drop', got 'make'"),
+        ("salvage:n", "switch=TABLE, switch:{\"next\":TABLE,\"accept\":NAMES}, salvage=TABLE"),
+    ] {
+        let (_, error) = failure(command(&connection, text));
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    run(&connection, "CREATE TABLE T_Old(x)");
+    let (_, error) = failure(command(&connection, r#"switch:{"next":"n","accept":"missing, extra"}"#));
+    assert_eq!(
+        error,
+        "ivf_switch: t is kept as 't_old', and there is a table 't_old' already: drop it first"
+    );
+    run(&connection, "DROP TABLE t_old");
+    assert_eq!(everything(&connection), before);
+    assert_eq!(command(&connection, r#"switch:{"next":"main.n","accept":" Missing, EXTRA"}"#).unwrap(), 1);
+    assert_eq!(state(&connection), "b3 19");
+    // Once more is an error, not a switch back.
+    let (_, error) = failure(command(&connection, "switch=n"));
+    assert_eq!(error, "ivf_switch: no such table: n");
+    // A table beside it comes first.
+    run(
+        &connection,
+        "CREATE VIRTUAL TABLE aside.t USING ivf(vec float[2]); CREATE VIRTUAL TABLE z USING ivf(vec float[2]);
+         INSERT INTO aside.z(vec) VALUES ('[1, 2]'); INSERT INTO aside.t(vec) VALUES ('[1, 2]');
+         INSERT INTO aside.t(t) VALUES ('switch=z'); DROP TABLE aside.t_old",
+    );
+    assert_eq!(
+        text(
+            &connection,
+            "SELECT group_concat(name) FROM (SELECT name FROM aside.sqlite_schema WHERE name NOT GLOB '*_*' UNION SELECT 'main ' || name FROM sqlite_schema WHERE name = 'z')"
+        ),
+        "main z,t"
+    );
+}
+
+#[test]
+fn a_switch_by_insert_belongs_to_the_transaction_and_savepoint_around_it() {
+    let (_folder, path) = scratch();
+    let connection = open(&path);
+    two_tables(&connection, 40);
+    let before = everything(&connection);
+    run(
+        &connection,
+        "BEGIN; INSERT INTO t(rowid, vec) VALUES (41, '[1, 1]'); SAVEPOINT s; INSERT INTO n(rowid, vec) VALUES (41, '[1, 1, 1]')",
+    );
+    command(&connection, "switch=n").unwrap();
+    run(&connection, "INSERT INTO t(rowid, vec, model) VALUES (42, '[1, 1, 1]', 'b')");
+    assert_eq!((state(&connection), count(&connection, "t_old")), ("b3 42".into(), 41));
+    run(&connection, "ROLLBACK TO s");
+    assert_eq!((state(&connection), count(&connection, "n")), ("a2 41".into(), 40));
+    let (_, error) = failure(command(&connection, "switch=n"));
+    assert!(error.contains("it lacks 1 row (rowid 41)"), "{error}");
+    // A statement that fails after it.
+    let (_, error) = failure(connection.execute(
+        "INSERT INTO t(t) VALUES ('switch:{\"next\":\"n\",\"accept\":\"missing\"}'), ('launch')",
+        [],
+    ));
+    assert!(error.contains("unknown command 'launch'"), "{error}");
+    assert_eq!((state(&connection), count(&connection, "n")), ("a2 41".into(), 40));
+    run(&connection, "ROLLBACK");
+    assert_eq!(everything(&connection), before);
+    run(
+        &connection,
+        "BEGIN; INSERT INTO t(t) VALUES ('switch=n'); DROP TABLE t_old; INSERT INTO t(t) VALUES ('train')",
+    );
+    assert_eq!(state(&connection), "b3 40");
+    run(&connection, "ROLLBACK");
+    assert_eq!(everything(&connection), before);
+    run(&connection, "BEGIN; INSERT INTO t(t) VALUES ('switch=n'); DROP TABLE t_old; COMMIT");
+    assert_eq!((state(&open(&path)), state(&connection)), ("b3 40".into(), "b3 40".into()));
+}
+
+#[test]
+fn a_switch_by_insert_that_is_stopped_leaves_both_tables() {
+    for begin in ["", "BEGIN; DELETE FROM t WHERE rowid = 1; DELETE FROM n WHERE rowid = 1"] {
+        let (_folder, path) = scratch();
+        let mut connection = open(&path);
+        two_tables(&connection, 40);
+        let before = everything(&connection);
+        let (mut stopped, mut calls) = (0, 1);
+        loop {
+            run(&connection, begin);
+            let mut left = calls;
+            let stop = move || {
+                left -= 1;
+                left == 0
+            };
+            connection.progress_handler(20, Some(stop)).unwrap();
+            let done = command(&connection, "switch=n");
+            connection.progress_handler(0, None::<fn() -> bool>).unwrap();
+            if done.is_ok() {
+                break;
+            }
+            assert_eq!(failure(done).0, rusqlite::ffi::SQLITE_INTERRUPT, "{calls}");
+            if !connection.is_autocommit() {
+                // Nothing was written yet, so the rest of the transaction holds.
+                assert_eq!((state(&connection), count(&connection, "n")), ("a2 39".into(), 39), "{calls}");
+                run(&connection, "ROLLBACK");
+            }
+            assert_eq!(everything(&connection), before, "{calls}");
+            stopped += 1;
+            calls += 1 + calls / 8;
+        }
+        assert!(stopped > 10, "{stopped}");
+        run(&connection, if begin.is_empty() { "" } else { "COMMIT" });
+        assert_eq!(state(&connection), if begin.is_empty() { "b3 40" } else { "b3 39" });
+    }
+}
+
+#[test]
+fn commands_that_functions_run_too_are_not_for_triggers() {
+    let connection = memory();
+    two_tables(&connection, 5);
+    for (command, name) in [
+        ("switch=n", "switch"),
+        (r#"switch:{"next":"n"}"#, "switch"),
+        ("salvage=n", "salvage"),
+        ("import_vec0=n", "import_vec0"),
+        ("triggers=drop", "triggers"),
+    ] {
+        run(
+            &connection,
+            &format!(
+                "CREATE TABLE fires(x);
+                 CREATE TRIGGER fired AFTER INSERT ON fires BEGIN INSERT INTO t(t) VALUES ('{command}'); END"
+            ),
+        );
+        let (_, error) = failure(connection.execute("INSERT INTO fires VALUES ('INSERT INTO t')", []));
+        assert_eq!(error, format!("the command '{name}' is not for triggers: INSERT it into t"));
+        assert_eq!(count(&connection, "fires"), 0);
+        run(&connection, "DROP TABLE fires");
+    }
+    // Other commands are.
+    run(
+        &connection,
+        "CREATE TABLE fires(x);
+         CREATE TRIGGER fired AFTER INSERT ON fires BEGIN INSERT INTO t(t) VALUES ('nprobe=3'); END;
+         INSERT INTO fires VALUES (1)",
+    );
+    assert_eq!((state(&connection), has_next(&connection)), ("a2 5".into(), true));
+}
+
+#[test]
+fn sqlite_drops_no_table_within_a_statement_that_reads() {
+    let connection = memory();
+    two_tables(&connection, 5);
+    let sql = "SELECT ivf_switch('t', 'n') FROM sqlite_schema LIMIT 1";
+    let (code, _) = failure(connection.query_row(sql, [], |_| Ok(())));
+    assert_eq!(code & 0xff, rusqlite::ffi::SQLITE_LOCKED);
+    assert_eq!((state(&connection), has_next(&connection)), ("a2 5".into(), true));
+}
+
 /// What stands for a model: the vector of a text.
 fn embedded(text: &str) -> String {
     format!("[{}, {}, 1]", text.len(), text.bytes().map(u64::from).sum::<u64>())

@@ -217,6 +217,16 @@ INSERT INTO notes(notes) VALUES ('preload')
 INSERT INTO notes(notes) VALUES ('unload')
 ALTER TABLE notes RENAME TO remarks
 DROP TRIGGER noted
+INSERT INTO over(over) VALUES ('triggers=create')
+INSERT INTO docs VALUES (3, vec_f32('[9, 9, 9, 9]'), 'far away')
+CREATE VIRTUAL TABLE pages USING ivf(vec float[4], model='a')
+CREATE VIRTUAL TABLE pages_next USING ivf(vec float[4], model='b')
+INSERT INTO pages(rowid, vec) SELECT id, vec FROM docs
+INSERT INTO pages_next(rowid, vec) SELECT id, vec FROM docs
+INSERT INTO pages(pages) VALUES ('switch=pages_next')
+DROP TABLE pages_old
+CREATE VIRTUAL TABLE saved USING ivf(vec float[4], model='b')
+INSERT INTO saved(saved) VALUES ('salvage=pages')
 VACUUM
 """
 ANSWERS: List[Tuple[str, Any]] = [
@@ -226,6 +236,9 @@ ANSWERS: List[Tuple[str, Any]] = [
     ("SELECT rowid FROM ivf_hybrid('over', 'words', '[1, 0, 0, 0]', 'goodbye', 2) ORDER BY rowid", [(1,), (2,)]),
     ("SELECT recall FROM ivf_recall('over', '[[1, 0, 0, 0]]', 1, 1)", [(1.0,)]),
     ("SELECT * FROM ivf_progress", []),
+    ("SELECT count(*) FROM over", [(3,)]),
+    ("SELECT ivf_model('pages'), count(*) FROM pages", [("b", 3)]),
+    ("SELECT count(*) FROM saved", [(3,)]),
     # What does not work.
     ("SELECT id FROM remarks WHERE vec MATCH '[1, 0, 0, 0]' LIMIT 1", "LIMIT alone is enough from SQLite 3.41"),
     ("SELECT ivf_command('remarks', 'train')", "only commands that write nothing"),
@@ -251,9 +264,11 @@ def large(node: Node) -> None:
     node.execute("CREATE VIRTUAL TABLE large USING ivf(vec int8[512], train_at=off)")
     ids = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 6000)"
     node.execute(f"INSERT INTO large(rowid, vec) {ids} SELECT i, vec_int8(randomblob(512)) FROM c")
-    for command in ["train", "optimize", "train", "integrity-check"]:
+    node.execute("INSERT INTO large(large) VALUES ('train')")
+    node.execute("DELETE FROM large WHERE rowid % 60 = 1")
+    for command in ["optimize", "train", "integrity-check"]:
         node.execute("INSERT INTO large(large) VALUES (?)", (command,))
-    assert node.query("SELECT rows, generation FROM ivf_stats('large')") == [(6000, 3)]
+    assert node.query("SELECT rows, generation FROM ivf_stats('large')") == [(5900, 3)]
 
 
 def files_are_equal(cluster: Cluster, model: Model, version: str) -> None:

@@ -209,6 +209,53 @@ def test_the_same_statements_write_the_same_bytes_whatever_the_threads_and_the_i
     assert_equal(ours, content[0][0])
 
 
+# A file with tables that sqlite-vec made.
+SQLITE_VEC = Path(__file__).parents[2] / "tests/data/sqlite-vec-0.1.9.db"
+
+
+def test_commands_that_functions_run_by_select_write_the_same_bytes_by_insert(tmp_path: Path) -> None:
+    first = tmp_path / "first.db"
+    first.write_bytes(SQLITE_VEC.read_bytes())
+    with closing(opened(first)) as db:
+        if ("vec0",) not in db.execute("SELECT name FROM pragma_module_list").fetchall():
+            pytest.skip("the library was built without vec0")
+        ((declared, theirs),) = db.execute("SELECT sql, count(*) FROM sqlite_master, full WHERE name = 'full'").fetchall()
+    create: List[Statement] = [
+        ("CREATE TABLE docs(id INTEGER PRIMARY KEY, vec BLOB)", []),
+        ("CREATE VIRTUAL TABLE near USING ivf(vec float[24], content='docs', content_rowid='id', train_at=100)", []),
+        ("CREATE VIRTUAL TABLE t USING ivf(vec float[24], model='old', train_at=100)", []),
+        ("CREATE VIRTUAL TABLE n USING ivf(vec float[24] distance_metric=cosine, model='new', train_at=100)", []),
+        ("CREATE VIRTUAL TABLE saved USING ivf(vec float[24], model='old', train_at=100)", []),
+        (declared.replace("TABLE full ", "TABLE imported "), []),
+    ]
+    run_all = "INSERT INTO {0}({0}) VALUES ('{1}')"
+    statements: List[Statement] = [(run_all.format("near", "triggers=create"), [])]
+    for table in ("docs(id", "t(rowid", "n(rowid"):
+        statements += [(f"INSERT INTO {table}, vec) VALUES (?, ?)", [i, row.tobytes()]) for i, row in enumerate(random(250, 24))]
+    statements += [
+        (run_all.format("saved", "salvage=t"), []),
+        (run_all.format("imported", "import_vec0=full"), []),
+        (run_all.format("t", 'switch:{"next":"n"}'), []),
+        ("DROP TABLE t_old", []),
+        ("DELETE FROM docs WHERE id % 3 = 0", []),
+        (run_all.format("near", "triggers=drop"), []),
+    ]
+    run({}, first, [*create, (run_all.format("t", "optimize"), [])])
+    files = []
+    for number, machine in enumerate(MACHINES):
+        path = tmp_path / f"copy{number}.db"
+        path.write_bytes(first.read_bytes())
+        run(machine, path, statements)
+        files.append(path)
+    assert_equal(*map(shadow_tables, files))
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with closing(opened(files[1])) as db:
+        rows = db.execute("SELECT (SELECT count(*) FROM near), (SELECT count(*) FROM t), (SELECT count(*) FROM saved), (SELECT count(*) FROM imported)")
+        assert rows.fetchall() == [(166, 250, 250, theirs)]
+        assert db.execute("SELECT ivf_model('t')").fetchone() == ("new",)
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
+
+
 DIM = 32
 NEAR = "SELECT rowid FROM t WHERE vec MATCH ? AND k = 10 AND nprobe = -1 ORDER BY distance"
 

@@ -76,9 +76,9 @@ impl Api {
             blob_close blob_open blob_read blob_reopen changes64 clear_bindings column_blob column_bytes column_count
             column_double column_int64 column_text column_type context_db_handle create_function_v2 create_module_v2
             db_filename db_readonly declare_vtab errmsg errstr extended_errcode file_control finalize free get_autocommit
-            get_auxdata last_insert_rowid limit log malloc64 prepare_v3 reset result_blob64 result_double result_error
+            get_auxdata last_insert_rowid limit log malloc64 next_stmt prepare_v3 reset result_blob64 result_double result_error
             result_error_code result_error_nomem result_int64 result_null result_subtype result_text64 result_value
-            result_zeroblob64 set_auxdata set_last_insert_rowid step total_changes64 txn_state user_data value_blob
+            result_zeroblob64 set_auxdata set_last_insert_rowid sql step stmt_busy total_changes64 txn_state user_data value_blob
             value_bytes value_double value_frombind value_int64 value_nochange value_numeric_type value_subtype value_text
             value_type vtab_collation vtab_config vtab_distinct vtab_in vtab_in_first vtab_in_next vtab_nochange vtab_on_conflict
             vtab_rhs_value)
@@ -422,6 +422,25 @@ impl Db {
     pub fn set_last_insert_rowid(&self, rowid: i64) {
         // SAFETY: the connection is open.
         unsafe { call!(self.api, set_last_insert_rowid(self.handle, rowid)) }
+    }
+
+    /// The texts of the statements that are under way.
+    pub fn under_way(&self) -> Vec<String> {
+        let (mut found, mut statement) = (Vec::new(), ptr::null_mut());
+        loop {
+            // SAFETY: the connection is open; `statement` is null or a statement of it, and none is finalized
+            // here. A text is copied at once.
+            unsafe {
+                statement = call!(self.api, next_stmt(self.handle, statement));
+                if statement.is_null() {
+                    return found;
+                }
+                let text = call!(self.api, sql(statement));
+                if call!(self.api, stmt_busy(statement)) != 0 && !text.is_null() {
+                    found.push(CStr::from_ptr(text).to_string_lossy().into_owned());
+                }
+            }
+        }
     }
 
     /// Rows changed by the last statement.

@@ -224,7 +224,9 @@ pub struct sqlite3_api_routines {
     pub context_db_handle: Option<unsafe extern "C" fn(*mut sqlite3_context) -> *mut sqlite3>,
     _gap30: [Slot; 1],
     pub limit: Option<unsafe extern "C" fn(*mut sqlite3, c_int, c_int) -> c_int>,
-    _gap31: [Slot; 10],
+    pub next_stmt: Option<unsafe extern "C" fn(*mut sqlite3, *mut sqlite3_stmt) -> *mut sqlite3_stmt>,
+    pub sql: Option<unsafe extern "C" fn(*mut sqlite3_stmt) -> *const c_char>,
+    _gap31: [Slot; 8],
     pub create_function_v2: Option<
         unsafe extern "C" fn(
             *mut sqlite3,

@@ -23,7 +23,7 @@ pub use read::finder::RowFinder;
 pub use read::lists::TableLists;
 pub use read::snapshot::{load_snapshot, read_all_heads, read_coarse};
 pub use rebuild::calibrate::calibrate;
-pub use rebuild::optimize::{delete_all, optimize};
+pub use rebuild::optimize::{Optimized, delete_all, optimize};
 pub use rebuild::project::project;
 pub use rebuild::train::{Training, auto_nlist, train};
 pub use rebuild::upkeep::{Targets, Upkeep, is_due, keep_up};

@@ -1,5 +1,6 @@
 //! The SQL face: the virtual tables, table-valued functions and SQL functions, in terms of the layers below.
 
+mod commands;
 mod functions;
 mod hybrid;
 mod inspect;
@@ -64,13 +65,15 @@ impl VTab for Ivf {
         let options = Options::of_module(args.module, &args.arguments)?;
         let declaration = options.declaration(args.table);
         let fenced = options.columns.dialect == Dialect::Vec0;
-        Ok((declaration, Self { table: Table::create(db, aux, args.schema, args.table, options, fenced)? }))
+        let table = Table::create(db, aux, args.schema, args.table, options, fenced)?;
+        Ok((declaration, Self { table, connection: Rc::clone(aux) }))
     }
 
     fn connect(db: Db, aux: &Rc<Connection>, args: &VTabArgs<'_>) -> Result<(String, Self)> {
         let options = Options::of_module(args.module, &args.arguments)?;
         let declaration = options.declaration(args.table);
-        Ok((declaration, Self { table: Table::connect(db, aux, args.schema, args.table, options)? }))
+        let table = Table::connect(db, aux, args.schema, args.table, options)?;
+        Ok((declaration, Self { table, connection: Rc::clone(aux) }))
     }
 
     fn best_index(&self, info: &mut IndexInfo<'_>) -> Result<BestIndex> {
@@ -86,7 +89,7 @@ impl VTab for Ivf {
     }
 
     fn update(&self, update: Update<'_>) -> Result<i64> {
-        update::update(&self.table, update)
+        update::update(&self.table, update, &|text| commands::run(&self.table, &self.connection, text))
     }
 
     fn begin(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Param, Result, Ticker, Value, ffi, quoted, register_scalar, sql_of,
 };
 use crate::storage::{self, Layout, Owned, Report, Salvaged, Settings, StorageError, Tables};
-use crate::vtab::inspect::{place_for, table_called};
+use crate::vtab::inspect::{place_for, table_beside, table_called};
 use crate::vtab::schema::columns::{At, Columns};
 use crate::vtab::schema::declared::module_of;
 use crate::vtab::schema::options::Options;
@@ -51,55 +51,116 @@ fn named<'v>(value: &Value<'v>) -> Result<&'v str> {
 
 /// Makes the table and copies the rows; what happened, as JSON. All of it happens or nothing does.
 fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<String> {
-    let Some((schema, old)) = &table_called(db, old)? else {
-        return Err(wrong(format!("no such table: {}", beginning(old))));
-    };
-    let sql = sql_of(db, schema, old)?.unwrap_or_default();
-    let module = module_of(&sql).ok_or_else(|| wrong(format!("'{old}' is not an ivf table")))?;
-    #[cfg(any(feature = "vec0", feature = "rusqlite"))]
-    if crate::vtab::vec0::is_theirs(db, schema, old)? {
-        return Err(wrong(format!("'{old}' was made by sqlite-vec: ivf_import_vec0 copies such a table")));
-    }
-    let (place, new, is_taken) = place_for(db, new, schema)?;
+    let damaged = &damaged(db, old, table_called(db, old)?)?;
+    let (place, new, is_taken) = place_for(db, new, &damaged.schema)?;
     if is_taken {
         return Err(wrong(format!("there is a table '{}' already", beginning(new))));
     }
-    if !db.is_autocommit() {
-        return Err(wrong(
-            "it runs outside of transactions: SQLite writes nothing more in one in which it has met a damaged page",
-        ));
-    }
+    check_alone(db)?;
     let target = format!("{}.{}", quoted(&place), quoted(new));
     let create = || -> Result<Rc<Table>> {
+        let module = &damaged.module;
         db.prepare_on_tables(&format!("CREATE VIRTUAL TABLE {target} USING {module}"))?.execute(&[])?;
-        connection.find(&place, new).ok_or_else(|| wrong(format!("'{old}' is not an ivf table")))
+        connection.find(&place, new).ok_or_else(|| wrong(format!("'{}' is not an ivf table", damaged.name)))
     };
     // The damaged table may not open. A new one of the same declaration does, and knows what the old one
     // should be.
-    let columns: Vec<(Tables, Layout)> = db.within(false, || {
-        let table = create()?;
-        if let Some(content) = &table.options.content {
-            return Err(wrong(format!(
-                "'{old}' is an index over '{content}', which has the vectors: DROP it, CREATE it again, and 'rebuild' it"
-            )));
+    let columns = db.within(false, || columns_of(db, damaged, &*create()?))?;
+    planned(db, damaged, &columns, |copy| db.within(true, || copy(&*create()?)))
+}
+
+/// The command `salvage=old`: copies the rows to `table`, which is empty and of the same declaration.
+///
+/// # Errors
+/// As the function, or if the table is not so.
+pub fn by_command(table: &Table, old: &str) -> Result<()> {
+    let (db, schema, new) = (table.tables().db(), table.schema(), table.name());
+    let damaged = damaged(db, old, table_beside(db, schema, old)?)?;
+    check_alone(db)?;
+    let sql = sql_of(db, schema, &new)?.unwrap_or_default();
+    if module_of(&sql) != Some(&damaged.module) {
+        let (new, module) = (quoted(&new), &damaged.module);
+        return Err(wrong(format!(
+            "{new} is not declared as '{}' is: CREATE VIRTUAL TABLE {new} USING {module}",
+            damaged.name
+        )));
+    }
+    for index in table.indexes() {
+        index.flush()?;
+        let rows = index.tables().read_state()?.rows;
+        if rows > 0 {
+            return Err(wrong(format!("it fills an empty table, '{new}' has {rows} rows")));
         }
-        let column =
-            |index: &Table| (Tables::new(db, schema, old, Rc::new(index.options.shape())), index.layout);
-        Ok(table.indexes().map(column).collect())
-    })?;
+    }
+    let columns = columns_of(db, &damaged, table)?;
+    planned(db, &damaged, &columns, |copy| copy(table)).map(drop)
+}
+
+/// A damaged table.
+struct Damaged {
+    schema: String,
+    name: String,
+    /// What follows USING in its declaration.
+    module: String,
+}
+
+/// The damaged table that `named` was found to be.
+fn damaged(db: Db, named: &str, found: Option<(String, String)>) -> Result<Damaged> {
+    let Some((schema, name)) = found else {
+        return Err(wrong(format!("no such table: {}", beginning(named))));
+    };
+    let sql = sql_of(db, &schema, &name)?.unwrap_or_default();
+    let module = module_of(&sql).ok_or_else(|| wrong(format!("'{name}' is not an ivf table")))?.to_string();
+    #[cfg(any(feature = "vec0", feature = "rusqlite"))]
+    if crate::vtab::vec0::is_theirs(db, &schema, &name)? {
+        return Err(wrong(format!("'{name}' was made by sqlite-vec: ivf_import_vec0 copies such a table")));
+    }
+    Ok(Damaged { schema, name, module })
+}
+
+fn check_alone(db: Db) -> Result<()> {
+    if db.is_autocommit() {
+        return Ok(());
+    }
+    Err(wrong(
+        "it runs outside of transactions: SQLite writes nothing more in one in which it has met a damaged page",
+    ))
+}
+
+/// The vector columns of the damaged table, as they are in `table`, which has its declaration.
+fn columns_of(db: Db, damaged: &Damaged, table: &Table) -> Result<Vec<(Tables, Layout)>> {
+    let Damaged { schema, name, .. } = damaged;
+    if let Some(content) = &table.options.content {
+        return Err(wrong(format!(
+            "'{name}' is an index over '{content}', which has the vectors: DROP it, CREATE it again, and 'rebuild' it"
+        )));
+    }
+    let column =
+        |index: &Table| (Tables::new(db, schema, name, Rc::new(index.options.shape())), index.layout);
+    Ok(table.indexes().map(column).collect())
+}
+
+/// Reads the damaged table, and lets `write` call what copies its rows to a table.
+fn planned(
+    db: Db,
+    damaged: &Damaged,
+    columns: &[(Tables, Layout)],
+    write: impl FnOnce(&mut dyn FnMut(&Table) -> Result<String>) -> Result<String>,
+) -> Result<String> {
     // A statement that is not at its end holds a version of the file until all is copied.
-    let mut held = db.prepare(&format!("SELECT 1 FROM {}.sqlite_schema", quoted(schema)))?;
+    let mut held = db.prepare(&format!("SELECT 1 FROM {}.sqlite_schema", quoted(&damaged.schema)))?;
     let mut version = held.query(&[])?;
     version.step()?;
     let mut ticker = Ticker::new(db);
-    let plan = storage::plan_salvage(&columns, &mut ticker)?;
+    let mut plan = Some(storage::plan_salvage(columns, &mut ticker)?);
     let mut settings = Vec::new();
-    for (tables, _) in &columns {
+    for (tables, _) in columns {
         settings.push(storage::salvaged_settings(tables)?);
     }
-    db.within(true, || {
-        let table = create()?;
+    write(&mut |table| {
+        let target = format!("{}.{}", quoted(table.schema()), quoted(&table.name()));
         let mut insert = db.prepare_on_tables(&statement(&target, &table.options))?;
+        let plan = plan.take().ok_or_else(|| Error::internal("the rows are copied once"))?;
         let report =
             plan.give(&mut ticker, &mut |row| match insert.execute(&values(&table.options.columns, row)) {
                 Ok(()) => Ok(true),

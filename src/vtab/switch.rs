@@ -7,9 +7,9 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, Value, quoted, register_scalar};
+use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, Value, quoted, register_scalar, table_of};
 use crate::vtab::inspect;
 use crate::vtab::schema::columns::{At, Columns, Role};
 use crate::vtab::schema::options::Options;
@@ -61,7 +61,12 @@ fn accepted_in(value: &Value<'_>) -> Result<Vec<&'static str>> {
     if value.kind() != Kind::Text {
         return Err(wrong(format!("what to accept is a text of {names}, got {}", shown(value))));
     }
-    let given = value.text()?.split(',').map(str::trim).filter(|name| !name.is_empty());
+    accepted_of(value.text()?)
+}
+
+fn accepted_of(text: &str) -> Result<Vec<&'static str>> {
+    let names = ACCEPTED.join(", ");
+    let given = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     given
         .map(|name| {
             let known = ACCEPTED.into_iter().find(|known| known.eq_ignore_ascii_case(name));
@@ -89,16 +94,15 @@ fn switch(db: Db, connection: &Connection, names: [&Value<'_>; 2], accepted: &[&
         old.tables().lock()?;
         drop(old);
         let tables = tables(db, connection, NAME, names)?;
-        let told = compared(&tables, accepted)?;
+        let told = compared(&tables, accepted, &|names| format!("'{names}' as third argument"))?;
         let [old, next] = &tables;
         let (schema, old_name, next_name) = (old.schema().to_string(), old.name(), next.name());
         check_mentions(db, &schema, &next_name)?;
         drop(tables);
-        let [old, next] = [&old_name, &next_name].map(|name| format!("{}.{}", quoted(&schema), quoted(name)));
         with_legacy_alter(db, || {
-            db.prepare_on_tables(&format!("DROP TABLE {old}"))?.execute(&[])?;
-            let rename = format!("ALTER TABLE {next} RENAME TO {}", quoted(&old_name));
-            db.prepare_on_tables(&rename)?.execute(&[])
+            let drop = format!("DROP TABLE {}.{}", quoted(&schema), quoted(&old_name));
+            db.prepare_on_tables(&drop)?.execute(&[])?;
+            rename(db, &schema, &next_name, &old_name)
         })?;
         Ok(told)
     });
@@ -109,7 +113,64 @@ fn switch(db: Db, connection: &Connection, names: [&Value<'_>; 2], accepted: &[&
     done
 }
 
-/// The two tables. What waits of them is written.
+/// The command `switch=next`. `table` is kept as `<name>_old`.
+///
+/// # Errors
+/// As the function; also if there is a table of that name.
+pub fn by_name(table: &Rc<Table>, connection: &Connection, next: &str) -> Result<()> {
+    by_command(table, connection, next, &[])
+}
+
+/// The argument of `switch:{...}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    next: String,
+    #[serde(default)]
+    accept: String,
+}
+
+/// The command `switch:{"next":"next","accept":"missing"}`.
+///
+/// # Errors
+/// As [`by_name`], or if the argument is none.
+pub fn by_json(table: &Rc<Table>, connection: &Connection, argument: &str) -> Result<()> {
+    let given: Given = serde_json::from_str(argument).map_err(|error| {
+        let argument = beginning(argument);
+        wrong(format!("it takes {{\"next\":TABLE,\"accept\":NAMES}}, got {argument}: {error}"))
+    })?;
+    by_command(table, connection, &given.next, &accepted_of(&given.accept)?)
+}
+
+fn by_command(table: &Rc<Table>, connection: &Connection, next: &str, accepted: &[&str]) -> Result<()> {
+    let (db, schema) = (table.tables().db(), table.schema());
+    let found = inspect::table_beside(db, schema, next)?;
+    let tables = pair(NAME, Rc::clone(table), inspect::opened(db, connection, NAME, next, found)?)?;
+    compared(&tables, accepted, &|names| format!("\"accept\":\"{names}\" in switch:{{\"next\":...}}"))?;
+    let (old_name, next_name) = (table.name(), tables[1].name());
+    check_mentions(db, schema, &next_name)?;
+    let kept = format!("{old_name}_old");
+    if table_of(db, schema, &kept)?.is_some() {
+        return Err(wrong(format!(
+            "{old_name} is kept as '{kept}', and there is a table '{kept}' already: drop it first"
+        )));
+    }
+    drop(tables);
+    // If this fails halfway, the transaction must be rolled back.
+    table.changing(|_| {
+        with_legacy_alter(db, || {
+            rename(db, schema, &old_name, &kept)?;
+            rename(db, schema, &next_name, &old_name)
+        })
+    })
+}
+
+fn rename(db: Db, schema: &str, name: &str, new: &str) -> Result<()> {
+    let (schema, name, new) = (quoted(schema), quoted(name), quoted(new));
+    db.prepare_on_tables(&format!("ALTER TABLE {schema}.{name} RENAME TO {new}"))?.execute(&[])
+}
+
+/// The two tables.
 fn tables(
     db: Db,
     connection: &Connection,
@@ -117,7 +178,11 @@ fn tables(
     [old, next]: [&Value<'_>; 2],
 ) -> Result<[Rc<Table>; 2]> {
     let find = |named: &Value<'_>| inspect::table(db, connection, function, &[Some(*named)]);
-    let (old, next) = (find(old)?, find(next)?);
+    pair(function, find(old)?, find(next)?)
+}
+
+/// Checks that the tables are two of one schema. What waits of them is written.
+fn pair(function: &str, old: Rc<Table>, next: Rc<Table>) -> Result<[Rc<Table>; 2]> {
     let wrong = |what: String| Error::generic(format!("{function}: {what}"));
     if old.schema() != next.schema() {
         let (name, schema, other) = (next.name(), next.schema(), old.schema());
@@ -132,15 +197,16 @@ fn tables(
     Ok([old, next])
 }
 
-/// Compares the tables.
-fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str]) -> Result<Told> {
+/// Compares the tables. `by` says how differences are accepted.
+fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str], by: &dyn Fn(&str) -> String) -> Result<Told> {
     let (old_name, next_name) = (old.name(), next.name());
     let [before, after] = [old, next].map(|table| columns(&table.options));
     if before != after && !accepted.contains(&"columns") {
         return Err(wrong(format!(
-            "{next_name} has not the columns of {old_name}: ({}), not ({}); 'columns' as third argument accepts this",
+            "{next_name} has not the columns of {old_name}: ({}), not ({}); {} accepts this",
             after.join(", "),
-            before.join(", ")
+            before.join(", "),
+            by("columns")
         )));
     }
     let (of_old, of_next) = (old.tables(), next.tables());
@@ -170,9 +236,9 @@ fn compared([old, next]: &[Rc<Table>; 2], accepted: &[&str]) -> Result<Told> {
     }
     if !faults.is_empty() {
         return Err(wrong(format!(
-            "{next_name} is not what {old_name} is: {}; '{}' as third argument accepts this",
+            "{next_name} is not what {old_name} is: {}; {} accepts this",
             faults.join(", "),
-            names.join(", ")
+            by(&names.join(", "))
         )));
     }
     let count = next.tables().read_state()?.rows as u64;

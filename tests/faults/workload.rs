@@ -132,7 +132,12 @@ pub fn acts() -> Vec<Vec<Step>> {
             insert(INSERT, 600..603, 0),
             both("COMMIT"),
         ],
-        vec![only("INSERT INTO t(t) VALUES ('optimize')")],
+        vec![
+            both("BEGIN"),
+            both("DELETE FROM t WHERE rowid = 600"),
+            only("INSERT INTO t(t) VALUES ('optimize')"),
+            both("COMMIT"),
+        ],
         vec![both("ALTER TABLE t RENAME TO u")],
         vec![insert("INSERT INTO u", 700..701, 0)],
         vec![both("BEGIN"), delete_all("u"), insert("INSERT INTO u", 800..803, 0), both("COMMIT")],

@@ -243,7 +243,10 @@ pub fn all(scale: Scale) -> Vec<Scenario> {
             one("9002", "2"), with("AND k = 3"), "SAVEPOINT b".into(), one("9003", "3"), "ROLLBACK TO b".into(),
             "RELEASE b".into(), "ROLLBACK TO a".into(), one("9004", "4"), "RELEASE a".into(), "COMMIT".into(),
         ]),
-        of("optimize", vec![command("t", "optimize"), command("plain", "optimize")]),
+        of("optimize", vec![
+            "DELETE FROM t WHERE rowid = 7".into(), "DELETE FROM plain WHERE rowid = 7".into(),
+            command("t", "optimize"), command("plain", "optimize"),
+        ]),
         warm("split lists", &(drifted("t") + &rows(scale, "grows", 1, n / 2) + was), vec![
             command("t", "optimize"), changed("t"),
             // Not by a command: in the transaction that made a list long.

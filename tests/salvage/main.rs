@@ -168,3 +168,110 @@ fn tables_of_the_module_vec0_and_of_any_name_are_salvaged() {
     let module = text(&db, "SELECT sql FROM \"o.ther\".sqlite_schema WHERE name = 'new.table'");
     assert!(module.contains("USING vec0(id TEXT PRIMARY KEY, v float[4]"), "{module}");
 }
+
+/// The declaration of a table under the name `s`.
+fn declared_as(connection: &Connection, table: &str) -> String {
+    let sql = text(connection, &format!("SELECT sql FROM sqlite_schema WHERE name = '{table}'"));
+    sql.replacen(&format!("CREATE VIRTUAL TABLE {table}"), "CREATE VIRTUAL TABLE s", 1)
+}
+
+#[test]
+fn a_salvage_by_insert_gives_what_the_function_gives() {
+    for kind in &KINDS {
+        let (folder, path) = scratch();
+        make(&path, kind, true, 3);
+        run(&open(&path), "INSERT INTO t(t) VALUES ('nprobe=2')");
+        run(
+            &plain(&path),
+            "UPDATE t_vectors SET data = zeroblob(length(data)) WHERE segment = (SELECT max(segment) FROM t_vectors)",
+        );
+        let copy = folder.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        let (one, other) = (open(&path), open(&copy));
+        let told = salvage(&one, "t", "s").unwrap();
+        assert!(told["lost"].as_i64().unwrap() > 0, "{told}");
+        run(&other, &declared_as(&other, "t"));
+        run(&other, "INSERT INTO s(s) VALUES ('salvage=t')");
+        assert_eq!(rows(&one, "s"), rows(&other, "s"), "{}", kind.declared);
+        let settings = "SELECT settings || ver FROM (SELECT settings, rows AS ver FROM ivf_stats('s'))";
+        assert_eq!(text(&one, settings), text(&other, settings));
+        assert!(text(&other, settings).starts_with("nprobe=2"));
+        run(&other, "INSERT INTO s(s) VALUES ('integrity-check')");
+        // From another file, into a schema of any name.
+        let apart = open(folder.path().join("apart.db"));
+        run(&apart, &format!("ATTACH '{}' AS \"o.ld\"", copy.display()));
+        run(&apart, &declared_as(&other, "t").replacen(" s ", " t ", 1));
+        run(&apart, "INSERT INTO t(t) VALUES ('salvage=o.ld.t')");
+        assert_eq!(rows(&one, "s"), rows(&apart, "t"));
+    }
+}
+
+#[test]
+fn a_salvage_by_insert_that_cannot_be_is_told_or_stopped_and_leaves_the_table_empty() {
+    let (_folder, path) = scratch();
+    let before = make(&path, &KINDS[1], true, 1);
+    let mut db = open(&path);
+    let declared = declared_as(&db, "t");
+    run(&db, "CREATE TABLE plain(x); CREATE VIRTUAL TABLE other USING ivf(vec float[2])");
+    run(&db, &declared);
+    for (table, text, expected) in [
+        ("s", "salvage=nowhere", "no such table: nowhere".to_string()),
+        ("s", "salvage=plain", "'plain' is not an ivf table".into()),
+        ("t", "salvage=s", format!("it fills an empty table, 't' has {} rows", before.len())),
+        (
+            "other",
+            "salvage=t",
+            format!(
+                "\"other\" is not declared as 't' is: {}",
+                declared.replacen("TABLE s", "TABLE \"other\"", 1)
+            ),
+        ),
+    ] {
+        let (code, said) =
+            failure(db.execute(&format!("INSERT INTO {table}({table}) VALUES ('{text}')"), []));
+        assert_eq!((code, said), (ffi::SQLITE_ERROR, format!("ivf_salvage: {expected}")));
+    }
+    let salvage = "INSERT INTO s(s) VALUES ('salvage=t')";
+    run(&db, "BEGIN");
+    let said = failure(db.execute(salvage, [])).1;
+    assert!(said.starts_with("ivf_salvage: it runs outside of transactions"), "{said}");
+    run(&db, "COMMIT");
+    let (mut stopped, mut calls) = (0, 1);
+    loop {
+        let mut left = calls;
+        let stop = move || {
+            left -= 1;
+            left == 0
+        };
+        db.progress_handler(500, Some(stop)).unwrap();
+        let done = db.execute(salvage, []);
+        db.progress_handler(0, None::<fn() -> bool>).unwrap();
+        if done.is_ok() {
+            break;
+        }
+        assert_eq!((failure(done).0, rows(&db, "s").len()), (ffi::SQLITE_INTERRUPT, 0), "{calls}");
+        stopped += 1;
+        calls *= 3;
+    }
+    assert!(stopped > 2, "{stopped}");
+    assert_eq!(rows(&db, "s").len(), before.len());
+}
+
+#[test]
+fn a_page_that_sqlite_finds_damaged_does_not_stop_a_salvage_by_insert() {
+    let (folder, path) = scratch();
+    make(&path, &KINDS[0], true, 5);
+    let page = number(&plain(&path), "SELECT rootpage FROM sqlite_schema WHERE name = 't_rowids'");
+    let size = number(&plain(&path), "PRAGMA page_size");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[((page - 1) * size) as usize..][..100].fill(0xaa);
+    std::fs::write(&path, &bytes).unwrap();
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    let (one, other) = (open(&path), open(&copy));
+    let told = salvage(&one, "t", "s").unwrap();
+    run(&other, &declared_as(&other, "t"));
+    run(&other, "INSERT INTO s(s) VALUES ('salvage=t')");
+    assert!(told["copied"].as_i64().unwrap() > 0, "{told}");
+    assert_eq!(rows(&one, "s"), rows(&other, "s"));
+}

@@ -98,7 +98,25 @@ fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
             );
             run(&db, &format!("INSERT INTO {new}({new}) VALUES ('integrity-check')"));
         }
-        run(&db, "DROP TABLE v; ALTER TABLE new_vec0 RENAME TO v");
+        // By INSERT, into tables that are there, with more columns if they like.
+        run(&db, &format!("CREATE VIRTUAL TABLE same USING vec0({})", KINDS[kind]));
+        let ours = KINDS[kind].replace(", chunk_size=8", "").replace(", chunk_size=16", "");
+        run(&db, &format!("CREATE VIRTUAL TABLE more USING ivf({ours}, +extra)"));
+        for new in ["same", "more"] {
+            run(&db, &format!("INSERT INTO {new}({new}) VALUES ('import_vec0=v')"));
+            assert_eq!(rows(&db, &all.replace("FROM v", &format!("FROM {new}"))), expected, "{kind} {new}");
+            run(&db, &format!("INSERT INTO {new}({new}) VALUES ('integrity-check')"));
+            // Once more is an error of its rows, and nothing of it stays, in a transaction either.
+            for begin in ["", "BEGIN"] {
+                let insert = format!("INSERT INTO {new}({new}) VALUES ('import_vec0=main.v')");
+                run(&db, begin);
+                let (_, error) = failure(db.execute(&insert, []));
+                assert!(error.contains("UNIQUE constraint failed"), "{error}");
+                assert_eq!(count(&db, new) as usize, expected.len());
+                run(&db, if begin.is_empty() { "" } else { "COMMIT" });
+            }
+        }
+        run(&db, "DROP TABLE v; DROP TABLE same; DROP TABLE more; ALTER TABLE new_vec0 RENAME TO v");
         assert_eq!(rows(&db, &all), expected);
         assert_eq!(
             number(&db, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'v\\_%chunks%' ESCAPE '\\'"),
@@ -106,6 +124,28 @@ fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
         );
         assert_eq!(rows(&db, "PRAGMA integrity_check"), [[Value::Text("ok".into())]]);
     }
+}
+
+#[test]
+fn an_import_by_insert_names_what_it_cannot_read() {
+    let (_folder, path) = scratch();
+    std::fs::write(&path, FILES[1].1).unwrap();
+    let db = open(&path);
+    let theirs: String = db
+        .query_row("SELECT name FROM sqlite_schema WHERE sql LIKE '%USING vec0%'", [], |row| row.get(0))
+        .unwrap();
+    run(&db, "CREATE VIRTUAL TABLE n USING ivf(unlike float[2]); CREATE TABLE bare(x)");
+    let told = |text: &str| failure(db.execute("INSERT INTO n(n) VALUES (?1)", [text])).1;
+    assert_eq!(told("import_vec0=nowhere"), "ivf_import_vec0: no such table: nowhere");
+    assert_eq!(told("import_vec0=bare"), "ivf_import_vec0: 'bare' was not made by sqlite-vec");
+    assert_eq!(told("import_vec0=n"), "ivf_import_vec0: 'n' was not made by sqlite-vec");
+    let said = told(&format!("import_vec0={theirs}"));
+    assert!(said.contains("table main.n has no column named"), "{said}");
+    // Their own table takes no command: it is read only.
+    let (code, _) =
+        failure(db.execute(&format!("INSERT INTO {theirs}({theirs}) VALUES ('import_vec0=n')"), []));
+    assert_eq!(code & 0xff, ffi::SQLITE_READONLY);
+    assert_eq!(count(&db, "n"), 0);
 }
 
 #[test]

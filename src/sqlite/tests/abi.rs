@@ -61,7 +61,7 @@ fn every_routine_of_the_table_is_the_one_of_its_name() {
         blob_close sqlite3_blob_close blob_open sqlite3_blob_open blob_read sqlite3_blob_read
         file_control sqlite3_file_control result_error_nomem sqlite3_result_error_nomem
         result_error_code sqlite3_result_error_code context_db_handle sqlite3_context_db_handle
-        limit sqlite3_limit create_function_v2 sqlite3_create_function_v2
+        limit sqlite3_limit next_stmt sqlite3_next_stmt sql sqlite3_sql create_function_v2 sqlite3_create_function_v2
         extended_errcode sqlite3_extended_errcode log sqlite3_log stmt_status sqlite3_stmt_status
         blob_reopen sqlite3_blob_reopen vtab_config sqlite3_vtab_config
         vtab_on_conflict sqlite3_vtab_on_conflict db_filename sqlite3_db_filename

@@ -47,7 +47,11 @@ pub fn train(
     let state = tables.read_state()?;
     if state.rows == 0 {
         let has_partitions = tables.is_partitioned() && state.nlist > 0;
-        return if has_partitions { Ok(optimize(tables, layout, ticker)?.state) } else { Ok(state) };
+        return if has_partitions {
+            Ok(optimize(tables, layout, ticker)?.map_or(state, |done| done.state))
+        } else {
+            Ok(state)
+        };
     }
     let heads = read_all_heads(tables, &state)?;
     let nlist = training.nlist.clamp(1, SegmentId::MAX_LISTS);
@@ -282,5 +286,9 @@ mod tests {
         }
         let state = tables.read_state().unwrap();
         assert!(read_all_heads(&tables, &state).unwrap().len() > 60);
+        // So do those of an optimize, once it has written what waited several times.
+        let done = optimize(&tables, &layout, &mut ticker).unwrap();
+        assert_eq!(check(&tables, &layout, true, &mut ticker).unwrap(), Vec::<String>::new());
+        assert!(done.is_some() && optimize(&tables, &layout, &mut ticker).unwrap().is_none());
     }
 }

@@ -10,7 +10,7 @@ mod model;
 mod progress;
 mod search;
 mod stats;
-mod triggers;
+pub mod triggers;
 
 use std::rc::Rc;
 
@@ -49,6 +49,17 @@ pub fn table_called(db: Db, named: &str) -> Result<Option<(String, String)>> {
         found.extend(tables_named(db, name)?.into_iter().filter(|(s, _)| s.eq_ignore_ascii_case(schema)));
     }
     Ok(found.into_iter().next())
+}
+
+/// The table that a command of a table of `schema` names: one beside it, or else what [`table_called`] finds.
+///
+/// # Errors
+/// An error from SQLite.
+pub fn table_beside(db: Db, schema: &str, named: &str) -> Result<Option<(String, String)>> {
+    match table_of(db, schema, named)? {
+        Some(name) => Ok(Some((schema.to_string(), name))),
+        None => table_called(db, named),
+    }
 }
 
 /// Where a new table of that name belongs, and its name there: beside another one, unless it is named as
@@ -90,7 +101,22 @@ pub fn table(
             )));
         }
     };
-    let Some((schema, name)) = table_called(db, named)? else {
+    opened(db, connection, function, named, table_called(db, named)?)
+}
+
+/// The table of that schema and name, which `named` was found to be.
+///
+/// # Errors
+/// If it was not found or is none of ours, or an error from SQLite.
+pub fn opened(
+    db: Db,
+    connection: &Connection,
+    function: &str,
+    named: &str,
+    found: Option<(String, String)>,
+) -> Result<Rc<Table>> {
+    let wrong = |what: String| Error::generic(format!("{function}: {what}"));
+    let Some((schema, name)) = found else {
         return Err(wrong(format!("no such table: {}", beginning(named))));
     };
     open_table(db, &schema, &name)?;

@@ -31,21 +31,43 @@ pub fn register(db: Db, connection: &Rc<Connection>) -> Result<()> {
             }
         };
         let table = super::table(db, &connection, NAME, &[Some(*named)])?;
-        let statements = match action {
-            Some("drop") => drops(&table),
-            None | Some("create") => triggers(db, &table)?,
-            Some(other) => {
-                return Err(wrong(format!("expected 'create' or 'drop', got '{}'", beginning(other))));
-            }
-        };
+        let statements = statements(db, &table, action.unwrap_or("create"))?;
         if action.is_some() {
-            db.within(true, || {
-                statements.iter().try_for_each(|sql| db.prepare_on_tables(sql)?.execute(&[]))
-            })?;
+            db.within(true, || execute(db, &statements))?;
         }
         context.text(&statements.join("\n"));
         Ok(())
     })
+}
+
+/// The command `triggers=create` or `triggers=drop`.
+///
+/// # Errors
+/// As the function. What it has made until then is gone.
+pub fn by_command(table: &Table, action: &str) -> Result<()> {
+    let db = table.tables().db();
+    let statements = statements(db, table, action)?;
+    for (made, statement) in statements.iter().enumerate() {
+        if let Err(error) = execute(db, std::slice::from_ref(statement)) {
+            if action == "create" && made > 0 {
+                execute(db, &drops(table)[..made])?;
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn execute(db: Db, statements: &[String]) -> Result<()> {
+    statements.iter().try_for_each(|sql| db.prepare_on_tables(sql)?.execute(&[]))
+}
+
+fn statements(db: Db, table: &Table, action: &str) -> Result<Vec<String>> {
+    match action {
+        "create" => triggers(db, table),
+        "drop" => Ok(drops(table)),
+        other => Err(wrong(format!("expected 'create' or 'drop', got '{}'", beginning(other)))),
+    }
 }
 
 fn wrong(what: impl std::fmt::Display) -> Error {

@@ -61,7 +61,12 @@ impl Table {
     /// # Errors
     /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
     /// from SQLite, for example `SQLITE_FULL`.
-    pub(super) fn calibrate(&self, mut settings: Settings) -> Result<()> {
+    pub(super) fn calibrate(&self, settings: Settings) -> Result<()> {
+        self.write_settings(&self.measured(settings)?)
+    }
+
+    /// The settings with a new calibration.
+    fn measured(&self, mut settings: Settings) -> Result<Settings> {
         let state = self.tables().read_state()?;
         let queries = self.own_queries(&settings)?;
         settings.calibration = self.writing(|tables, ticker| {
@@ -69,7 +74,23 @@ impl Table {
         })?;
         settings.calibrated = settings.moved;
         settings.measured = settings.measured.at(settings.calibration.is_some(), &state);
-        self.write_settings(&settings)
+        Ok(settings)
+    }
+
+    /// Calibrates again if rows or lists have changed since the last time. Writes nothing if it finds the same.
+    ///
+    /// # Errors
+    /// Same as [`Table::calibrate`].
+    pub(super) fn calibrate_if_changed(&self) -> Result<()> {
+        let state = self.tables().read_state()?;
+        let before = self.settings(&state)?;
+        let of_now = before.calibration.is_some()
+            && (before.measured.rows, before.calibrated) == (state.rows as u64, before.moved);
+        if state.nlist == 0 || of_now {
+            return Ok(());
+        }
+        let settings = self.measured(before.clone())?;
+        if settings == before { Ok(()) } else { self.write_settings(&settings) }
     }
 
     /// The queries that the settings refer to.

@@ -41,6 +41,8 @@ use versions::Versions;
 /// The object of SQLite's virtual table.
 pub struct Ivf {
     pub table: Rc<Table>,
+    /// The connection that it is on.
+    pub connection: Rc<registry::Connection>,
 }
 
 /// A table, shared by all its objects on one connection.

@@ -8,8 +8,8 @@ use crate::index::coarse::rebalance::Target;
 use crate::sqlite::{Error, Result, ffi};
 use crate::storage::Settings;
 use crate::storage::{
-    self, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due, read_all_heads,
-    read_coarse,
+    self, Optimized, State, StorageError, Targets, Training, Upkeep, Written, auto_nlist, is_due,
+    read_all_heads, read_coarse,
 };
 use crate::vtab::schema::options::TrainAt;
 use crate::vtab::table::Table;
@@ -188,7 +188,8 @@ impl Table {
         Ok(state)
     }
 
-    /// Splits long lists and merges short ones until there are none, then optimizes all lists.
+    /// Splits long lists and merges short ones until there are none, then optimizes all lists. Writes nothing if
+    /// there is nothing to do.
     ///
     /// # Errors
     /// `SQLITE_CORRUPT_VTAB` if the table is damaged, `SQLITE_NOMEM`, `SQLITE_INTERRUPT`, or another error
@@ -204,15 +205,19 @@ impl Table {
                 break;
             }
         }
-        let done = self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))?;
-        let mut settings = self.settings(&done.state)?;
-        if let Some(numbers) = &done.numbers {
-            settings.renumber(numbers);
-        }
-        if done.state.nlist > 0 {
-            self.calibrate(settings)?;
-        } else if done.numbers.is_some() {
-            self.write_settings(&settings)?;
+        match self.writing(|tables, ticker| Ok(storage::optimize(tables, &self.layout, ticker)?))? {
+            None => self.calibrate_if_changed()?,
+            Some(Optimized { state, numbers }) => {
+                let mut settings = self.settings(&state)?;
+                if let Some(numbers) = &numbers {
+                    settings.renumber(numbers);
+                }
+                if state.nlist > 0 {
+                    self.calibrate(settings)?;
+                } else if numbers.is_some() {
+                    self.write_settings(&settings)?;
+                }
+            }
         }
         self.transaction.layers.borrow_mut().settle();
         Ok(())

@@ -6,7 +6,10 @@ use super::{MODULE, is_theirs, rewrite};
 use crate::sqlite::{
     Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
 };
-use crate::vtab::inspect::{place_for, table_called};
+use crate::vtab::inspect::{place_for, table_beside, table_called};
+use crate::vtab::schema::columns::{At, Role};
+use crate::vtab::schema::options::Options;
+use crate::vtab::table::Table;
 use crate::vtab::table::registry::Connection;
 use crate::vtab::values::number::beginning;
 
@@ -54,45 +57,77 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
         "ivf" => "ivf",
         _ => return Err(wrong(format!("module must be vec0 or ivf, got '{}'", beginning(module)))),
     };
-    if !module_names(db)?.iter().any(|name| name.eq_ignore_ascii_case(MODULE)) {
-        return Err(wrong("there is no module vec0 on this connection, which would read the table"));
-    }
-    let Some((schema, old)) = &table_called(db, old)? else {
-        return Err(wrong(format!("no such table: {}", beginning(old))));
-    };
-    if !is_theirs(db, schema, old)? {
-        return Err(wrong(format!("'{old}' was not made by sqlite-vec")));
-    }
+    let (schema, old, arguments) = &theirs(db, connection, old, table_called(db, old)?)?;
     let (place, new, is_taken) = place_for(db, new, schema)?;
     if is_taken {
         return Err(wrong(format!("there is a table '{new}' already")));
     }
-    open_table(db, schema, old)?;
-    let seen = connection.seen.borrow().iter().find(|(of, name, _)| of == schema && name == old).cloned();
-    let Some((.., arguments)) = seen else {
-        return Err(wrong(
-            "the module vec0 of this connection is sqlite-vec's: load this library alone, or copy the rows by INSERT ... SELECT",
-        ));
-    };
     let arguments = match module {
         MODULE => arguments,
         _ => {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            rewrite(&arguments)?.arguments
+            &rewrite(&arguments)?.arguments
         }
     };
-    let [old, new] = [(schema.as_str(), old.as_str()), (place.as_str(), new)]
-        .map(|(schema, name)| format!("{}.{}", quoted(schema), quoted(name)));
-    let statements = [
-        format!("CREATE VIRTUAL TABLE {new} USING {module}({})", arguments.join(", ")),
-        format!("INSERT INTO {new} SELECT * FROM {old}"),
-    ];
-    db.execute("SAVEPOINT ivf_import_vec0")?;
-    let done = statements.iter().try_for_each(|statement| db.prepare_on_tables(statement)?.execute(&[]));
-    let rows = db.changes();
-    if done.is_err() {
-        db.execute("ROLLBACK TO ivf_import_vec0")?;
+    let [of, new] = [(schema, old.as_str()), (&place, new)].map(|(schema, name)| in_schema(schema, name));
+    db.within(true, || {
+        let create = format!("CREATE VIRTUAL TABLE {new} USING {module}({})", arguments.join(", "));
+        db.prepare_on_tables(&create)?.execute(&[])?;
+        copy(db, &of, &new, arguments)?;
+        Ok(db.changes())
+    })
+}
+
+/// The command `import_vec0=old`: copies the rows to `table`, completely or not at all.
+///
+/// # Errors
+/// As the function, or an error of the INSERT.
+pub fn by_command(table: &Table, connection: &Connection, old: &str) -> Result<()> {
+    let db = table.tables().db();
+    let found = table_beside(db, table.schema(), old)?;
+    let (schema, old, arguments) = theirs(db, connection, old, found)?;
+    copy(db, &in_schema(&schema, &old), &in_schema(table.schema(), &table.name()), &arguments)
+}
+
+fn in_schema(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+/// The table of sqlite-vec that `named` was found to be: schema, name, arguments of its CREATE statement.
+fn theirs(
+    db: Db,
+    connection: &Connection,
+    named: &str,
+    found: Option<(String, String)>,
+) -> Result<(String, String, Vec<String>)> {
+    if !module_names(db)?.iter().any(|name| name.eq_ignore_ascii_case(MODULE)) {
+        return Err(wrong("there is no module vec0 on this connection, which would read the table"));
     }
-    let released = db.execute("RELEASE ivf_import_vec0");
-    done.and(released).map(|()| rows)
+    let Some((schema, old)) = found else {
+        return Err(wrong(format!("no such table: {}", beginning(named))));
+    };
+    if !is_theirs(db, &schema, &old)? {
+        return Err(wrong(format!("'{old}' was not made by sqlite-vec")));
+    }
+    open_table(db, &schema, &old)?;
+    let seen = connection.seen.borrow().iter().find(|(of, name, _)| *of == schema && *name == old).cloned();
+    seen.ok_or_else(|| {
+        wrong(
+            "the module vec0 of this connection is sqlite-vec's: load this library alone, or copy the rows by INSERT ... SELECT",
+        )
+    })
+}
+
+/// Copies all rows of a table that was declared with `arguments`, by the names of its columns.
+fn copy(db: Db, old: &str, new: &str, arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let options = Options::of_module(MODULE, &arguments)?;
+    let columns = &options.columns;
+    let names = (0..columns.command_at() as i32).map(|column| match columns.at(column) {
+        At::Vector(vector) => quoted(&options.vectors[vector].name),
+        At::Value(value) => quoted(&columns.values()[value].name),
+        At::Rowid | At::Hidden(_) => quoted(columns.of(Role::Key).next().map_or("rowid", |key| &key.name)),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    db.prepare_on_tables(&format!("INSERT INTO {new}({names}) SELECT {names} FROM {old}"))?.execute(&[])
 }

@@ -2,7 +2,7 @@
 //! for sqlite-vec.
 
 #[cfg(feature = "vec0")]
-mod import;
+pub mod import;
 #[cfg(feature = "vec0")]
 mod module;
 #[cfg(feature = "vec0")]

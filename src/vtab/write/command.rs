@@ -19,7 +19,8 @@ use crate::vtab::values::vector;
 const COMMANDS: &str = "train, train:{\"nlist\":N,\"seed\":N,\"max_iterations\":N}, rebuild, optimize, calibrate, integrity-check, \
                         delete-all, nprobe=N, max_codes=N, candidate_budget=N, budget_strategy=NAME, min_rows_per_list=N, \
                         max_rows_per_list=N, profile=NAME, recall_target=N, search_mode=NAME, preload, unload, device=NAME, \
-                        cache_bytes=N, device_bytes=N, model=NAME, model:{\"name\":NAME,\"column\":NAME,\"instead_of\":NAME}";
+                        cache_bytes=N, device_bytes=N, model=NAME, model:{\"name\":NAME,\"column\":NAME,\"instead_of\":NAME}, \
+                        switch=TABLE, switch:{\"next\":TABLE,\"accept\":NAMES}, salvage=TABLE, import_vec0=TABLE, triggers=create, triggers=drop";
 
 /// The fewest queries that a recall can be measured by.
 const LEAST_QUERIES: usize = 10;

@@ -13,15 +13,19 @@ use crate::vtab::values::number::beginning;
 use crate::vtab::values::vector;
 use crate::vtab::write::{command, content, values};
 
-/// One change of xUpdate. Returns the rowid of an inserted row.
+/// Runs a command that concerns several tables, if a text is one.
+pub type Others<'a> = &'a dyn Fn(&str) -> Option<Result<()>>;
+
+/// One change of xUpdate. Returns the rowid of an inserted row. `others` runs the commands that are not this
+/// module's.
 ///
 /// # Errors
 /// `SQLITE_MISMATCH`, `SQLITE_CONSTRAINT`, `SQLITE_TOOBIG` or `SQLITE_ERROR` if a value is invalid, or an
 /// error from writing the table.
-pub fn update(table: &Table, update: Update<'_>) -> Result<i64> {
+pub fn update(table: &Table, update: Update<'_>, others: Others<'_>) -> Result<i64> {
     let result = match update {
         Update::Delete(row) => on_row(table, &row, |rowid| delete(table, rowid)),
-        Update::Insert { rowid, columns } => insert(table, rowid, columns),
+        Update::Insert { rowid, columns } => insert(table, rowid, columns, others),
         Update::Update { old, new, columns } => {
             on_row(table, &old, |rowid| change(table, rowid, &new, columns))
         }
@@ -64,7 +68,7 @@ fn delete(table: &Table, rowid: i64) -> Result<i64> {
     Ok(rowid)
 }
 
-fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Result<i64> {
+fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>], others: Others<'_>) -> Result<i64> {
     let of = &table.options.columns;
     let text = columns[of.command_at()];
     if !text.is_null() {
@@ -84,8 +88,11 @@ fn insert(table: &Table, rowid: Option<Value<'_>>, columns: &[Value<'_>]) -> Res
         match batch {
             // As in a search, the batch is for the first vector column.
             Some(batch) => command::run_with(table, text.text()?, &batch)?,
-            None if content::is_rebuild(table, text.text()?) => content::rebuild(table, text.text()?)?,
-            None => table.indexes().try_for_each(|index| command::run(index, text.text()?))?,
+            None => match others(text.text()?) {
+                Some(done) => done?,
+                None if content::is_rebuild(table, text.text()?) => content::rebuild(table, text.text()?)?,
+                None => table.indexes().try_for_each(|index| command::run(index, text.text()?))?,
+            },
         }
         // SQLite takes the result for the rowid of a new row.
         return Ok(last_rowid);
