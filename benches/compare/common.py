@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import apsw
@@ -53,8 +53,8 @@ def exact(data):
     except ImportError:
         # Of unit vectors, the nearest have the largest product.
         halves = 0 if cosine else 0.5 * np.einsum("ij,ij->i", base, base)
-        parts = [np.argpartition(halves - part @ base.T, k, axis=1)[:, :k] for part in np.array_split(queries, 1 + len(queries) // 64)]
-        return np.concatenate(parts)
+        parts = np.array_split(queries, 1 + len(queries) // 64)
+        return np.concatenate([np.argpartition(halves - part @ base.T, k, axis=1)[:, :k] for part in parts])
     return faiss.knn(queries, base, k, metric=faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2)[1]
 
 
@@ -91,7 +91,8 @@ def cpuinfo(key):
 
 
 # Instructions that kernels here or in a peer use.
-FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "amx_int8", "asimd", "asimddp",
+         "i8mm", "sve")
 
 
 def machine():
@@ -101,10 +102,6 @@ def machine():
 
 
 def versions(names):
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            pass
-    return found
+    """Those of the packages that are installed."""
+    installed = {each.metadata["Name"]: each.version for each in distributions()}
+    return {name: installed[name] for name in names if name in installed}

@@ -166,18 +166,25 @@ def tables(record):
         for (threads,), rows in by(part["rows"], "threads").items():
             head, lines = ["setting", "rows", "recall", "as without a limit", "one query", "batch"], {}
             for (system, setting), (one, batch) in by(rows, "system", "setting").items():
-                ours = [f"{one['rows']:,}", f"{one['recall']:.3f}", f"{one['same']:.3f}"] if system == OURS else [f"{one['recall']:.3f}"]
-                lines.setdefault(setting, [setting]).extend([*ours, f"{one['qps']:,.0f}", f"{batch['qps']:,.0f}"])
+                rows_of, same = ([f"{one['rows']:,}"], [f"{one['same']:.3f}"]) if system == OURS else ([], [])
+                cells = [*rows_of, f"{one['recall']:.3f}", *same, f"{one['qps']:,.0f}", f"{batch['qps']:,.0f}"]
+                lines.setdefault(setting, [setting]).extend(cells)
             head += [f"{FAISS}: recall", "one query", "batch"] * any(row["system"] == FAISS for row in rows)
             found.append(f"**{heading(part)}**, {with_threads(threads)}, queries/s\n\n" + grid(head, lines.values()))
     return found
 
 
-# Colours that matplotlib writes, and what the picture says in their place, in light and in dark.
-COLOURS = {"#010101": ("ink", "#24292f", "#d0d7de"), "#fefefe": ("paper", "#ffffff", "#161b22"), "#020202": ("rule", "#d8dee4", "#353c44"),
-           "#030303": ("one", "#0a58ca", "#6cb3f5"), "#040404": ("two", "#b3470e", "#ff9d5c"), "#050505": ("three", "#1a7f37", "#56d364"),
-           "#060606": ("four", "#8250df", "#d2a8ff")}
-INK, PAPER, RULE, *LINES = COLOURS
+# A colour that matplotlib writes: its name in the picture, in light, and in dark.
+COLOURS = {
+    "#010101": ("ink", "#24292f", "#d0d7de"),
+    "#020202": ("rule", "#d8dee4", "#353c44"),
+    "#fefefe": ("paper", "#ffffff", "#161b22"),
+    "#030303": ("one", "#0a58ca", "#6cb3f5"),
+    "#040404": ("two", "#b3470e", "#ff9d5c"),
+    "#050505": ("three", "#1a7f37", "#56d364"),
+    "#060606": ("four", "#8250df", "#d2a8ff"),
+}
+INK, RULE, PAPER, *LINES = COLOURS
 
 
 def picture(record, path):
@@ -190,16 +197,21 @@ def picture(record, path):
     import matplotlib.pyplot as plt
 
     names = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    style = {"axes.facecolor": PAPER, "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "legend.facecolor": PAPER,
-             "legend.edgecolor": RULE, "grid.color": RULE, "svg.hashsalt": "sweep", "svg.fonttype": "none", "font.size": 9, **dict.fromkeys(names, INK)}
+    papers = ("axes.facecolor", "figure.facecolor", "savefig.facecolor", "legend.facecolor")
+    style = {"legend.edgecolor": RULE, "grid.color": RULE, "svg.hashsalt": "sweep", "svg.fonttype": "none", "font.size": 9,
+             "axes.titlesize": 9, "lines.markersize": 4, **dict.fromkeys(names, INK), **dict.fromkeys(papers, PAPER)}
+    draw, columns = dict(batch=(draw_batch, 1), max_codes=(draw_max_codes, 2), budget=(draw_budget, 2))[record["sweep"]]
     with plt.rc_context(style):
         parts = record["data"]
-        columns = 1 if record["sweep"] == "batch" else 2
-        figure, grid_of_axes = plt.subplots(len(parts), columns, figsize=(9, 0.6 + 3.4 * len(parts)), squeeze=False)
-        for part, row in zip(parts, grid_of_axes):
-            dict(batch=draw_batch, max_codes=draw_max_codes, budget=draw_budget)[record["sweep"]](part, row)
+        figure, rows = plt.subplots(len(parts), columns, figsize=(9, 0.6 + 3.4 * len(parts)), squeeze=False)
+        for part, row in zip(parts, rows):
+            draw(part, row)
             for axes in row:
-                axes.grid(True, which="both", linewidth=0.6)
+                if axes.get_yscale() == "log":
+                    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5, 7)))
+                    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+                    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+                axes.grid(True, linewidth=0.6)
                 axes.set_axisbelow(True)
                 axes.legend(fontsize=8)
         figure.tight_layout(h_pad=2)
@@ -219,45 +231,48 @@ def draw_batch(part, row):
         row[0].plot([each["queries"] for each in rows], [each["qps"] for each in rows], marker="o", color=LINES[system == FAISS],
                     linestyle="--" if threads == 1 else "-", label=f"{system}, {with_threads(threads)}")
     ticks = sorted({each["queries"] for each in part["rows"]})
-    row[0].set(xscale="log", yscale="log", xlabel="queries in one statement or call", ylabel="queries per second", title=heading(part))
+    row[0].set(xscale="log", yscale="log", xlabel="queries in one statement or call", ylabel="queries per second")
+    row[0].set_title(heading(part))
     row[0].set_xticks(ticks, [f"{size:,}" for size in ticks])
     row[0].set_xticks([], minor=True)
 
 
+def of_most_threads(part):
+    threads = max(each["threads"] for each in part["rows"])
+    return [each for each in part["rows"] if each["threads"] == threads], with_threads(threads)
+
+
 def draw_max_codes(part, row):
-    for (system, threads), rows in by(part["rows"], "system", "threads").items():
-        points = [(setting, one, batch) for (setting,), (one, batch) in by(rows, "setting").items()]
-        # Without a limit stands at the right, as twice the largest.
-        limits = [int(setting.partition("=")[2] or 0) for setting, _, _ in points]
-        points = sorted((limit or 2 * max(limits), *point) for limit, point in zip(limits, points))
-        at, colour, name = [each[0] for each in points], LINES[system == FAISS], f"{system}, {with_threads(threads)}"
-        row[0].plot(at, [each[2]["recall"] for each in points], marker="o", color=colour, label=name)
-        row[1].plot(at, [each[3]["qps"] for each in points], marker="o", color=colour, label=f"{name}, batch")
-        row[1].plot(at, [each[2]["qps"] for each in points], marker=".", linestyle="--", color=colour, label=f"{name}, one query")
+    shown, threads = of_most_threads(part)
+    for (system,), rows in by(shown, "system").items():
+        pairs = by(rows, "setting")
+        limits = [int(setting.partition("=")[2] or 0) for setting, in pairs]
+        # No limit stands on the right, where twice the largest would be.
+        points = sorted((limit or 2 * max(limits), one, batch) for limit, (one, batch) in zip(limits, pairs.values()))
+        at, colour = [limit for limit, _, _ in points], LINES[system == FAISS]
+        row[0].plot(at, [one["recall"] for _, one, _ in points], marker="o", color=colour, label=system)
+        row[1].plot(at, [batch["qps"] for _, _, batch in points], marker="o", color=colour, label=f"{system}, batch")
+        row[1].plot(at, [one["qps"] for _, one, _ in points], marker="o", color=colour, ls="--", label=f"{system}, one query")
         for axes in row:
             axes.set(xscale="log", xlabel="max_codes")
             axes.set_xticks(at, [*(f"{limit:,}" for limit in at[:-1]), "no limit"], fontsize=7)
             axes.set_xticks([], minor=True)
     row[0].set(ylabel=f"recall@{part['k']}", title=heading(part))
-    row[0].title.set_fontsize(8)
-    row[1].set(yscale="log", ylabel="queries per second")
+    row[1].set(yscale="log", ylabel="queries per second", title=f"the same, {threads}")
 
 
 def draw_budget(part, row):
-    families = {"recall_target": lambda s: "recall_target" in s, "profile": lambda s: "profile" in s,
-                "candidate_budget, distance_weighted": lambda s: "distance_weighted" in s,
-                "candidate_budget, uniform": lambda s: "uniform" in s}
-    threads = max(each["threads"] for each in part["rows"])
-    chosen = by([each for each in part["rows"] if each["threads"] == threads], "setting")
-    for colour, (name, belongs) in zip(LINES, families.items()):
-        points = sorted(((one["recall"], one["qps"], batch["qps"]) for (s,), (one, batch) in chosen.items() if belongs(s)))
+    shown, threads = of_most_threads(part)
+    pairs = {setting: pair for (setting,), pair in by(shown, "setting").items()}
+    for colour, kind in zip(LINES, ("recall_target", "profile", "distance_weighted", "uniform")):
+        points = sorted((one["recall"], one["qps"], batch["qps"]) for setting, (one, batch) in pairs.items() if kind in setting)
         for axes, at in zip(row, (1, 2)):
-            axes.plot([point[0] for point in points], [point[at] for point in points], marker="s" if name == "profile" else "o",
-                      linestyle="none" if name == "profile" else "-", color=colour, label=name)
-    for axes, what in zip(row, ("one query at a time", "all queries in one statement")):
-        axes.set(yscale="log", xlabel=f"recall@{part['k']}", ylabel=f"queries per second, {with_threads(threads)}",
-                 title=f"{part['name']}: {what}")
-        axes.title.set_fontsize(8)
+            axes.plot([point[0] for point in points], [point[at] for point in points], marker="s" if kind == "profile" else "o",
+                      linestyle="none" if kind == "profile" else "-", color=colour,
+                      label=f"candidate_budget, {kind}" if kind in ("distance_weighted", "uniform") else kind)
+    for axes, what in zip(row, ("one query at a time", f"{max(each['queries'] for each in shown):,} queries in one statement")):
+        axes.set(yscale="log", xlabel=f"recall@{part['k']}", ylabel="queries per second")
+        axes.set_title(f"{part['name']}, {threads}: {what}")
 
 
 def records(path):
@@ -315,7 +330,8 @@ def main():
                     break
             parts.setdefault(name, part | dict(rows=[]))["rows"] += part["rows"]
     record = dict(
-        sweep=args.sweep, date=datetime.now(timezone.utc).isoformat(timespec="seconds"), machine=machine(), load_before=round(load, 2),
+        sweep=args.sweep, date=datetime.now(timezone.utc).isoformat(timespec="seconds"), machine=machine(),
+        load_before=round(load, 2),  # processes that wanted a core
         versions={"python": platform.python_version(), **library, **versions(("apsw", "faiss-cpu", "numpy"))},
         rounds=args.rounds, data=list(parts.values()))
     append(args.out / "sweeps.json", record)
