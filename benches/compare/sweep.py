@@ -331,7 +331,7 @@ def main():
             parts.setdefault(name, part | dict(rows=[]))["rows"] += part["rows"]
     record = dict(
         sweep=args.sweep, date=datetime.now(timezone.utc).isoformat(timespec="seconds"), machine=machine(),
-        load_before=round(load, 2),  # processes that wanted a core
+        load_before=round(load, 2), load_after=round(os.getloadavg()[0], 2),  # processes that want a core
         versions={"python": platform.python_version(), **library, **versions(("apsw", "faiss-cpu", "numpy"))},
         rounds=args.rounds, data=list(parts.values()))
     append(args.out / "sweeps.json", record)
