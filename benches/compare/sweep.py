@@ -213,7 +213,7 @@ def picture(record, path):
                     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
                 axes.grid(True, linewidth=0.6)
                 axes.set_axisbelow(True)
-                axes.legend(fontsize=8)
+                axes.legend(fontsize=8, handlelength=3)
         figure.tight_layout(h_pad=2)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
