@@ -270,9 +270,9 @@ def draw_budget(part, row):
             axes.plot([point[0] for point in points], [point[at] for point in points], marker="s" if kind == "profile" else "o",
                       linestyle="none" if kind == "profile" else "-", color=colour,
                       label=f"candidate_budget, {kind}" if kind in ("distance_weighted", "uniform") else kind)
-    for axes, what in zip(row, ("one query at a time", f"{max(each['queries'] for each in shown):,} queries in one statement")):
-        axes.set(yscale="log", xlabel=f"recall@{part['k']}", ylabel="queries per second")
-        axes.set_title(f"{part['name']}, {threads}: {what}")
+    most = max(each["queries"] for each in shown)
+    for axes, title, what in zip(row, (heading(part), f"the same, {threads}"), ("one query at a time", f"{most:,} in a statement")):
+        axes.set(yscale="log", xlabel=f"recall@{part['k']}", ylabel=f"queries per second, {what}", title=title)
 
 
 def records(path):
