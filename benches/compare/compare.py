@@ -26,38 +26,10 @@ import apsw  # noqa: E402
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 import quantized  # noqa: E402
+from common import exact, machine, our_table, recall, seed_data, sift_data, text_data, versions  # noqa: E402
 
 faiss.omp_set_num_threads(args.threads)
 ONE = 300
-
-
-def seed_data():
-    numbers = np.random.default_rng(1234)
-    base = numbers.standard_normal((262_144, 128), dtype=np.float32)
-    queries = numbers.standard_normal((2_048, 128), dtype=np.float32)
-    return dict(name="seed setup, 262,144 x 128 N(0,1)", metric="l2", k=20, nlist=512, nprobe=[32], ef=[],
-                base=base, queries=queries)
-
-
-def sift_data():
-    base = np.fromfile(args.data / "sift-200k-128.u8", np.uint8).reshape(-1, 128).astype(np.float32)
-    queries = np.fromfile(args.data / "sift-q2k-128.u8", np.uint8).reshape(-1, 128).astype(np.float32)
-    return dict(name="SIFT 200,000 x 128", metric="l2", k=10, nlist=512, nprobe=[4, 8, 16, 24, 32, 64],
-                ef=[16, 32, 64, 128, 256], base=base, queries=queries)
-
-
-def text_data():
-    rows = np.fromfile(args.data / "debian-minilm-384.f16", np.float16).reshape(-1, 384).astype(np.float32)
-    # The file is in alphabetical order: queries are taken evenly out of it.
-    is_query = np.zeros(len(rows), bool)
-    is_query[::31][:2_000] = True
-    is_query[np.flatnonzero(~is_query)[: max(0, 2_000 - is_query.sum())]] = True
-    return dict(name="MiniLM text 61,666 x 384", metric="cosine", k=10, nlist=256, nprobe=[8, 16, 32, 64, 80, 128],
-                ef=[16, 32, 64, 128, 256], base=rows[~is_query], queries=rows[is_query])
-
-
-def recall(found, truth):
-    return float(np.mean([len(set(f) & set(t)) / len(t) for f, t in zip(found, truth)]))
 
 
 def measure(search, queries, truth, k, one=ONE):
@@ -83,20 +55,7 @@ def measure(search, queries, truth, k, one=ONE):
 def ours(data):
     folder = tempfile.TemporaryDirectory()
     path = os.path.join(folder.name, "ours.db")
-    db = apsw.Connection(path)
-    db.enable_load_extension(True)
-    db.load_extension(str(args.library), "sqlite3_sqliteivf_init")
-    db.execute("PRAGMA journal_mode=WAL")
-    dim = data["base"].shape[1]
-    db.execute(f"CREATE VIRTUAL TABLE t USING ivf(v float[{dim}] distance_metric={data['metric']}, "
-               f"nlist={data['nlist']}, train_at=off)")
-    start = time.perf_counter()
-    with db:
-        db.executemany("INSERT INTO t(rowid, v) VALUES (?, ?)", ((i, r.tobytes()) for i, r in enumerate(data["base"])))
-        inserted = time.perf_counter()
-        db.execute("INSERT INTO t(t) VALUES ('train')")
-    build = time.perf_counter() - start
-    db.execute("INSERT INTO t(t) VALUES ('preload')")
+    db, insert, build = our_table(data, args.library, path)
     rows = []
     k = data["k"]
 
@@ -115,7 +74,7 @@ def ours(data):
     disk = os.path.getsize(path) + (os.path.getsize(path + "-wal") if os.path.exists(path + "-wal") else 0)
     resident = [line for line in db.execute("SELECT ivf_debug()").fetchall()[0][0].split("\n") if "resident" in line]
     db.close()
-    return dict(system="sqlite-ivf (SQL)", build_s=build, insert_s=inserted - start, disk_bytes=disk,
+    return dict(system="sqlite-ivf (SQL)", build_s=build, insert_s=insert, disk_bytes=disk,
                 note="; ".join(resident), rows=rows)
 
 
@@ -254,21 +213,11 @@ def table(data, systems):
     return "\n".join(lines) + "\n"
 
 
-def versions():
-    from importlib.metadata import PackageNotFoundError, version
-
-    with open("/proc/cpuinfo") as info:
-        model = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor())
+def described():
     names = ("faiss-cpu", "hnswlib", "usearch", "sqlite-vec", "vectorlite-py", "rabitqlib", "scann-core", "pyvsag", "zvec",
              "apsw", "numpy")
-
-    def known(name):
-        try:
-            return [f"{name} {version(name)}"]
-        except PackageNotFoundError:
-            return []
-
-    return f"{model}, {args.threads} threads; Python {platform.python_version()}; " + ", ".join(sum(map(known, names), []))
+    known = ", ".join(f"{name} {found}" for name, found in versions(names).items())
+    return f"{machine()['cpu']}, {args.threads} threads; Python {platform.python_version()}; {known}"
 
 
 def main():
@@ -277,18 +226,17 @@ def main():
     peers = {"faiss": lambda d: with_faiss(d, False), "panorama": lambda d: with_faiss(d, True), "hnswlib": with_hnswlib,
              "usearch": with_usearch, "sqlite-vec": with_sqlite_vec, "vectorlite": with_vectorlite}
     peers |= {name: lambda d, run=run: run(d, measure, args.threads) for name, run in quantized.PEERS.items()}
-    results, tables = {}, [versions() + "\n"]
+    results, tables = {}, [described() + "\n"]
     for name in args.only.split(","):
         try:
-            data = makers[name]()
+            data = makers[name](args.data)
         except FileNotFoundError as error:
             print(f"{name}: {error}: left out", file=sys.stderr)
             continue
         data["base"] = np.ascontiguousarray(data["base"])
         data["queries"] = np.ascontiguousarray(data["queries"])
-        metric = faiss.METRIC_INNER_PRODUCT if data["metric"] == "cosine" else faiss.METRIC_L2
         data["k"] = args.k or data["k"]
-        data["truth"] = faiss.knn(data["queries"], data["base"], data["k"], metric=metric)[1]
+        data["truth"] = exact(data)
         systems = [ours(data)]
         for peer in args.peers.split(","):
             if peer not in ("faiss", "panorama", "sqlite-vec") and not data["ef"]:
@@ -306,7 +254,7 @@ def main():
     # What vec0.py has measured stays.
     file = args.out / "results.json"
     before = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(before | dict(versions=versions(), results=results), indent=1) + "\n")
+    file.write_text(json.dumps(before | dict(versions=described(), results=results), indent=1) + "\n")
     (args.out / "results.md").write_text("\n".join(tables))
 
 
