@@ -522,14 +522,16 @@ impl Program<'_> {
     }
 }
 
-/// All that must be the same.
-fn said(db: &Connection, name: &str, columns: usize) -> Vec<String> {
+/// All that must be the same. An optimize writes only if segments are to be packed. What was undone may have
+/// written buffered rows to a segment of their own, so after an optimize the versions may differ.
+fn said(db: &Connection, name: &str, columns: usize, is_optimized: bool) -> Vec<String> {
     let mut said = Vec::new();
+    let version = if is_optimized { "''" } else { "hex(ver) || ' ' || generation" };
     for number in ["", "1"].iter().take(columns) {
         said.push(text(
             db,
             &format!(
-                "SELECT hex(ver) || ' ' || rows || ' ' || nlist || ' ' || generation || ' ' || centroids || ' ' || coalesce(
+                "SELECT {version} || ' ' || rows || ' ' || nlist || ' ' || centroids || ' ' || coalesce(
                  (SELECT group_concat(rowid || ':' || list_no) FROM (SELECT * FROM {name}_rowids{number} ORDER BY rowid)), '')
              FROM {name}_state{number}"
             ),
@@ -557,7 +559,7 @@ fn what_counts_says_the_same(shape: Shape, programs: &[(Vec<Step>, u8)]) {
     for db in [&one, &two] {
         run(db, &format!("CREATE VIRTUAL TABLE t USING ivf({})", shape.columns));
     }
-    let mut name = "t".to_string();
+    let (mut name, mut is_optimized) = ("t".to_string(), false);
     let last = (vec![(0, 5, 30, 11)], 0);
     for (steps, end) in programs.iter().chain([&last]) {
         run(&one, "BEGIN");
@@ -577,8 +579,10 @@ fn what_counts_says_the_same(shape: Shape, programs: &[(Vec<Step>, u8)]) {
             name = program.name.clone();
             let counts: Vec<String> = program.levels.into_iter().flat_map(|level| level.1).collect();
             run(&two, &format!("BEGIN; {}; COMMIT", counts.join("; ")));
+            is_optimized |= counts.iter().any(|sql| sql.contains("'optimize'"));
         }
-        assert_eq!(said(&one, &name, columns), said(&two, &name, columns));
+        let [of_one, of_two] = [&one, &two].map(|db| said(db, &name, columns, is_optimized));
+        assert_eq!(of_one, of_two);
         for db in [&one, &two] {
             run(db, &format!("INSERT INTO {name}({name}) VALUES ('integrity-check')"));
         }
