@@ -73,7 +73,7 @@ fn make(db: &Connection, kind: usize, numbers: &mut Numbers) {
 
 #[test]
 fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
-    for kind in 0..KINDS.len() {
+    for (kind, columns_of_kind) in KINDS.into_iter().enumerate() {
         let (_folder, path) = scratch();
         let theirs = with_sqlite_vec(&path);
         make(&theirs, kind, &mut Numbers::new(kind as u64));
@@ -99,8 +99,8 @@ fn all_columns_of_all_kinds_of_tables_are_read_and_taken_over() {
             run(&db, &format!("INSERT INTO {new}({new}) VALUES ('integrity-check')"));
         }
         // By INSERT, into tables that are there, with more columns if they like.
-        run(&db, &format!("CREATE VIRTUAL TABLE same USING vec0({})", KINDS[kind]));
-        let ours = KINDS[kind].replace(", chunk_size=8", "").replace(", chunk_size=16", "");
+        run(&db, &format!("CREATE VIRTUAL TABLE same USING vec0({columns_of_kind})"));
+        let ours = columns_of_kind.replace(", chunk_size=8", "").replace(", chunk_size=16", "");
         run(&db, &format!("CREATE VIRTUAL TABLE more USING ivf({ours}, +extra)"));
         for new in ["same", "more"] {
             run(&db, &format!("INSERT INTO {new}({new}) VALUES ('import_vec0=v')"));
