@@ -250,8 +250,8 @@ def test_commands_that_functions_run_by_select_write_the_same_bytes_by_insert(tm
     assert_equal(*map(shadow_tables, files))
     assert files[0].read_bytes() == files[1].read_bytes()
     with closing(opened(files[1])) as db:
-        rows = db.execute("SELECT (SELECT count(*) FROM near), (SELECT count(*) FROM t), (SELECT count(*) FROM saved), (SELECT count(*) FROM imported)")
-        assert rows.fetchall() == [(166, 250, 250, theirs)]
+        counts = [db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("near", "t", "saved", "imported")]
+        assert counts == [166, 250, 250, theirs]
         assert db.execute("SELECT ivf_model('t')").fetchone() == ("new",)
         assert db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
 

@@ -23,8 +23,9 @@ pytestmark = pytest.mark.skipif(not (COMPARE / "sweep.py").exists(), reason="the
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    library = Path(sqlite_ivf.loadable_path())
-    (file,) = library.parent.glob(library.name + ".*")
+    # Cargo puts other files of the same name beside a library that it builds.
+    files = [Path(sqlite_ivf.loadable_path() + suffix) for suffix in (".so", ".dylib", ".dll")]
+    (file,) = filter(Path.exists, files)
     command = [sys.executable, str(COMPARE / "sweep.py"), "--out", str(folder), "--data", str(folder / "nothing")]
     command += ["--library", str(file), "--threads", "1", "--rounds", "1", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
