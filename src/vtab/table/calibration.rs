@@ -46,14 +46,15 @@ impl Table {
         let hash = if count == 0 { 0 } else { hash(queries)? };
         self.writing(|tables, _| Ok(tables.write_queries(state.seal(), self.layout.dim, queries)?))?;
         settings.measured = Measured { queries: count, hash, ..settings.measured };
-        self.calibrate(settings)?;
-        if self.settings(&self.tables().read_state()?)?.calibration.is_none() {
+        let settings = self.measured(settings)?;
+        // An index over a table that cannot be read has none either.
+        if settings.calibration.is_none() && count > 0 && !coarse.partitions().is_empty() {
             return Err(Error::generic(format!(
                 "calibrate: the nearest rows of all {count} queries are in partitions of one list, which are searched \
                  exactly"
             )));
         }
-        Ok(())
+        self.write_settings(&settings)
     }
 
     /// Calibrates again, and stores the settings with the result.
