@@ -142,7 +142,7 @@ impl<'c> Table<'c> {
                 "'{found}' is a vec0 table with a TEXT PRIMARY KEY: it has no rowids, which this type goes by"
             )));
         }
-        let qualified = format!("{}.{}", quoted(&schema), quoted(&found));
+        let qualified = sqlite::qualified(&schema, &found);
         Ok(Self { connection, schema, name: found, qualified, options })
     }
 

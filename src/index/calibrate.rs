@@ -77,9 +77,9 @@ pub fn calibrate<L: InvertedLists>(
     lists: &mut L,
     seed: u64,
 ) -> Result<Option<Calibration>, L::Error> {
-    let Some(coarse) = can_be(snapshot) else { return Ok(None) };
+    let Some((coarse, rows)) = can_be(snapshot) else { return Ok(None) };
     let dim = snapshot.dim();
-    let mut chosen = choose(snapshot, coarse, cache, lists, seed)?;
+    let mut chosen = choose(snapshot, coarse, rows, cache, lists, seed)?;
     let partition = |row: &Chosen| coarse.partition(row.list_no(snapshot));
     chosen.sort_by_key(partition);
     let mut queries = try_filled(0.0, chosen.len() * dim)?;
@@ -169,7 +169,7 @@ pub fn calibrate_by<L: InvertedLists>(
     lists: &mut L,
     queries: &[f32],
 ) -> Result<Option<Calibration>, L::Error> {
-    let Some(coarse) = can_be(snapshot) else { return Ok(None) };
+    let Some((coarse, _)) = can_be(snapshot) else { return Ok(None) };
     let dim = snapshot.dim();
     // By partition.
     let mut order = try_collect((0..(queries.len() / dim) as u32).map(|i| (0, i)))?;
@@ -202,11 +202,11 @@ pub fn calibrate_by<L: InvertedLists>(
     measure(snapshot, coarse, lists, &sorted, &near).map(Some)
 }
 
-/// The quantizer of a table that can be measured.
-fn can_be(snapshot: &Snapshot) -> Option<&CoarseQuantizer> {
+/// The quantizer of a table that can be measured, and how many of its rows can.
+fn can_be(snapshot: &Snapshot) -> Option<(&CoarseQuantizer, u64)> {
     let coarse = snapshot.coarse()?;
     let rows = measurable(coarse, |list_no| snapshot.list_rows(list_no as usize));
-    (rows >= Calibration::LEAST_ROWS).then_some(coarse)
+    (rows >= Calibration::LEAST_ROWS).then_some((coarse, rows))
 }
 
 fn list_of(snapshot: &Snapshot, place: (u32, u32)) -> u32 {
@@ -433,16 +433,16 @@ impl Chosen {
     }
 }
 
-/// Chooses rows of the lists that are measured, from each in proportion to its size, by a hash of the rowid.
+/// Chooses rows of the lists that are measured, which have `of_all` rows, from each in proportion to its size, by a hash of the rowid.
 /// The choice does not depend on how lists are divided into segments.
 fn choose<L: InvertedLists>(
     snapshot: &Snapshot,
     coarse: &CoarseQuantizer,
+    of_all: u64,
     cache: &Cache,
     lists: &mut L,
     seed: u64,
 ) -> Result<Vec<Chosen>, L::Error> {
-    let of_all = measurable(coarse, |list_no| snapshot.list_rows(list_no as usize));
     let wanted = sampled(snapshot.rows()).min(of_all);
     let mut chosen = try_vec(wanted as usize)?;
     let mut of_list = Vec::new();

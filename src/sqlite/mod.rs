@@ -35,8 +35,8 @@ pub use linked::{Init, add_auto_extension, linked_api, linked_db};
 pub use module::register_module;
 pub use progress::{Listener, Progress, Step, Watch, listening, tell};
 pub use schema::{
-    columns_of_view, escaped, json_array, literal, module_exists, module_names, open_table, quoted,
-    schema_names, shown_name, sql_of, table_of, tables_named,
+    columns_of_view, escaped, json_array, literal, module_exists, module_names, open_table, qualified,
+    quoted, schema_names, shown_name, sql_of, table_of, tables_named,
 };
 pub use statement::{Param, Rows, Statement};
 pub use ticker::Ticker;

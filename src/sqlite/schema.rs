@@ -127,6 +127,11 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", escaped(name))
 }
 
+/// The name of an object in a schema, as SQL.
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
 /// A text as an SQL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

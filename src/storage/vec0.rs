@@ -16,7 +16,7 @@ use std::ops::DerefMut;
 
 use crate::base::alloc::try_filled;
 use crate::index::ValueKind;
-use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement, quoted};
+use crate::sqlite::{BlobReader, Error, Kind, Param, Result, Statement, qualified};
 use crate::storage::{Sql, Tables};
 
 /// A row, and where its values are.
@@ -161,7 +161,7 @@ impl Tables {
 
     /// The quoted name of an object in the schema of the table.
     pub fn qualified(&self, name: &str) -> String {
-        format!("{}.{}", quoted(&self.schema), quoted(name))
+        qualified(&self.schema, name)
     }
 
     /// Drops everything that sqlite-vec has stored for the table.

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::index::Datum;
 use crate::sqlite::{
-    Db, Error, FunctionFlags, Kind, Param, Result, Ticker, Value, ffi, quoted, register_scalar, sql_of,
+    Db, Error, FunctionFlags, Kind, Param, Result, Ticker, Value, ffi, qualified, quoted, register_scalar,
+    sql_of,
 };
 use crate::storage::{self, Layout, Owned, Report, Salvaged, Settings, StorageError, Tables};
 use crate::vtab::inspect::{place_for, table_beside, table_called};
@@ -57,7 +58,7 @@ fn salvage(db: Db, connection: &Connection, old: &str, new: &str) -> Result<Stri
         return Err(wrong(format!("there is a table '{}' already", beginning(new))));
     }
     check_alone(db)?;
-    let target = format!("{}.{}", quoted(&place), quoted(new));
+    let target = qualified(&place, new);
     let create = || -> Result<Rc<Table>> {
         let module = &damaged.module;
         db.prepare_on_tables(&format!("CREATE VIRTUAL TABLE {target} USING {module}"))?.execute(&[])?;
@@ -158,7 +159,7 @@ fn planned(
         settings.push(storage::salvaged_settings(tables)?);
     }
     write(&mut |table| {
-        let target = format!("{}.{}", quoted(table.schema()), quoted(&table.name()));
+        let target = qualified(table.schema(), &table.name());
         let mut insert = db.prepare_on_tables(&statement(&target, &table.options))?;
         let plan = plan.take().ok_or_else(|| Error::internal("the rows are copied once"))?;
         let report =

@@ -9,7 +9,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sqlite::{Db, Error, FunctionFlags, Kind, Result, Value, quoted, register_scalar, table_of};
+use crate::sqlite::{
+    Db, Error, FunctionFlags, Kind, Result, Value, qualified, quoted, register_scalar, table_of,
+};
 use crate::vtab::inspect;
 use crate::vtab::schema::columns::{At, Columns, Role};
 use crate::vtab::schema::options::Options;
@@ -100,7 +102,7 @@ fn switch(db: Db, connection: &Connection, names: [&Value<'_>; 2], accepted: &[&
         check_mentions(db, &schema, &next_name)?;
         drop(tables);
         with_legacy_alter(db, || {
-            let drop = format!("DROP TABLE {}.{}", quoted(&schema), quoted(&old_name));
+            let drop = format!("DROP TABLE {}", qualified(&schema, &old_name));
             db.prepare_on_tables(&drop)?.execute(&[])?;
             rename(db, &schema, &next_name, &old_name)
         })?;
@@ -166,8 +168,8 @@ fn by_command(table: &Rc<Table>, connection: &Connection, next: &str, accepted: 
 }
 
 fn rename(db: Db, schema: &str, name: &str, new: &str) -> Result<()> {
-    let (schema, name, new) = (quoted(schema), quoted(name), quoted(new));
-    db.prepare_on_tables(&format!("ALTER TABLE {schema}.{name} RENAME TO {new}"))?.execute(&[])
+    let rename = format!("ALTER TABLE {} RENAME TO {}", qualified(schema, name), quoted(new));
+    db.prepare_on_tables(&rename)?.execute(&[])
 }
 
 /// The two tables.

@@ -3,7 +3,7 @@
 use crate::base::alloc::{OutOfMemory, TryExtend, TryGrow};
 use crate::index::Metric;
 use crate::index::metric::check;
-use crate::sqlite::{Param, ffi, quoted};
+use crate::sqlite::{Param, ffi, qualified, quoted};
 use crate::storage::{Element, Layout, Sql, StorageError, Tables};
 
 /// The table whose rows an index is over. It lies in the schema of the index.
@@ -47,7 +47,7 @@ impl Content {
     /// of the vector column.
     pub(super) fn placeholder(&self, schema: &str, number: usize, name: &str) -> Option<String> {
         Some(match name {
-            "content" => format!("{}.{}", quoted(schema), quoted(&self.table)),
+            "content" => qualified(schema, &self.table),
             "content_rowid" => quoted(&self.rowid),
             "content_vector" => quoted(self.vectors.get(number).map_or("", String::as_str)),
             "content_columns" => {

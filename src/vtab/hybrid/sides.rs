@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::alloc::TryExtend;
-use crate::sqlite::{Db, Error, Kind, Param, Result, Value, ffi, json_array, quoted, sql_of};
+use crate::sqlite::{Db, Error, Kind, Param, Result, Value, ffi, json_array, qualified, quoted, sql_of};
 use crate::storage::Element;
 use crate::vtab::hybrid::condition::{Condition, Term};
 use crate::vtab::hybrid::fuse::Found;
@@ -119,7 +119,7 @@ impl<'a> VectorSide<'a> {
                 .function
                 .wrong(format!("'{name}' has a column params: vec_params cannot be used with it")));
         }
-        let qualified = format!("{}.{}", quoted(table.schema()), quoted(&name));
+        let qualified = qualified(table.schema(), &name);
         let query = given.get("query_vector");
         Ok(Self { function: given.function, qualified, column, query, params, table })
     }
@@ -303,7 +303,7 @@ impl<'a> TextSide<'a> {
                 HYBRID.wrong(format!("'{name}' is not an FTS5 table (CREATE VIRTUAL TABLE ... USING fts5)"))
             );
         }
-        let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
+        let qualified = qualified(&schema, &name);
         // Where SQLite lacks FTS5, it cannot open the table.
         db.prepare_on_tables(&format!("SELECT 1 FROM {qualified}"))
             .map_err(|error| HYBRID.about(format!("fts_table '{name}'"), error))?;

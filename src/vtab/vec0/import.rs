@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::{MODULE, is_theirs, rewrite};
 use crate::sqlite::{
-    Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, quoted, register_scalar,
+    Db, Error, FunctionFlags, Kind, Result, Value, module_names, open_table, qualified, quoted,
+    register_scalar,
 };
 use crate::vtab::inspect::{place_for, table_beside, table_called};
 use crate::vtab::schema::columns::{At, Role};
@@ -69,7 +70,7 @@ fn import(db: Db, connection: &Connection, old: &str, new: &str, module: &str) -
             &rewrite(&arguments)?.arguments
         }
     };
-    let [of, new] = [(schema, old.as_str()), (&place, new)].map(|(schema, name)| in_schema(schema, name));
+    let [of, new] = [(schema, old.as_str()), (&place, new)].map(|(schema, name)| qualified(schema, name));
     db.within(true, || {
         let create = format!("CREATE VIRTUAL TABLE {new} USING {module}({})", arguments.join(", "));
         db.prepare_on_tables(&create)?.execute(&[])?;
@@ -86,11 +87,7 @@ pub fn by_command(table: &Table, connection: &Connection, old: &str) -> Result<(
     let db = table.tables().db();
     let found = table_beside(db, table.schema(), old)?;
     let (schema, old, arguments) = theirs(db, connection, old, found)?;
-    copy(db, &in_schema(&schema, &old), &in_schema(table.schema(), &table.name()), &arguments)
-}
-
-fn in_schema(schema: &str, name: &str) -> String {
-    format!("{}.{}", quoted(schema), quoted(name))
+    copy(db, &qualified(&schema, &old), &qualified(table.schema(), &table.name()), &arguments)
 }
 
 /// The table of sqlite-vec that `named` was found to be: schema, name, arguments of its CREATE statement.
