@@ -25,7 +25,13 @@ static AVX512F: Kernels = Kernels {
     dots_i8: avx2::dots_i8,
 };
 
-static AVX512: Kernels = Kernels { isa: "avx512", scan_i8: int8::scan_i8, dots_i8: int8::dots_i8, ..AVX512F };
+static AVX512: Kernels = Kernels {
+    isa: "avx512",
+    scan_i8: int8::scan_i8,
+    dots_i8: int8::dots_i8,
+    dot_i8: int8::dot_i8,
+    ..AVX512F
+};
 
 /// The sets of this module that the machine can run, best last.
 pub(super) fn detect() -> Vec<&'static Kernels> {

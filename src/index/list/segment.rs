@@ -234,6 +234,9 @@ pub fn radius(dim: usize, centroid: &[f32], rows: &[f32]) -> f32 {
     (((f64::from(largest) + dim as f64 * 1e-44) * (1.0 + rounding(dim))).sqrt() as f32).next_up()
 }
 
+/// The numbers of a row that a scan tests a linear form of: `[u, r, s]` of [`ResidentCodes`].
+pub(crate) type RowValues = [f32; 3];
+
 /// The codes of a segment in the form that scans read, in host memory.
 ///
 /// A scan tests a linear form of three numbers per row (see [`crate::kernels::Coeff`]): `r` is the error, `s`
@@ -246,9 +249,14 @@ pub struct ResidentCodes {
     pub(crate) r: Vec<f32>,
     pub(crate) s: Vec<f32>,
     pub(crate) blocks: Resident<u8>,
-    /// The largest norm and the largest error of any row. Scans derive the bound of their rounding from them.
-    pub(crate) norm_max: f64,
-    pub(crate) error_max: f32,
+    pub(crate) largest: Largest,
+}
+
+/// The largest norm and the largest error of some rows. Scans derive the bound of their rounding from them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Largest {
+    pub norm: f64,
+    pub error: f32,
 }
 
 impl ResidentCodes {
@@ -257,21 +265,26 @@ impl ResidentCodes {
         let Codes { rowids, scale, norm, error, blocks } = codes;
         let quantizer = if blocks.is_empty() { Quantizer::None } else { Quantizer::Int8 };
         let largest = |values: &[f32]| values.iter().fold(0.0_f32, |a, &b| if b > a { b } else { a });
-        let error_max = largest(&error);
         let mut u = norm;
-        let norm_max = match metric {
+        let norm = match metric {
             Metric::Ip => {
                 // The square of a length below 1e-22 is lost in an f32: add as much as may have been lost.
                 u.iter_mut().for_each(|v| *v = ((f64::from(*v) + 2e-45).sqrt() as f32).next_up());
                 f64::from(largest(&u)).powi(2)
             }
             Metric::L2 | Metric::Cosine | Metric::L1 | Metric::Hamming => {
-                let norm_max = largest(&u);
+                let norm = largest(&u);
                 u.iter_mut().zip(&error).for_each(|(v, e)| *v -= e * e);
-                norm_max.into()
+                norm.into()
             }
         };
-        Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), norm_max, error_max }
+        let largest = Largest { norm, error: largest(&error) };
+        Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), largest }
+    }
+
+    /// The numbers of a row.
+    pub(crate) fn values(&self, slot: usize) -> RowValues {
+        [self.u[slot], self.r[slot], self.s[slot]]
     }
 
     /// The squared norm of a row's scale * code, up to the rounding of f32.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::alloc::{TryExtend, try_filled};
-use crate::index::list::segment::ResidentCodes;
+use crate::index::list::segment::{Largest, ResidentCodes, RowValues};
 use crate::index::sketch::{Projection, SketchScratch};
 use crate::index::{Codes, IndexError, Metric};
 use crate::kernels::{CodeRows, codes, kernels};
@@ -16,11 +16,15 @@ use crate::kernels::{CodeRows, codes, kernels};
 pub struct Sketch {
     projection: Arc<Projection>,
     codes: ResidentCodes,
-    /// The values beside `whole`; it has no blocks.
-    values: ResidentCodes,
-    /// `[rows][dim]`.
-    whole: Vec<i8>,
+    /// A record for each row: its code, `[dim]`, and the bytes of its three values. A row that remains is
+    /// somewhere in memory, and these are all that is read of it.
+    records: Vec<i8>,
+    /// Those of the records.
+    largest: Largest,
 }
+
+/// The bytes of the values in a record.
+const VALUES: usize = size_of::<RowValues>();
 
 impl Sketch {
     /// Makes the sketches of `vectors` (`[rows][dim]`), which `of` codes relative to `centroid`.
@@ -86,15 +90,20 @@ impl Sketch {
             ResidentCodes::new(metric, Codes { rowids: Vec::new(), scale, norm, error, blocks })
         };
         let codes = resident(scale, norm, error, blocks);
-        let mut whole = try_filled(0, rows * dim)?;
+        let mut records = try_filled(0, rows * (dim + VALUES))?;
         let (mut scale, mut norm, mut error) =
             (try_filled(0.0, rows)?, try_filled(0.0, rows)?, try_filled(0.0, rows)?);
-        for (slot, (code, row)) in whole.chunks_exact_mut(dim).zip(vectors.chunks_exact(dim)).enumerate() {
-            let encoded = kernels().encode(row, projection.mean(), code);
+        let of_rows = records.chunks_exact_mut(dim + VALUES);
+        for (slot, (record, row)) in of_rows.zip(vectors.chunks_exact(dim)).enumerate() {
+            let encoded = kernels().encode(row, projection.mean(), &mut record[..dim]);
             (scale[slot], norm[slot], error[slot]) = (encoded.scale, encoded.norm, encoded.err);
         }
         let values = resident(scale, norm, error, Vec::new());
-        Ok(Self { projection: Arc::clone(projection), codes, values, whole })
+        for (slot, record) in records.chunks_exact_mut(dim + VALUES).enumerate() {
+            let bytes = values.values(slot).map(f32::to_le_bytes);
+            record[dim..].iter_mut().zip(bytes.as_flattened()).for_each(|(to, &byte)| *to = byte as i8);
+        }
+        Ok(Self { projection: Arc::clone(projection), codes, records, largest: values.largest })
     }
 
     /// Whether the sketches were made with this projection.
@@ -107,25 +116,32 @@ impl Sketch {
         &self.codes
     }
 
-    /// The values beside the codes of the rows.
-    pub(crate) fn values(&self) -> &ResidentCodes {
-        &self.values
+    /// The largest values of any record.
+    pub(crate) fn largest(&self) -> Largest {
+        self.largest
     }
 
-    /// The code of a row, about the mean of the projection, `[dim]`.
-    pub(crate) fn code(&self, slot: u32) -> &[i8] {
-        let dim = self.projection.dim();
-        &self.whole[slot as usize * dim..][..dim]
+    /// The record of a row, to be prefetched.
+    pub(crate) fn record(&self, slot: u32) -> &[i8] {
+        let stride = self.projection.dim() + VALUES;
+        &self.records[slot as usize * stride..][..stride]
+    }
+
+    /// The code of a row, about the mean of the projection, `[dim]`, and its values.
+    pub(crate) fn row(&self, slot: u32) -> (&[i8], RowValues) {
+        let (code, bytes) = self.record(slot).split_at(self.projection.dim());
+        let value = |at: usize| f32::from_le_bytes(std::array::from_fn(|i| bytes[4 * at + i] as u8));
+        (code, std::array::from_fn(value))
     }
 
     /// The bytes in memory, without the projection.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + self.values.bytes() + self.whole.len()
+        self.codes.bytes() + self.records.len()
     }
 
     /// The bytes of the sketches of `rows` rows.
     pub(crate) fn bytes_of(projection: &Projection, rows: usize) -> usize {
         let of_sketches = codes::padded_rows(rows) * 12 + codes::blocks_len(projection.sketch_dim(), rows);
-        of_sketches + rows * (12 + projection.dim())
+        of_sketches + rows * (projection.dim() + VALUES)
     }
 }

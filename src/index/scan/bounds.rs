@@ -6,7 +6,7 @@
 
 use super::Scan;
 use crate::index::Metric;
-use crate::index::list::segment::{ResidentCodes, rounding};
+use crate::index::list::segment::{Largest, ResidentCodes, rounding};
 use crate::index::sketch::CodedQuery;
 use crate::kernels::{Coeff, kernels};
 
@@ -99,12 +99,12 @@ impl Scan<'_> {
         lower > f64::from(threshold)
     }
 
-    /// The linear form that rules out the rows of `codes` whose key is above `threshold`.
-    pub(super) fn coeff(&self, q: &Approx, threshold: f32, codes: &ResidentCodes) -> Coeff {
+    /// The linear form that rules out those rows whose key is above `threshold`.
+    pub(super) fn coeff(&self, q: &Approx, threshold: f32, largest: Largest) -> Coeff {
         const EVERYTHING: Coeff = Coeff { a: f32::NEG_INFINITY, u: 0.0, r: 0.0, s: 0.0 };
         let dim = self.snapshot.dim();
         let threshold = f64::from(threshold);
-        let (norm_max, error_max) = (codes.norm_max, f64::from(codes.error_max));
+        let (norm_max, error_max) = (largest.norm, f64::from(largest.error));
         match self.snapshot.metric() {
             // key >= -base - s_q s_x dot - error_q |e^_x| - |q| error_x
             Metric::Ip => {
@@ -180,9 +180,9 @@ impl Scan<'_> {
     }
 
     /// An upper bound of the key of any row whose [`Scan::upper_form`] is at most `form`.
-    pub(super) fn upper_of_form(&self, q: &Approx, form: f32, codes: &ResidentCodes) -> f32 {
+    pub(super) fn upper_of_form(&self, q: &Approx, form: f32, largest: Largest) -> f32 {
         let dim = self.snapshot.dim();
-        let (norm_max, error_max) = (codes.norm_max, f64::from(codes.error_max));
+        let (norm_max, error_max) = (largest.norm, f64::from(largest.error));
         let tiny = dim as f64 * TINY_FORM;
         let upper = match self.snapshot.metric() {
             Metric::Ip => {

@@ -10,7 +10,7 @@ use crate::index::list::segment::ResidentCodes;
 use crate::index::list::sketch::Sketch;
 use crate::index::scan::collect::Candidate;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodePanel, CodeRows, codes, kernels, prefetch, prefetch_at};
+use crate::kernels::{CodePanel, CodeRows, codes, kernels, prefetch};
 
 /// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
@@ -66,7 +66,7 @@ impl Scan<'_> {
         self.look_ahead(loaded, &pass, members, scratch)?;
         scratch.coeff.clear();
         for member in members.iter_mut() {
-            scratch.coeff.push(self.coeff(pass.query(member), member.threshold, codes));
+            scratch.coeff.push(self.coeff(pass.query(member), member.threshold, codes.largest));
             member.of_coeff = member.threshold;
         }
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
@@ -84,7 +84,7 @@ impl Scan<'_> {
             }
             for (member, coeff) in members.iter_mut().zip(&mut scratch.coeff) {
                 if member.threshold < member.of_coeff {
-                    *coeff = self.coeff(pass.query(member), member.threshold, codes);
+                    *coeff = self.coeff(pass.query(member), member.threshold, codes.largest);
                     member.of_coeff = member.threshold;
                 }
             }
@@ -169,7 +169,7 @@ impl Scan<'_> {
             _ => group_lows(lows, dots, codes, form, |slot| head.alive(slot as u32)),
         }
         let (_, kth, _) = lows.select_nth_unstable_by(self.k - 1, f32::total_cmp);
-        Ok(self.upper_of_form(&member.approx, *kth, codes))
+        Ok(self.upper_of_form(&member.approx, *kth, codes.largest))
     }
 
     /// The largest key of the k rows whose sketches are nearest: sketches give no upper bounds. Only the
@@ -286,18 +286,14 @@ impl Scan<'_> {
         rows: impl Iterator<Item = (u32, i32)> + Clone,
         remain: &mut Vec<(u32, i32)>,
     ) -> Result<(), IndexError> {
-        let (dim, q, values) = (self.snapshot.dim(), member.query as usize, sketch.values());
+        let (dim, q) = (self.snapshot.dim(), member.query as usize);
         let query = &queries.whole[q * dim..][..dim];
-        let coeff = self.coeff(&queries.whole_approx[q], member.threshold, values);
-        for (slot, _) in rows.clone() {
-            prefetch(sketch.code(slot));
-            prefetch_at(std::ptr::from_ref(&values.u[slot as usize]).cast());
-        }
+        let coeff = self.coeff(&queries.whole_approx[q], member.threshold, sketch.largest());
+        rows.clone().for_each(|(slot, _)| prefetch(sketch.record(slot)));
         for (slot, dot) in rows {
-            let at = slot as usize;
-            let whole = kernels().dot_i8(query, sketch.code(slot)) as f32;
-            let form =
-                coeff.a + coeff.u * values.u[at] + coeff.r * values.r[at] + coeff.s * values.s[at] * whole;
+            let (code, [u, r, s]) = sketch.row(slot);
+            let whole = kernels().dot_i8(query, code) as f32;
+            let form = coeff.a + coeff.u * u + coeff.r * r + coeff.s * s * whole;
             // A NaN rules out nothing.
             let is_far = form > 0.0;
             if !is_far {

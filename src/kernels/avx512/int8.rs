@@ -294,3 +294,21 @@ pub(super) fn scan_i8(rows: &CodeRows<'_>, panel: &CodePanel, coeff: &[Coeff], h
 pub(super) fn dots_i8(rows: &CodeRows<'_>, panel: &CodePanel, out: &mut [i32]) {
     for_tiles!(store_dots, rows, panel, |range, column| rows, range.clone(), panel, column, out);
 }
+
+/// The multiplier takes one side as unsigned bytes, so `a` is read as 128 more than it is, and 128 times the sum
+/// of `b` is subtracted.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+pub(super) fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    let (sign, one) = (_mm512_set1_epi8(i8::MIN), _mm512_set1_epi8(1));
+    let [mut products, mut sums] = [_mm512_setzero_si512(); 2];
+    for (a, b) in a.chunks(64).zip(b.chunks(64)) {
+        let lanes = u64::MAX >> (64 - a.len());
+        // SAFETY: the lanes that are read exist.
+        let (a, b) = unsafe {
+            (_mm512_maskz_loadu_epi8(lanes, a.as_ptr()), _mm512_maskz_loadu_epi8(lanes, b.as_ptr()))
+        };
+        products = _mm512_dpbusd_epi32(products, _mm512_xor_si512(a, sign), b);
+        sums = _mm512_dpbusd_epi32(sums, one, b);
+    }
+    _mm512_reduce_add_epi32(_mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums)))
+}
