@@ -124,6 +124,21 @@ fn searches_make_sketches_as_they_go_and_within_the_budget() {
 }
 
 #[test]
+fn rows_that_a_device_leaves_to_the_cpu_are_not_compared_with_an_earlier_query() {
+    let (_folder, path) = common::scratch();
+    let db = make(&path, "l2");
+    run(&db, "INSERT INTO t(t) VALUES ('preload')");
+    for bytes in [0, 100_000, 1 << 30] {
+        // The last search here leaves its sketch in the buffers of the next one.
+        run(&db, "INSERT INTO t(t) VALUES ('device=cpu')");
+        let found = answers(&db);
+        run(&db, "INSERT INTO t(t) VALUES ('device=emulated')");
+        run(&db, &format!("INSERT INTO t(t) VALUES ('device_bytes={bytes}')"));
+        assert_eq!(answers(&db), found, "{bytes} bytes of a device");
+    }
+}
+
+#[test]
 fn a_projection_is_part_of_the_transaction_of_its_training() {
     let (_folder, path) = common::scratch();
     let db = make(&path, "l2");

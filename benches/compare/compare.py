@@ -178,27 +178,29 @@ def with_vectorlite(data):
     return dict(system="vectorlite M=16 (SQL)", build_s=build, rows=rows)
 
 
-def picture(data, systems, path):
+def picture(group, path):
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    figure, (one, batch) = plt.subplots(1, 2, figsize=(10, 4))
-    for system in systems:
+    figure, (one, batch) = plt.subplots(1, 2, figsize=(12, 4.2))
+    for at, system in enumerate(group["systems"]):
         rows = sorted(system["rows"], key=lambda row: row["recall"])
-        style = dict(marker="o", label=system["system"], linewidth=2.5 if "ivf (" in system["system"] else 1.2)
+        # Ten colours, each with two markers.
+        style = dict(color=f"C{at % 10}", marker="o^"[at // 10 % 2], linestyle=("-", "--")[at // 10 % 2], markersize=5,
+                     label=system["system"], linewidth=2.5 if "ivf (" in system["system"] else 1.2)
         one.plot([r["recall"] for r in rows], [1e6 / r["p50_us"] for r in rows], **style)
         batch.plot([r["recall"] for r in rows], [r["batch_qps"] for r in rows], **style)
     for axes, title in ((one, "one query at a time"), (batch, "all queries in one call")):
         axes.set_yscale("log")
-        axes.set_xlabel(f"recall@{data['k']}")
+        axes.set_xlabel(f"recall@{group['k']}")
         axes.set_ylabel("queries per second")
         axes.set_title(title)
         axes.grid(True, which="both", alpha=0.3)
-    one.legend(fontsize=8)
-    figure.suptitle(f"{data['name']}, {args.threads} threads")
-    figure.tight_layout()
+    figure.suptitle(f"{group['name']}, {group['threads']} threads")
+    figure.tight_layout(rect=(0, 0, 0.8, 1))
+    figure.legend(*one.get_legend_handles_labels(), loc="center right", fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
@@ -247,10 +249,10 @@ def main():
                 print(f"{name}: {peer}: {error!r}", file=sys.stderr)
             print(table(data, systems[-1:]), flush=True)
         print(table(data, systems[:1]), flush=True)
-        results[name] = dict(name=data["name"], systems=systems)
+        results[name] = dict(name=data["name"], k=data["k"], threads=args.threads, systems=systems)
         tables.append(table(data, systems))
         if data["ef"]:
-            picture(data, systems, args.out / f"{name}.svg")
+            picture(results[name], args.out / f"{name}.svg")
     # What vec0.py has measured stays.
     file = args.out / "results.json"
     before = json.loads(file.read_text()) if file.exists() else {}

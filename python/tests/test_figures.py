@@ -68,10 +68,11 @@ def sentences() -> List[Tuple[str, str]]:
     below, above = figure(*ours, "recall"), figure(*near, "recall")
     share = (figure(*hnsw, "recall") - below) / (above - below)
     between = figure(*ours, "p50_us") + share * (figure(*near, "p50_us") - figure(*ours, "p50_us"))
+    rate = float(format(figure(*ours, "batch_qps"), ".3g"))
     builds = [build(data, name) for data in (sift, "seed", "text") for name in (OURS, FAISS)]
     return [
         ("README.md", f"one query takes {us(*ours)} at recall@10 {recall(*ours, 3)}"),
-        ("README.md", f"a batch of 2,000 queries runs at {round(figure(*ours, 'batch_qps'), -2):,.0f} queries/s"),
+        ("README.md", f"a batch of 2,000 queries runs at {rate:,.0f} queries/s"),
         ("README.md", row(OURS, "sqlite-ivf", "nprobe=24")),
         ("README.md", row(FAISS, "faiss IVFFlat", "nprobe=24")),
         ("README.md", row(HNSW, "hnswlib", "ef=64")),

@@ -240,7 +240,9 @@ impl Buffers {
         if self.dim != dim {
             *self = Self { dim, ..Self::default() };
         }
-        let Self { mut states, mut allowance, scratch, rounds, single, sketches, rescore, .. } = take(self);
+        let Self { mut states, mut allowance, scratch, rounds, single, mut sketches, rescore, .. } =
+            take(self);
+        sketches.clear();
         let nq = queries.len() / dim;
         let bounds = Bounds { max: params.max_key, above: params.above_key };
         states.iter_mut().for_each(|state| state.reset(params.kept(), bounds));

@@ -42,7 +42,9 @@ impl Sketches {
         Some(Sketched { projection, codes, approx, whole, whole_approx })
     }
 
-    fn clear(&mut self) {
+    /// Clears them for other queries, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.projection = None;
         self.codes.clear();
         self.approx.clear();
         self.whole.clear();
@@ -80,7 +82,6 @@ impl<L: InvertedLists> Execution<'_, L> {
         sketches.searches = sketches.searches.wrapping_add(1);
         sketches.is_done =
             !is_small || self.states.len() == 1 && !sketches.searches.is_multiple_of(MADE_EVERY);
-        sketches.clear();
         if let Some(projection) = sketches.projection.clone() {
             sketches.append(&projection, self.queries)?;
         }
