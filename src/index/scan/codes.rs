@@ -111,7 +111,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Gives a threshold to queries that have none, from a segment's first rows.
+    /// Gives a threshold to queries that have none but a limit of keys, from a segment's first rows. If the limit
+    /// is lower than that, it is the threshold from then on.
     fn look_ahead(
         &self,
         loaded: &Opened<'_>,
@@ -122,7 +123,9 @@ impl Scan<'_> {
         let codes = pass.codes;
         let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
         let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
-        let is_fresh = |m: &Local| m.threshold == f32::INFINITY && m.slots as usize >= rows;
+        let is_fresh = |m: &Local| {
+            m.threshold == self.max_key && m.slots as usize >= rows && !self.state(m.query).has_looked_ahead()
+        };
         if self.snapshot.metric() == Metric::L1
             || !self.any_rows_count
             || masked
@@ -144,7 +147,7 @@ impl Scan<'_> {
                     Some(vectors) => self.kth_key(loaded, pass, vectors, member, dots, &mut scratch.ahead)?,
                     None => self.kth_bound(loaded, member, dots, &mut scratch.lows)?,
                 };
-                member.threshold = self.state(member.query).lower_to(threshold);
+                member.threshold = self.state(member.query).look_ahead_to(threshold);
             }
         }
         scratch.dots = dots;

@@ -63,6 +63,8 @@ pub(crate) struct Scan<'a> {
     pub k: usize,
     /// Whether any k rows lower the threshold: the search has no lower limit of keys, and wants no groups.
     pub any_rows_count: bool,
+    /// Keys above this are not wanted: infinite, if the search has no such limit.
+    pub max_key: f32,
     /// The masks, if there is a filter.
     pub masks: Option<&'a Masks>,
     /// The sketches of the queries, if the index has some.

@@ -1,6 +1,6 @@
 //! The state of a query while several threads scan for it.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::alloc::OutOfMemory;
@@ -11,6 +11,8 @@ use crate::kernels::prefetch_at;
 /// The collector of a query, and a copy of its threshold that is read without the lock.
 pub(crate) struct QueryState {
     threshold: AtomicU32,
+    /// Whether a first threshold was looked for.
+    has_looked: AtomicBool,
     /// The addresses of the next candidate and of the upper bounds, for prefetching without the lock.
     touched: [AtomicPtr<u8>; 2],
     collector: Mutex<Collector>,
@@ -20,6 +22,7 @@ impl QueryState {
     pub fn new(collector: Collector) -> Self {
         Self {
             threshold: AtomicU32::new(collector.threshold.to_bits()),
+            has_looked: AtomicBool::new(false),
             touched: Default::default(),
             collector: Mutex::new(collector),
         }
@@ -31,6 +34,12 @@ impl QueryState {
         collector.reset(k, bounds);
         let threshold = collector.threshold.to_bits();
         *self.threshold.get_mut() = threshold;
+        *self.has_looked.get_mut() = false;
+    }
+
+    /// Whether [`QueryState::look_ahead_to`] was called.
+    pub fn has_looked_ahead(&self) -> bool {
+        self.has_looked.load(Ordering::Relaxed)
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Collector> {
@@ -68,8 +77,9 @@ impl QueryState {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
-    /// Lowers the threshold: k rows are known to have keys at or below the new one.
-    pub fn lower_to(&self, threshold: f32) -> f32 {
+    /// Lowers the threshold: k rows of the first ones are known to have keys at or below the new one.
+    pub fn look_ahead_to(&self, threshold: f32) -> f32 {
+        self.has_looked.store(true, Ordering::Relaxed);
         let mut collector = self.lock();
         collector.threshold = collector.threshold.min(threshold);
         self.publish(&collector)

@@ -113,13 +113,14 @@ impl<'a, L: InvertedLists> Execution<'a, L> {
     where
         'a: 's,
     {
-        let SearchParams { above_key, per, .. } = self.params;
+        let SearchParams { above_key, max_key, per, .. } = self.params;
         Scan {
             snapshot: self.snapshot,
             queries: self.queries,
             states,
             k: self.params.kept(),
             any_rows_count: above_key.is_none() && per.is_none(),
+            max_key,
             masks,
             sketched: sketches.of_scans(),
         }
