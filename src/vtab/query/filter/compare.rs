@@ -66,7 +66,7 @@ pub fn meaning(
 ) -> Result<Meaning> {
     let plain = |test, or_null| Ok(Meaning { test, or_null, surely: None });
     match operator {
-        Operator::In => return plain(one_of(kind, value)?, false),
+        Operator::In => return one_of(kind, value, alone),
         Operator::Like | Operator::Glob => return plain(pattern(host, operator, value)?, false),
         _ => {}
     }
@@ -246,10 +246,23 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
     }
 }
 
-fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
+/// Whether a list with these numbers and texts is from a column without a type: one with a type would have made
+/// numbers of texts that read as such, and either integers or reals of all whole numbers.
+fn is_untyped(numbers: &[Number], texts: &[Box<[u8]>]) -> bool {
+    let reads = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| Number::read(text).is_some());
+    // Larger ones stay reals.
+    let is_whole = |of: &f64| of.fract() == 0.0 && of.abs() < (1_i64 << 51) as f64;
+    let is_integer = |number: &Number| matches!(number, Number::Integer(_));
+    let is_whole_real = |number: &Number| matches!(number, Number::Real(of) if is_whole(of));
+    texts.iter().any(|text| reads(text))
+        || numbers.iter().any(is_integer) && numbers.iter().any(is_whole_real)
+}
+
+fn one_of(kind: ValueKind, value: &Value<'_>, alone: bool) -> Result<Meaning> {
     let (mut integers, mut reals, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut take = |value: &Value<'_>| -> Result<()> {
-        // SQLite has converted the numbers of a list to texts, unless they come from a numeric column.
+        // SQLite has converted the numbers of a list to texts, unless they come from a column. With those of a
+        // numeric one it compares the texts as numbers. Those of one without a type equal no text.
         if let Some(number) = Operand::number(value).filter(|_| kind == ValueKind::Text) {
             return Ok(numbers.try_push(number)?);
         }
@@ -271,6 +284,7 @@ fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
     }
     integers.sort_unstable();
     texts.sort_unstable();
+    let is_ambiguous = !numbers.is_empty() && is_untyped(&numbers, &texts);
     let listed = match kind {
         _ if integers.is_empty() && reals.is_empty() && texts.is_empty() => Test::Never,
         ValueKind::Integer | ValueKind::Boolean => Test::IntegerIn(integers),
@@ -278,5 +292,9 @@ fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
         ValueKind::Text => Test::TextIn(texts),
     };
     let either = |test, number| Test::Either(Box::new([test, as_number(Operator::Eq, number)]));
-    Ok(numbers.into_iter().fold(listed, either))
+    if is_ambiguous && alone {
+        return Ok(Meaning { test: listed, or_null: false, surely: None });
+    }
+    let surely = if is_ambiguous { Some(listed.copied()?) } else { None };
+    Ok(Meaning { test: numbers.into_iter().fold(listed, either), or_null: false, surely })
 }
