@@ -79,9 +79,9 @@ pub struct World<'a> {
 
 fn connect(path: &PathBuf, deadline: Instant) -> Session {
     let mut db = common::open(path);
+    db.busy_timeout(Duration::ZERO).unwrap();
     // Makes the test faster. Refused while another session writes.
     let _ = db.execute_batch("PRAGMA synchronous = OFF");
-    db.busy_timeout(Duration::ZERO).unwrap();
     db.progress_handler(10_000, Some(move || Instant::now() > deadline)).unwrap();
     let written = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&written);
