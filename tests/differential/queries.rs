@@ -218,12 +218,15 @@ impl Query {
         }
     }
 
-    /// The texts for the ordinary table: one, or two where both places of a condition are right.
+    /// The texts for the ordinary table: one, or several where several places of conditions are right. An `IN` of a
+    /// row value is tested after the search, and may take the other ones of the search with it.
     pub fn plain(&self) -> Vec<String> {
-        let one = |either: bool| {
+        let one = |either: bool, takes_lists: bool| {
             let sql = self.render(|search| {
+                let all = || search.conditions.iter().chain(&search.outer);
+                let takes_lists = takes_lists && all().any(|c| c.place == Place::Either);
                 let before = |c: &Condition| match c.place {
-                    Place::Before => true,
+                    Place::Before => !(takes_lists && c.text.contains(" IN (")),
                     Place::After => false,
                     Place::Either => either,
                 };
@@ -239,7 +242,10 @@ impl Query {
         let unsure = self.searches.iter().any(|search| {
             search.conditions.iter().chain(&search.outer).any(|condition| condition.place == Place::Either)
         });
-        if unsure { vec![one(true), one(false)] } else { vec![one(true)] }
+        match unsure {
+            true => vec![one(true, false), one(false, false), one(false, true)],
+            false => vec![one(true, false)],
+        }
     }
 
     /// Simpler queries, for the one that fails.

@@ -246,16 +246,14 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
     }
 }
 
-/// Whether a list with these numbers and texts is from a column without a type: one with a type would have made
-/// numbers of texts that read as such, and either integers or reals of all whole numbers.
+/// Whether a list with these numbers and texts is surely from a column without a type. For one with a numeric type
+/// SQLite makes numbers of all texts of the list that read as such, and integers of its whole numbers.
 fn is_untyped(numbers: &[Number], texts: &[Box<[u8]>]) -> bool {
     let reads = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| Number::read(text).is_some());
     // Larger ones stay reals.
-    let is_whole = |of: &f64| of.fract() == 0.0 && of.abs() < (1_i64 << 51) as f64;
-    let is_integer = |number: &Number| matches!(number, Number::Integer(_));
-    let is_whole_real = |number: &Number| matches!(number, Number::Real(of) if is_whole(of));
-    texts.iter().any(|text| reads(text))
-        || numbers.iter().any(is_integer) && numbers.iter().any(is_whole_real)
+    let is_whole = |of: f64| of.fract() == 0.0 && of.abs() < (1_i64 << 51) as f64;
+    let is_whole_real = |number: &Number| matches!(number, Number::Real(of) if is_whole(*of));
+    texts.iter().any(|text| reads(text)) || numbers.iter().any(is_whole_real)
 }
 
 fn one_of(kind: ValueKind, value: &Value<'_>, alone: bool) -> Result<Meaning> {
