@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from numpy.typing import NDArray
 import sqlite_ivf
 from sqlite_ivf import Table
 from sqlite_ivf.loading import _opener
+
+# A shell's background job ignores Ctrl-C, and so would all that it starts. Tests press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A project of test_django.py, which runs in a process of its own.
 collect_ignore = ["django_project"]

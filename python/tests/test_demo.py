@@ -535,11 +535,8 @@ def test_searches_at_the_same_time_have_their_own_answers(demo: Demo) -> None:
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    # A shell's background job ignores SIGINT, and so would all that it starts.
-    heard = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
         [sys.executable, "-m", "sqlite_ivf", "demo", *arguments],
-        preexec_fn=heard,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
