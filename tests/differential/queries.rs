@@ -221,10 +221,11 @@ impl Query {
     /// The texts for the ordinary table: one, or several where several places of conditions are right. An `IN` of a
     /// row value is tested after the search, and may take the other ones of the search with it.
     pub fn plain(&self) -> Vec<String> {
+        let is_unsure =
+            |search: &Search| search.conditions.iter().chain(&search.outer).any(|c| c.place == Place::Either);
         let one = |either: bool, takes_lists: bool| {
             let sql = self.render(|search| {
-                let all = || search.conditions.iter().chain(&search.outer);
-                let takes_lists = takes_lists && all().any(|c| c.place == Place::Either);
+                let takes_lists = takes_lists && is_unsure(search);
                 let before = |c: &Condition| match c.place {
                     Place::Before => !(takes_lists && c.text.contains(" IN (")),
                     Place::After => false,
@@ -239,10 +240,7 @@ impl Query {
             }
             self.limit.map_or(sql.clone(), |limit| format!("{sql} LIMIT {limit}"))
         };
-        let unsure = self.searches.iter().any(|search| {
-            search.conditions.iter().chain(&search.outer).any(|condition| condition.place == Place::Either)
-        });
-        match unsure {
+        match self.searches.iter().any(is_unsure) {
             true => vec![one(true, false), one(false, false), one(false, true)],
             false => vec![one(true, false)],
         }

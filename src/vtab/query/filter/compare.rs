@@ -66,7 +66,7 @@ pub fn meaning(
 ) -> Result<Meaning> {
     let plain = |test, or_null| Ok(Meaning { test, or_null, surely: None });
     match operator {
-        Operator::In => return one_of(kind, value, alone),
+        Operator::In => return plain(one_of(kind, value)?, false),
         Operator::Like | Operator::Glob => return plain(pattern(host, operator, value)?, false),
         _ => {}
     }
@@ -246,8 +246,9 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
     }
 }
 
-/// Whether a list with these numbers and texts is surely from a column without a type. For one with a numeric type
-/// SQLite makes numbers of all texts of the list that read as such, and integers of its whole numbers.
+/// Whether SQLite compares the numbers of a list with these texts as they are: the list is from a column without a
+/// type. For a numeric one, it has made numbers of all texts of the list that read as such, and integers of its whole
+/// numbers.
 fn is_untyped(numbers: &[Number], texts: &[Box<[u8]>]) -> bool {
     let reads = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| Number::read(text).is_some());
     // Larger ones stay reals.
@@ -256,7 +257,7 @@ fn is_untyped(numbers: &[Number], texts: &[Box<[u8]>]) -> bool {
     texts.iter().any(|text| reads(text)) || numbers.iter().any(is_whole_real)
 }
 
-fn one_of(kind: ValueKind, value: &Value<'_>, alone: bool) -> Result<Meaning> {
+fn one_of(kind: ValueKind, value: &Value<'_>) -> Result<Test> {
     let (mut integers, mut reals, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut take = |value: &Value<'_>| -> Result<()> {
         // SQLite has converted the numbers of a list to texts, unless they come from a column. With those of a
@@ -282,7 +283,9 @@ fn one_of(kind: ValueKind, value: &Value<'_>, alone: bool) -> Result<Meaning> {
     }
     integers.sort_unstable();
     texts.sort_unstable();
-    let is_ambiguous = !numbers.is_empty() && is_untyped(&numbers, &texts);
+    if is_untyped(&numbers, &texts) {
+        numbers.clear();
+    }
     let listed = match kind {
         _ if integers.is_empty() && reals.is_empty() && texts.is_empty() => Test::Never,
         ValueKind::Integer | ValueKind::Boolean => Test::IntegerIn(integers),
@@ -290,9 +293,5 @@ fn one_of(kind: ValueKind, value: &Value<'_>, alone: bool) -> Result<Meaning> {
         ValueKind::Text => Test::TextIn(texts),
     };
     let either = |test, number| Test::Either(Box::new([test, as_number(Operator::Eq, number)]));
-    if is_ambiguous && alone {
-        return Ok(Meaning { test: listed, or_null: false, surely: None });
-    }
-    let surely = if is_ambiguous { Some(listed.copied()?) } else { None };
-    Ok(Meaning { test: numbers.into_iter().fold(listed, either), or_null: false, surely })
+    Ok(numbers.into_iter().fold(listed, either))
 }
