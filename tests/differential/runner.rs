@@ -102,12 +102,16 @@ impl<'a> World<'a> {
         } else {
             (None, ":memory:".into())
         };
-        let sessions: Vec<Session> = (0..schema.connections).map(|_| connect(&path, deadline)).collect();
+        let first = connect(&path, deadline);
         for sql in &schema.setup {
-            if let Err(error) = sessions[0].db.execute_batch(sql) {
+            if let Err(error) = first.db.execute_batch(sql) {
                 return failure("setup", format!("{sql}\n  {error}"));
             }
         }
+        // Not before the tables are there: with a schema read earlier, SQLite knows none of them after a SAVEPOINT and
+        // a ROLLBACK TO it.
+        let others = (1..schema.connections).map(|_| connect(&path, deadline));
+        let sessions = std::iter::once(first).chain(others).collect();
         Ok(Self { schema, held: BTreeMap::new(), sessions, path, _folder: folder })
     }
 
