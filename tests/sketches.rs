@@ -58,7 +58,12 @@ fn answers(db: &Connection) -> Vec<Vec<(i64, u64)>> {
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 10 AND nprobe = -1",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 10 AND nprobe = 4",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 10",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 1 AND nprobe = -1",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 60 AND nprobe = -1",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 700 AND nprobe = 9",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 10 AND nprobe = -1 AND distance <= 0.5",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 10 AND nprobe = -1 AND distance > 0.5",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND nprobe = -1 AND distance <= 0.7",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 7 AND rowid BETWEEN 500 AND 2900",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 20 AND max_codes = 900",
     ];

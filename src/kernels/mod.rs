@@ -77,6 +77,13 @@ pub struct Coeff {
     pub s: f32,
 }
 
+impl Coeff {
+    /// Whether a pair is ruled out, from the row's `[u, r, s]` and the dot product. A NaN rules out nothing.
+    pub fn rules_out(&self, [u, r, s]: [f32; 3], dot: i32) -> bool {
+        self.a + self.u * u + self.r * r + self.s * s * dot as f32 > 0.0
+    }
+}
+
 /// The results of [`Kernels::encode`] besides the code. Identical bits on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Encoded {

@@ -4,7 +4,7 @@ use crate::base::alloc::{try_filled, try_vec};
 use crate::base::names::named;
 use crate::device::Resident;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{codes, kernels};
+use crate::kernels::{CodeRows, codes, kernels, prefetch};
 
 /// The number of a segment. It contains the generation, the list, and the position in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -234,6 +234,10 @@ pub fn radius(dim: usize, centroid: &[f32], rows: &[f32]) -> f32 {
     (((f64::from(largest) + dim as f64 * 1e-44) * (1.0 + rounding(dim))).sqrt() as f32).next_up()
 }
 
+/// The bytes of codes, and the rows with their values, that [`ResidentCodes::announce`] prefetches.
+const BYTES_AHEAD: usize = 2048;
+const ROWS_AHEAD: usize = 32;
+
 /// The numbers of a row that a scan tests a linear form of: `[u, r, s]` of [`ResidentCodes`].
 pub(crate) type RowValues = [f32; 3];
 
@@ -253,10 +257,17 @@ pub struct ResidentCodes {
 }
 
 /// The largest norm and the largest error of some rows. Scans derive the bound of their rounding from them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Largest {
     pub norm: f64,
     pub error: f32,
+}
+
+impl Largest {
+    /// That of these rows and of others.
+    pub fn max(self, other: Self) -> Self {
+        Self { norm: self.norm.max(other.norm), error: self.error.max(other.error) }
+    }
 }
 
 impl ResidentCodes {
@@ -280,6 +291,19 @@ impl ResidentCodes {
         };
         let largest = Largest { norm, error: largest(&error) };
         Self { rowids, quantizer, u, r: error, s: scale, blocks: Resident::new(blocks), largest }
+    }
+
+    /// The codes of `rows` rows, from slot `start` on, where a block begins. `dim` is the dimension of the codes.
+    pub(crate) fn chunk(&self, dim: usize, start: usize, rows: usize) -> CodeRows<'_> {
+        let blocks = &self.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..];
+        CodeRows { blocks, dim, rows, u: &self.u[start..], r: &self.r[start..], s: &self.s[start..] }
+    }
+
+    /// Prefetches the first rows, for a scan to come. It prefetches the following ones itself.
+    pub(crate) fn announce(&self) {
+        let rows = self.u.len().min(ROWS_AHEAD);
+        prefetch(&self.blocks[..self.blocks.len().min(BYTES_AHEAD)]);
+        [&self.u, &self.r, &self.s].iter().for_each(|values| prefetch(&values[..rows]));
     }
 
     /// The numbers of a row.

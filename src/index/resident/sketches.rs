@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::index::list::sketch::Sketch;
 use crate::index::resident::cache::Cache;
 use crate::index::{InvertedLists, Metric, Projection, Quantizer, Snapshot};
+use crate::kernels::prefetch;
 
 impl Snapshot {
     /// The projection, if it was read and there is one.
@@ -19,6 +20,15 @@ impl Snapshot {
         let segment = &self.segments()[at];
         segment.vectors.get()?;
         segment.sketch.get().map(|held| &***held).filter(|sketch| sketch.is_of(projection))
+    }
+
+    /// Prefetches where the sketches of a segment are.
+    pub(crate) fn announce_sketch(&self, at: usize) {
+        self.segments()[at]
+            .sketch
+            .get()
+            .into_iter()
+            .for_each(|held| prefetch(std::slice::from_ref(&***held)));
     }
 
     /// Makes the sketches of a segment whose codes and vectors are resident, unless there is no projection, no

@@ -6,7 +6,7 @@
 
 use super::Scan;
 use crate::index::Metric;
-use crate::index::list::segment::{Largest, ResidentCodes, rounding};
+use crate::index::list::segment::{Largest, RowValues, rounding};
 use crate::index::sketch::CodedQuery;
 use crate::kernels::{Coeff, kernels};
 
@@ -135,10 +135,10 @@ impl Scan<'_> {
 
     /// A lower and an upper bound of the key of a row, from the product of the codes.
     #[inline(always)]
-    pub(super) fn bounds(&self, q: &Approx, codes: &ResidentCodes, slot: usize, dot: i32) -> (f32, f32) {
+    pub(super) fn bounds(&self, q: &Approx, values: RowValues, dot: i32) -> (f32, f32) {
         let dim = self.snapshot.dim();
-        let (u, r) = (f64::from(codes.u[slot]), f64::from(codes.r[slot]));
-        let product = q.scale * f64::from(codes.s[slot]) * f64::from(dot);
+        let [u, r, s] = values.map(f64::from);
+        let product = q.scale * s * f64::from(dot);
         let (lower, upper) = match self.snapshot.metric() {
             Metric::Ip => {
                 let reach = q.length * (q.centroid + u + r);

@@ -9,8 +9,9 @@ use crate::index::filter::mask::{Mask, runs};
 use crate::index::list::segment::ResidentCodes;
 use crate::index::list::sketch::Sketch;
 use crate::index::scan::collect::Candidate;
+use crate::index::scan::state::QueryState;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodePanel, CodeRows, codes, kernels, prefetch};
+use crate::kernels::{CodePanel, codes, kernels, prefetch};
 
 /// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
@@ -93,14 +94,7 @@ impl Scan<'_> {
             scratch.code_hits.clear();
             scratch.code_hits.try_room(rows * members.len())?;
             kernels().scan_i8(
-                &CodeRows {
-                    blocks: &codes.blocks[start / codes::BLOCK_ROWS * codes::block_bytes(dim)..],
-                    dim,
-                    rows,
-                    u: &codes.u[start..],
-                    r: &codes.r[start..],
-                    s: &codes.s[start..],
-                },
+                &codes.chunk(dim, start, rows),
                 if pass.sketched.is_some() { &scratch.sketches } else { &scratch.codes },
                 &scratch.coeff,
                 &mut scratch.code_hits,
@@ -109,6 +103,15 @@ impl Scan<'_> {
             start += rows;
         }
         Ok(())
+    }
+
+    /// Whether the first rows of a segment may give a query its first threshold.
+    pub(super) fn wants_look_ahead(&self, state: &QueryState, threshold: f32) -> bool {
+        self.any_rows_count
+            && threshold == self.max_key
+            && self.snapshot.metric() != Metric::L1
+            && look_ahead_groups(self.k) <= AHEAD_ROWS / 2
+            && !state.has_looked_ahead()
     }
 
     /// Gives a threshold to queries that have none but a limit of keys, from a segment's first rows. If the limit
@@ -122,14 +125,10 @@ impl Scan<'_> {
     ) -> Result<(), IndexError> {
         let codes = pass.codes;
         let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
-        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
-        let is_fresh = |m: &Local| {
-            m.threshold == self.max_key && m.slots as usize >= rows && !self.state(m.query).has_looked_ahead()
-        };
-        if self.snapshot.metric() == Metric::L1
-            || !self.any_rows_count
-            || masked
-            || groups > rows / 2
+        let is_fresh =
+            |m: &Local| m.slots as usize >= rows && self.wants_look_ahead(self.state(m.query), m.threshold);
+        if self.mask(loaded.at).is_some()
+            || look_ahead_groups(self.k) > rows / 2
             || !members.iter().any(is_fresh)
         {
             return Ok(());
@@ -137,9 +136,7 @@ impl Scan<'_> {
         let padded = codes::padded_rows(rows);
         let mut dots = take(&mut scratch.dots);
         dots.try_resize(members.len() * padded, 0)?;
-        let view =
-            CodeRows { blocks: &codes.blocks, dim: pass.dim, rows, u: &codes.u, r: &codes.r, s: &codes.s };
-        kernels().dots_i8(&view, pass.panel(scratch), &mut dots);
+        kernels().dots_i8(&codes.chunk(pass.dim, 0, rows), pass.panel(scratch), &mut dots);
         for (member, dots) in members.iter_mut().zip(dots.chunks_exact(padded)) {
             if is_fresh(member) {
                 let dots = &dots[..rows];
@@ -219,25 +216,32 @@ impl Scan<'_> {
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let Scratch { code_hits, by_column, near, remain, rescored, .. } = scratch;
-        by_column.sort(members.len(), code_hits.iter().map(|hit| (hit.column, *hit)))?;
-        let vectors = pass.vectors.or(loaded.vectors.filter(|_| members.len() >= TILE_QUERIES));
+        let mut by_column = take(&mut scratch.by_column);
+        by_column.sort(members.len(), scratch.code_hits.iter().map(|hit| (hit.column, *hit)))?;
+        let vectors = loaded.vectors.filter(|_| members.len() >= TILE_QUERIES);
         for (column, member) in members.iter_mut().enumerate() {
-            let hits = by_column.of(column);
-            near.clear();
-            near.try_room(hits.len())?;
-            let wanted = hits
+            let slots = member.slots;
+            let wanted = by_column
+                .of(column)
                 .iter()
                 .map(|hit| (start as u32 + hit.row, hit.dot))
-                .filter(|&(slot, _)| slot < member.slots && self.wants(loaded.at, mask, slot));
+                .filter(|&(slot, _)| slot < slots && self.wants(loaded.at, mask, slot));
+            if let Some((_, sketch)) = &pass.sketched {
+                scratch.survivors.extend(loaded.at, sketch.codes(), wanted)?;
+                // Without a threshold, all rows of a chunk survive.
+                let settles_later = self.states.len() == 1 && member.threshold < f32::INFINITY;
+                if !settles_later || scratch.survivors.are_many() {
+                    self.settle(member.query, scratch)?;
+                    member.threshold = member.threshold.min(self.state(member.query).threshold());
+                }
+                continue;
+            }
+            let near = &mut scratch.near;
+            near.clear();
+            near.try_room(by_column.of(column).len())?;
             match vectors {
                 Some(vectors) => {
-                    remain.clear();
-                    match &pass.sketched {
-                        Some((queries, sketch)) => self.refine(queries, sketch, member, wanted, remain)?,
-                        None => remain.try_extend(wanted)?,
-                    }
-                    *rescored += self.keep_exactly(loaded, pass, vectors, member, remain, near)?;
+                    scratch.rescored += self.keep_exactly(loaded, vectors, member, wanted, near)?
                 }
                 None => self.keep_bounded(loaded, member, wanted, near),
             }
@@ -246,6 +250,7 @@ impl Scan<'_> {
                 member.threshold = member.threshold.min(threshold);
             }
         }
+        scratch.by_column = by_column;
         Ok(())
     }
 
@@ -255,55 +260,29 @@ impl Scan<'_> {
     fn keep_exactly(
         &self,
         loaded: &Opened<'_>,
-        pass: &Pass<'_>,
         vectors: &[f32],
         member: &Local,
-        rows: &[(u32, i32)],
+        rows: impl Iterator<Item = (u32, i32)> + Clone,
         near: &mut Vec<(Candidate, f32)>,
     ) -> Result<u64, IndexError> {
         let dim = self.snapshot.dim();
         let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
-        rows.iter().for_each(|&(slot, _)| prefetch(row(slot)));
+        rows.clone().for_each(|(slot, _)| prefetch(row(slot)));
         let query = self.query(member.query);
-        for &(slot, dot) in rows {
+        let mut computed = 0;
+        for (slot, dot) in rows {
+            computed += 1;
             let key = self.snapshot.metric().key(query, row(slot));
             if key > member.threshold {
                 continue;
             }
             let candidate = Candidate { lower: key, key, ..with_rowid(loaded.at, loaded.codes, slot) };
-            if key < self.bounds(pass.query(member), pass.codes, slot as usize, dot).0 {
+            if key < self.bounds(&member.approx, loaded.codes.values(slot as usize), dot).0 {
                 return Err(candidate.wrong_bound(self.snapshot));
             }
             near.push((candidate, key));
         }
-        Ok(rows.len() as u64)
-    }
-
-    /// Appends to `remain` those of the rows (slots, with products of the sketches) that their whole codes do
-    /// not rule out either.
-    fn refine(
-        &self,
-        queries: &Sketched<'_>,
-        sketch: &Sketch,
-        member: &Local,
-        rows: impl Iterator<Item = (u32, i32)> + Clone,
-        remain: &mut Vec<(u32, i32)>,
-    ) -> Result<(), IndexError> {
-        let (dim, q) = (self.snapshot.dim(), member.query as usize);
-        let query = &queries.whole[q * dim..][..dim];
-        let coeff = self.coeff(&queries.whole_approx[q], member.threshold, sketch.largest());
-        rows.clone().for_each(|(slot, _)| prefetch(sketch.record(slot)));
-        for (slot, dot) in rows {
-            let (code, [u, r, s]) = sketch.row(slot);
-            let whole = kernels().dot_i8(query, code) as f32;
-            let form = coeff.a + coeff.u * u + coeff.r * r + coeff.s * s * whole;
-            // A NaN rules out nothing.
-            let is_far = form > 0.0;
-            if !is_far {
-                remain.try_push((slot, dot))?;
-            }
-        }
-        Ok(())
+        Ok(computed)
     }
 
     /// Keeps rows (slots, with products of the codes) for one query with bounds of their keys.
@@ -315,7 +294,7 @@ impl Scan<'_> {
         near: &mut Vec<(Candidate, f32)>,
     ) {
         for (slot, dot) in rows {
-            let (lower, upper) = self.bounds(&member.approx, loaded.codes, slot as usize, dot);
+            let (lower, upper) = self.bounds(&member.approx, loaded.codes.values(slot as usize), dot);
             if lower <= member.threshold {
                 near.push((
                     Candidate { lower, key: f32::NAN, ..self.candidate_at(loaded.at, loaded.codes, slot) },

@@ -8,8 +8,10 @@ pub(crate) mod bounds;
 mod codes;
 pub(crate) mod collect;
 pub(crate) mod group;
+pub(crate) mod single;
 mod sparse;
 pub(crate) mod state;
+mod survivors;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::index::{IndexError, Metric, Projection, Quantizer, Snapshot};
 use crate::kernels::{CodeHit, CodePanel, Coeff, Panel, ScoreHit, kernels, prefetch};
 use bounds::{Approx, length};
 use state::QueryState;
+use survivors::Survivors;
 
 /// A query at a list.
 #[derive(Debug, Clone, Copy)]
@@ -101,8 +104,7 @@ pub(crate) struct Scratch {
     near: Vec<(Candidate, f32)>,
     dots: Vec<i32>,
     lows: Vec<f32>,
-    /// The slots of rows that remain, to be compared exactly.
-    remain: Vec<(u32, i32)>,
+    survivors: Survivors,
     /// The nearest row of each group of slots: its form and its slot.
     ahead: Vec<(f32, u32)>,
     keys: Vec<f32>,
@@ -151,11 +153,32 @@ impl Scratch {
             dots: Vec::new(),
             lows: Vec::new(),
             ahead: Vec::new(),
-            remain: Vec::new(),
+            survivors: Survivors::default(),
             keys: Vec::new(),
             scanned: 0,
             rescored: 0,
         })
+    }
+}
+
+impl Scratch {
+    /// Fills the panel of sketches with those of `queries`.
+    fn fill_sketches(
+        &mut self,
+        sketched: &Sketched<'_>,
+        queries: impl ExactSizeIterator<Item = u32>,
+    ) -> Result<(), IndexError> {
+        let dim = sketched.projection.sketch_dim();
+        if self.sketches.dim() != dim {
+            self.sketches = CodePanel::new(dim);
+        }
+        self.sketches.clear();
+        let bytes = queries.len() * dim;
+        self.sketches.try_reserve(queries.len()).map_err(|_| IndexError::OutOfMemory { bytes })?;
+        for q in queries.map(|query| query as usize) {
+            self.sketches.push_summed(&sketched.codes[q * dim..][..dim], sketched.approx[q].sum);
+        }
+        Ok(())
     }
 }
 
@@ -187,34 +210,10 @@ impl Scan<'_> {
         for loaded in segments {
             self.segment_of_list(loaded, scratch)?;
         }
-        Ok(())
-    }
-
-    /// [`Scan::list`] for one query and resident segments.
-    ///
-    /// # Errors
-    /// [`IndexError::OutOfMemory`].
-    pub fn resident(
-        &self,
-        list_no: usize,
-        member: Member,
-        segments: Range<usize>,
-        before: u64,
-        scratch: &mut Scratch,
-    ) -> Result<(), IndexError> {
-        if self.is_sparse(segments.clone()) {
-            self.few_rows(&[member], segments, before, scratch);
-            return Ok(());
+        match members {
+            [member] => self.settle(member.query, scratch),
+            _ => Ok(()),
         }
-        self.enter(list_no, &[member], segments.clone(), before, scratch)?;
-        if scratch.members.is_empty() {
-            return Ok(());
-        }
-        for at in segments {
-            let Some((codes, rows)) = self.snapshot.resident(at) else { continue };
-            self.segment_of_list(&Opened { at, codes, rows, vectors: None }, scratch)?;
-        }
-        Ok(())
     }
 
     /// Brings the queries into the form that the list's rows are compared with. Drops queries that the list
@@ -246,13 +245,6 @@ impl Scan<'_> {
             .zip(heads())
             .any(|(at, head)| head.quantizer == Quantizer::Int8 && !is_sketched(at));
         scratch.sketches.clear();
-        if let Some(sketched) = &sketched {
-            let dim = sketched.projection.sketch_dim();
-            if scratch.sketches.dim() != dim {
-                scratch.sketches = CodePanel::new(dim);
-            }
-            scratch.sketches.try_reserve(members.len()).map_err(refused)?;
-        }
         let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
         if coded {
             scratch.codes.try_reserve(members.len()).map_err(refused)?;
@@ -279,11 +271,10 @@ impl Scan<'_> {
             if coded {
                 scratch.codes.push_summed(&scratch.code, approx.sum);
             }
-            if let Some(sketched) = &sketched {
-                let (q, dim) = (member.query as usize, sketched.projection.sketch_dim());
-                scratch.sketches.push_summed(&sketched.codes[q * dim..][..dim], sketched.approx[q].sum);
-            }
             local.push(Local { query: member.query, rows, slots: 0, threshold, of_coeff: threshold, approx });
+        }
+        if let Some(sketched) = &sketched {
+            scratch.fill_sketches(sketched, local.iter().map(|member| member.query))?;
         }
         if heads().any(|head| head.quantizer == Quantizer::None) && self.in_tiles(local.len()) {
             scratch.panel.try_reserve(local.len()).map_err(refused)?;
@@ -324,16 +315,6 @@ impl Scan<'_> {
     /// absolute differences.
     fn in_tiles(&self, queries: usize) -> bool {
         queries >= TILE_QUERIES && self.snapshot.metric() != Metric::L1
-    }
-
-    /// Prefetches the first rows of the list to scan next. The processor prefetches the following ones
-    /// itself.
-    pub fn announce(&self, codes: &ResidentCodes) {
-        let rows = codes.u.len().min(64);
-        prefetch(&codes.blocks[..codes.blocks.len().min(4096)]);
-        prefetch(&codes.u[..rows]);
-        prefetch(&codes.r[..rows]);
-        prefetch(&codes.s[..rows]);
     }
 
     /// The sketches of a segment, if the search can use them.

@@ -97,7 +97,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                     if let Some((next, _)) = visits.get(at + 1)
                         && let Some(first) = opened[places[*next].clone()].first()
                     {
-                        scan.announce(scan.first_pass(first.at).unwrap_or(first.codes));
+                        scan.first_pass(first.at).unwrap_or(first.codes).announce();
                     }
                     let place = places[*list_no].clone();
                     scan.list(*list_no, std::slice::from_ref(member), &opened[place], 0, scratch)?;

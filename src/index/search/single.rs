@@ -1,7 +1,6 @@
 //! Scans for one query: without sorting or grouping, and with warm buffers without allocation.
 
 use std::mem::take;
-use std::ops::Range;
 use std::time::Instant;
 
 use crate::base::alloc::TryExtend;
@@ -11,6 +10,7 @@ use crate::index::params::SearchMode;
 use crate::index::probe::chooser::Chooser;
 use crate::index::probe::probes::{Probes, Wave};
 use crate::index::scan::Member;
+use crate::index::scan::single::Visit;
 use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
 
 /// Buffers, reused between searches.
@@ -18,16 +18,6 @@ use crate::index::search::execution::{Execution, TASK_MAX, TASK_MIN};
 pub(crate) struct Single {
     pub chooser: Chooser,
     visits: Vec<Visit>,
-}
-
-/// Resident segments of a list to scan. The list has `before` live rows before them.
-#[derive(Debug)]
-struct Visit {
-    list_no: usize,
-    member: Member,
-    segments: Range<usize>,
-    before: u64,
-    cost: u64,
 }
 
 impl<L: InvertedLists> Execution<'_, L> {
@@ -58,14 +48,7 @@ impl<L: InvertedLists> Execution<'_, L> {
         let sketches = take(&mut self.sketches);
         let scan = self.scan_with(&states, masks, &sketches);
         let done = self.for_each_on(workers, visits.len().div_ceil(run), |task, scratch| {
-            let mine = &visits[task * run..visits.len().min((task + 1) * run)];
-            for (i, visit) in mine.iter().enumerate() {
-                if let Some(codes) = mine.get(i + 1).and_then(|v| scan.first_pass(v.segments.start)) {
-                    scan.announce(codes);
-                }
-                scan.resident(visit.list_no, visit.member, visit.segments.clone(), visit.before, scratch)?;
-            }
-            Ok(())
+            scan.visits(&visits[task * run..visits.len().min((task + 1) * run)], scratch)
         });
         (self.states, self.sketches) = (states, sketches);
         self.single.visits = visits;
@@ -93,7 +76,7 @@ impl<L: InvertedLists> Execution<'_, L> {
                 before += rows;
                 continue;
             }
-            if self.snapshot.resident(at).is_none()
+            if !self.snapshot.is_resident(at)
                 && let (transient, 1..) = self.load(at)?
             {
                 visits.try_extend(open.take())?;
