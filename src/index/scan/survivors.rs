@@ -35,9 +35,9 @@ pub(super) struct Survivors {
 }
 
 /// From this many on, survivors are compared before more are collected.
-const MOST_SURVIVORS: usize = 128;
+const MOST_SURVIVORS: usize = 256;
 /// Bytes of rows that are prefetched ahead of the comparison.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 impl Survivors {
     /// Adds rows of a segment (slots, with products of the sketches).
