@@ -119,11 +119,17 @@ impl ProbeLimit {
         let key = |&list_no: &u32| metric.key(query, snapshot.centroid(list_no as usize));
         let Some(nearest) = lists.first().map(key) else { return 0 };
         let most = self.limit * scale(metric, query, nearest, self.floor);
-        lists
-            .iter()
-            .zip(0..)
-            .position(|(list_no, rank)| rank > 0 && spread(key(list_no), nearest, rank) > most)
-            .unwrap_or(lists.len())
+        // The left side of the rule ascends with the rank, up to its rounding.
+        let (mut within, mut beyond) = (0, lists.len());
+        while beyond - within > 1 {
+            let rank = within.midpoint(beyond);
+            if spread(key(&lists[rank]), nearest, rank as u32) > most {
+                beyond = rank;
+            } else {
+                within = rank;
+            }
+        }
+        beyond
     }
 }
 
