@@ -141,7 +141,13 @@ fn distance(numbers: &mut Numbers) -> Condition {
             format!("{{a}}.distance {} {value}", pick(numbers, &["<", "<=", ">", ">=", "="])),
         ),
         3 => at(Place::Before, format!("{{a}}.distance BETWEEN 0 AND {value}")),
-        4 if perhaps(numbers, "distance-in", 100) => at(Place::Either, "{a}.distance IN (0.0, 1.0, '2')"),
+        4 if perhaps(numbers, "distance-in", 100) => {
+            let lists =
+                ["(0.0, 1.0, '2')", "(1, 2, 0.5)", "(2, 1, 1)", "(SELECT r FROM d)", "('x', NULL, 1)"];
+            let one = |numbers: &mut Numbers| format!("{{a}}.distance IN {}", pick(numbers, &lists));
+            let several = (0..1 + numbers.below(3)).map(|_| one(numbers)).collect::<Vec<_>>();
+            at(Place::Before, several.join(" AND "))
+        }
         _ => at(Place::After, format!("{{a}}.distance + 0 < {value}")),
     }
 }

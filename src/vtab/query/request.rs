@@ -217,6 +217,10 @@ impl Request {
                         one_of.try_extend(number(&value).and_then(|of| keys_of(index.distances(), of)))?;
                     }
                 }
+                // Of several lists, those in all of them.
+                if let Some(before) = &self.one_of {
+                    one_of.retain(|of| before.contains(of));
+                }
                 self.one_of = Some(one_of);
             }
             Argument::DistanceEq
