@@ -22,13 +22,14 @@ impl Snapshot {
         segment.sketch.get().map(|held| &***held).filter(|sketch| sketch.is_of(projection))
     }
 
-    /// Prefetches where the sketches of a segment are.
-    pub(crate) fn announce_sketch(&self, at: usize) {
-        self.segments()[at]
-            .sketch
-            .get()
-            .into_iter()
-            .for_each(|held| prefetch(std::slice::from_ref(&***held)));
+    /// Prefetches what leads to the sketches of a segment or, if it has none, to its codes.
+    pub(crate) fn announce(&self, at: usize) {
+        let segment = &self.segments()[at];
+        match (segment.sketch.get(), segment.codes.get()) {
+            (Some(held), _) => prefetch(std::slice::from_ref(&***held)),
+            (None, Some(held)) => prefetch(std::slice::from_ref(&***held)),
+            (None, None) => {}
+        }
     }
 
     /// Makes the sketches of a segment whose codes and vectors are resident, unless there is no projection, no

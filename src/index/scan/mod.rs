@@ -159,9 +159,7 @@ impl Scratch {
             rescored: 0,
         })
     }
-}
 
-impl Scratch {
     /// Fills the panel of sketches with those of `queries`.
     fn fill_sketches(
         &mut self,

@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::{CHUNK, Member, Opened, Scan, Scratch};
 use crate::base::alloc::TryGrow;
 use crate::index::IndexError;
+use crate::index::list::segment::ResidentCodes;
 use crate::index::list::sketch::Sketch;
-use crate::kernels::kernels;
+use crate::kernels::{kernels, prefetch};
 
 /// Resident segments of a list to scan. The list has `before` live rows before them.
 #[derive(Debug)]
@@ -27,15 +28,17 @@ impl Scan<'_> {
     pub fn visits(&self, visits: &[Visit], scratch: &mut Scratch) -> Result<(), IndexError> {
         let Some(first) = visits.first() else { return Ok(()) };
         scratch.sketches.clear();
-        // What a list's rows are reached by is somewhere in memory, and so are they: each step is requested a list
-        // earlier.
-        let first_of = |i: usize| visits.get(i).map(|visit| visit.segments.start);
+        // What leads to a list's rows is somewhere in memory, and so are they: each step is requested a list earlier.
         for (i, visit) in visits.iter().enumerate() {
-            if let Some(at) = first_of(i + 2) {
-                self.snapshot.announce_sketch(at);
+            if let Some(later) = visits.get(i + 2) {
+                self.snapshot.announce(later.segments.start);
             }
-            if let Some(codes) = first_of(i + 1).and_then(|at| self.first_pass(at)) {
-                codes.announce();
+            if let Some(next) = visits.get(i + 1) {
+                let at = next.segments.start;
+                if self.sketch(at).is_none() {
+                    prefetch(self.snapshot.centroid(next.list_no));
+                }
+                self.first_pass(at).into_iter().for_each(ResidentCodes::announce);
             }
             if !self.sketched_list(visit, scratch)? {
                 self.resident(visit, scratch)?;
