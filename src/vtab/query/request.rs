@@ -218,9 +218,7 @@ impl Request {
                     }
                 }
                 // Of several lists, those in all of them.
-                if let Some(before) = &self.one_of {
-                    one_of.retain(|of| before.contains(of));
-                }
+                one_of.retain(|of| self.one_of.as_ref().is_none_or(|before| before.contains(of)));
                 self.one_of = Some(one_of);
             }
             Argument::DistanceEq
