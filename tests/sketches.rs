@@ -26,7 +26,7 @@ fn vectors(n: i64, seed: u64) -> Vec<Vec<u8>> {
 
 fn insert(db: &Connection, first: i64, vectors: &[Vec<u8>]) {
     run(db, "BEGIN");
-    let mut statement = db.prepare("INSERT INTO t(rowid, vec) VALUES (?1, ?2)").unwrap();
+    let mut statement = db.prepare("INSERT INTO t(rowid, vec, kind) VALUES (?1, ?2, ?1 % 40)").unwrap();
     for (rowid, vector) in (first..).zip(vectors) {
         statement.execute((rowid, vector)).unwrap();
     }
@@ -38,7 +38,9 @@ fn make(path: &Path, metric: &str) -> Connection {
     let db = open(path);
     run(
         &db,
-        &format!("CREATE VIRTUAL TABLE t USING ivf(vec float[{DIM}] distance_metric={metric}, train_at=off)"),
+        &format!(
+            "CREATE VIRTUAL TABLE t USING ivf(vec float[{DIM}] distance_metric={metric}, kind INTEGER, train_at=off)"
+        ),
     );
     insert(&db, 1, &vectors(ROWS, 2));
     run(&db, "INSERT INTO t(t) VALUES ('train:{\"nlist\":12}')");
@@ -66,6 +68,8 @@ fn answers(db: &Connection) -> Vec<Vec<(i64, u64)>> {
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND nprobe = -1 AND distance <= 0.7",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 7 AND rowid BETWEEN 500 AND 2900",
         "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 20 AND max_codes = 900",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 9 AND nprobe = 5 AND params = 'search_mode=csr'",
+        "SELECT rowid, distance FROM t WHERE vec MATCH ?1 AND k = 6 AND nprobe = 5 AND per = 'kind:2'",
     ];
     let ask = |sql: &str, argument: &[u8]| -> Vec<(i64, u64)> {
         let mut statement = db.prepare_cached(sql).unwrap();
@@ -74,7 +78,11 @@ fn answers(db: &Connection) -> Vec<Vec<(i64, u64)>> {
     };
     for sql in one {
         found.extend(queries.iter().map(|query| ask(sql, query)));
-        found.push(ask(&sql.replace("vec MATCH", "batch MATCH"), &queries.concat()));
+        // All at once, and so few that they use sketches.
+        for size in [queries.len(), 5] {
+            let batch = sql.replace("vec MATCH", "batch MATCH");
+            found.extend(queries.chunks(size).map(|some| ask(&batch, &some.concat())));
+        }
     }
     found
 }

@@ -119,7 +119,8 @@ impl ProbeLimit {
         let key = |&list_no: &u32| metric.key(query, snapshot.centroid(list_no as usize));
         let Some(nearest) = lists.first().map(key) else { return 0 };
         let most = self.limit * scale(metric, query, nearest, self.floor);
-        // The left side of the rule ascends with the rank, up to its rounding.
+        // The left side of the rule ascends with the rank, up to its rounding, and for `l1` roughly: lists are in the
+        // order of the Euclidean distance. This is one of the ranks where it passes the limit.
         let (mut within, mut beyond) = (0, lists.len());
         while beyond - within > 1 {
             let rank = within.midpoint(beyond);

@@ -130,9 +130,11 @@ impl Snapshot {
                     && old.head.stamp == segment.head.stamp
                     && (old.head.rows, old.head.quantizer) == (segment.head.rows, segment.head.quantizer)
                 {
+                    // The sketch first: another search may be filling the old segment, and sketches are only where
+                    // codes and vectors are.
+                    segment.sketch = old.sketch.clone();
                     segment.codes = old.codes.clone();
                     segment.vectors = old.vectors.clone();
-                    segment.sketch = old.sketch.clone();
                     segment.metadata = old.metadata.clone();
                     segment.copies.adopt(&old.copies);
                     segment.cold_reads = AtomicU32::new(old.cold_reads.load(Ordering::Relaxed));
@@ -266,14 +268,15 @@ impl Snapshot {
         }
         for (segment, other) in self.segments.iter().zip(&same.segments) {
             if segment.head.id == other.head.id && segment.head.stamp == other.head.stamp {
-                // Content that is there already is equal.
+                // Content that is there already is equal. Sketches are only where codes and vectors are.
+                let sketch = other.sketch.get();
                 if let Some(codes) = other.codes.get()
                     && segment.codes.set(Arc::clone(codes)).is_ok()
                 {
                     self.codes_missing.fetch_sub(segment.codes_bytes(self.dim), Ordering::Relaxed);
                 }
                 other.vectors.get().map(|vectors| segment.vectors.set(Arc::clone(vectors)));
-                other.sketch.get().map(|sketch| segment.sketch.set(Arc::clone(sketch)));
+                sketch.map(|sketch| segment.sketch.set(Arc::clone(sketch)));
                 other.metadata.get().map(|metadata| segment.metadata.set(Arc::clone(metadata)));
                 segment.copies.adopt(&other.copies);
             }

@@ -7,7 +7,6 @@ use super::{CHUNK, Local, Opened, Scan, Scratch, Sketched, TILE_QUERIES, with_ro
 use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::filter::mask::{Mask, runs};
 use crate::index::list::segment::ResidentCodes;
-use crate::index::list::sketch::Sketch;
 use crate::index::scan::collect::Candidate;
 use crate::index::scan::state::QueryState;
 use crate::index::{IndexError, Metric};
@@ -23,8 +22,8 @@ struct Pass<'a> {
     codes: &'a ResidentCodes,
     /// The dimension of `codes`.
     dim: usize,
-    /// If `codes` are sketches, those of the queries, and what else is resident where there are sketches.
-    sketched: Option<(Sketched<'a>, &'a Sketch)>,
+    /// If `codes` are sketches, those of the queries, and the vectors of the rows.
+    sketched: Option<Sketched<'a>>,
     vectors: Option<&'a [f32]>,
 }
 
@@ -32,7 +31,7 @@ impl Pass<'_> {
     /// A query in the form that `codes` are compared with.
     #[inline]
     fn query<'m>(&'m self, member: &'m Local) -> &'m Approx {
-        self.sketched.as_ref().map_or(&member.approx, |(sketched, _)| &sketched.approx[member.query as usize])
+        self.sketched.as_ref().map_or(&member.approx, |sketched| &sketched.approx[member.query as usize])
     }
 
     /// The queries' codes or sketches.
@@ -42,13 +41,16 @@ impl Pass<'_> {
 }
 
 impl Scan<'_> {
-    fn pass<'a>(&'a self, loaded: &'a Opened<'_>) -> Pass<'a> {
+    /// Sketches are read only if the list was entered with those of the queries: another search may have made them
+    /// since.
+    fn pass<'a>(&'a self, loaded: &'a Opened<'_>, members: &[Local], scratch: &Scratch) -> Pass<'a> {
+        let is_entered = scratch.sketches.cols() == members.len();
         let vectors = self.snapshot.resident_vectors(loaded.at);
         match (self.sketched, self.sketch(loaded.at), vectors) {
-            (Some(sketched), Some(sketch), Some(vectors)) => Pass {
+            (Some(sketched), Some(sketch), Some(vectors)) if is_entered => Pass {
                 codes: sketch.codes(),
                 dim: sketched.projection.sketch_dim(),
-                sketched: Some((sketched, sketch)),
+                sketched: Some(sketched),
                 vectors: Some(&vectors.rows),
             },
             _ => Pass { codes: loaded.codes, dim: self.snapshot.dim(), sketched: None, vectors: None },
@@ -62,7 +64,7 @@ impl Scan<'_> {
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let pass = self.pass(loaded);
+        let pass = self.pass(loaded, members, scratch);
         let Pass { codes, dim, .. } = pass;
         self.look_ahead(loaded, &pass, members, scratch)?;
         scratch.coeff.clear();
@@ -226,8 +228,8 @@ impl Scan<'_> {
                 .iter()
                 .map(|hit| (start as u32 + hit.row, hit.dot))
                 .filter(|&(slot, _)| slot < slots && self.wants(loaded.at, mask, slot));
-            if let Some((_, sketch)) = &pass.sketched {
-                scratch.survivors.extend(loaded.at, sketch.codes(), wanted)?;
+            if pass.sketched.is_some() {
+                scratch.survivors.extend(loaded.at, pass.codes, wanted)?;
                 // Without a threshold, all rows of a chunk survive.
                 let settles_later = self.states.len() == 1 && member.threshold < f32::INFINITY;
                 if !settles_later || scratch.survivors.are_many() {

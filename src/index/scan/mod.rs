@@ -2,7 +2,8 @@
 //!
 //! [`codes`] scans rows with codes, and rules most of them out by [`bounds`] of their keys. Rows without
 //! codes are scanned here, in tiles of queries or one query at a time. The rows that remain go to the query's
-//! [`state`].
+//! [`state`]. A search for one query goes through its lists in [`single`], and compares the [`survivors`] of several
+//! together.
 
 pub(crate) mod bounds;
 mod codes;
@@ -235,13 +236,15 @@ impl Scan<'_> {
         scratch.coeff.try_room(members.len())?;
         scratch.limit.try_room(members.len())?;
         let heads = || self.snapshot.segments()[segments.clone()].iter().map(|s| &s.head);
-        // A segment is scanned by its sketches, if it has them, or by its codes.
-        let is_sketched = |at: usize| self.sketch(at).is_some();
-        let sketched = self.sketched.filter(|_| segments.clone().any(is_sketched));
-        let coded = segments
-            .clone()
-            .zip(heads())
-            .any(|(at, head)| head.quantizer == Quantizer::Int8 && !is_sketched(at));
+        // A segment is scanned by its sketches, if it has them, or by its codes. Another search may make sketches at any
+        // time, so each is asked once.
+        let (mut any_sketched, mut coded) = (false, false);
+        for (at, head) in segments.clone().zip(heads()) {
+            let is_sketched = self.sketch(at).is_some();
+            any_sketched |= is_sketched;
+            coded |= head.quantizer == Quantizer::Int8 && !is_sketched;
+        }
+        let sketched = self.sketched.filter(|_| any_sketched);
         scratch.sketches.clear();
         let radius = heads().fold(0.0_f32, |r, head| r.max(head.radius));
         if coded {
@@ -447,3 +450,6 @@ fn with_rowid(at: usize, codes: &ResidentCodes, slot: u32) -> Candidate {
     let rowid = codes.rowids[slot as usize];
     Candidate { segment: at as u32, slot, rowid, has_rowid: true, ..Candidate::default() }
 }
+
+#[cfg(test)]
+mod tests;

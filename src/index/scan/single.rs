@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::bounds::Approx;
 use super::{CHUNK, Member, Opened, Scan, Scratch};
 use crate::base::alloc::TryGrow;
 use crate::index::IndexError;
@@ -68,7 +69,7 @@ impl Scan<'_> {
     /// Compares the rows of a list by their sketches. Returns false, with nothing done, if some have none, if there
     /// is a filter, or if the query has no threshold yet.
     ///
-    /// A list of 64 rows is compared in the time of a few cache misses, so this reads nothing but sketches.
+    /// A list of 64 rows is compared in the time of a few cache misses, so this reads neither codes nor vectors.
     fn sketched_list(&self, visit: &Visit, scratch: &mut Scratch) -> Result<bool, IndexError> {
         let (query, segments) = (visit.member.query, visit.segments.clone());
         let state = self.state(query);
@@ -89,7 +90,8 @@ impl Scan<'_> {
             let rows = rows_left.min(head.live().into()) as u32;
             rows_left -= u64::from(rows);
             scratch.scanned += u64::from(rows);
-            self.sketched_rows(at, sketch, query, head.slot_after(rows) as usize, scratch)?;
+            let form = &sketched.approx[query as usize];
+            self.sketched_rows(at, sketch, (query, form), head.slot_after(rows) as usize, scratch)?;
         }
         Ok(true)
     }
@@ -99,19 +101,17 @@ impl Scan<'_> {
         &self,
         at: usize,
         sketch: &Sketch,
-        query: u32,
+        (query, of_query): (u32, &Approx),
         slots: usize,
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let Some(sketched) = &self.sketched else { return Ok(()) };
-        let (codes, dim) = (sketch.codes(), sketched.projection.sketch_dim());
-        let (query_form, head) = (&sketched.approx[query as usize], &self.snapshot.segments()[at].head);
+        let (codes, head) = (sketch.codes(), &self.snapshot.segments()[at].head);
         for start in (0..slots).step_by(CHUNK) {
             let rows = CHUNK.min(slots - start);
-            let form = self.coeff(query_form, self.state(query).threshold(), codes.largest);
+            let form = self.coeff(of_query, self.state(query).threshold(), codes.largest);
             scratch.code_hits.clear();
             scratch.code_hits.try_room(rows)?;
-            let view = codes.chunk(dim, start, rows);
+            let view = codes.chunk(scratch.sketches.dim(), start, rows);
             kernels().scan_i8(&view, &scratch.sketches, &[form], &mut scratch.code_hits);
             let hits = scratch.code_hits.iter().map(|hit| (start as u32 + hit.row, hit.dot));
             scratch.survivors.extend(at, codes, hits.filter(|&(slot, _)| head.alive(slot)))?;

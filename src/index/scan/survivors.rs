@@ -24,14 +24,12 @@ struct Survivor {
     values: RowValues,
 }
 
-/// The survivors of one query, and buffers.
+/// The survivors of one query.
 #[derive(Debug, Default)]
 pub(super) struct Survivors {
     rows: Vec<Survivor>,
-    /// The largest values of all sketches beside these.
+    /// The largest values of the segments that the rows are of.
     largest: Largest,
-    /// Rows with upper bounds of their keys.
-    near: Vec<(Candidate, f32)>,
 }
 
 /// From this many on, survivors are compared before more are collected.
@@ -50,10 +48,14 @@ impl Survivors {
         sketches: &ResidentCodes,
         rows: impl Iterator<Item = (u32, i32)>,
     ) -> Result<(), IndexError> {
-        self.largest = self.largest.max(sketches.largest);
+        let before = self.rows.len();
         let row =
             |(slot, dot)| Survivor { segment: at as u32, slot, dot, values: sketches.values(slot as usize) };
-        Ok(self.rows.try_extend(rows.map(row))?)
+        self.rows.try_extend(rows.map(row))?;
+        if self.rows.len() > before {
+            self.largest = self.largest.max(sketches.largest);
+        }
+        Ok(())
     }
 
     /// Whether there are so many that they should be compared.
@@ -63,7 +65,8 @@ impl Survivors {
 }
 
 impl Scan<'_> {
-    /// Compares the survivors of a query: with their whole codes first, and what remains with their vectors.
+    /// Compares the survivors of a query: the k nearest by their sketches with their vectors, the others with their
+    /// whole codes, and those that remain with their vectors.
     ///
     /// # Errors
     /// [`IndexError::OutOfMemory`], or [`IndexError::WrongBound`] if a stored code is damaged.
@@ -71,7 +74,7 @@ impl Scan<'_> {
         let Some(sketched) = self.sketched.filter(|_| !scratch.survivors.rows.is_empty()) else {
             return Ok(());
         };
-        let Survivors { rows, largest, near } = &mut scratch.survivors;
+        let Scratch { survivors: Survivors { rows, largest }, near, rescored, .. } = scratch;
         let (dim, q) = (self.snapshot.dim(), query as usize);
         let sketch = &sketched.approx[q];
         if rows.len() / 2 > self.k {
@@ -80,15 +83,15 @@ impl Scan<'_> {
             let form =
                 |row: &Survivor| u * row.values[0] + r * row.values[1] + s * (row.values[2] * row.dot as f32);
             rows.select_nth_unstable_by(self.k, |a, b| form(a).total_cmp(&form(b)));
-            scratch.rescored += self.keep_keys(query, sketch, &rows[..self.k], near)?;
+            *rescored += self.keep_keys(query, sketch, &rows[..self.k], near)?;
             rows.drain(..self.k);
             let form = self.coeff(sketch, self.state(query).threshold(), *largest);
             rows.retain(|row| !form.rules_out(row.values, row.dot));
         }
         let (whole, approx) = (&sketched.whole[q * dim..][..dim], &sketched.whole_approx[q]);
         let sketch_of = |row: &Survivor| self.sketch(row.segment as usize);
-        let largest = rows.iter().filter_map(sketch_of).fold(Largest::default(), |a, b| a.max(b.largest()));
-        let form = self.coeff(approx, self.state(query).threshold(), largest);
+        let of_codes = rows.iter().filter_map(sketch_of).fold(Largest::default(), |a, b| a.max(b.largest()));
+        let form = self.coeff(approx, self.state(query).threshold(), of_codes);
         let request = |row: &Survivor| {
             sketch_of(row).into_iter().for_each(|sketch| prefetch(sketch.record(row.slot)));
         };
@@ -107,9 +110,9 @@ impl Scan<'_> {
             }
         }
         rows.truncate(left);
-        scratch.rescored += self.keep_keys(query, sketch, rows, near)?;
+        *rescored += self.keep_keys(query, sketch, rows, near)?;
         rows.clear();
-        scratch.survivors.largest = Largest::default();
+        *largest = Largest::default();
         Ok(())
     }
 

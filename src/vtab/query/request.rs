@@ -3,6 +3,7 @@
 //! This is one file because the arguments of a request interact: k with LIMIT, ranges with ties, filters with
 //! their meanings.
 
+mod one_of;
 mod selection;
 
 use std::collections::HashSet;
@@ -29,6 +30,7 @@ use crate::vtab::table::profile::Profile;
 use crate::vtab::table::registry::cache;
 use crate::vtab::values::number::{k_of, number};
 use crate::vtab::values::vector;
+use one_of::OneOf;
 use selection::Selection;
 
 /// If an IN list has at most this many rows, their lists are looked up, and only these are scanned.
@@ -160,8 +162,8 @@ struct Request {
     max_key: Option<f32>,
     /// Wanted keys are above this.
     above_key: Option<f32>,
-    /// For `distance IN (...)`: wanted keys are above the first and at most the second of a pair.
-    one_of: Option<Vec<(Option<f32>, f32)>>,
+    /// The wanted keys of `distance IN (...)`.
+    one_of: Option<OneOf>,
     /// Whether SQLite will not test the rows again.
     alone: bool,
     /// Whether no row can be an answer.
@@ -211,14 +213,9 @@ impl Request {
             Argument::Knob(knob) => self.knobs.set_value(knob, value, nlist)?,
             Argument::Params | Argument::Per | Argument::Mmr | Argument::Model => {}
             Argument::DistanceIn => {
-                let mut one_of = Vec::new();
-                if let Some(mut list) = value.as_in_list()? {
-                    while let Some(value) = list.next_value()? {
-                        one_of.try_extend(number(&value).and_then(|of| keys_of(index.distances(), of)))?;
-                    }
-                }
+                let mut one_of = OneOf::read(index.distances(), value)?;
                 // Of several lists, those in all of them.
-                one_of.retain(|of| self.one_of.as_ref().is_none_or(|before| before.contains(of)));
+                self.one_of.iter().for_each(|before| one_of.narrow(before));
                 self.one_of = Some(one_of);
             }
             Argument::DistanceEq
@@ -284,7 +281,7 @@ impl Request {
     ) -> Result<Option<Duration>> {
         let Within { index, state, snapshot, metadata } = *within;
         if let Some(one_of) = &self.one_of {
-            let Some(most) = one_of.iter().map(|(_, max)| *max).reduce(f32::max) else { return Ok(None) };
+            let Some(most) = one_of.most() else { return Ok(None) };
             self.max_key = Some(self.max_key.map_or(most, |max| max.min(most)));
         }
         if self.never || self.filter.is_never() {
@@ -370,10 +367,7 @@ impl Request {
             }
         }
         if let Some(one_of) = &self.one_of {
-            let is_of = |found: &Answers, at: usize| {
-                let key = found.neighbors[at].key;
-                one_of.iter().any(|(above, max)| above.is_none_or(|above| key > above) && key <= *max)
-            };
+            let is_of = |found: &Answers, at: usize| one_of.has(found.neighbors[at].key);
             retain(&mut found.answers, wanted, is_of, true)?;
         }
         if !self.filter.surely.is_empty() {
@@ -462,11 +456,6 @@ pub(super) fn rows_of_key(table: &Table, key: &Value<'_>) -> Result<Vec<i64>> {
         Kind::Integer => tables.rows_of_number(key.i64().into())?,
         Kind::Real => tables.rows_of_number(key.f64().into())?,
     })
-}
-
-/// The keys of a distance: above the first, and at most the second.
-fn keys_of(distances: Distances, distance: f64) -> Option<(Option<f32>, f32)> {
-    Some((distances.largest_key(distance, true), distances.largest_key(distance, false)?))
 }
 
 /// Orders answers at equal distances by rowid, because different keys may have one distance.

@@ -246,9 +246,9 @@ fn floats_by_integer(operator: Operator, of: i64) -> Test {
     }
 }
 
-/// Whether SQLite compares the numbers of a list with these texts as they are: the list is from a column without a
-/// type. For a numeric one, it has made numbers of all texts of the list that read as such, and integers of its whole
-/// numbers.
+/// Whether a list with these numbers and texts is surely from a column without a type, so that SQLite compares its
+/// numbers with no text. For a numeric one, it has made numbers of all texts that read as such, and integers of its
+/// whole numbers.
 fn is_untyped(numbers: &[Number], texts: &[Box<[u8]>]) -> bool {
     let reads = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| Number::read(text).is_some());
     // Larger ones stay reals.
