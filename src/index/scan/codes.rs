@@ -8,9 +8,8 @@ use crate::base::alloc::{TryExtend, TryGrow};
 use crate::index::filter::mask::{Mask, runs};
 use crate::index::list::segment::ResidentCodes;
 use crate::index::scan::collect::Candidate;
-use crate::index::scan::state::QueryState;
 use crate::index::{IndexError, Metric};
-use crate::kernels::{CodePanel, codes, kernels, prefetch};
+use crate::kernels::{codes, kernels, prefetch};
 
 /// How many rows are scanned first for a query without a threshold: all of them become candidates.
 const FIRST_CHUNK: usize = 32;
@@ -22,9 +21,8 @@ struct Pass<'a> {
     codes: &'a ResidentCodes,
     /// The dimension of `codes`.
     dim: usize,
-    /// If `codes` are sketches, those of the queries, and the vectors of the rows.
+    /// If `codes` are sketches, those of the queries.
     sketched: Option<Sketched<'a>>,
-    vectors: Option<&'a [f32]>,
 }
 
 impl Pass<'_> {
@@ -33,11 +31,6 @@ impl Pass<'_> {
     fn query<'m>(&'m self, member: &'m Local) -> &'m Approx {
         self.sketched.as_ref().map_or(&member.approx, |sketched| &sketched.approx[member.query as usize])
     }
-
-    /// The queries' codes or sketches.
-    fn panel<'s>(&self, scratch: &'s Scratch) -> &'s CodePanel {
-        if self.sketched.is_some() { &scratch.sketches } else { &scratch.codes }
-    }
 }
 
 impl Scan<'_> {
@@ -45,15 +38,13 @@ impl Scan<'_> {
     /// since.
     fn pass<'a>(&'a self, loaded: &'a Opened<'_>, members: &[Local], scratch: &Scratch) -> Pass<'a> {
         let is_entered = scratch.sketches.cols() == members.len();
-        let vectors = self.snapshot.resident_vectors(loaded.at);
-        match (self.sketched, self.sketch(loaded.at), vectors) {
-            (Some(sketched), Some(sketch), Some(vectors)) if is_entered => Pass {
+        match (self.sketched, self.sketch(loaded.at)) {
+            (Some(sketched), Some(sketch)) if is_entered => Pass {
                 codes: sketch.codes(),
                 dim: sketched.projection.sketch_dim(),
                 sketched: Some(sketched),
-                vectors: Some(&vectors.rows),
             },
-            _ => Pass { codes: loaded.codes, dim: self.snapshot.dim(), sketched: None, vectors: None },
+            _ => Pass { codes: loaded.codes, dim: self.snapshot.dim(), sketched: None },
         }
     }
 
@@ -66,14 +57,17 @@ impl Scan<'_> {
     ) -> Result<(), IndexError> {
         let pass = self.pass(loaded, members, scratch);
         let Pass { codes, dim, .. } = pass;
-        self.look_ahead(loaded, &pass, members, scratch)?;
+        // Sketches give no upper bounds. There, the nearest of the first rows give a threshold.
+        if pass.sketched.is_none() {
+            self.look_ahead(loaded, members, scratch)?;
+        }
         scratch.coeff.clear();
         for member in members.iter_mut() {
             scratch.coeff.push(self.coeff(pass.query(member), member.threshold, codes.largest));
             member.of_coeff = member.threshold;
         }
         let slots = members.iter().map(|m| m.slots).max().unwrap_or(0) as usize;
-        let fresh = members.iter().any(|m| m.threshold == f32::INFINITY);
+        let fresh = pass.sketched.is_none() && members.iter().any(|m| m.threshold == f32::INFINITY);
         let mut chunk = if fresh { FIRST_CHUNK } else { CHUNK };
         let mask = self.mask(loaded.at);
         let mut runs = runs(mask, slots);
@@ -107,30 +101,23 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Whether the first rows of a segment may give a query its first threshold.
-    pub(super) fn wants_look_ahead(&self, state: &QueryState, threshold: f32) -> bool {
-        self.any_rows_count
-            && threshold == self.max_key
-            && self.snapshot.metric() != Metric::L1
-            && look_ahead_groups(self.k) <= AHEAD_ROWS / 2
-            && !state.has_looked_ahead()
-    }
-
     /// Gives a threshold to queries that have none but a limit of keys, from a segment's first rows. If the limit
     /// is lower than that, it is the threshold from then on.
     fn look_ahead(
         &self,
         loaded: &Opened<'_>,
-        pass: &Pass<'_>,
         members: &mut [Local],
         scratch: &mut Scratch,
     ) -> Result<(), IndexError> {
-        let codes = pass.codes;
         let rows = loaded.codes.rowids.len().min(AHEAD_ROWS);
-        let is_fresh =
-            |m: &Local| m.slots as usize >= rows && self.wants_look_ahead(self.state(m.query), m.threshold);
-        if self.mask(loaded.at).is_some()
-            || look_ahead_groups(self.k) > rows / 2
+        let (groups, masked) = (look_ahead_groups(self.k), self.mask(loaded.at).is_some());
+        let is_fresh = |m: &Local| {
+            m.threshold == self.max_key && m.slots as usize >= rows && !self.state(m.query).has_looked_ahead()
+        };
+        if self.snapshot.metric() == Metric::L1
+            || !self.any_rows_count
+            || masked
+            || groups > rows / 2
             || !members.iter().any(is_fresh)
         {
             return Ok(());
@@ -138,14 +125,10 @@ impl Scan<'_> {
         let padded = codes::padded_rows(rows);
         let mut dots = take(&mut scratch.dots);
         dots.try_resize(members.len() * padded, 0)?;
-        kernels().dots_i8(&codes.chunk(pass.dim, 0, rows), pass.panel(scratch), &mut dots);
+        kernels().dots_i8(&loaded.codes.chunk(self.snapshot.dim(), 0, rows), &scratch.codes, &mut dots);
         for (member, dots) in members.iter_mut().zip(dots.chunks_exact(padded)) {
             if is_fresh(member) {
-                let dots = &dots[..rows];
-                let threshold = match pass.vectors {
-                    Some(vectors) => self.kth_key(loaded, pass, vectors, member, dots, &mut scratch.ahead)?,
-                    None => self.kth_bound(loaded, member, dots, &mut scratch.lows)?,
-                };
+                let threshold = self.kth_bound(loaded, member, &dots[..rows], &mut scratch.lows)?;
                 member.threshold = self.state(member.query).look_ahead_to(threshold);
             }
         }
@@ -174,40 +157,6 @@ impl Scan<'_> {
         Ok(self.upper_of_form(&member.approx, *kth, codes.largest))
     }
 
-    /// The largest key of the k rows whose sketches are nearest: sketches give no upper bounds. Only the
-    /// nearest row of each group is used, as in [`Scan::kth_bound`].
-    fn kth_key(
-        &self,
-        loaded: &Opened<'_>,
-        pass: &Pass<'_>,
-        vectors: &[f32],
-        member: &Local,
-        dots: &[i32],
-        ahead: &mut Vec<(f32, u32)>,
-    ) -> Result<f32, IndexError> {
-        let (codes, dim, groups) = (pass.codes, self.snapshot.dim(), look_ahead_groups(self.k));
-        let head = &self.segment(loaded).head;
-        let [u, r, s] = self.upper_form(pass.query(member));
-        ahead.clear();
-        ahead.try_resize(groups, (f32::INFINITY, 0))?;
-        for (slot, &dot) in dots.iter().enumerate() {
-            let form = u * codes.u[slot] + r * codes.r[slot] + s * (codes.s[slot] * dot as f32);
-            let nearest = &mut ahead[slot % groups];
-            if form < nearest.0 && head.alive(slot as u32) {
-                *nearest = (form, slot as u32);
-            }
-        }
-        ahead.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
-        let nearest = &ahead[..self.k];
-        let row = |slot: u32| &vectors[slot as usize * dim..][..dim];
-        nearest.iter().for_each(|&(_, slot)| prefetch(row(slot)));
-        let (metric, query) = (self.snapshot.metric(), self.query(member.query));
-        let key = |&(form, slot): &(f32, u32)| {
-            if form < f32::INFINITY { metric.key(query, row(slot)) } else { f32::INFINITY }
-        };
-        Ok(nearest.iter().map(key).fold(f32::NEG_INFINITY, f32::max))
-    }
-
     /// Keeps the rows that the codes from slot `start` on did not rule out, query by query.
     fn keep_hits(
         &self,
@@ -230,9 +179,7 @@ impl Scan<'_> {
                 .filter(|&(slot, _)| slot < slots && self.wants(loaded.at, mask, slot));
             if pass.sketched.is_some() {
                 scratch.survivors.extend(loaded.at, pass.codes, wanted)?;
-                // Without a threshold, all rows of a chunk survive.
-                let settles_later = self.states.len() == 1 && member.threshold < f32::INFINITY;
-                if !settles_later || scratch.survivors.are_many() {
+                if self.states.len() > 1 || scratch.survivors.are_enough(member.threshold) {
                     self.settle(member.query, scratch)?;
                     member.threshold = member.threshold.min(self.state(member.query).threshold());
                 }

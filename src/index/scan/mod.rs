@@ -106,8 +106,6 @@ pub(crate) struct Scratch {
     dots: Vec<i32>,
     lows: Vec<f32>,
     survivors: Survivors,
-    /// The nearest row of each group of slots: its form and its slot.
-    ahead: Vec<(f32, u32)>,
     keys: Vec<f32>,
     /// Rows scanned, summed over the queries.
     pub scanned: u64,
@@ -153,7 +151,6 @@ impl Scratch {
             near: Vec::new(),
             dots: Vec::new(),
             lows: Vec::new(),
-            ahead: Vec::new(),
             survivors: Survivors::default(),
             keys: Vec::new(),
             scanned: 0,

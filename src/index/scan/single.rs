@@ -66,19 +66,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Compares the rows of a list by their sketches. Returns false, with nothing done, if some have none, if there
-    /// is a filter, or if the query has no threshold yet.
+    /// Compares the rows of a list by their sketches. Returns false, with nothing done, if some have none, or if
+    /// there is a filter.
     ///
     /// A list of 64 rows is compared in the time of a few cache misses, so this reads neither codes nor vectors.
     fn sketched_list(&self, visit: &Visit, scratch: &mut Scratch) -> Result<bool, IndexError> {
         let (query, segments) = (visit.member.query, visit.segments.clone());
-        let state = self.state(query);
-        let threshold = state.threshold();
         let (Some(sketched), None) = (&self.sketched, self.masks) else { return Ok(false) };
-        if threshold == f32::INFINITY
-            || self.wants_look_ahead(state, threshold)
-            || segments.clone().any(|at| self.sketch(at).is_none())
-        {
+        if segments.clone().any(|at| self.sketch(at).is_none()) {
             return Ok(false);
         }
         if scratch.sketches.cols() == 0 {
@@ -108,14 +103,15 @@ impl Scan<'_> {
         let (codes, head) = (sketch.codes(), &self.snapshot.segments()[at].head);
         for start in (0..slots).step_by(CHUNK) {
             let rows = CHUNK.min(slots - start);
-            let form = self.coeff(of_query, self.state(query).threshold(), codes.largest);
+            let threshold = self.state(query).threshold();
+            let form = self.coeff(of_query, threshold, codes.largest);
             scratch.code_hits.clear();
             scratch.code_hits.try_room(rows)?;
             let view = codes.chunk(scratch.sketches.dim(), start, rows);
             kernels().scan_i8(&view, &scratch.sketches, &[form], &mut scratch.code_hits);
             let hits = scratch.code_hits.iter().map(|hit| (start as u32 + hit.row, hit.dot));
             scratch.survivors.extend(at, codes, hits.filter(|&(slot, _)| head.alive(slot)))?;
-            if scratch.survivors.are_many() {
+            if scratch.survivors.are_enough(threshold) {
                 self.settle(query, scratch)?;
             }
         }

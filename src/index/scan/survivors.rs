@@ -58,9 +58,10 @@ impl Survivors {
         Ok(())
     }
 
-    /// Whether there are so many that they should be compared.
-    pub fn are_many(&self) -> bool {
-        self.rows.len() >= MOST_SURVIVORS
+    /// Whether a query with this threshold should compare them before it collects more: without a threshold, all rows
+    /// survive.
+    pub fn are_enough(&self, threshold: f32) -> bool {
+        self.rows.len() >= MOST_SURVIVORS || threshold == f32::INFINITY
     }
 }
 

@@ -7,7 +7,7 @@ use crate::vtab::values::number::number;
 
 /// The keys of some distances: ranges without the first and with the second of a pair, apart from each other and
 /// ascending.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OneOf(Vec<(Option<f32>, f32)>);
 
 impl OneOf {
